@@ -1,0 +1,47 @@
+PYTHON ?= python3
+BIN    := .venv/bin
+
+# PyPI's torch is the CUDA build (several GB with its libraries). On a machine without a GPU the CPU
+# build comes from PyTorch's own index, or from the wheel house that PIP_FIND_LINKS names.
+TORCH  ?= torch==2.13.0
+TRITON ?= triton==3.7.1
+INDEX  ?= $(if $(or $(shell command -v nvidia-smi),$(PIP_FIND_LINKS)),,--extra-index-url https://download.pytorch.org/whl/cpu)
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test soak lint format types check clean
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' Makefile | expand -t 12
+
+.venv/ready: pyproject.toml Makefile
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet --retries 1 --no-deps $(TORCH) $(INDEX)
+	$(BIN)/pip install --quiet --quiet --editable '.[all]' --group dev $(TRITON)
+	mkdir -p .venv/typing && ln -sfn ../.. .venv/typing/penstock  # lets type checkers read `penstock.*`
+	touch $@
+
+install: .venv/ready  ## make .venv with everything in it
+
+demo: .venv/ready  ## run one bulk job and one chat on this machine
+	$(BIN)/penstock demo
+
+test: .venv/ready  ## run the tests
+	$(BIN)/pytest -m "not soak"
+
+soak: .venv/ready  ## run the tests that take minutes
+	$(BIN)/pytest -m soak
+
+lint: .venv/ready  ## check style
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+format: .venv/ready  ## mend style
+	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
+
+types: .venv/ready  ## check types
+	$(BIN)/basedpyright
+
+check: lint types test  ## all that CI asks
+
+clean:  ## forget .venv and every cache
+	rm -rf .venv build *.egg-info .*_cache

@@ -1,0 +1,1 @@
+"""Everything a person touches: the HTTP API, the client, the command line."""

@@ -1,0 +1,1 @@
+"""Decoder architectures, each a description over one shared decoder."""
