@@ -1,0 +1,206 @@
+"""The nouns of the queue: jobs, shards, leases, rows. Knows no Redis, no file and no engine.
+
+A job's life:
+
+    queued -> running <-> paused
+                 |           |
+                 v           v
+              landing     cancelled | expired | failed
+                 |
+                 v
+    completed | completed_with_errors
+
+`validating` stands before `queued` while the input is still arriving.
+"""
+
+import secrets
+import time
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from ..engine.outputs import RequestError
+from ..engine.sampling_params import InvalidSampling, SamplingParams
+
+__all__ = [
+    "ColumnType",
+    "Counts",
+    "InvalidSampling",
+    "JobSnapshot",
+    "JobSpec",
+    "JobState",
+    "Message",
+    "RejectedLine",
+    "RequestError",
+    "RowStatus",
+    "SamplingParams",
+    "ShardRef",
+    "TaskSpec",
+    "new_job_id",
+]
+
+DEFAULT_PRIORITY = 0
+SPEC_VERSION = 1
+
+
+class JobState(StrEnum):
+    """Where a job stands."""
+
+    VALIDATING = "validating"
+    QUEUED = "queued"
+    RUNNING = "running"
+    PAUSED = "paused"
+    LANDING = "landing"
+    COMPLETED = "completed"
+    COMPLETED_WITH_ERRORS = "completed_with_errors"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing will change any more."""
+        return self in _FINAL_STATES
+
+    @property
+    def is_open(self) -> bool:
+        """Whether shards may be handed out and committed."""
+        return self in (JobState.QUEUED, JobState.RUNNING)
+
+
+_FINAL_STATES = frozenset(
+    {
+        JobState.COMPLETED,
+        JobState.COMPLETED_WITH_ERRORS,
+        JobState.FAILED,
+        JobState.CANCELLED,
+        JobState.EXPIRED,
+    }
+)
+
+
+class RowStatus(StrEnum):
+    """How a landed row ended."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+
+
+class ColumnType(StrEnum):
+    """Types of the user's own columns, fixed when the job is sealed. JSON is text holding JSON."""
+
+    BOOL = "bool"
+    INT = "int64"
+    FLOAT = "float64"
+    STRING = "string"
+    JSON = "json"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One chat message; in a task its `content` is a template over the row's columns."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSpec:
+    """What is to be done with every row.
+
+    With neither `prompt` nor `messages`, each row brings its own in a column of that name. A
+    prompt goes through the model's chat template when the model has one, unless `endpoint` is
+    "/v1/completions"; `endpoint=None` leaves the choice to the model.
+    """
+
+    model: str
+    prompt: str | None = None
+    messages: tuple[Message, ...] | None = None
+    endpoint: str | None = None  # None | "/v1/chat/completions" | "/v1/completions"
+    sampling: dict[str, Any] = field(default_factory=dict)  # SamplingParams.from_mapping reads it
+
+
+@dataclass(frozen=True, slots=True)
+class JobSpec:
+    """A sealed job, as `job.json` holds it. Everything Redis knows can be made from this again."""
+
+    job_id: str
+    task: TaskSpec
+    num_rows: int  # sealed rows, without the rejected lines
+    num_shards: int
+    shard_rows: int  # rows in every shard but the last
+    columns: dict[str, ColumnType]  # the user's columns, in their order
+    out: str  # directory that receives <job_id>/rows
+    created_at_ms: int
+    num_rejected: int = 0  # lines that could not become rows; bad_lines.jsonl names them
+    name: str | None = None
+    id_column: str | None = None  # the column that becomes custom_id
+    tenant: str = "default"
+    priority: int = DEFAULT_PRIORITY  # larger is served first
+    metadata: dict[str, str] = field(default_factory=dict)
+    idempotency_key: str | None = None
+    version: int = SPEC_VERSION
+
+
+@dataclass(frozen=True, slots=True)
+class RejectedLine:
+    """An input line that could not become a row. `line` counts from 1."""
+
+    line: int
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class ShardRef:
+    """A shard by name: rows [index * shard_rows, ...) of a job. What a Celery message carries."""
+
+    job_id: str
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Rows of a job by where they stand; `pending + running + succeeded + failed == total`."""
+
+    total: int = 0
+    pending: int = 0
+    running: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    rejected: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class JobSnapshot:
+    """A job as the job table sees it now."""
+
+    job_id: str
+    state: JobState
+    counts: Counts
+    num_shards: int
+    shards_landed: int
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+    created_at_ms: int
+    started_at_ms: int | None
+    finished_at_ms: int | None
+    model: str
+    name: str | None
+    priority: int
+    tenant: str
+    out: str
+    error: str | None = None
+
+
+_CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+
+
+def new_job_id(prefix: str = "job") -> str:
+    """Make an id that sorts by time: a ULID behind a prefix, as in `job_01K3…`."""
+    number = (int(time.time() * 1000) << 80) | secrets.randbits(80)
+    digits = []
+    for _ in range(26):
+        number, digit = divmod(number, 32)
+        digits.append(_CROCKFORD[digit])
+    return f"{prefix}_{''.join(reversed(digits))}"

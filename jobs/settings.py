@@ -1,0 +1,140 @@
+"""What is in force, and where each value came from: flags over environment over TOML over default."""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Self
+
+DEFAULT_URL = "http://127.0.0.1:8100"
+DEMO_MODEL = "penstock-demo"
+
+
+class InvalidSetting(ValueError):
+    """A setting has a value that cannot be used; the message says which and from where."""
+
+
+def _setting(default: Any, env: str, text: str) -> Any:
+    return field(default=default, metadata={"env": env, "help": text})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Every setting of the server side. Field metadata names the variable and explains it."""
+
+    url: str = _setting(DEFAULT_URL, "PENSTOCK_URL", "where the API listens, and clients look")
+    api_key: str | None = _setting(None, "PENSTOCK_API_KEY", "key that the API asks for, if any")
+    redis_url: str | None = _setting(
+        None, "PENSTOCK_REDIS_URL", "Redis server; without it `up` starts one of its own"
+    )
+    data: str = _setting("./penstock-data", "PENSTOCK_DATA", "directory of jobs and of the server")
+    models: tuple[str, ...] = _setting(
+        (DEMO_MODEL,), "PENSTOCK_MODELS", "models to serve: ids or directories, comma-separated"
+    )
+    namespace: str = _setting("penstock", "PENSTOCK_NAMESPACE", "prefix of every key and queue")
+    dtype: str = _setting("auto", "PENSTOCK_DTYPE", "auto, float32, bfloat16 or float16")
+    device: str = _setting("auto", "PENSTOCK_DEVICE", "auto, cpu or cuda")
+    max_num_seqs: int = _setting(64, "PENSTOCK_MAX_NUM_SEQS", "rows decoded together at most")
+    max_num_batched_tokens: int = _setting(
+        2048, "PENSTOCK_MAX_NUM_BATCHED_TOKENS", "tokens per engine step at most"
+    )
+    max_model_len: int | None = _setting(
+        None,
+        "PENSTOCK_MAX_MODEL_LEN",
+        "longest prompt plus answer, in tokens; default: the model's",
+    )
+    kv_cache_gb: float | None = _setting(None, "PENSTOCK_KV_CACHE_GB", "size of the KV cache, GiB")
+    num_threads: int | None = _setting(
+        None, "PENSTOCK_NUM_THREADS", "CPU threads of the engine; default: the machine's cores"
+    )
+    lease_s: float = _setting(4.0, "PENSTOCK_LEASE_S", "how long a silent worker keeps its shards")
+    grace_s: float = _setting(
+        20.0, "PENSTOCK_GRACE_S", "how long a stopping worker may finish rows"
+    )
+
+    @classmethod
+    def load(
+        cls,
+        *,
+        toml: Path | None = None,
+        environ: Mapping[str, str] | None = None,
+        **flags: Any,
+    ) -> Self:
+        """Read all sources; a flag that is None counts as not given.
+
+        Raises:
+            InvalidSetting: a value cannot be read, or the TOML file names an unknown setting.
+        """
+        return cls.load_with_sources(toml=toml, environ=environ, **flags)[0]
+
+    @classmethod
+    def load_with_sources(
+        cls,
+        *,
+        toml: Path | None = None,
+        environ: Mapping[str, str] | None = None,
+        **flags: Any,
+    ) -> tuple[Self, dict[str, str]]:
+        """As `load`, and tell for each setting where its value came from."""
+        environ = os.environ if environ is None else environ
+        path = toml or (Path(environ["PENSTOCK_CONFIG"]) if "PENSTOCK_CONFIG" in environ else None)
+        values: dict[str, Any] = {}
+        sources = {item.name: "default" for item in fields(cls)}
+        if path is not None:
+            for name, value in _read_toml(path).items():
+                if name not in sources:
+                    raise InvalidSetting(f"{path}: unknown setting {name!r}")
+                values[name], sources[name] = value, str(path)
+        for item in fields(cls):
+            variable = item.metadata["env"]
+            if environ.get(variable):
+                values[item.name], sources[item.name] = environ[variable], variable
+            if flags.get(item.name) is not None:
+                values[item.name], sources[item.name] = flags[item.name], "flag"
+        typed = {name: _read(cls, name, value, sources[name]) for name, value in values.items()}
+        return replace(cls(), **typed), sources
+
+    @property
+    def data_dir(self) -> Path:
+        """The data directory, absolute."""
+        return Path(self.data).expanduser().resolve()
+
+    @property
+    def jobs_dir(self) -> Path:
+        """Where the job directories are."""
+        return self.data_dir / "jobs"
+
+    def to_environ(self) -> dict[str, str]:
+        """Render the settings that differ from their defaults for a child process."""
+        default = type(self)()
+        environ = {}
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if value is not None and value != getattr(default, item.name):
+                text = ",".join(value) if isinstance(value, tuple) else str(value)
+                environ[item.metadata["env"]] = text
+        return environ
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise InvalidSetting(f"cannot read settings from {path}: {error}") from error
+
+
+def _read(cls: type[Settings], name: str, value: Any, source: str) -> Any:
+    """Bring a value to its field's type: numbers from text, a tuple from a comma-separated list."""
+    kind = cls.__annotations__[name]
+    try:
+        if kind == tuple[str, ...]:
+            items = value.split(",") if isinstance(value, str) else value
+            return tuple(str(item).strip() for item in items if str(item).strip())
+        if kind in (int, int | None):
+            return int(value)
+        if kind in (float, float | None):
+            return float(value)
+        return str(value)
+    except (TypeError, ValueError) as error:
+        raise InvalidSetting(f"{name} must be a number, got {value!r} (from {source})") from error
