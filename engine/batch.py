@@ -2,7 +2,7 @@
 
     step tokens   [ r0 r0 r0 | r1 | r2 r2 ]      three rows, 3 + 1 + 2 tokens
     query_start   [ 0          3    4       6 ]  where each row's tokens begin, and the end
-    context_lens  [ 19         40   2 ]          tokens of the row known to attention after this step
+    context_lens  [ 19         40   2 ]          tokens of the row in the cache after this step
     block_tables  [ 7 3 . ]  [ 1 9 4 ]  [ 8 . . ]
 
 A decode is a row with one token; nothing here says "prefill" or "decode". Row tensors keep the

@@ -1,4 +1,4 @@
-"""How one request wants its tokens chosen. Knows no tensors; the API checks requests with it too."""
+"""How one request wants its tokens chosen. Knows no tensors, so that the API can check with it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -48,6 +48,7 @@ class SamplingParams:
     repetition_penalty: float = 1.0
 
     def __post_init__(self) -> None:
+        """Check every value, and bring sequences to tuples."""
         stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
         object.__setattr__(self, "stop", stop)
         object.__setattr__(self, "stop_token_ids", tuple(self.stop_token_ids or ()))
@@ -74,7 +75,9 @@ class SamplingParams:
         _real("frequency_penalty", self.frequency_penalty, low=-2.0, high=2.0)
         _real("repetition_penalty", self.repetition_penalty, low=0.0, high=10.0, open_low=True)
         if len(stop) > MAX_STOP_STRINGS:
-            raise InvalidSampling("stop", f"takes at most {MAX_STOP_STRINGS} strings, got {len(stop)}")
+            raise InvalidSampling(
+                "stop", f"takes at most {MAX_STOP_STRINGS} strings, got {len(stop)}"
+            )
         for text in stop:
             if not isinstance(text, str) or not text:
                 raise InvalidSampling("stop", f"must hold non-empty strings, got {text!r}")

@@ -1,7 +1,7 @@
 """Every Redis key and queue of Penstock: its type, who writes it, how long it lives.
 
-{ns} is `Settings.namespace`; {job} a job id. All keys of one job carry the job id in braces, so that
-on a cluster they share a slot and one script may touch them all.
+{ns} is `Settings.namespace`; {job} a job id. All keys of one job carry the job id in braces, so
+that on a cluster they share a slot and one script may touch them all.
 
     key                       type    written by      lifetime
     {ns}:jobs                 zset    job table       every known job, scored by creation time (ms)
@@ -11,9 +11,9 @@ on a cluster they share a slot and one script may touch them all.
     {ns}:job:{job}:leases     zset    job table       shard -> deadline (ms of Redis TIME)
     {ns}:job:{job}:attempts   hash    job table       shard -> "attempt|worker" of its live claim
     {ns}:job:{job}:queued     zset    job table       shard -> when its message was issued (ms)
-    {ns}:job:{job}:retry      zset    job table       shards handed back, waiting to be issued again
+    {ns}:job:{job}:retry      zset    job table       shards handed back, to be issued again
     {ns}:idempotency          hash    submission      "{tenant}:{key}" -> job id
-    {ns}:events:{job}         stream  events          durable tail of a job's events, capped, 1 h after the end
+    {ns}:events:{job}         stream  events          durable tail of a job's events, capped
     {ns}:wake:{job}           channel events          the same events, best effort
     {ns}:tail:{request}       stream  events          durable tail of one streamed answer, 10 min
     {ns}:reply:{api}          channel events          answers on their way to one API process

@@ -1,4 +1,4 @@
-"""What is in force, and where each value came from: flags over environment over TOML over default."""
+"""What is in force and where it came from: flags over environment over TOML over defaults."""
 
 import os
 import tomllib
@@ -42,16 +42,14 @@ class Settings:
     max_model_len: int | None = _setting(
         None,
         "PENSTOCK_MAX_MODEL_LEN",
-        "longest prompt plus answer, in tokens; default: the model's",
+        "longest prompt plus answer in tokens; default: the model's",
     )
     kv_cache_gb: float | None = _setting(None, "PENSTOCK_KV_CACHE_GB", "size of the KV cache, GiB")
     num_threads: int | None = _setting(
         None, "PENSTOCK_NUM_THREADS", "CPU threads of the engine; default: the machine's cores"
     )
     lease_s: float = _setting(4.0, "PENSTOCK_LEASE_S", "how long a silent worker keeps its shards")
-    grace_s: float = _setting(
-        20.0, "PENSTOCK_GRACE_S", "how long a stopping worker may finish rows"
-    )
+    grace_s: float = _setting(20.0, "PENSTOCK_GRACE_S", "time a stopping worker has to finish rows")
 
     @classmethod
     def load(

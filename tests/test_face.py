@@ -1,0 +1,28 @@
+"""The public face: sorted, loadable, and costing nothing until a name is used."""
+
+import subprocess
+import sys
+
+import penstock
+
+
+def test_the_face_is_sorted_and_every_name_loads() -> None:
+    assert penstock.__all__ == sorted(penstock.__all__)
+    for name in penstock.__all__:
+        assert getattr(penstock, name).__name__ == name
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    assert not hasattr(penstock, "Turbine")
+
+
+def test_importing_the_face_loads_no_library() -> None:
+    script = (
+        "import sys; before = set(sys.modules); import penstock; "
+        "new = {name.split('.')[0] for name in set(sys.modules) - before}; "
+        "print(sorted(new - set(sys.stdlib_module_names) - {'penstock'}))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd="/"
+    )
+    assert result.stdout.strip() == "[]"
