@@ -9,9 +9,29 @@ A decode is a row with one token; nothing here says "prefill" or "decode". Row t
 order in which the scheduler chose the rows.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
+import numpy as np
 import torch
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduledRow:
+    """One row's part in a step, as the scheduler hands it over.
+
+    Attributes:
+        token_ids: the tokens this step computes.
+        position: the first one's place in its sequence.
+        block_table: the row's blocks, at least as many as its tokens need after this step.
+        wants_logits: whether the last token's logits are wanted.
+    """
+
+    token_ids: Sequence[int]
+    position: int
+    block_table: Sequence[int]
+    wants_logits: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,3 +69,54 @@ class StepBatch:
     def num_rows(self) -> int:
         """Rows in this step."""
         return self.context_lens.shape[0]
+
+
+def build_step_batch(
+    rows: Sequence[ScheduledRow], block_size: int, device: torch.device
+) -> StepBatch:
+    """Lay the scheduled rows out flat on the device. Rows must bring at least one token each.
+
+    Raises:
+        ValueError: there are no rows, or a row's tokens do not fit its block table.
+    """
+    counts = np.array([len(row.token_ids) for row in rows], dtype=np.int32)
+    begins = np.array([row.position for row in rows], dtype=np.int32)
+    if not rows or not counts.all():
+        raise ValueError(f"a step needs rows with at least one token each, got {counts.tolist()}")
+    context_lens = begins + counts
+    num_blocks = -(-context_lens // block_size)
+    block_tables = np.zeros((len(rows), int(num_blocks.max())), dtype=np.int32)
+    for table, row, used in zip(block_tables, rows, num_blocks.tolist(), strict=True):
+        if len(row.block_table) < used:
+            raise ValueError(
+                f"block_table must hold {used} blocks for a row of "
+                f"{row.position + len(row.token_ids)} tokens, got {len(row.block_table)}"
+            )
+        table[:used] = row.block_table[:used]
+
+    query_start = np.zeros(len(rows) + 1, dtype=np.int32)
+    np.cumsum(counts, out=query_start[1:])
+    num_tokens = int(query_start[-1])
+    token_ids = np.fromiter(
+        chain.from_iterable(row.token_ids for row in rows), dtype=np.int64, count=num_tokens
+    )
+    row_of_token = np.repeat(np.arange(len(rows)), counts)
+    positions = np.arange(num_tokens) + (begins - query_start[:-1])[row_of_token]
+    slots = block_tables[row_of_token, positions // block_size].astype(np.int64) * block_size
+    slots += positions % block_size
+    wanted = np.array([row.wants_logits for row in rows], dtype=bool)
+
+    def on_device(array: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(array).to(device)
+
+    return StepBatch(
+        token_ids=on_device(token_ids),
+        positions=on_device(positions),
+        slots=on_device(slots),
+        query_start=on_device(query_start),
+        context_lens=on_device(context_lens),
+        block_tables=on_device(block_tables),
+        logit_rows=on_device(query_start[1:][wanted].astype(np.int64) - 1),
+        max_query_len=int(counts.max()),
+        max_context_len=int(context_lens.max()),
+    )

@@ -1,0 +1,119 @@
+"""What the user chose for one engine, and where its model lies on disk.
+
+Knows directories, the hub and this machine's devices. Refuses to look inside a model.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+DEMO_MODEL = "penstock-demo"
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+
+
+class ModelNotFound(ValueError):
+    """No model under this name: neither a directory here nor a repository on the hub."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineConfig:
+    """One engine's settings, checked once. Where 0 or None stands, this machine decides.
+
+    Attributes:
+        model: a directory, a Hugging Face id, or "penstock-demo", the model in this package.
+        model_name: the name clients use; the model's own by default.
+        dtype: "auto" takes the checkpoint's type on CUDA. On a CPU it takes bfloat16 where the
+            checkpoint is bfloat16, larger than 1 GiB in float32, and the CPU multiplies bfloat16
+            itself; else float32.
+        device: "auto" takes the first CUDA device, else the CPU.
+        max_num_seqs: rows in one step at most; 0 means 256 on CUDA, 64 on a CPU.
+        max_num_batched_tokens: tokens in one step at most; 0 means 8192 on CUDA, 2048 on a CPU.
+        block_size: tokens per cache block.
+        kv_cache_gb: size of the key-value cache in GiB. None takes what the weights leave of a
+            GPU; on a CPU what `max_num_seqs` rows can use, up to 4 and a quarter of what is free.
+        max_model_len: tokens per row at most, prompt and output; the model's own limit by default.
+        enable_prefix_caching: let rows share blocks of equal prefixes.
+        num_threads: CPU threads; PyTorch's own choice by default.
+        seed: the seed of rows that bring none.
+
+    Raises:
+        ValueError: a value is out of range.
+    """
+
+    model: str = DEMO_MODEL
+    model_name: str = ""
+    dtype: str = "auto"
+    device: str = "auto"
+    max_num_seqs: int = 0
+    max_num_batched_tokens: int = 0
+    block_size: int = 16
+    kv_cache_gb: float | None = None
+    max_model_len: int | None = None
+    enable_prefix_caching: bool = True
+    num_threads: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.dtype not in DTYPES:
+            raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {self.dtype!r}")
+        if self.device == "auto":
+            object.__setattr__(self, "device", "cuda" if torch.cuda.is_available() else "cpu")
+        on_cuda = torch.device(self.device).type == "cuda"
+        object.__setattr__(self, "model_name", self.model_name or Path(self.model).name)
+        object.__setattr__(self, "max_num_seqs", self.max_num_seqs or (256 if on_cuda else 64))
+        object.__setattr__(
+            self,
+            "max_num_batched_tokens",
+            self.max_num_batched_tokens or (8192 if on_cuda else 2048),
+        )
+        _at_least("max_num_seqs", self.max_num_seqs, 1)
+        _at_least("max_num_batched_tokens", self.max_num_batched_tokens, self.max_num_seqs)
+        _at_least("block_size", self.block_size, 1)
+        _at_least("max_model_len", self.max_model_len, 2)
+        _at_least("num_threads", self.num_threads, 1)
+        if self.kv_cache_gb is not None and not self.kv_cache_gb > 0:
+            raise ValueError(f"kv_cache_gb must be above 0, got {self.kv_cache_gb}")
+
+
+def resolve_model(name: str) -> Path:
+    """Return the directory that holds the model called `name`, downloading it if need be.
+
+    Only safetensors, JSON and tokenizer files are ever fetched.
+
+    Raises:
+        ModelNotFound: there is no such directory and no such repository in reach.
+    """
+    if name == DEMO_MODEL:
+        directory = Path(__file__).parent / "demo_model"
+    else:
+        directory = Path(name).expanduser()
+    if (directory / "config.json").is_file():
+        return directory
+    if directory.is_dir():
+        raise ModelNotFound(
+            f"{directory} is a directory without a config.json; name a checkpoint's"
+        )
+    if name == DEMO_MODEL or name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise ModelNotFound(f"there is no directory {directory}; name one that exists or a hub id")
+    return _download(name)
+
+
+def _download(name: str) -> Path:
+    from huggingface_hub import snapshot_download  # costs a second, and only this path needs it
+
+    patterns = ["*.safetensors", "*.json", "*.jinja", "tokenizer*", "*.txt"]
+    try:
+        return Path(snapshot_download(name, allow_patterns=patterns))
+    except (OSError, ValueError) as error:
+        offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else ""
+        raise ModelNotFound(
+            f"model {name!r} is neither a directory under {Path.cwd()} nor could it be fetched "
+            f"from the Hugging Face hub{offline}: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _at_least(name: str, value: int | None, low: int) -> None:
+    if value is not None and (isinstance(value, bool) or value < low):
+        raise ValueError(f"{name} must be at least {low}, got {value}")

@@ -1,0 +1,94 @@
+"""The memory that keys and values live in, and how many blocks of it there are.
+
+Knows bytes and strides. Refuses to know who owns which block (`block_pool.py` does).
+
+    storage [num_blocks, num_layers, 2, kv_heads * head_dim * block_size]
+
+All layers of a block lie together, so that one block is one contiguous copy. Block 0 is the null
+block: block tables are padded with it and nothing is written there. Each layer is seen through
+`LayerCache`, whose logical shape [num_blocks, block_size, kv_heads, head_dim] is the same
+everywhere; the order in memory is the device's:
+
+    CPU    key   [block, kv_head, head_dim, block_size]   16 keys of one dimension make one vector
+           value [block, kv_head, block_size, head_dim]
+    CUDA   both  [block, block_size, kv_head, head_dim]
+"""
+
+import os
+
+import torch
+
+from ..kernels.reference import LayerCache
+from .architecture import ModelArchitecture
+from .config import EngineConfig
+
+GIB = 1024**3
+_GPU_RESERVE = 0.08  # of a GPU's memory, for activations, graphs and the sampler
+_CPU_MOST_BYTES = 4 * GIB  # a long job touches all of it in the end, and the machine is shared
+
+
+class KVCache:
+    """Keys and values of all layers for `num_blocks` blocks."""
+
+    def __init__(
+        self,
+        arch: ModelArchitecture,
+        num_blocks: int,
+        block_size: int,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> None:
+        self.num_blocks = num_blocks
+        self.block_size = block_size
+        per_layer = arch.num_kv_heads * arch.head_dim * block_size
+        # Zeroed memory comes from the system untouched: what no row ever uses costs nothing.
+        self._storage = torch.zeros(
+            (num_blocks, arch.num_layers, 2, per_layer), dtype=dtype, device=device
+        )
+        self._sizes = (arch.num_kv_heads, arch.head_dim)
+
+    def layer(self, index: int) -> LayerCache:
+        """Return the keys and values of one layer."""
+        heads, dim = self._sizes
+        key, value = self._storage[:, index].unbind(1)
+        if key.is_cuda:
+            shape = (self.num_blocks, self.block_size, heads, dim)
+            return LayerCache(key.view(shape), value.view(shape))
+        return LayerCache(
+            key.view(self.num_blocks, heads, dim, self.block_size).permute(0, 3, 1, 2),
+            value.view(self.num_blocks, heads, self.block_size, dim).permute(0, 2, 1, 3),
+        )
+
+
+def bytes_per_block(arch: ModelArchitecture, block_size: int, dtype: torch.dtype) -> int:
+    """Return what one block takes over all layers, keys and values."""
+    return 2 * arch.num_layers * arch.num_kv_heads * arch.head_dim * block_size * dtype.itemsize
+
+
+def plan_num_blocks(config: EngineConfig, arch: ModelArchitecture, dtype: torch.dtype) -> int:
+    """Return how many blocks to allocate, the null block included. Call once weights are loaded.
+
+    Raises:
+        ValueError: not even one row of two blocks would fit.
+    """
+    longest = config.max_model_len or arch.max_position_embeddings
+    usable = config.max_num_seqs * -(-longest // config.block_size) + 1
+    num_blocks = min(
+        usable, _budget_bytes(config) // bytes_per_block(arch, config.block_size, dtype)
+    )
+    if num_blocks < 3:
+        raise ValueError(
+            f"kv_cache_gb must hold at least 3 blocks of "
+            f"{bytes_per_block(arch, config.block_size, dtype)} bytes, got {config.kv_cache_gb}"
+        )
+    return num_blocks
+
+
+def _budget_bytes(config: EngineConfig) -> int:
+    if config.kv_cache_gb is not None:
+        return int(config.kv_cache_gb * GIB)
+    if torch.device(config.device).type == "cuda":
+        free, total = torch.cuda.mem_get_info(config.device)
+        return max(0, free - int(_GPU_RESERVE * total))
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return min(free // 4, _CPU_MOST_BYTES)

@@ -1,0 +1,78 @@
+"""One model on one device: a step's batch in, logits out.
+
+Knows the model, its cache and the device. Refuses to know requests, sampling and text.
+
+How a GPU fits in without a change to the callers: `execute` returns a device tensor and reads
+nothing back, so the host can schedule step N + 1 while step N runs. A decode-only batch has fixed
+shapes once padded to a captured size (slot -1, context 1, the null block), so a table of CUDA
+graphs keyed by rows can stand between `execute` and the decoder; `build_step_batch` then copies
+into the graph's own input tensors. Sampling on the device takes the logits from here.
+"""
+
+from pathlib import Path
+
+import torch
+
+from ..kernels.ops import choose_ops
+from .architecture import ModelArchitecture, read_architecture
+from .batch import StepBatch
+from .config import EngineConfig, resolve_model
+from .kv_cache import GIB, KVCache, plan_num_blocks
+from .models.decoder import Decoder
+from .models.loading import DecoderLoader
+from .weights import Checkpoint
+
+
+class ModelRunner:
+    """Loads a model, allocates its cache and runs steps.
+
+    Attributes:
+        directory: where the model lies.
+        architecture: what it is.
+        dtype, device: what it computes in, and where.
+        num_blocks, block_size: the cache's blocks, the null block 0 included.
+        max_model_len: tokens a single row can reach: the model's limit, the user's or the cache's.
+
+    Raises:
+        ModelNotFound, UnsupportedModel, CorruptCheckpoint: see there.
+    """
+
+    def __init__(self, config: EngineConfig) -> None:
+        if config.num_threads is not None:
+            torch.set_num_threads(config.num_threads)
+        self.directory: Path = resolve_model(config.model)
+        self.architecture: ModelArchitecture = read_architecture(self.directory)
+        self.device = torch.device(config.device)
+        self.dtype = choose_dtype(config.dtype, self.architecture, self.device)
+        self.block_size = config.block_size
+        wanted = config.max_model_len or self.architecture.max_position_embeddings
+        longest = min(wanted, self.architecture.max_position_embeddings)
+        self._decoder = self._load(longest)
+        self.num_blocks = plan_num_blocks(config, self.architecture, self.dtype)
+        self.max_model_len = min(longest, (self.num_blocks - 1) * self.block_size)
+        self._cache = KVCache(
+            self.architecture, self.num_blocks, self.block_size, self.dtype, self.device
+        )
+        self._layer_caches = [self._cache.layer(i) for i in range(self.architecture.num_layers)]
+
+    @torch.inference_mode()
+    def execute(self, batch: StepBatch) -> torch.Tensor:
+        """Run one step: cache its keys and values, return float32 logits [L, vocab]."""
+        return self._decoder(batch, self._layer_caches).float()
+
+    def _load(self, num_positions: int) -> Decoder:
+        arch = self.architecture
+        ops = choose_ops(self.device, self.dtype, arch.head_dim, self.block_size)
+        with torch.inference_mode(), Checkpoint(self.directory) as checkpoint:
+            return DecoderLoader(checkpoint, arch, ops, self.dtype, self.device).load(num_positions)
+
+
+def choose_dtype(asked: str, arch: ModelArchitecture, device: torch.device) -> torch.dtype:
+    """Return the type to compute in; `EngineConfig.dtype` has the rule for "auto"."""
+    if asked != "auto":
+        return getattr(torch, asked)
+    if device.type == "cuda":
+        return getattr(torch, arch.dtype)
+    large = arch.num_parameters * torch.float32.itemsize > GIB
+    native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return torch.bfloat16 if arch.dtype == "bfloat16" and large and native else torch.float32

@@ -1,0 +1,67 @@
+"""What the engine calls: one set of operations, chosen once for a device and a type.
+
+Knows which implementations exist and what each needs. Refuses to know how they work;
+`reference.py` says what they compute.
+"""
+
+from typing import Protocol
+
+import torch
+
+from . import reference
+from .cpu import CpuOps
+from .reference import HeadNorm, LayerCache, Projection
+
+
+class Ops(Protocol):
+    """The operations of a decoder, as `reference` specifies them."""
+
+    def projection(self, weight: torch.Tensor, bias: torch.Tensor | None = None) -> Projection:
+        """See `reference.projection`."""
+        ...
+
+    def rms_norm(self, x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
+        """See `reference.rms_norm`."""
+        ...
+
+    def add_rms_norm(
+        self, x: torch.Tensor, residual: torch.Tensor, weight: torch.Tensor, eps: float
+    ) -> torch.Tensor:
+        """See `reference.add_rms_norm`."""
+        ...
+
+    def rotate_and_cache(
+        self,
+        qkv: torch.Tensor,
+        positions: torch.Tensor,
+        table: torch.Tensor,
+        cache: LayerCache,
+        slots: torch.Tensor,
+        head_norm: HeadNorm | None = None,
+    ) -> torch.Tensor:
+        """See `reference.rotate_and_cache`."""
+        ...
+
+    def paged_attention(
+        self,
+        query: torch.Tensor,
+        cache: LayerCache,
+        query_start: torch.Tensor,
+        context_lens: torch.Tensor,
+        block_tables: torch.Tensor,
+        scale: float,
+        sliding_window: int | None = None,
+    ) -> torch.Tensor:
+        """See `reference.paged_attention`."""
+        ...
+
+    def silu_and_mul(self, gate_up: torch.Tensor) -> torch.Tensor:
+        """See `reference.silu_and_mul`."""
+        ...
+
+
+def choose_ops(device: torch.device, dtype: torch.dtype, head_dim: int, block_size: int) -> Ops:
+    """Return the fastest operations that can serve this device, type and shape."""
+    if device.type == "cpu" and CpuOps.supports(dtype, head_dim, block_size):
+        return CpuOps.load() or reference
+    return reference

@@ -1,0 +1,160 @@
+"""Every operation of the decoder in plain PyTorch: the specification the fast kernels are held to.
+
+Knows tensors and the cache layout. Refuses to know models, devices and speed.
+
+A layer's key cache and value cache have the logical shape [num_blocks, block_size, num_kv_heads,
+head_dim]. Their strides are the allocator's choice, so a kernel may have its own physical order.
+Token p of a row lies in block `block_table[p // block_size]` at offset `p % block_size`; its slot
+is block * block_size + offset. Sums are taken in float32 whatever the tensors' type.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch.nn import functional as F
+
+Projection = Callable[[torch.Tensor], torch.Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class LayerCache:
+    """Keys and values of one layer, each [num_blocks, block_size, num_kv_heads, head_dim]."""
+
+    key: torch.Tensor
+    value: torch.Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class HeadNorm:
+    """RMS norms over single heads of the query and the key (Qwen3), each weight [head_dim]."""
+
+    query: torch.Tensor
+    key: torch.Tensor
+    eps: float
+
+
+def projection(weight: torch.Tensor, bias: torch.Tensor | None = None) -> Projection:
+    """Return x [T, K] -> x @ weight.T + bias [T, N]; weight is [N, K]."""
+    return partial(F.linear, weight=weight, bias=bias)
+
+
+def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
+    """Scale each last-dimension vector of x to unit root mean square, then by weight."""
+    wide = x.float()
+    scale = torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + eps)
+    return (wide * scale * weight.float()).to(x.dtype)
+
+
+def add_rms_norm(
+    x: torch.Tensor, residual: torch.Tensor, weight: torch.Tensor, eps: float
+) -> torch.Tensor:
+    """Add x to the residual stream in place and return the normed sum; all [T, hidden]."""
+    residual += x
+    return rms_norm(residual, weight, eps)
+
+
+def rotary_table(
+    inverse_frequencies: torch.Tensor, num_positions: int, scale: float = 1.0
+) -> torch.Tensor:
+    """Return float32 [num_positions, head_dim]: cosines in the first half, sines in the second."""
+    positions = torch.arange(num_positions, dtype=torch.float32, device=inverse_frequencies.device)
+    angles = torch.outer(positions, inverse_frequencies.float())
+    return torch.cat([angles.cos(), angles.sin()], dim=-1) * scale
+
+
+def apply_rotary(x: torch.Tensor, positions: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
+    """Rotate x [T, heads, head_dim] by its positions (RoPE, the two-halves form of GPT-NeoX)."""
+    cosines, sines = table[positions].unsqueeze(1).chunk(2, dim=-1)
+    first, second = x.float().chunk(2, dim=-1)
+    turned = [first * cosines - second * sines, second * cosines + first * sines]
+    return torch.cat(turned, dim=-1).to(x.dtype)
+
+
+def write_kv(
+    key: torch.Tensor, value: torch.Tensor, cache: LayerCache, slots: torch.Tensor
+) -> None:
+    """Put key and value [T, kv_heads, head_dim] into their slots; slot -1 means nowhere."""
+    kept = slots >= 0
+    block_size = cache.key.shape[1]
+    blocks = torch.div(slots[kept], block_size, rounding_mode="floor")
+    offsets = slots[kept] % block_size
+    cache.key[blocks, offsets] = key[kept]
+    cache.value[blocks, offsets] = value[kept]
+
+
+def rotate_and_cache(
+    qkv: torch.Tensor,
+    positions: torch.Tensor,
+    table: torch.Tensor,
+    cache: LayerCache,
+    slots: torch.Tensor,
+    head_norm: HeadNorm | None = None,
+) -> torch.Tensor:
+    """Norm and rotate the heads in qkv [T, (H + 2 KV) * D], cache keys and values, return queries.
+
+    Returns:
+        The rotated queries [T, H, D].
+    """
+    num_kv_heads, head_dim = cache.key.shape[2:]
+    heads = qkv.view(qkv.shape[0], -1, head_dim)
+    num_heads = heads.shape[1] - 2 * num_kv_heads
+    query, key, value = heads.split([num_heads, num_kv_heads, num_kv_heads], dim=1)
+    if head_norm is not None:
+        query = rms_norm(query, head_norm.query, head_norm.eps)
+        key = rms_norm(key, head_norm.key, head_norm.eps)
+    write_kv(apply_rotary(key, positions, table), value, cache, slots)
+    return apply_rotary(query, positions, table)
+
+
+def paged_attention(
+    query: torch.Tensor,
+    cache: LayerCache,
+    query_start: torch.Tensor,
+    context_lens: torch.Tensor,
+    block_tables: torch.Tensor,
+    scale: float,
+    sliding_window: int | None = None,
+) -> torch.Tensor:
+    """Causal attention of each row's newest tokens over all its cached ones.
+
+    Args:
+        query: [T, H, D], the rows' tokens one row after the other.
+        cache: this layer's keys and values, the step's own already written.
+        query_start: int32 [R + 1], where each row's queries begin, and the end.
+        context_lens: int32 [R], cached tokens per row; its queries are the last of them.
+        block_tables: int32 [R, max_blocks].
+        scale: factor on the scores.
+        sliding_window: how many tokens, itself included, a token sees; None for all.
+
+    Returns:
+        [T, H, D].
+    """
+    output = torch.zeros_like(query)
+    block_size, num_kv_heads = cache.key.shape[1:3]
+    group = query.shape[1] // num_kv_heads
+    starts, lengths = query_start.tolist(), context_lens.tolist()
+    for row, length in enumerate(lengths):
+        begin, end = starts[row], starts[row + 1]
+        if begin == end:
+            continue
+        blocks = block_tables[row, : -(-length // block_size)].long()
+        # Only the row's own tokens are read: what lies in unused slots may be anything, NaN too.
+        keys = cache.key[blocks].flatten(0, 1)[:length].float().repeat_interleave(group, dim=1)
+        values = cache.value[blocks].flatten(0, 1)[:length].float().repeat_interleave(group, dim=1)
+        scores = torch.einsum("qhd,khd->hqk", query[begin:end].float(), keys) * scale
+        place = torch.arange(length - (end - begin), length, device=query.device).unsqueeze(1)
+        seen = torch.arange(length, device=query.device).unsqueeze(0)
+        hidden = seen > place
+        if sliding_window is not None:
+            hidden |= seen <= place - sliding_window
+        weights = scores.masked_fill(hidden, float("-inf")).softmax(dim=-1)
+        output[begin:end] = torch.einsum("hqk,khd->qhd", weights, values).to(query.dtype)
+    return output
+
+
+def silu_and_mul(gate_up: torch.Tensor) -> torch.Tensor:
+    """Return silu(gate) * up for gate_up [T, 2 * intermediate], gate in the first half."""
+    gate, up = gate_up.float().chunk(2, dim=-1)
+    return (F.silu(gate) * up).to(gate_up.dtype)

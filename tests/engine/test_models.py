@@ -1,0 +1,144 @@
+"""Every family gives the logits that transformers gives, however its tokens are cut into steps."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from penstock.engine.architecture import UnsupportedModel, read_architecture
+from penstock.engine.batch import ScheduledRow, build_step_batch
+from penstock.engine.config import EngineConfig
+from penstock.engine.runner import ModelRunner
+
+from .checkpoints import TINY_MODELS, judge
+
+Checkpoints = Callable[[str], Path]
+
+
+def make_runner(directory: Path, **options: object) -> ModelRunner:
+    settings = {"dtype": "float32", "device": "cpu", "kv_cache_gb": 0.01, **options}
+    return ModelRunner(EngineConfig(model=str(directory), **settings))  # pyright: ignore
+
+
+def random_prompt(length: int, seed: int = 0) -> list[int]:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(3, 263, (length,), generator=generator).tolist()
+
+
+def logits_in_chunks(
+    runner: ModelRunner, prompts: list[list[int]], chunk: int
+) -> list[torch.Tensor]:
+    """Compute all prompts side by side, `chunk` tokens of each per step; last logits of each step.
+
+    Blocks are dealt out in an order that no row owns contiguously.
+    """
+    longest = max(map(len, prompts))
+    blocks_per_row = -(-longest // runner.block_size)
+    tables = [
+        [1 + row + len(prompts) * i for i in reversed(range(blocks_per_row))]
+        for row in range(len(prompts))
+    ]
+    found: list[list[torch.Tensor]] = [[] for _ in prompts]
+    for begin in range(0, longest, chunk):
+        active = [row for row, prompt in enumerate(prompts) if begin < len(prompt)]
+        batch = build_step_batch(
+            [
+                ScheduledRow(prompts[row][begin : begin + chunk], begin, tables[row])
+                for row in active
+            ],
+            runner.block_size,
+            runner.device,
+        )
+        for row, logits in zip(active, runner.execute(batch), strict=True):
+            found[row].append(logits)
+    return [torch.stack(logits) for logits in found]
+
+
+@pytest.mark.parametrize("name", TINY_MODELS)
+def test_logits_are_those_of_transformers(name: str, tiny_checkpoint: Checkpoints) -> None:
+    directory = tiny_checkpoint(name)
+    prompts = [random_prompt(67), random_prompt(5, seed=1), random_prompt(33, seed=2)]
+    model = judge(directory)
+    with torch.inference_mode():
+        expected = [model(torch.tensor([prompt])).logits[0] for prompt in prompts]
+    runner = make_runner(directory)
+    for chunk in (1, 15, 16, 17, 100):
+        for prompt, wanted, found in zip(
+            prompts, expected, logits_in_chunks(runner, prompts, chunk), strict=True
+        ):
+            last = [min(end, len(prompt)) - 1 for end in range(chunk, len(prompt) + chunk, chunk)]
+            torch.testing.assert_close(found, wanted[last], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["llama", "qwen2", "qwen3"])
+def test_bfloat16_points_the_same_way(name: str, tiny_checkpoint: Checkpoints) -> None:
+    directory = tiny_checkpoint(name)
+    prompt = random_prompt(50)
+    with torch.inference_mode():
+        expected = judge(directory)(torch.tensor([prompt])).logits[0]
+    runner = make_runner(directory, dtype="bfloat16")
+    (found,) = logits_in_chunks(runner, [prompt], 1)
+    assert torch.cosine_similarity(found, expected).min() > 0.999
+
+
+@pytest.mark.parametrize("block_size", [16, 32, 64])
+def test_block_size_changes_nothing(block_size: int, tiny_checkpoint: Checkpoints) -> None:
+    prompt = random_prompt(70)
+    runner = make_runner(tiny_checkpoint("llama"), block_size=block_size)
+    (found,) = logits_in_chunks(runner, [prompt], 70)
+    (expected,) = logits_in_chunks(make_runner(tiny_checkpoint("llama")), [prompt], 70)
+    torch.testing.assert_close(found, expected)
+
+
+def test_only_wanted_rows_get_logits(tiny_checkpoint: Checkpoints) -> None:
+    runner = make_runner(tiny_checkpoint("llama"))
+    rows = [
+        ScheduledRow(random_prompt(20), 0, [1, 2], wants_logits=False),
+        ScheduledRow(random_prompt(3), 0, [3]),
+    ]
+    both = runner.execute(build_step_batch(rows, 16, runner.device))
+    alone = runner.execute(build_step_batch(rows[1:], 16, runner.device))
+    torch.testing.assert_close(both, alone)
+    nothing = runner.execute(build_step_batch(rows[:1], 16, runner.device))
+    assert nothing.shape == (0, 263)
+
+
+def test_a_row_must_fit_its_blocks() -> None:
+    with pytest.raises(ValueError, match="must hold 2 blocks"):
+        build_step_batch([ScheduledRow([5] * 17, 0, [1])], 16, torch.device("cpu"))
+    with pytest.raises(ValueError, match="at least one token"):
+        build_step_batch([ScheduledRow([], 0, [1])], 16, torch.device("cpu"))
+
+
+def test_eos_ids_of_both_files_count(tmp_path: Path) -> None:
+    directory = TINY_MODELS["llama"].save(tmp_path)
+    (directory / "generation_config.json").write_text('{"eos_token_id": [7, 2, 9]}')
+    assert read_architecture(directory).eos_token_ids == (2, 7, 9)
+
+
+def test_old_config_spelling_is_understood(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(
+        '{"architectures": ["LlamaForCausalLM"], "model_type": "llama", "rope_theta": 500000.0,'
+        '"torch_dtype": "bfloat16", "rope_scaling": {"type": "linear", "factor": 2.0}}'
+    )
+    arch = read_architecture(tmp_path)
+    assert (arch.rope.theta, arch.rope.kind, arch.rope.factor) == (500000.0, "linear", 2.0)
+    assert arch.dtype == "bfloat16"
+
+
+@pytest.mark.parametrize(
+    ("config", "complaint"),
+    [
+        ('{"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2"}', "GPT2LMHeadModel"),
+        (
+            '{"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_act": "gelu"}',
+            "gelu",
+        ),
+        ("{", "config.json"),
+    ],
+)
+def test_what_is_unsupported_is_named(tmp_path: Path, config: str, complaint: str) -> None:
+    (tmp_path / "config.json").write_text(config)
+    with pytest.raises(UnsupportedModel, match=complaint):
+        read_architecture(tmp_path)

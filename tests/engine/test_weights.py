@@ -1,0 +1,159 @@
+"""A checkpoint is either read whole and right, or refused with the file and the reason."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from penstock.engine.config import DEMO_MODEL, EngineConfig, ModelNotFound, resolve_model
+from penstock.engine.runner import ModelRunner
+from penstock.engine.weights import Checkpoint, CorruptCheckpoint
+
+from .checkpoints import TINY_MODELS, judge
+from .test_models import logits_in_chunks, make_runner, random_prompt
+
+
+@pytest.fixture
+def llama(tmp_path: Path) -> Path:
+    return TINY_MODELS["llama"].save(tmp_path / "llama")
+
+
+def change_weights(directory: Path, **changes: torch.Tensor | None) -> None:
+    """Replace tensors of a checkpoint, or drop those given as None; `__` stands for a dot."""
+    path = directory / "model.safetensors"
+    tensors = load_file(path)
+    for name, tensor in changes.items():
+        tensors.pop(name.replace("__", "."), None)
+        if tensor is not None:
+            tensors[name.replace("__", ".")] = tensor
+    save_file(tensors, path)
+
+
+def load(directory: Path) -> ModelRunner:
+    return make_runner(directory)
+
+
+@pytest.mark.parametrize("name", ["llama", "llama-tied"])
+def test_sharded_checkpoint(tmp_path: Path, name: str) -> None:
+    directory = TINY_MODELS[name].save(tmp_path, max_shard_size="40KB")
+    assert len(list(directory.glob("*.safetensors"))) > 2
+    prompt = random_prompt(9)
+    (found,) = logits_in_chunks(load(directory), [prompt], 9)
+    with torch.inference_mode():
+        expected = judge(directory)(torch.tensor([prompt])).logits[0, -1:]
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_a_stored_copy_of_a_tied_head_is_no_surprise(tmp_path: Path) -> None:
+    directory = TINY_MODELS["llama-tied"].save(tmp_path)
+    change_weights(directory, lm_head__weight=torch.zeros(263, 64))
+    load(directory)
+
+
+def test_missing_tensors_are_named(llama: Path) -> None:
+    change_weights(llama, model__layers__1__mlp__up_proj__weight=None)
+    with pytest.raises(
+        CorruptCheckpoint, match=r"lacks 1 tensors.*layers\.1\.mlp\.up_proj\.weight"
+    ):
+        load(llama)
+
+
+def test_unexpected_tensors_are_named(llama: Path) -> None:
+    change_weights(llama, model__layers__0__mlp__extra__weight=torch.zeros(3))
+    with pytest.raises(CorruptCheckpoint, match=r"no place for.*mlp\.extra\.weight"):
+        load(llama)
+
+
+def test_wrong_shape_is_named(llama: Path) -> None:
+    change_weights(llama, model__norm__weight=torch.ones(65))
+    with pytest.raises(CorruptCheckpoint, match=r"model\.norm\.weight has shape \[65\].*\[64\]"):
+        load(llama)
+
+
+def test_integers_are_no_weights(llama: Path) -> None:
+    change_weights(llama, model__norm__weight=torch.ones(64, dtype=torch.int64))
+    with pytest.raises(CorruptCheckpoint, match="has type I64"):
+        load(llama)
+
+
+@pytest.mark.parametrize("kept", [0, 5, 1000, -1])
+def test_truncated_file_is_named(llama: Path, kept: int) -> None:
+    path = llama / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(CorruptCheckpoint, match=r"model\.safetensors is damaged"):
+        load(llama)
+
+
+def test_missing_shard_is_named(tmp_path: Path) -> None:
+    directory = TINY_MODELS["llama"].save(tmp_path, max_shard_size="40KB")
+    victim = sorted(directory.glob("*.safetensors"))[1]
+    victim.unlink()
+    with pytest.raises(CorruptCheckpoint, match=f"{victim.name} is named by the index"):
+        load(directory)
+
+
+@pytest.mark.parametrize("index", ["{}", "[]", "{", '{"weight_map": 3}'])
+def test_broken_index_is_named(llama: Path, index: str) -> None:
+    (llama / "model.safetensors.index.json").write_text(index)
+    with pytest.raises(CorruptCheckpoint, match=r"index\.json is no index"):
+        load(llama)
+
+
+def test_an_index_cannot_point_outside(llama: Path) -> None:
+    outside = {"weight_map": {"x": "../llama/model.safetensors"}}
+    (llama / "model.safetensors.index.json").write_text(json.dumps(outside))
+    with pytest.raises(CorruptCheckpoint, match="named by the index"):
+        load(llama)
+
+
+def test_pickled_weights_are_refused(llama: Path) -> None:
+    (llama / "model.safetensors").rename(llama / "pytorch_model.bin")
+    with pytest.raises(CorruptCheckpoint, match=r"pytorch_model\.bin would need pickle"):
+        load(llama)
+
+
+def test_reading_twice_gives_the_same(llama: Path) -> None:
+    with Checkpoint(llama) as checkpoint:
+        first = checkpoint.read("model.norm.weight", (64,), torch.float32)
+        second = checkpoint.read("model.norm.weight", (64,), torch.float32)
+        assert "model.norm.weight" in checkpoint
+    torch.testing.assert_close(first, second)
+
+
+def test_unknown_models_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("./nowhere", "/no/such/place", "a/b/c"):
+        with pytest.raises(ModelNotFound, match="there is no directory"):
+            resolve_model(name)
+    with pytest.raises(ModelNotFound, match=r"without a config\.json"):
+        resolve_model(str(tmp_path))
+
+
+def test_a_directory_is_its_own_answer(llama: Path) -> None:
+    assert resolve_model(str(llama)) == llama
+    assert EngineConfig(model=str(llama)).model_name == "llama"
+    assert EngineConfig().model_name == DEMO_MODEL
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        ({"dtype": "int8"}, "dtype must be one of"),
+        ({"max_num_seqs": -1}, "max_num_seqs must be at least 1, got -1"),
+        (
+            {"max_num_seqs": 9, "max_num_batched_tokens": 8},
+            "max_num_batched_tokens must be at least 9",
+        ),
+        ({"kv_cache_gb": 0.0}, "kv_cache_gb must be above 0"),
+        ({"num_threads": 0}, "num_threads must be at least 1"),
+    ],
+)
+def test_settings_are_checked(settings: dict[str, object], complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        EngineConfig(**settings)  # pyright: ignore
+
+
+def test_a_cache_too_small_is_refused(llama: Path) -> None:
+    with pytest.raises(ValueError, match="kv_cache_gb must hold at least 3 blocks"):
+        make_runner(llama, kv_cache_gb=1e-6)
