@@ -8,7 +8,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .api.client import AsyncClient, Client, Job
+    from .api.async_client import AsyncClient
+    from .api.client import Client, Job
     from .engine.llm import LLM
     from .engine.sampling_params import SamplingParams
 
@@ -16,7 +17,7 @@ __version__ = "0.1.0"
 __all__ = ["LLM", "AsyncClient", "Client", "Job", "SamplingParams"]
 
 _HOME_OF = {
-    "AsyncClient": ".api.client",
+    "AsyncClient": ".api.async_client",
     "Client": ".api.client",
     "Job": ".api.client",
     "LLM": ".engine.llm",

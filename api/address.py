@@ -1,0 +1,53 @@
+"""Where the server is, and how to introduce oneself. Knows the environment, no transport."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+import httpx2
+
+from ..jobs.settings import DEFAULT_URL
+from .client_errors import PenstockError
+
+_CONNECT_S = 5.0
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A server and the key it asks for, if any."""
+
+    base_url: str
+    api_key: str | None
+
+    @classmethod
+    def resolve(
+        cls, base_url: str | None, api_key: str | None, environ: Mapping[str, str] | None = None
+    ) -> Self:
+        """Take what is given, else PENSTOCK_URL and PENSTOCK_API_KEY, else this machine.
+
+        Raises:
+            PenstockError: the URL is not one.
+        """
+        environ = os.environ if environ is None else environ
+        url = base_url or environ.get("PENSTOCK_URL") or DEFAULT_URL
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise PenstockError(f"the server's URL must look like http://host:8100, got {url!r}")
+        return cls(url.rstrip("/"), api_key or environ.get("PENSTOCK_API_KEY") or None)
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether the server is this machine."""
+        return urlsplit(self.base_url).hostname in _LOOPBACK
+
+    def http_options(self, timeout_s: float) -> dict[str, Any]:
+        """Give what `httpx2.Client` and `httpx2.AsyncClient` both want to know."""
+        return {
+            "base_url": self.base_url,
+            "headers": {"Authorization": f"Bearer {self.api_key}"} if self.api_key else {},
+            "timeout": httpx2.Timeout(timeout_s, connect=_CONNECT_S),
+            "trust_env": not self.is_loopback,  # a proxy cannot reach our own loopback
+        }

@@ -1,0 +1,323 @@
+"""The client for asyncio, the twin of `client`: the same talks, carried out without blocking."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import ExitStack
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, overload
+
+import httpx2
+
+from . import chat_calls, job_calls, tables
+from .address import Address
+from .chat_calls import Messages
+from .client_errors import ServerUnreachable, StreamFailed
+from .job_calls import SubmitOptions
+from .job_facts import JobFacts
+from .payloads import JobInput, open_upload
+from .records import ChatAnswer, ChatDelta, JobEvent, JobRecord, Row
+from .retry_policy import RetryPolicy
+from .talk import Talk
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+T = TypeVar("T")
+
+
+class AsyncClient:
+    """A connection to a Penstock server. Close it, or use it in an `async with`.
+
+    Without arguments it goes where PENSTOCK_URL says, else to this machine.
+
+        job = await client.jobs.submit("tickets.jsonl", prompt="Classify: {{ row.text }}")
+        await job.wait(progress=True)
+        frame = await job.to_pandas()
+    """
+
+    def __init__(
+        self,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        *,
+        timeout_s: float = 60.0,
+        max_retries: int = 4,
+        transport: httpx2.AsyncBaseTransport | None = None,
+    ) -> None:
+        self.address = Address.resolve(base_url, api_key)
+        self.retry = RetryPolicy(max_retries=max_retries)
+        self.jobs = AsyncJobs(self)
+        self.models = AsyncModels(self)
+        self.workers = AsyncWorkers(self)
+        self._http = httpx2.AsyncClient(**self.address.http_options(timeout_s), transport=transport)
+
+    @overload
+    async def chat(
+        self,
+        messages: Messages,
+        *,
+        model: str | None = ...,
+        stream: Literal[False] = ...,
+        **sampling: Any,
+    ) -> ChatAnswer: ...
+    @overload
+    async def chat(
+        self,
+        messages: Messages,
+        *,
+        model: str | None = ...,
+        stream: Literal[True],
+        **sampling: Any,
+    ) -> "AsyncChatStream": ...
+    async def chat(
+        self,
+        messages: Messages,
+        *,
+        model: str | None = None,
+        stream: bool = False,
+        **sampling: Any,
+    ) -> "ChatAnswer | AsyncChatStream":
+        """Ask a model now, ahead of all bulk work. A string is one user message.
+
+        `sampling` takes OpenAI's names, such as `temperature=0, max_tokens=100`.
+        """
+        if stream:
+            talk = chat_calls.open_chat(messages, model, sampling, self.retry)
+            return AsyncChatStream(await self.run(talk))
+        return await self.run(chat_calls.chat(messages, model, sampling, self.retry))
+
+    async def run(self, talk: Talk[T]) -> T:
+        """Carry a talk out."""
+        try:
+            send = next(talk)
+            while True:
+                await asyncio.sleep(send.after_s)
+                try:
+                    response = await self._http.send(send.build(self._http), stream=send.stream)
+                    if not response.is_success:
+                        await response.aread()
+                except httpx2.TransportError as error:
+                    send = talk.throw(error)
+                else:
+                    send = talk.send(response)
+        except StopIteration as end:
+            return end.value
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._http.aclose()
+
+    async def __aenter__(self) -> Self:
+        """Enter a block that closes the client."""
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close."""
+        await self.close()
+
+
+class AsyncJobs:
+    """Bulk jobs."""
+
+    def __init__(self, client: AsyncClient) -> None:
+        self._client = client
+
+    async def submit(self, rows: JobInput, **options: Unpack[SubmitOptions]) -> "AsyncJob":
+        """Send rows and what to do with each; returns once the server has them safely on disk.
+
+        Args:
+            rows: a JSONL, CSV or Parquet file, an iterable of dicts, or a data frame.
+            options: see `SubmitOptions`: `prompt` or `messages`, `model`, `sampling`, `id`, ...
+
+        Raises:
+            InvalidInput: the rows cannot be read or sent.
+            BadRequest: the server found something wrong; `param` names it.
+        """
+        with ExitStack() as stack:
+            upload = await asyncio.to_thread(stack.enter_context, open_upload(rows))
+            talk = job_calls.submit_job(upload, options, self._client.retry)
+            return AsyncJob(self._client, await self._client.run(talk))
+
+    async def get(self, job_id: str) -> "AsyncJob":
+        """Find a job by its id."""
+        talk = job_calls.get_job(job_id, self._client.retry)
+        return AsyncJob(self._client, await self._client.run(talk))
+
+    async def list(self, *, limit: int = 20, after: str | None = None) -> "list[AsyncJob]":
+        """List jobs, newest first; `after` is the last id of the page before."""
+        talk = job_calls.list_jobs(limit, after, self._client.retry)
+        return [AsyncJob(self._client, record) for record in await self._client.run(talk)]
+
+    async def cancel(self, job_id: str) -> "AsyncJob":
+        """Stop a job; what has landed stays."""
+        talk = job_calls.cancel_job(job_id, self._client.retry)
+        return AsyncJob(self._client, await self._client.run(talk))
+
+
+class AsyncModels:
+    """The models served now."""
+
+    def __init__(self, client: AsyncClient) -> None:
+        self._client = client
+
+    async def list(self) -> list[dict[str, Any]]:
+        """List the models, in OpenAI's shape."""
+        return await self._client.run(chat_calls.list_models(self._client.retry))
+
+
+class AsyncWorkers:
+    """The workers alive now."""
+
+    def __init__(self, client: AsyncClient) -> None:
+        self._client = client
+
+    async def list(self) -> list[dict[str, Any]]:
+        """List the workers with what they do."""
+        return await self._client.run(chat_calls.list_workers(self._client.retry))
+
+
+class AsyncJob(JobFacts):
+    """A bulk job."""
+
+    def __init__(self, client: AsyncClient, record: JobRecord) -> None:
+        super().__init__(record)
+        self._client = client
+
+    async def refresh(self) -> Self:
+        """Look at the job again."""
+        self.record = await self._client.run(job_calls.get_job(self.id, self._client.retry))
+        return self
+
+    async def wait(self, *, progress: bool = False, timeout_s: float | None = None) -> Self:
+        """Wait until the job has ended. An interruption leaves the job alone.
+
+        Raises:
+            WaitTimedOut: it has not ended in time.
+            JobFailed: it could not run as a whole.
+        """
+        if progress:
+            from .progress import JobProgress  # rich is slow to import
+
+            with JobProgress() as bar:
+                await self._wait(timeout_s, bar.show)
+        else:
+            await self._wait(timeout_s, lambda record: None)
+        self.raise_if_failed()
+        return self
+
+    async def results(
+        self, *, status: str | None = None, follow: bool = True, page_rows: int = 1000
+    ) -> AsyncIterator[Row]:
+        """Yield the landed rows in the order of the input, waiting for those that are to come.
+
+        Args:
+            status: only `succeeded` or only `failed` rows.
+            follow: False ends with what has landed by now.
+            page_rows: how many rows one request asks for.
+        """
+        pager = job_calls.ResultsPager(self.id, status=status, follow=follow, page_rows=page_rows)
+        while not pager.is_done:
+            for row in await self._client.run(pager.next_page(self._client.retry)):
+                yield row
+
+    async def errors(self) -> list[dict[str, Any]]:
+        """List the rejected input lines and the rows that failed."""
+        return await self._client.run(job_calls.job_errors(self.id, self._client.retry))
+
+    async def events(self) -> AsyncIterator[JobEvent]:
+        """Yield what happens to the job, to its end; a broken connection goes on where it was."""
+        last_id = None
+        while True:
+            talk = job_calls.open_events(self.id, last_id, self._client.retry)
+            response = await self._client.run(talk)
+            try:
+                async for frame in httpx2.EventSource(response):
+                    event = job_calls.read_job_event(frame)
+                    last_id = event.id or last_id
+                    yield event
+                    if event.kind == "done":
+                        return
+            except httpx2.TransportError:
+                pass
+            finally:
+                await response.aclose()
+            await asyncio.sleep(job_calls.REOPEN_S)
+
+    async def cancel(self) -> Self:
+        """Stop the job; what has landed stays."""
+        self.record = await self._client.run(job_calls.cancel_job(self.id, self._client.retry))
+        return self
+
+    async def to_arrow(self) -> "pa.Table":
+        """Give all rows as an Arrow table: the Parquet itself when it is on this machine."""
+        table = await asyncio.to_thread(tables.landed_table, self.record)
+        return tables.table_of([row async for row in self.results()]) if table is None else table
+
+    async def to_pandas(self) -> Any:
+        """Give all rows as a pandas DataFrame."""
+        return tables.to_pandas(await self.to_arrow())
+
+    async def to_polars(self) -> Any:
+        """Give all rows as a polars DataFrame."""
+        return tables.to_polars(await self.to_arrow())
+
+    async def _wait(self, timeout_s: float | None, on_record: job_calls.OnRecord) -> None:
+        retry = self._client.retry
+        talk = job_calls.wait_for_job(self.id, retry, timeout_s=timeout_s, on_record=on_record)
+        self.record = await self._client.run(talk)
+
+
+class AsyncChatStream:
+    """An answer that arrives piece by piece: use `async for`. Its connection always gets closed."""
+
+    def __init__(self, response: httpx2.Response) -> None:
+        self._response = response
+        self._deltas = self._read()
+
+    def __aiter__(self) -> AsyncIterator[ChatDelta]:
+        """Yield the pieces.
+
+        Raises:
+            StreamFailed: the server broke off and said why, or fell silent before the end.
+            ServerUnreachable: the connection was cut.
+        """
+        return self._deltas
+
+    async def text(self) -> str:
+        """Read to the end and join the pieces."""
+        return "".join([delta.text async for delta in self])
+
+    async def close(self) -> None:
+        """Stop reading; the server stops generating."""
+        await self._response.aclose()
+
+    async def __aenter__(self) -> Self:
+        """Enter a block that closes the stream."""
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close."""
+        await self.close()
+
+    async def _read(self) -> AsyncIterator[ChatDelta]:
+        try:
+            async for event in httpx2.EventSource(self._response):
+                delta = chat_calls.read_chat_event(event)
+                if delta is None:
+                    return
+                yield delta
+            raise StreamFailed("the stream ended before the answer did")
+        except httpx2.TransportError as error:
+            raise ServerUnreachable(f"the stream was cut off: {error}") from error
+        finally:
+            await self._response.aclose()

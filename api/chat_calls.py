@@ -1,0 +1,73 @@
+"""What is said to models, and about them. Knows OpenAI's shapes; does no IO (see `talk`)."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, TypeAlias
+
+import httpx2
+
+from .client_errors import PenstockError, StreamFailed
+from .records import ChatAnswer, ChatDelta
+from .retry_policy import RetryPolicy
+from .talk import Send, Talk, ask, post, read_list
+
+Messages: TypeAlias = str | Sequence[Mapping[str, Any]]
+
+_GENERATING_S = 600.0
+
+
+def list_models(retry: RetryPolicy) -> Talk[list[dict[str, Any]]]:
+    """List the served models."""
+    return (yield from ask(Send("GET", "/v1/models"), retry, read_list))
+
+
+def list_workers(retry: RetryPolicy) -> Talk[list[dict[str, Any]]]:
+    """List the live workers."""
+    return (yield from ask(Send("GET", "/v1/workers"), retry, read_list))
+
+
+def chat(
+    messages: Messages, model: str | None, sampling: Mapping[str, Any], retry: RetryPolicy
+) -> Talk[ChatAnswer]:
+    """Ask for a whole answer."""
+    send = yield from _chat(messages, model, sampling, retry)
+    return (yield from ask(send, retry, lambda response: ChatAnswer.from_json(response.json())))
+
+
+def open_chat(
+    messages: Messages, model: str | None, sampling: Mapping[str, Any], retry: RetryPolicy
+) -> Talk[httpx2.Response]:
+    """Ask for an answer that arrives piece by piece."""
+    send = yield from _chat(messages, model, dict(sampling) | {"stream": True}, retry)
+    return (yield from ask(replace(send, stream=True), retry, lambda response: response))
+
+
+def read_chat_event(event: httpx2.ServerSentEvent) -> ChatDelta | None:
+    """Read one frame of a streamed answer; None is its proper end.
+
+    Raises:
+        StreamFailed: the server sent an error in-band.
+    """
+    if event.data == "[DONE]":
+        return None
+    data = json.loads(event.data)
+    if "error" in data:
+        raise StreamFailed(data["error"]["message"], data["error"].get("code"))
+    return ChatDelta.from_json(data)
+
+
+def _chat(
+    messages: Messages, model: str | None, sampling: Mapping[str, Any], retry: RetryPolicy
+) -> Talk[Send]:
+    """Make the request of a chat; without a model, the only served one is meant."""
+    if model is None:
+        served = [item["id"] for item in (yield from list_models(retry))]
+        if len(served) != 1:
+            names = ", ".join(served) or "none"
+            raise PenstockError(f"say which model to chat with; served now: {names}")
+        model = served[0]
+    if isinstance(messages, str):
+        messages = [{"role": "user", "content": messages}]
+    body = {"model": model, "messages": list(messages), **sampling}
+    return replace(post("/v1/chat/completions"), body=body, read_timeout_s=_GENERATING_S)

@@ -1,0 +1,324 @@
+"""The client: what a program says to Penstock. `async_client` is its twin for asyncio.
+
+Knows how to carry a talk out with blocking sockets; what is said is written in `job_calls` and
+`chat_calls`. Loads neither torch nor Redis.
+"""
+
+import time
+from collections.abc import Iterator
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, overload
+
+import httpx2
+
+from . import chat_calls, job_calls, tables
+from .address import Address
+from .chat_calls import Messages
+from .client_errors import ServerUnreachable, StreamFailed
+from .job_calls import SubmitOptions
+from .job_facts import JobFacts
+from .payloads import JobInput, open_upload
+from .records import ChatAnswer, ChatDelta, JobEvent, JobRecord, Row
+from .retry_policy import RetryPolicy
+from .talk import Talk
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+T = TypeVar("T")
+
+
+class Client:
+    """A connection to a Penstock server. Close it, or use it in a `with`.
+
+    Without arguments it goes where PENSTOCK_URL says, else to this machine.
+
+        job = Client().jobs.submit("tickets.jsonl", prompt="Classify: {{ row.text }}")
+        job.wait(progress=True)
+        frame = job.to_pandas()
+    """
+
+    def __init__(
+        self,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        *,
+        timeout_s: float = 60.0,
+        max_retries: int = 4,
+        transport: httpx2.BaseTransport | None = None,
+    ) -> None:
+        self.address = Address.resolve(base_url, api_key)
+        self.retry = RetryPolicy(max_retries=max_retries)
+        self.jobs = Jobs(self)
+        self.models = Models(self)
+        self.workers = Workers(self)
+        self._http = httpx2.Client(**self.address.http_options(timeout_s), transport=transport)
+
+    @overload
+    def chat(
+        self,
+        messages: Messages,
+        *,
+        model: str | None = ...,
+        stream: Literal[False] = ...,
+        **sampling: Any,
+    ) -> ChatAnswer: ...
+    @overload
+    def chat(
+        self,
+        messages: Messages,
+        *,
+        model: str | None = ...,
+        stream: Literal[True],
+        **sampling: Any,
+    ) -> "ChatStream": ...
+    def chat(
+        self,
+        messages: Messages,
+        *,
+        model: str | None = None,
+        stream: bool = False,
+        **sampling: Any,
+    ) -> "ChatAnswer | ChatStream":
+        """Ask a model now, ahead of all bulk work. A string is one user message.
+
+        `sampling` takes OpenAI's names, such as `temperature=0, max_tokens=100`.
+        """
+        if stream:
+            talk = chat_calls.open_chat(messages, model, sampling, self.retry)
+            return ChatStream(self.run(talk))
+        return self.run(chat_calls.chat(messages, model, sampling, self.retry))
+
+    def run(self, talk: Talk[T]) -> T:
+        """Carry a talk out."""
+        try:
+            send = next(talk)
+            while True:
+                time.sleep(send.after_s)
+                try:
+                    response = self._http.send(send.build(self._http), stream=send.stream)
+                    if not response.is_success:
+                        response.read()
+                except httpx2.TransportError as error:
+                    send = talk.throw(error)
+                else:
+                    send = talk.send(response)
+        except StopIteration as end:
+            return end.value
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        """Enter a block that closes the client."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close."""
+        self.close()
+
+
+class Jobs:
+    """Bulk jobs."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def submit(self, rows: JobInput, **options: Unpack[SubmitOptions]) -> "Job":
+        """Send rows and what to do with each; returns once the server has them safely on disk.
+
+        Args:
+            rows: a JSONL, CSV or Parquet file, an iterable of dicts, or a data frame.
+            options: see `SubmitOptions`: `prompt` or `messages`, `model`, `sampling`, `id`, ...
+
+        Raises:
+            InvalidInput: the rows cannot be read or sent.
+            BadRequest: the server found something wrong; `param` names it.
+        """
+        with open_upload(rows) as upload:
+            talk = job_calls.submit_job(upload, options, self._client.retry)
+            return Job(self._client, self._client.run(talk))
+
+    def get(self, job_id: str) -> "Job":
+        """Find a job by its id."""
+        talk = job_calls.get_job(job_id, self._client.retry)
+        return Job(self._client, self._client.run(talk))
+
+    def list(self, *, limit: int = 20, after: str | None = None) -> "list[Job]":
+        """List jobs, newest first; `after` is the last id of the page before."""
+        talk = job_calls.list_jobs(limit, after, self._client.retry)
+        return [Job(self._client, record) for record in self._client.run(talk)]
+
+    def cancel(self, job_id: str) -> "Job":
+        """Stop a job; what has landed stays."""
+        talk = job_calls.cancel_job(job_id, self._client.retry)
+        return Job(self._client, self._client.run(talk))
+
+
+class Models:
+    """The models served now."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def list(self) -> list[dict[str, Any]]:
+        """List the models, in OpenAI's shape."""
+        return self._client.run(chat_calls.list_models(self._client.retry))
+
+
+class Workers:
+    """The workers alive now."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def list(self) -> list[dict[str, Any]]:
+        """List the workers with what they do."""
+        return self._client.run(chat_calls.list_workers(self._client.retry))
+
+
+class Job(JobFacts):
+    """A bulk job."""
+
+    def __init__(self, client: Client, record: JobRecord) -> None:
+        super().__init__(record)
+        self._client = client
+
+    def refresh(self) -> Self:
+        """Look at the job again."""
+        self.record = self._client.run(job_calls.get_job(self.id, self._client.retry))
+        return self
+
+    def wait(self, *, progress: bool = False, timeout_s: float | None = None) -> Self:
+        """Wait until the job has ended. An interruption leaves the job alone.
+
+        Raises:
+            WaitTimedOut: it has not ended in time.
+            JobFailed: it could not run as a whole.
+        """
+        if progress:
+            from .progress import JobProgress  # rich is slow to import
+
+            with JobProgress() as bar:
+                self._wait(timeout_s, bar.show)
+        else:
+            self._wait(timeout_s, lambda record: None)
+        self.raise_if_failed()
+        return self
+
+    def results(
+        self, *, status: str | None = None, follow: bool = True, page_rows: int = 1000
+    ) -> Iterator[Row]:
+        """Yield the landed rows in the order of the input, waiting for those that are to come.
+
+        Args:
+            status: only `succeeded` or only `failed` rows.
+            follow: False ends with what has landed by now.
+            page_rows: how many rows one request asks for.
+        """
+        pager = job_calls.ResultsPager(self.id, status=status, follow=follow, page_rows=page_rows)
+        while not pager.is_done:
+            yield from self._client.run(pager.next_page(self._client.retry))
+
+    def errors(self) -> list[dict[str, Any]]:
+        """List the rejected input lines and the rows that failed."""
+        return self._client.run(job_calls.job_errors(self.id, self._client.retry))
+
+    def events(self) -> Iterator[JobEvent]:
+        """Yield what happens to the job, to its end; a broken connection goes on where it was."""
+        last_id = None
+        while True:
+            talk = job_calls.open_events(self.id, last_id, self._client.retry)
+            response = self._client.run(talk)
+            try:
+                for frame in httpx2.EventSource(response):
+                    event = job_calls.read_job_event(frame)
+                    last_id = event.id or last_id
+                    yield event
+                    if event.kind == "done":
+                        return
+            except httpx2.TransportError:
+                pass
+            finally:
+                response.close()
+            time.sleep(job_calls.REOPEN_S)
+
+    def cancel(self) -> Self:
+        """Stop the job; what has landed stays."""
+        self.record = self._client.run(job_calls.cancel_job(self.id, self._client.retry))
+        return self
+
+    def to_arrow(self) -> "pa.Table":
+        """Give all rows as an Arrow table: the Parquet itself when it is on this machine."""
+        table = tables.landed_table(self.record)
+        return tables.table_of(self.results()) if table is None else table
+
+    def to_pandas(self) -> Any:
+        """Give all rows as a pandas DataFrame."""
+        return tables.to_pandas(self.to_arrow())
+
+    def to_polars(self) -> Any:
+        """Give all rows as a polars DataFrame."""
+        return tables.to_polars(self.to_arrow())
+
+    def _wait(self, timeout_s: float | None, on_record: job_calls.OnRecord) -> None:
+        retry = self._client.retry
+        talk = job_calls.wait_for_job(self.id, retry, timeout_s=timeout_s, on_record=on_record)
+        self.record = self._client.run(talk)
+
+
+class ChatStream:
+    """An answer that arrives piece by piece: iterate over it. Its connection always gets closed."""
+
+    def __init__(self, response: httpx2.Response) -> None:
+        self._response = response
+        self._deltas = self._read()
+
+    def __iter__(self) -> Iterator[ChatDelta]:
+        """Yield the pieces.
+
+        Raises:
+            StreamFailed: the server broke off and said why, or fell silent before the end.
+            ServerUnreachable: the connection was cut.
+        """
+        return self._deltas
+
+    def text(self) -> str:
+        """Read to the end and join the pieces."""
+        return "".join(delta.text for delta in self)
+
+    def close(self) -> None:
+        """Stop reading; the server stops generating."""
+        self._response.close()
+
+    def __enter__(self) -> Self:
+        """Enter a block that closes the stream."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close."""
+        self.close()
+
+    def _read(self) -> Iterator[ChatDelta]:
+        try:
+            for event in httpx2.EventSource(self._response):
+                delta = chat_calls.read_chat_event(event)
+                if delta is None:
+                    return
+                yield delta
+            raise StreamFailed("the stream ended before the answer did")
+        except httpx2.TransportError as error:
+            raise ServerUnreachable(f"the stream was cut off: {error}") from error
+        finally:
+            self._response.close()

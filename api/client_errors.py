@@ -1,0 +1,161 @@
+"""What can go wrong for a caller of the client, as one tree. Knows no transport.
+
+PenstockError
+├── ServerUnreachable           no answer: refused, timed out, cut off
+├── InvalidInput                the rows cannot be sent as they are (also a ValueError)
+├── MissingPackage              an optional package is wanted (also an ImportError)
+├── StreamFailed                the server broke a stream off and said why
+├── JobFailed                   the job as a whole could not run
+├── WaitTimedOut                still running when the time was up (also a TimeoutError)
+└── ApiError                    the server answered, and said no
+    ├── BadRequest              400
+    ├── Unauthorized            401
+    ├── Forbidden               403
+    ├── NotFound                404
+    ├── Conflict                409
+    ├── PayloadTooLarge         413
+    ├── TooManyRequests         429
+    └── ServerError             5xx
+        └── Unavailable         503
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+_SHORT = 300  # characters of a foreign answer (a proxy's HTML page) that are worth showing
+
+
+class PenstockError(Exception):
+    """Anything the client raises on purpose."""
+
+
+class ServerUnreachable(PenstockError):
+    """No answer came from the server."""
+
+
+class InvalidInput(PenstockError, ValueError):
+    """The rows cannot be sent; the message names the row and why."""
+
+
+class MissingPackage(PenstockError, ImportError):
+    """A conversion needs a package that is not installed."""
+
+
+class StreamFailed(PenstockError):
+    """The server broke off a stream after it had begun."""
+
+    def __init__(self, message: str, code: str | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class JobFailed(PenstockError):
+    """The job as a whole ended without results (rows that failed alone never cause this)."""
+
+    def __init__(self, message: str, job_id: str, status: str) -> None:
+        super().__init__(message)
+        self.job_id = job_id
+        self.status = status
+
+
+class WaitTimedOut(PenstockError, TimeoutError):
+    """The job is still running; waiting again is safe."""
+
+
+class ApiError(PenstockError):
+    """The server refused. `request_id` finds the call in the server's log."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status_code: int,
+        code: str | None = None,
+        param: str | None = None,
+        kind: str | None = None,
+        request_id: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.status_code = status_code
+        self.code = code
+        self.param = param
+        self.kind = kind
+        self.request_id = request_id
+
+    def __str__(self) -> str:
+        """Give the server's message, and where to find the call in its log."""
+        where = f", request {self.request_id}" if self.request_id else ""
+        return f"{self.message} (HTTP {self.status_code}{where})"
+
+    @staticmethod
+    def from_answer(status_code: int, headers: Mapping[str, str], body: bytes) -> "ApiError":
+        """Make the class that fits the status from an error envelope, or from any other body."""
+        envelope = _read_envelope(body)
+        fallback = ServerError if status_code >= 500 else ApiError
+        return _CLASS_OF.get(status_code, fallback)(
+            envelope.get("message") or f"the server answered with status {status_code}",
+            status_code=status_code,
+            code=envelope.get("code"),
+            param=envelope.get("param"),
+            kind=envelope.get("type"),
+            request_id=headers.get("x-request-id"),
+        )
+
+
+class BadRequest(ApiError):
+    """400: something in the request is wrong; `param` names it."""
+
+
+class Unauthorized(ApiError):
+    """401: the API key is missing or wrong."""
+
+
+class Forbidden(ApiError):
+    """403: the API key may not do this."""
+
+
+class NotFound(ApiError):
+    """404: there is no such job, model or path."""
+
+
+class Conflict(ApiError):
+    """409: the job's state does not allow this."""
+
+
+class PayloadTooLarge(ApiError):
+    """413: the request is larger than the server takes."""
+
+
+class TooManyRequests(ApiError):
+    """429: the server asks for a slower pace, and retries did not help."""
+
+
+class ServerError(ApiError):
+    """5xx: the server's own fault."""
+
+
+class Unavailable(ServerError):
+    """503: no worker for the model, or the queue is away; retries did not help."""
+
+
+_CLASS_OF: dict[int, type[ApiError]] = {
+    400: BadRequest,
+    401: Unauthorized,
+    403: Forbidden,
+    404: NotFound,
+    409: Conflict,
+    413: PayloadTooLarge,
+    429: TooManyRequests,
+    503: Unavailable,
+}
+
+
+def _read_envelope(body: bytes) -> dict[str, Any]:
+    """Read `{"error": {...}}`; whatever else a proxy may send becomes the message."""
+    try:
+        error = json.loads(body)["error"]
+    except (ValueError, KeyError, TypeError):
+        error = body.decode("utf-8", "replace").strip()[:_SHORT]
+    return error if isinstance(error, dict) else {"message": error}

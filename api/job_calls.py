@@ -1,0 +1,214 @@
+"""What is said about jobs. Knows the REST paths and their answers; does no IO (see `talk`)."""
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias, TypedDict
+from uuid import uuid4
+
+import httpx2
+
+from .client_errors import ApiError, PenstockError, ServerUnreachable, WaitTimedOut
+from .payloads import Upload
+from .records import JobEvent, JobRecord, ResultsPage, Row
+from .retry_policy import RetryPolicy
+from .talk import Send, Talk, ask, post
+
+OnRecord: TypeAlias = Callable[[JobRecord], None]
+
+REOPEN_S = 0.5  # before a broken stream of events is opened again
+
+_SEALING_S = 3600.0  # the server reads and checks the whole input before it answers
+_LONG_POLL_S = 10.0
+_PAUSE_S = 0.25  # between two looks at a job
+_PATIENCE_S = 120.0  # how long `wait` bears a server that is away
+
+
+class SubmitOptions(TypedDict, total=False):
+    """What may be said about a job beside its rows."""
+
+    model: str | None
+    """Which model; may be left out where only one is served."""
+    prompt: str | None
+    """A template over the row's columns, as in `Classify: {{ row.text }}`."""
+    messages: Sequence[Mapping[str, str]] | None
+    """Chat messages whose contents are templates; instead of `prompt`."""
+    endpoint: str | None
+    """`/v1/completions` keeps the prompt out of the model's chat template."""
+    sampling: Mapping[str, Any] | None
+    """Fields of `SamplingParams`, such as `{"temperature": 0, "max_tokens": 64}`."""
+    id: str | None
+    """The column that becomes `custom_id`."""
+    name: str | None
+    """A name for people."""
+    metadata: Mapping[str, str] | None
+    """Whatever the caller wants to find again."""
+    priority: int | None
+    """Larger is served first."""
+    format: str | None
+    """`jsonl`, `csv` or `parquet`, where the file's name does not tell."""
+    output: str | Path | None
+    """A directory of the server's machine that receives `<job_id>/rows`."""
+    idempotency_key: str | None
+    """The same key never makes a second job; made up if left out."""
+
+
+def submit_job(upload: Upload, options: SubmitOptions, retry: RetryPolicy) -> Talk[JobRecord]:
+    """Send the rows and what to do with them; returns when the server has them on disk."""
+    unknown = set(options) - set(SubmitOptions.__annotations__)
+    if unknown:
+        known = ", ".join(SubmitOptions.__annotations__)
+        raise TypeError(f"unknown option {min(unknown)!r} for a job; there are {known}")
+    body: dict[str, Any] = {key: value for key, value in options.items() if value is not None}
+    key = body.pop("idempotency_key", None) or uuid4().hex
+    if "output" in body:
+        body["output"] = {"path": str(Path(body["output"]).expanduser().absolute())}
+    return (
+        yield from ask(
+            Send(
+                "POST",
+                "/v1/jobs",
+                headers={"Idempotency-Key": key},
+                body=body,
+                upload=upload,
+                read_timeout_s=_SEALING_S,
+            ),
+            retry,
+            lambda response: JobRecord.from_json(response.json()),
+        )
+    )
+
+
+def get_job(job_id: str, retry: RetryPolicy) -> Talk[JobRecord]:
+    """Look at a job once."""
+    return (yield from ask(Send("GET", f"/v1/jobs/{job_id}"), retry, _read_job))
+
+
+def cancel_job(job_id: str, retry: RetryPolicy) -> Talk[JobRecord]:
+    """Stop a job; what has landed stays."""
+    return (yield from ask(post(f"/v1/jobs/{job_id}/cancel"), retry, _read_job))
+
+
+def list_jobs(limit: int, after: str | None, retry: RetryPolicy) -> Talk[list[JobRecord]]:
+    """List jobs, newest first."""
+    params: dict[str, str | int] = {"limit": limit} | ({"after": after} if after else {})
+    return (
+        yield from ask(
+            Send("GET", "/v1/jobs", params=params),
+            retry,
+            lambda response: [JobRecord.from_json(item) for item in response.json()["data"]],
+        )
+    )
+
+
+def wait_for_job(
+    job_id: str,
+    retry: RetryPolicy,
+    *,
+    timeout_s: float | None = None,
+    on_record: OnRecord | None = None,
+) -> Talk[JobRecord]:
+    """Look at a job until it has ended. A server that is away for two minutes is borne.
+
+    Raises:
+        WaitTimedOut: the time is up; the job goes on.
+    """
+    deadline = None if timeout_s is None else time.monotonic() + timeout_s
+    last_answer = time.monotonic()
+    pause_s = 0.0
+    while True:
+        left_s = _LONG_POLL_S if deadline is None else deadline - time.monotonic()
+        send = Send(
+            "GET",
+            f"/v1/jobs/{job_id}",
+            params={"wait": round(max(0.0, min(_LONG_POLL_S, left_s)), 2)} if pause_s else {},
+            after_s=min(pause_s, max(0.0, left_s)),
+        )
+        pause_s = _PAUSE_S
+        try:
+            record = yield from ask(send, retry, _read_job)
+        except PenstockError as error:
+            away = isinstance(error, ServerUnreachable) or (
+                isinstance(error, ApiError) and error.status_code >= 500
+            )
+            if not away or time.monotonic() - last_answer > _PATIENCE_S:
+                raise
+        else:
+            last_answer = time.monotonic()
+            if on_record is not None:
+                on_record(record)
+            if record.status.is_final:
+                return record
+        if deadline is not None and time.monotonic() >= deadline:
+            raise WaitTimedOut(f"job {job_id} has not ended after {timeout_s:g} s; it goes on")
+
+
+class ResultsPager:
+    """Walks a job's landed rows in the order of the input, page by page.
+
+    With `follow` it waits for rows that have not landed yet, until the job has ended.
+    """
+
+    def __init__(self, job_id: str, *, status: str | None, follow: bool, page_rows: int) -> None:
+        self.is_done = False
+        self._job_id = job_id
+        self._status = status
+        self._follow = follow
+        self._page_rows = page_rows
+        self._cursor: str | None = None
+
+    def next_page(self, retry: RetryPolicy) -> Talk[tuple[Row, ...]]:
+        """Fetch the next rows; none at all is a page, too."""
+        page = yield from self._fetch(retry)
+        if not page.rows and page.incomplete and self._follow:
+            record = yield from ask(self._look(), retry, _read_job)
+            if record.status.is_final:  # nothing will land any more, but something just may have
+                self._follow = False
+            return ()
+        self._cursor = page.next_cursor or self._cursor
+        self.is_done = page.next_cursor is None if page.rows else True
+        return page.rows
+
+    def _fetch(self, retry: RetryPolicy) -> Talk[ResultsPage]:
+        params: dict[str, str | int] = {"limit": self._page_rows, "format": "jsonl"}
+        params |= {"after": self._cursor} if self._cursor else {}
+        params |= {"status": self._status} if self._status else {}
+        send = Send("GET", f"/v1/jobs/{self._job_id}/results", params=params)
+        return (yield from ask(send, retry, _read_page))
+
+    def _look(self) -> Send:
+        return Send(
+            "GET", f"/v1/jobs/{self._job_id}", params={"wait": _LONG_POLL_S}, after_s=_PAUSE_S
+        )
+
+
+def job_errors(job_id: str, retry: RetryPolicy) -> Talk[list[dict[str, Any]]]:
+    """Fetch the rejected lines and the failed rows."""
+    send = Send("GET", f"/v1/jobs/{job_id}/errors")
+    return (yield from ask(send, retry, lambda response: response.json()["data"]))
+
+
+def open_events(job_id: str, last_id: str | None, retry: RetryPolicy) -> Talk[httpx2.Response]:
+    """Open the stream of a job's events, behind the last one seen."""
+    headers = {"Last-Event-ID": last_id} if last_id else {}
+    send = Send("GET", f"/v1/jobs/{job_id}/events", headers=headers, stream=True)
+    return (yield from ask(send, retry, lambda response: response))
+
+
+def read_job_event(event: httpx2.ServerSentEvent) -> JobEvent:
+    """Read one frame of a job's events."""
+    return JobEvent(event.id, event.event, json.loads(event.data) if event.data else None)
+
+
+def _read_job(response: httpx2.Response) -> JobRecord:
+    return JobRecord.from_json(response.json())
+
+
+def _read_page(response: httpx2.Response) -> ResultsPage:
+    return ResultsPage(
+        # Not iter_lines(): it would also break lines at U+2028, which JSON text may hold.
+        rows=tuple(Row(json.loads(line)) for line in response.content.split(b"\n") if line),
+        next_cursor=response.headers.get("x-next-cursor") or None,
+        incomplete=response.headers.get("x-incomplete", "").lower() in ("1", "true"),
+    )

@@ -1,0 +1,92 @@
+"""A job's progress on a terminal: rows, tokens per second, time left, errors. Knows no server."""
+
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
+from .records import JobRecord
+
+
+class JobProgress:
+    """One line that follows a job; where there is no terminal, a plain line now and then."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or Console(stderr=True)
+        self._progress = Progress(
+            TextColumn("{task.fields[label]}"),
+            BarColumn(bar_width=30),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[facts]}"),
+            console=self._console,
+            disable=not self._console.is_terminal,
+            refresh_per_second=8,
+        )
+        self._task = self._progress.add_task("", total=None, label="waiting", facts="")
+        self._last_tenth = -1
+
+    def __enter__(self) -> Self:
+        """Show the line."""
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Leave the line as it is."""
+        self._progress.stop()
+
+    def show(self, record: JobRecord) -> None:
+        """Bring the line up to date."""
+        counts = record.counts
+        done = counts.succeeded + counts.failed
+        if self._console.is_terminal:
+            self._progress.update(
+                self._task,
+                total=counts.total or None,
+                completed=done,
+                label=f"{record.id} {record.status}",
+                facts=progress_facts(record),
+            )
+            return
+        tenth = 10 * done // counts.total if counts.total else 0
+        if tenth != self._last_tenth or record.status.is_final:
+            self._last_tenth = tenth
+            line = f"{record.id} {record.status} {progress_facts(record)}"
+            self._console.print(line, soft_wrap=True, highlight=False)
+
+
+def progress_facts(record: JobRecord) -> str:
+    """Say in a few words how far a job is."""
+    counts = record.counts
+    facts = [f"{counts.succeeded + counts.failed:,}/{counts.total:,} rows"]
+    if record.tokens_per_s and not record.status.is_final:
+        facts.append(f"{short_number(record.tokens_per_s)} tok/s")
+    if record.eta_s is not None and not record.status.is_final:
+        facts.append(f"eta {short_time(record.eta_s)}")
+    if counts.failed:
+        facts.append(f"{counts.failed:,} failed")
+    if counts.rejected:
+        facts.append(f"{counts.rejected:,} rejected")
+    return " · ".join(facts)
+
+
+def short_number(value: float) -> str:
+    """Write a number with at most three digits before its unit: 950, 61.2k, 1.3M."""
+    for unit, size in (("M", 1e6), ("k", 1e3)):
+        if value >= size:
+            return f"{value / size:.1f}{unit}"
+    return f"{value:.0f}"
+
+
+def short_time(seconds: float) -> str:
+    """Write a duration in its two largest units: 42s, 3m 05s, 1h 52m."""
+    minutes, s = divmod(round(seconds), 60)
+    hours, m = divmod(minutes, 60)
+    if hours:
+        return f"{hours}h {m:02d}m"
+    return f"{m}m {s:02d}s" if m else f"{s}s"

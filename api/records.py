@@ -1,0 +1,167 @@
+"""What the server says, as records. Knows no transport, and forgives fields it has never heard of.
+
+A job is a frozen record; a result row stays a dict, because its columns are the user's.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime
+from typing import Any, Self
+
+from ..jobs.model import Counts, JobState, RejectedLine
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of a job or of one answer."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    """A job as it stood when the server last told us."""
+
+    id: str
+    status: JobState
+    name: str | None = None
+    model: str = ""
+    priority: int = 0
+    counts: Counts = field(default_factory=Counts)
+    usage: Usage = field(default_factory=Usage)
+    rows_per_s: float | None = None
+    tokens_per_s: float | None = None
+    eta_s: float | None = None
+    output_path: str | None = None
+    error: str | None = None
+    created_at: datetime | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    rejected: tuple[RejectedLine, ...] = ()  # known to the submitter only, the first hundred
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False)  # the answer as it came
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Read a job object."""
+        rate = data.get("rate") or {}
+        rejected = (data.get("rejected") or {}).get("errors") or []
+        return cls(
+            id=data["id"],
+            status=JobState(data["status"]),
+            name=data.get("name"),
+            model=data.get("model") or "",
+            priority=data.get("priority") or 0,
+            counts=_known(Counts, data.get("counts")),
+            usage=_known(Usage, data.get("usage")),
+            rows_per_s=rate.get("rows_per_s"),
+            tokens_per_s=rate.get("tokens_per_s"),
+            eta_s=data.get("eta_s"),
+            output_path=(data.get("output") or {}).get("path"),
+            error=_error_text(data.get("error")),
+            created_at=_moment(data.get("created_at")),
+            started_at=_moment(data.get("started_at")),
+            finished_at=_moment(data.get("finished_at")),
+            metadata=data.get("metadata") or {},
+            rejected=tuple(RejectedLine(line["line"], line["message"]) for line in rejected),
+            raw=data,
+        )
+
+    @property
+    def duration_s(self) -> float | None:
+        """Give the time from the first row's start to the end, or to now while it runs."""
+        if self.started_at is None:
+            return None
+        return ((self.finished_at or datetime.now(UTC)) - self.started_at).total_seconds()
+
+
+class Row(dict[str, Any]):
+    """One landed row: our columns and the user's own, by name."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether the row succeeded."""
+        return self.get("status") == "succeeded"
+
+    @property
+    def output(self) -> str | None:
+        """The generated text."""
+        return self.get("output")
+
+    @property
+    def error(self) -> dict[str, Any] | None:
+        """Why the row failed: code, message, stage."""
+        return self.get("error")
+
+
+@dataclass(frozen=True, slots=True)
+class ResultsPage:
+    """Some rows, and where to go on."""
+
+    rows: tuple[Row, ...]
+    next_cursor: str | None
+    incomplete: bool  # rows behind this page have not landed yet
+
+
+@dataclass(frozen=True, slots=True)
+class JobEvent:
+    """One thing that happened to a job; `id` is where a broken stream goes on."""
+
+    id: str
+    kind: str  # job.status | job.progress | shard.landed | reset | done
+    data: Any
+
+
+@dataclass(frozen=True, slots=True)
+class ChatAnswer:
+    """A whole answer."""
+
+    text: str
+    finish_reason: str | None
+    model: str
+    usage: Usage
+    raw: Mapping[str, Any] = field(repr=False)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Read a `chat.completion` object; the text is its first choice's."""
+        choice = data["choices"][0]
+        return cls(
+            text=choice["message"].get("content") or "",
+            finish_reason=choice.get("finish_reason"),
+            model=data.get("model") or "",
+            usage=_known(Usage, data.get("usage")),
+            raw=data,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ChatDelta:
+    """A piece of an answer; the last piece carries `finish_reason`."""
+
+    text: str
+    finish_reason: str | None
+    raw: Mapping[str, Any] = field(repr=False)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Read a `chat.completion.chunk` object; a chunk without choices has no text."""
+        choice = (data.get("choices") or [{}])[0]
+        text = (choice.get("delta") or {}).get("content") or ""
+        return cls(text, choice.get("finish_reason"), data)
+
+
+def _known(kind: type[Any], data: Mapping[str, Any] | None) -> Any:
+    """Fill a flat record with the fields it knows."""
+    names = {item.name for item in fields(kind)}
+    return kind(**{key: value for key, value in (data or {}).items() if key in names})
+
+
+def _moment(unix_s: float | None) -> datetime | None:
+    return None if unix_s is None else datetime.fromtimestamp(unix_s, UTC)
+
+
+def _error_text(error: Any) -> str | None:
+    return error.get("message") if isinstance(error, dict) else error

@@ -1,0 +1,47 @@
+"""Results as a data frame of the caller's choice. Knows Parquet only when asked; no transport."""
+
+from collections.abc import Iterable
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .client_errors import MissingPackage
+from .records import JobRecord, Row
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+def landed_table(record: JobRecord) -> "pa.Table | None":
+    """Read a finished job's Parquet directly, or None when its directory is not on this machine."""
+    if record.output_path is None or not (Path(record.output_path) / "_SUCCESS").is_file():
+        return None
+    arrow = _import("pyarrow", "to_arrow")
+    parquet = _import("pyarrow.parquet", "to_arrow")
+    parts = sorted((Path(record.output_path) / "rows").glob("*.parquet"))
+    tables = [parquet.read_table(part) for part in parts]
+    return arrow.concat_tables(tables) if tables else None
+
+
+def table_of(rows: Iterable[Row]) -> "pa.Table":
+    """Build a table from rows that came over the wire; the types are inferred."""
+    return _import("pyarrow", "to_arrow").Table.from_pylist(list(rows))
+
+
+def to_pandas(table: "pa.Table") -> Any:
+    """Turn a table into a pandas DataFrame."""
+    _import("pandas", "to_pandas")
+    return table.to_pandas()
+
+
+def to_polars(table: "pa.Table") -> Any:
+    """Turn a table into a polars DataFrame."""
+    return _import("polars", "to_polars").from_arrow(table)
+
+
+def _import(package: str, wanted_by: str) -> Any:
+    try:
+        return import_module(package)
+    except ImportError as error:
+        name = package.partition(".")[0]
+        raise MissingPackage(f"{wanted_by} needs {name}: pip install {name}") from error

@@ -1,0 +1,107 @@
+"""How one call is told, without doing any IO.
+
+A call is a generator, a *talk*: it yields `Send`, receives the response (or has a transport error
+thrown in) and returns what the caller wanted. `Client` and `AsyncClient` differ only in how they
+carry a talk out, so retries, waiting and reading are written once.
+
+    talk  --- Send --->  transport  --- HTTP --->  server
+      ^---- Response ------'  (or TransportError)
+"""
+
+import json
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias, TypeVar
+from uuid import uuid4
+
+import httpx2
+
+from .client_errors import ApiError, ServerUnreachable
+from .payloads import Upload
+from .retry_policy import RetryPolicy
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """One request, to be sent after a pause. `stream` leaves the body of a success unread."""
+
+    method: str
+    path: str
+    params: Mapping[str, str | int | float] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: Any = None  # sent as JSON
+    upload: Upload | None = None  # sent as multipart, beside the body
+    read_timeout_s: float | None = None  # None: the client's own
+    stream: bool = False
+    after_s: float = 0.0
+
+    def build(self, http: httpx2.Client | httpx2.AsyncClient) -> httpx2.Request:
+        """Make the request; an upload starts from its first byte each time."""
+        content: dict[str, Any] = {"json": self.body} if self.body is not None else {}
+        if self.upload is not None:
+            self.upload.file.seek(0)
+            content = {
+                "data": {"request": json.dumps(self.body)},
+                "files": {"file": (self.upload.filename, self.upload.file)},
+            }
+        if self.read_timeout_s is not None:
+            timeout = http.timeout
+            content["timeout"] = httpx2.Timeout(
+                connect=timeout.connect,
+                read=self.read_timeout_s,
+                write=timeout.write,
+                pool=timeout.pool,
+            )
+        return http.build_request(
+            self.method, self.path, params=self.params, headers=self.headers, **content
+        )
+
+
+Talk: TypeAlias = Generator[Send, httpx2.Response, T]
+
+
+def post(path: str) -> Send:
+    """Make a POST that may be repeated without harm."""
+    return Send("POST", path, headers={"Idempotency-Key": uuid4().hex})
+
+
+def ask(send: Send, retry: RetryPolicy, read: Callable[[httpx2.Response], T]) -> Talk[T]:
+    """Send until there is an answer worth reading, or no hope of one.
+
+    Raises:
+        ServerUnreachable: no answer came.
+        ApiError: the server said no; the class tells which no.
+    """
+    num_failures = 0
+    while True:
+        try:
+            response = yield send
+        except httpx2.TransportError as error:
+            num_failures += 1
+            delay_s = retry.after_silence(num_failures)
+            if delay_s is None:
+                reason = str(error) or type(error).__name__
+                raise ServerUnreachable(f"no answer from {_where(error)}: {reason}") from error
+        else:
+            if response.is_success:
+                return read(response)
+            num_failures += 1
+            delay_s = retry.after_status(num_failures, response.status_code, response.headers)
+            if delay_s is None:
+                raise ApiError.from_answer(response.status_code, response.headers, response.content)
+        send = replace(send, after_s=delay_s)
+
+
+def read_list(response: httpx2.Response) -> list[dict[str, Any]]:
+    """Read the items of a list object."""
+    return response.json()["data"]
+
+
+def _where(error: httpx2.TransportError) -> str:
+    try:
+        url = error.request.url
+    except RuntimeError:  # the error came before there was a request
+        return "the server"
+    return f"{url.scheme}://{url.netloc.decode()}"
