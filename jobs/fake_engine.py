@@ -1,0 +1,214 @@
+"""An engine that writes made-up text on time: for tests of the queue and for its benchmarks.
+
+It is chosen by a model name such as `fake:step_ms=20,tokens=32` and has the real engine's face
+(add, abort, step) without torch. Its answer to a prompt is a function of the prompt alone, so that
+a row can be checked whoever computed it. Some words in a prompt make it misbehave:
+
+    [[fail]]    this row ends in an error
+    [[crash]]   the process dies at once
+    [[hang]]    the step never ends
+    [[long]]    the row goes on until it is aborted (or has 100,000 tokens)
+"""
+
+import hashlib
+import os
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Self
+
+from ..engine.outputs import FinishReason, Request, RequestError, StepOutput
+
+PREFIX = "fake:"
+WORDS = ("water", "river", "turbine", "valve", "lake", "pipe", "stream", "dam")
+_LONG = 100_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FakeModel:
+    """What a fake model's name says. Times are those of one step, whatever its batch."""
+
+    step_ms: float = 2.0
+    tokens: int = 8  # of every answer, unless max_tokens is smaller
+    load_s: float = 0.0
+    context: int = 100_000
+    chat: int = 1  # 0: the model has no chat template
+
+    @classmethod
+    def from_name(cls, name: str) -> Self:
+        """Read `fake:key=value,key=value`.
+
+        Raises:
+            ValueError: a key is unknown, or its value is no number.
+        """
+        known = {field.name: field.type for field in fields(cls)}
+        values: dict[str, Any] = {}
+        for item in filter(None, name.removeprefix(PREFIX).split(",")):
+            key, _, text = item.partition("=")
+            if key not in known:
+                raise ValueError(f"{name}: unknown key {key!r}; known: {', '.join(known)}")
+            values[key] = int(text) if known[key] is int else float(text)
+        return cls(**values)
+
+
+@dataclass(frozen=True, slots=True)
+class FakeStats:
+    """The figures the worker asks an engine for."""
+
+    steps: int
+    kv_used_fraction: float
+    generated_tokens: int
+
+
+class FakeTokenizer:
+    """One token per character."""
+
+    def __init__(self, model: FakeModel) -> None:
+        self.has_chat_template = bool(model.chat)
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        """Return the characters' numbers."""
+        return tuple(map(ord, text))
+
+    def encode_chat(
+        self, messages: Sequence[dict[str, Any]], tools: Any = None, **_: Any
+    ) -> tuple[int, ...]:
+        """Join the messages' contents."""
+        return self.encode("\n".join(str(message["content"]) for message in messages))
+
+
+class _Sequence:
+    """One sample on its way."""
+
+    __slots__ = ("index", "limit", "request", "text", "words")
+
+    def __init__(self, request: Request, text: str, index: int, limit: int) -> None:
+        self.request = request
+        self.text = text
+        self.index = index
+        self.limit = limit
+        self.words: list[str] = []
+
+
+class FakeEngine:
+    """Runs up to `slots` samples together; every step adds one word to each of them."""
+
+    def __init__(self, model: FakeModel, *, slots: int) -> None:
+        time.sleep(model.load_s)
+        self.model = model
+        self.slots = slots
+        self.tokenizer = FakeTokenizer(model)
+        self._waiting: deque[_Sequence] = deque()
+        self._urgent: deque[_Sequence] = deque()
+        self._running: list[_Sequence] = []
+        self._num_steps = 0
+        self._num_tokens = 0
+
+    def add(self, request: Request) -> StepOutput | None:
+        """Take a request; None when it is accepted, its error otherwise."""
+        num_prompt_tokens = len(request.prompt_token_ids)
+        if not 0 < num_prompt_tokens < self.model.context:
+            code = "context_length_exceeded" if num_prompt_tokens else "invalid_request"
+            message = f"the prompt has {num_prompt_tokens} tokens, of {self.model.context} at most"
+            return _failure(request, 0, RequestError(code=code, message=message))
+        text = "".join(map(chr, request.prompt_token_ids))
+        limit = min(self.model.tokens, request.params.max_tokens or _LONG)
+        if "[[long]]" in text:
+            limit = _LONG
+        lane = self._urgent if request.priority == 0 else self._waiting
+        lane.extend(_Sequence(request, text, n, limit) for n in range(request.params.n))
+        return None
+
+    def abort(self, request_id: str) -> None:
+        """Forget a request, without a word."""
+        self._running = [s for s in self._running if s.request.request_id != request_id]
+        for lane in (self._urgent, self._waiting):
+            kept = [s for s in lane if s.request.request_id != request_id]
+            lane.clear()
+            lane.extend(kept)
+
+    def step(self) -> list[StepOutput]:
+        """Admit what fits, then add one word to every running sample; it takes `step_ms`."""
+        self._admit()
+        time.sleep(self.model.step_ms / 1000)
+        self._num_steps += 1
+        outputs = [self._advance(sequence) for sequence in self._running]
+        self._num_tokens += len(outputs)
+        self._running = [
+            sequence
+            for sequence, output in zip(self._running, outputs, strict=True)
+            if output.finish_reason is None
+        ]
+        return outputs
+
+    @property
+    def has_work(self) -> bool:
+        """Whether a step would do anything."""
+        return bool(self._running or self._waiting or self._urgent)
+
+    @property
+    def num_running(self) -> int:
+        """Samples that are being written."""
+        return len(self._running)
+
+    @property
+    def num_waiting(self) -> int:
+        """Samples that wait for a slot."""
+        return len(self._waiting) + len(self._urgent)
+
+    def stats(self) -> FakeStats:
+        """Return what the worker reports."""
+        return FakeStats(self._num_steps, len(self._running) / self.slots, self._num_tokens)
+
+    def _admit(self) -> None:
+        while self._urgent:  # beyond the slots, as the real engine keeps some in reserve
+            self._running.append(self._urgent.popleft())
+        while self._waiting and len(self._running) < self.slots:
+            self._running.append(self._waiting.popleft())
+
+    def _advance(self, sequence: _Sequence) -> StepOutput:
+        request, text = sequence.request, sequence.text
+        if "[[crash]]" in text:
+            os._exit(1)
+        if "[[hang]]" in text:
+            time.sleep(3600)
+        if "[[fail]]" in text:
+            return _failure(
+                request,
+                sequence.index,
+                RequestError(code="engine_error", message="the prompt asked for it"),
+            )
+        sequence.words.append(_word(text, sequence.index, len(sequence.words)))
+        num_words = len(sequence.words)
+        return StepOutput(
+            request_id=request.request_id,
+            sample_index=sequence.index,
+            text=sequence.words[-1],
+            token_ids=(num_words,),
+            finish_reason=FinishReason.STOP if num_words >= sequence.limit else None,
+            num_prompt_tokens=len(request.prompt_token_ids),
+            num_completion_tokens=num_words,
+        )
+
+
+def expected_text(prompt: str, *, num_tokens: int, sample_index: int = 0) -> str:
+    """Return what the engine answers to a prompt."""
+    return "".join(_word(prompt, sample_index, number) for number in range(num_tokens))
+
+
+def _word(prompt: str, sample_index: int, number: int) -> str:
+    if "[[long]]" in prompt:
+        return "drip "
+    key = f"{sample_index}/{number}/{prompt}".encode()
+    return WORDS[hashlib.blake2b(key, digest_size=1).digest()[0] % len(WORDS)] + " "
+
+
+def _failure(request: Request, sample_index: int, error: RequestError) -> StepOutput:
+    return StepOutput(
+        request_id=request.request_id,
+        sample_index=sample_index,
+        finish_reason=FinishReason.ERROR,
+        error=error,
+        num_prompt_tokens=len(request.prompt_token_ids),
+    )

@@ -1,0 +1,210 @@
+"""What a worker and its engine process say to each other. Knows shapes and bytes, no sockets.
+
+    worker -> engine                        engine -> worker
+    Configure   once, first                 Ready         the model is loaded, a canary came through
+    RunShard    rows of input.parquet       ShardLanded   its part is on disk
+    AbortShard  lease lost, job cancelled   ShardFailed   the shard as a whole could not be run
+    Generate    one interactive request     Deltas        new text of interactive requests
+    AbortRequest                            Progress      every quarter of a second
+                                            Unusable      this model can never be served
+
+A frame on the wire is a length (4 bytes, big-endian) and that many bytes of msgpack.
+"""
+
+import struct
+from typing import Any
+
+import msgspec
+
+from ..engine.outputs import RequestError
+from .part_counts import PartCounts
+from .settings import Settings
+
+LARGEST_FRAME = 64 * 1024 * 1024
+_LENGTH = struct.Struct(">I")
+
+
+class BrokenFrame(ValueError):
+    """The bytes are no frame of ours; what follows them cannot be understood either."""
+
+
+class Configure(msgspec.Struct, frozen=True, tag=True):
+    """What the engine process is to serve, and with which settings."""
+
+    settings: Settings
+    model: str
+    worker: str
+
+
+class RunShard(msgspec.Struct, frozen=True, tag=True):
+    """Run all rows of a shard and land them as attempt `attempt`."""
+
+    job_id: str
+    index: int
+    attempt: int
+
+
+class AbortShard(msgspec.Struct, frozen=True, tag=True):
+    """Forget a shard: drop its rows, land nothing."""
+
+    job_id: str
+    index: int
+    attempt: int
+
+
+class InteractiveRequest(msgspec.Struct, frozen=True, tag=True):
+    """One request of a person who waits: exactly one of prompt, token ids and messages is given."""
+
+    request_id: str
+    model: str
+    prompt: str | None = None
+    token_ids: tuple[int, ...] | None = None
+    messages: tuple[dict[str, Any], ...] | None = None
+    sampling: dict[str, Any] = {}
+    tools: tuple[dict[str, Any], ...] | None = None
+
+
+class Generate(msgspec.Struct, frozen=True, tag=True):
+    """Run an interactive request ahead of all bulk rows."""
+
+    request: InteractiveRequest
+
+
+class AbortRequest(msgspec.Struct, frozen=True, tag=True):
+    """Nobody waits for this request any more."""
+
+    request_id: str
+
+
+class Ready(msgspec.Struct, frozen=True, tag=True):
+    """The engine serves."""
+
+    pid: int
+    slots: int
+    has_chat_template: bool
+    max_model_len: int | None
+
+
+class ShardLanded(msgspec.Struct, frozen=True, tag=True):
+    """A shard's part is on disk, written now or found there; `counts` are those of the file."""
+
+    job_id: str
+    index: int
+    attempt: int
+    counts: PartCounts
+
+
+class ShardFailed(msgspec.Struct, frozen=True, tag=True):
+    """A shard could not be run as a whole. With `is_lasting` no retry will help."""
+
+    job_id: str
+    index: int
+    attempt: int
+    message: str
+    is_lasting: bool = False
+
+
+class ShardProgress(msgspec.Struct, frozen=True):
+    """How far one shard is; `rows` are finished rows of `total`."""
+
+    job_id: str
+    index: int
+    attempt: int
+    rows: int
+    total: int
+    failed: int
+    completion_tokens: int
+
+
+class Progress(msgspec.Struct, frozen=True, tag=True):
+    """What the engine did so far; `steps` standing still while rows run means it hangs."""
+
+    steps: int
+    running_rows: int
+    waiting_rows: int
+    unread_shards: int
+    tokens: int
+    kv_used_fraction: float
+    proved_at_ms: int
+    shards: tuple[ShardProgress, ...] = ()
+
+
+class Delta(msgspec.Struct, frozen=True):
+    """New text of one sample of a request. `finish_reason` or `error` ends the sample.
+
+    Token counts are running totals of the sample.
+    """
+
+    request_id: str
+    sample_index: int = 0
+    text: str = ""
+    token_ids: tuple[int, ...] = ()
+    logprobs: tuple[dict[str, Any], ...] | None = None
+    finish_reason: str | None = None
+    stop_reason: str | int | None = None
+    error: RequestError | None = None
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    is_last: bool = False  # nothing follows for the whole request
+
+
+class Deltas(msgspec.Struct, frozen=True, tag=True):
+    """What one engine step added to all interactive requests."""
+
+    deltas: tuple[Delta, ...]
+
+
+class Unusable(msgspec.Struct, frozen=True, tag=True):
+    """The model cannot be loaded, and trying again would not help."""
+
+    message: str
+
+
+ToEngine = Configure | RunShard | AbortShard | Generate | AbortRequest
+ToWorker = Ready | ShardLanded | ShardFailed | Deltas | Progress | Unusable
+Frame = ToEngine | ToWorker
+
+
+class FrameDecoder:
+    """Cuts a stream of bytes into frames of one direction."""
+
+    def __init__(self, kind: Any) -> None:
+        self._decoder = msgspec.msgpack.Decoder(kind)
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> list[Any]:
+        """Take bytes as they arrive; return the frames that are complete now.
+
+        Raises:
+            BrokenFrame: a length is out of bounds, or a body is no frame of this direction.
+        """
+        self._buffer += data
+        frames = []
+        start = 0
+        while len(self._buffer) - start >= _LENGTH.size:
+            (length,) = _LENGTH.unpack_from(self._buffer, start)
+            if length > LARGEST_FRAME:
+                raise BrokenFrame(f"a frame of {length} bytes; at most {LARGEST_FRAME} are taken")
+            end = start + _LENGTH.size + length
+            if len(self._buffer) < end:
+                break
+            try:
+                frames.append(self._decoder.decode(self._buffer[start + _LENGTH.size : end]))
+            except (msgspec.DecodeError, RecursionError) as error:
+                raise BrokenFrame(f"not a frame: {error}") from error
+            start = end
+        del self._buffer[:start]
+        return frames
+
+
+def encode(frame: Frame) -> bytes:
+    """Return a frame as it goes over the wire.
+
+    Raises:
+        BrokenFrame: the frame is larger than the other side would take.
+    """
+    body = msgspec.msgpack.encode(frame)
+    if len(body) > LARGEST_FRAME:
+        raise BrokenFrame(f"a frame of {len(body)} bytes; at most {LARGEST_FRAME} can be sent")
+    return _LENGTH.pack(len(body)) + body
