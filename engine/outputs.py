@@ -24,13 +24,18 @@ class Priority:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One prompt on its way into the engine. `request_id` is unique among live requests."""
+    """One prompt on its way into the engine. `request_id` is unique among live requests.
+
+    `stream_interval` is the number of tokens between outputs: 1 tells of every token, 0 waits for
+    the end, which costs the engine least.
+    """
 
     request_id: str
     prompt_token_ids: tuple[int, ...]
     params: SamplingParams
     priority: int = Priority.BULK
     cache_salt: str = ""  # prompts share cached blocks only under the same salt
+    stream_interval: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,10 +35,11 @@ class SampledTokens:
     """
 
     token_ids: list[int]
-    faulty: frozenset[int] = frozenset()
-    logprobs: dict[int, TokenLogprobs] | None = None
+    faulty: frozenset[int]
+    logprobs: dict[int, TokenLogprobs]
 
 
+@torch.inference_mode()
 def sample(logits: torch.Tensor, sequences: Rows[Sequence]) -> SampledTokens:
     """Choose the next token of each sequence from its row of float32 `logits` [rows, vocab].
 
@@ -46,7 +47,7 @@ def sample(logits: torch.Tensor, sequences: Rows[Sequence]) -> SampledTokens:
     """
     if all(sequence.is_plain for sequence in sequences):
         best, token_ids = logits.max(dim=-1)
-        return SampledTokens(token_ids.tolist(), _faulty_rows(best))
+        return SampledTokens(token_ids.tolist(), _faulty_rows(best), {})
     logprob_rows = [i for i, s in enumerate(sequences) if s.logprobs is not None]
     raw = logits[logprob_rows].clone() if logprob_rows else None
     _mask_endings(logits, sequences)
@@ -59,9 +60,8 @@ def sample(logits: torch.Tensor, sequences: Rows[Sequence]) -> SampledTokens:
     if random_rows:
         chosen[random_rows] = _draw(logits, sequences, random_rows)
     token_ids = chosen.tolist()
-    if raw is None:
-        return SampledTokens(token_ids, faulty)
-    return SampledTokens(token_ids, faulty, _logprobs(raw, sequences, logprob_rows, token_ids))
+    logprobs = {} if raw is None else _logprobs(raw, sequences, logprob_rows, token_ids)
+    return SampledTokens(token_ids, faulty, logprobs)
 
 
 def uniforms(keys: Rows[int], counters: Rows[int]) -> np.ndarray:
@@ -214,7 +214,7 @@ def _invert_cdf(weights: torch.Tensor, chances: torch.Tensor) -> torch.Tensor:
 
 
 def _pass_target(weights: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the first column at which the cumulated weight exceeds the target, and what is left."""
+    """Return the first column at which the cumulated weight exceeds the target, and the rest."""
     cumulated = torch.cumsum(weights, dim=-1, dtype=torch.float64)
     total = cumulated[:, -1]
     # Kept below the total, the target is exceeded by a column that carries weight: a masked token

@@ -59,6 +59,8 @@ class Scheduler:
         self._plan: dict[Sequence, int] = {}
         self._awaiting_finish = False  # after a preemption, until somebody ends
         self.num_preemptions = 0
+        self.num_prompt_tokens = 0  # of sequences that have started
+        self.num_cached_tokens = 0  # those of them that the prefix cache held
 
     @property
     def num_running(self) -> int:
@@ -261,6 +263,8 @@ class Scheduler:
         sequence.num_published = num_cached // self._pool.block_size
         if sequence.num_cached < 0:
             sequence.num_cached = num_cached
+            self.num_prompt_tokens += sequence.num_prompt
+            self.num_cached_tokens += num_cached
         sequence.status = SequenceStatus.RUNNING
         insort(self._running, sequence, key=_ORDER)
 

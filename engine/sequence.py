@@ -1,17 +1,19 @@
-"""One sample of one request while it lives: its tokens, its blocks, how far it has been computed.
+"""One sample of one request while it lives: its tokens, its blocks, its text so far.
 
-Knows no tensors, and takes no decisions: the scheduler moves it, the engine ends it.
+Knows no tensors and no other sequence: the scheduler moves it, the engine lets it go.
 
     token_ids   [ prompt ............ | generated ... ]      len(token_ids) = tokens known
                 [ computed ................. | to do  ]      num_computed   = tokens in the cache
     block_table [ 7 ][ 3 ][ 9 ][ 4 ]                         16 tokens each
 """
 
+from dataclasses import dataclass
 from enum import IntEnum
 from hashlib import blake2b
 
 from .block_pool import hash_blocks, root_hash
-from .outputs import Request, TokenLogprobs
+from .detokenizer import Detokenizer
+from .outputs import FinishReason, Request, RequestError, StepOutput, TokenLogprobs
 
 
 class SequenceStatus(IntEnum):
@@ -20,6 +22,15 @@ class SequenceStatus(IntEnum):
     WAITING = 0
     RUNNING = 1
     FINISHED = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """Why a sequence has come to its end."""
+
+    reason: FinishReason
+    stop_reason: str | int | None = None
+    error: RequestError | None = None
 
 
 class Sequence:
@@ -37,7 +48,11 @@ class Sequence:
         random_key: 64 bits that, with a token's place in the output, fix every random choice.
         is_penalised: whether tokens seen before weigh on the next choice.
         is_plain: the most likely token is all that is asked for.
+        is_watched: text or outputs are due before the end: it streams, or has stop strings.
+        detokenizer: turns its tokens into text.
+        num_decoded: generated tokens that the detokenizer has had.
         num_reported: generated tokens that outputs have told of.
+        unreported_text: text that no output has told of yet.
         logprobs: one record per generated token if they were asked for, else None.
     """
 
@@ -45,13 +60,16 @@ class Sequence:
         "_root",
         "block_hashes",
         "block_table",
+        "detokenizer",
         "is_penalised",
         "is_plain",
+        "is_watched",
         "logprobs",
         "masked_token_ids",
         "max_num_tokens",
         "num_cached",
         "num_computed",
+        "num_decoded",
         "num_prompt",
         "num_published",
         "num_reported",
@@ -62,6 +80,7 @@ class Sequence:
         "status",
         "stop_token_ids",
         "token_ids",
+        "unreported_text",
     )
 
     def __init__(
@@ -69,6 +88,7 @@ class Sequence:
         request: Request,
         sample_index: int,
         *,
+        detokenizer: Detokenizer,
         arrival: int,
         context_window: int,
         eos_token_ids: frozenset[int] = frozenset(),
@@ -107,13 +127,23 @@ class Sequence:
             and not params.min_tokens
             and not self.is_penalised
         )
+        self.is_watched = bool(request.stream_interval or params.stop)
+        self.detokenizer = detokenizer
+        self.num_decoded = 0
         self.num_reported = 0
+        self.unreported_text = ""
         self.logprobs: list[TokenLogprobs] | None = None if params.logprobs is None else []
 
     @property
     def num_generated(self) -> int:
         """Tokens generated so far."""
         return len(self.token_ids) - self.num_prompt
+
+    @property
+    def is_report_due(self) -> bool:
+        """Whether a stream is owed an output."""
+        interval = self.request.stream_interval
+        return bool(interval) and self.num_generated - self.num_reported >= interval
 
     def hash_full_blocks(self, block_size: int) -> list[bytes]:
         """Return the chain hash of every full block of known tokens, hashing only the new ones."""
@@ -122,6 +152,59 @@ class Sequence:
             fresh = self.token_ids[len(hashes) * block_size :]
             hashes.extend(hash_blocks(hashes[-1] if hashes else self._root, fresh, block_size))
         return hashes
+
+    def find_ending(self) -> Ending | None:
+        """Say whether the newest token is the last, and decode as much text as that takes."""
+        params = self.request.params
+        newest = self.token_ids[-1]
+        may_stop = self.num_generated >= params.min_tokens
+        if newest in self.stop_token_ids and may_stop:
+            self._decode(len(self.token_ids) - 1)  # what ends a text is no part of it
+            return self._close(
+                FinishReason.STOP, newest if newest in params.stop_token_ids else None
+            )
+        if params.stop:
+            self._decode(len(self.token_ids), may_stop=may_stop)
+            if self.detokenizer.matched_stop is not None:
+                return Ending(FinishReason.STOP, self.detokenizer.matched_stop)
+        if len(self.token_ids) >= self.max_num_tokens:
+            self._decode(len(self.token_ids))
+            return self._close(FinishReason.LENGTH)
+        if self.is_report_due:
+            self._decode(len(self.token_ids))
+        return None
+
+    def take_output(self, ending: Ending | None = None) -> StepOutput:
+        """Return what was gained since this was last called; with an ending, for the last time."""
+        begin = self.num_reported
+        text, self.unreported_text = self.unreported_text, ""
+        self.num_reported = self.num_generated
+        return StepOutput(
+            self.request.request_id,
+            self.sample_index,
+            text=text,
+            token_ids=tuple(self.token_ids[self.num_prompt + begin :]),
+            logprobs=None if self.logprobs is None else tuple(self.logprobs[begin:]),
+            finish_reason=ending.reason if ending else None,
+            stop_reason=ending.stop_reason if ending else None,
+            error=ending.error if ending else None,
+            num_prompt_tokens=self.num_prompt,
+            num_completion_tokens=self.num_generated,
+            num_cached_tokens=max(0, self.num_cached),
+        )
+
+    def _decode(self, end: int, *, may_stop: bool = True) -> None:
+        """Turn the tokens up to `end` into text that waits for the next output."""
+        fresh = self.token_ids[self.num_prompt + self.num_decoded : end]
+        if fresh:
+            self.unreported_text += self.detokenizer.push(fresh, may_stop=may_stop)
+            self.num_decoded += len(fresh)
+
+    def _close(self, reason: FinishReason, stop_reason: int | None = None) -> Ending:
+        self.unreported_text += self.detokenizer.flush()
+        if self.detokenizer.matched_stop is not None:  # what was held back completed it
+            return Ending(FinishReason.STOP, self.detokenizer.matched_stop)
+        return Ending(reason, stop_reason)
 
 
 def random_key(request: Request, sample_index: int, engine_seed: int) -> int:
