@@ -16,7 +16,12 @@ from .reference import HeadNorm, LayerCache, Projection
 class Ops(Protocol):
     """The operations of a decoder, as `reference` specifies them."""
 
-    def projection(self, weight: torch.Tensor, bias: torch.Tensor | None = None) -> Projection:
+    def projection(
+        self,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None = None,
+        out_dtype: torch.dtype | None = None,
+    ) -> Projection:
         """See `reference.projection`."""
         ...
 
@@ -62,6 +67,6 @@ class Ops(Protocol):
 
 def choose_ops(device: torch.device, dtype: torch.dtype, head_dim: int, block_size: int) -> Ops:
     """Return the fastest operations that can serve this device, type and shape."""
-    if device.type == "cpu" and CpuOps.supports(dtype, head_dim, block_size):
-        return CpuOps.load() or reference
+    if device.type == "cpu":
+        return CpuOps.create(dtype, head_dim, block_size) or reference
     return reference

@@ -10,7 +10,6 @@ is block * block_size + offset. Sums are taken in float32 whatever the tensors' 
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch.nn import functional as F
@@ -35,9 +34,20 @@ class HeadNorm:
     eps: float
 
 
-def projection(weight: torch.Tensor, bias: torch.Tensor | None = None) -> Projection:
-    """Return x [T, K] -> x @ weight.T + bias [T, N]; weight is [N, K]."""
-    return partial(F.linear, weight=weight, bias=bias)
+def projection(
+    weight: torch.Tensor,
+    bias: torch.Tensor | None = None,
+    out_dtype: torch.dtype | None = None,
+) -> Projection:
+    """Return x [T, K] -> x @ weight.T + bias [T, N]; weight is [N, K].
+
+    `out_dtype` may ask for float32 where the weight is narrower: logits keep what was summed.
+    """
+
+    def project(x: torch.Tensor) -> torch.Tensor:
+        return F.linear(x, weight, bias).to(out_dtype or weight.dtype)
+
+    return project
 
 
 def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:

@@ -61,7 +61,7 @@ class DecoderLoader:
             embedding=embedding,
             layers=layers,
             final_norm=final_norm,
-            head=self._ops.projection(head),
+            head=self._ops.projection(head, out_dtype=torch.float32),
             rotary_table=rotary_table(frequencies, num_positions),
             head_dim=arch.head_dim,
             rms_norm_eps=arch.rms_norm_eps,

@@ -1,0 +1,145 @@
+// Norms, gates and rotations: what stands between two matrix products.
+// Each row is one thread's work and its sums run in a fixed order, so a row's result does not depend
+// on what else is in the step. Specified by kernels/reference.py.
+#include <cmath>
+
+#include "cpu_vector.h"
+
+namespace penstock {
+namespace {
+
+constexpr int MAX_HEAD_DIM = 256;
+constexpr long SMALL_WORK = 1 << 14;  // elements below which waking other threads costs more
+
+int threads_for(long elements, int threads) { return elements < SMALL_WORK ? 1 : threads; }
+
+template <class T>
+void norm_row(const T* x, const T* weight, T* out, int size, float eps) {
+    Vec squares = {};
+    int i = 0;
+    for (; i + LANES <= size; i += LANES) squares += load(x + i) * load(x + i);
+    float total = sum_of(squares);
+    for (; i < size; i++) total += wide(x[i]) * wide(x[i]);
+    const float scale = 1.0f / std::sqrt(total / size + eps);
+    for (i = 0; i + LANES <= size; i += LANES)
+        store(out + i, load(x + i) * scale * load(weight + i));
+    for (; i < size; i++) put(out + i, wide(x[i]) * scale * wide(weight[i]));
+}
+
+template <class T>
+void rms_norm(const T* x, const T* weight, T* out, long rows, int size, float eps, int threads) {
+#pragma omp parallel for num_threads(threads_for(rows* size, threads))
+    for (long row = 0; row < rows; row++)
+        norm_row(x + row * size, weight, out + row * size, size, eps);
+}
+
+template <class T>
+void add_rms_norm(const T* x, T* residual, const T* weight, T* out, long rows, int size, float eps,
+                  int threads) {
+#pragma omp parallel for num_threads(threads_for(rows* size, threads))
+    for (long row = 0; row < rows; row++) {
+        const T* add = x + row * size;
+        T* sum = residual + row * size;
+        int i = 0;
+        for (; i + LANES <= size; i += LANES) store(sum + i, load(sum + i) + load(add + i));
+        for (; i < size; i++) put(sum + i, wide(sum[i]) + wide(add[i]));
+        norm_row(sum, weight, out + row * size, size, eps);
+    }
+}
+
+template <class T>
+void silu_and_mul(const T* gate_up, T* out, long rows, int size, int threads) {
+#pragma omp parallel for num_threads(threads_for(rows* size, threads))
+    for (long row = 0; row < rows; row++) {
+        const T* gate = gate_up + row * 2 * size;
+        const T* up = gate + size;
+        T* to = out + row * size;
+        int i = 0;
+        for (; i + LANES <= size; i += LANES) {
+            Vec g = load(gate + i);
+            store(to + i, g / (1.0f + exponential(-g)) * load(up + i));
+        }
+        for (; i < size; i++) {
+            float g = wide(gate[i]);
+            put(to + i, g / (1.0f + std::exp(-g)) * wide(up[i]));
+        }
+    }
+}
+
+// One head, normed if there is a weight, rotated, in float32: out[i], out[i + half] turn together.
+template <class T>
+void rotate_head(const T* head, const T* norm, float eps, const float* cos_sin, int dim, float* out) {
+    T normed[MAX_HEAD_DIM];
+    if (norm) {
+        norm_row(head, norm, normed, dim, eps);
+        head = normed;
+    }
+    const int half = dim / 2;
+    const float *cosines = cos_sin, *sines = cos_sin + half;
+    for (int i = 0; i < half; i++) {
+        float first = wide(head[i]), second = wide(head[i + half]);
+        out[i] = first * cosines[i] - second * sines[i];
+        out[i + half] = second * cosines[i] + first * sines[i];
+    }
+}
+
+template <class T>
+void rotate_and_cache(const T* qkv, const int64_t* positions, const float* table, T* key_cache,
+                      T* value_cache, const int64_t* slots, const T* query_norm, const T* key_norm,
+                      float eps, T* query, long tokens, int heads, int kv_heads, int dim,
+                      int block_size, long block_stride, int threads) {
+    const int size = (heads + 2 * kv_heads) * dim;
+#pragma omp parallel for num_threads(threads_for(tokens* size, threads))
+    for (long token = 0; token < tokens; token++) {
+        float turned[MAX_HEAD_DIM];
+        const T* head = qkv + token * size;
+        const float* cos_sin = table + positions[token] * dim;
+        T* to = query + token * heads * dim;
+        for (int h = 0; h < heads; h++, head += dim, to += dim) {
+            rotate_head(head, query_norm, eps, cos_sin, dim, turned);
+            for (int d = 0; d < dim; d++) put(to + d, turned[d]);
+        }
+        if (slots[token] < 0) continue;
+        const long block = slots[token] / block_size, offset = slots[token] % block_size;
+        T* keys = key_cache + block * block_stride + offset;           // [kv_head, dim, block_size]
+        T* values = value_cache + block * block_stride + offset * dim;  // [kv_head, block_size, dim]
+        for (int h = 0; h < kv_heads; h++, head += dim, keys += dim * block_size) {
+            rotate_head(head, key_norm, eps, cos_sin, dim, turned);
+            for (int d = 0; d < dim; d++) put(keys + d * block_size, turned[d]);
+        }
+        for (int h = 0; h < kv_heads; h++, head += dim, values += dim * block_size)
+            std::memcpy(values, head, dim * sizeof(T));
+    }
+}
+
+}  // namespace
+}  // namespace penstock
+
+using penstock::bf16;
+
+#define PENSTOCK_EXPORT(T, NAME)                                                                    \
+    void rms_norm_##NAME(const T* x, const T* weight, T* out, long rows, int size, float eps,       \
+                         int threads) {                                                             \
+        penstock::rms_norm(x, weight, out, rows, size, eps, threads);                               \
+    }                                                                                               \
+    void add_rms_norm_##NAME(const T* x, T* residual, const T* weight, T* out, long rows, int size, \
+                             float eps, int threads) {                                              \
+        penstock::add_rms_norm(x, residual, weight, out, rows, size, eps, threads);                 \
+    }                                                                                               \
+    void silu_and_mul_##NAME(const T* gate_up, T* out, long rows, int size, int threads) {          \
+        penstock::silu_and_mul(gate_up, out, rows, size, threads);                                  \
+    }                                                                                               \
+    void rotate_and_cache_##NAME(const T* qkv, const int64_t* positions, const float* table,        \
+                                 T* key_cache, T* value_cache, const int64_t* slots,                \
+                                 const T* query_norm, const T* key_norm, float eps, T* query,       \
+                                 long tokens, int heads, int kv_heads, int dim, int block_size,     \
+                                 long block_stride, int threads) {                                  \
+        penstock::rotate_and_cache(qkv, positions, table, key_cache, value_cache, slots,            \
+                                   query_norm, key_norm, eps, query, tokens, heads, kv_heads, dim,  \
+                                   block_size, block_stride, threads);                              \
+    }
+
+extern "C" {
+PENSTOCK_EXPORT(float, float32)
+PENSTOCK_EXPORT(bf16, bfloat16)
+}

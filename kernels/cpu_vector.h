@@ -1,0 +1,95 @@
+// Sixteen floats at a time, on any machine: one AVX-512 register, two of AVX2, four of NEON.
+// Knows numbers and registers. Refuses to know tensors.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+namespace penstock {
+
+constexpr int LANES = 16;
+typedef float Vec __attribute__((vector_size(64)));
+typedef int32_t Ints __attribute__((vector_size(64)));
+typedef uint16_t Halves __attribute__((vector_size(32)));
+
+struct bf16 {
+    uint16_t bits;
+};
+
+// Rows that a register tile can hold beside what it streams: 12 x 2 accumulators of 32 registers.
+#if defined(__AVX512F__)
+constexpr int TILE_ROWS = 12;
+#else
+constexpr int TILE_ROWS = 4;
+#endif
+
+inline float wide(float x) { return x; }
+inline float wide(bf16 x) {
+    uint32_t bits = uint32_t(x.bits) << 16;
+    float value;
+    std::memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+inline Vec load(const float* from) {
+    Vec value;
+    std::memcpy(&value, from, sizeof value);
+    return value;
+}
+inline Vec load(const bf16* from) {
+    Halves halves;
+    std::memcpy(&halves, from, sizeof halves);
+    return (Vec)(__builtin_convertvector(halves, Ints) << 16);
+}
+
+inline void store(float* to, Vec value) { std::memcpy(to, &value, sizeof value); }
+inline void store(bf16* to, Vec value) {
+    Ints bits = (Ints)value;
+    bits += 0x7fff + ((bits >> 16) & 1);  // round to nearest, ties to even
+    Halves halves = __builtin_convertvector(bits >> 16, Halves);
+    std::memcpy(to, &halves, sizeof halves);
+}
+
+inline void put(float* to, float value) { *to = value; }
+inline void put(bf16* to, float value) {
+    uint32_t bits;
+    std::memcpy(&bits, &value, sizeof bits);
+    to->bits = uint16_t((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
+}
+
+inline Vec select(Ints mask, Vec yes, Vec no) { return (Vec)((mask & (Ints)yes) | (~mask & (Ints)no)); }
+inline Vec larger(Vec a, Vec b) { return select(a > b, a, b); }
+inline Vec smaller(Vec a, Vec b) { return select(a < b, a, b); }
+
+inline float sum_of(Vec v) {
+    float total = 0;
+    for (int i = 0; i < LANES; i++) total += v[i];
+    return total;
+}
+inline float largest_of(Vec v) {
+    float most = v[0];
+    for (int i = 1; i < LANES; i++) most = v[i] > most ? v[i] : most;
+    return most;
+}
+
+// e^x to about one unit in the last place; x is clamped to what a float can hold.
+inline Vec exponential(Vec x) {
+    const Vec zero = {};
+    x = smaller(larger(x, zero - 87.33f), zero + 88.37f);
+    const float round_to_int = 12582912.0f;  // 1.5 * 2^23: adding it leaves x / ln 2 in the low bits
+    Vec shifted = x * 1.44269504f + round_to_int;
+    Vec n = shifted - round_to_int;
+    Vec r = x - n * 0.693359375f;  // ln 2 in two parts, so that the difference stays exact
+    r = r + n * 2.12194440e-4f;
+    Vec p = zero + 1.9875691500e-4f;
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * r * r + r + 1.0f;
+    Ints power = ((Ints)shifted - 0x4B400000 + 127) << 23;
+    return p * (Vec)power;
+}
+
+}  // namespace penstock

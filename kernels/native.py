@@ -1,0 +1,93 @@
+"""Builds the CPU kernels with this machine's own compiler at first use, and keeps the result.
+
+Knows compilers and files. Refuses to know what the kernels compute. Without a compiler there is
+simply no library, and the caller falls back to PyTorch.
+"""
+
+import ctypes
+import hashlib
+import logging
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from functools import cache
+from pathlib import Path
+
+_SOURCES = Path(__file__).parent
+_FLAGS = ("-O3", "-march=native", "-std=c++17", "-fPIC", "-shared", "-fopenmp", "-Wno-psabi")
+_BUILD_TIMEOUT_S = 300
+
+log = logging.getLogger(__name__)
+
+
+@cache
+def cpu_library() -> ctypes.CDLL | None:
+    """Return the compiled kernels, building them if need be, or None where that cannot be done."""
+    compiler = _compiler()
+    if compiler is None:
+        log.warning("no C++ compiler found: the CPU kernels run in plain PyTorch, which is slower")
+        return None
+    artefact = _cache_dir() / f"cpu_kernels-{_fingerprint(compiler)}.so"
+    try:
+        if not artefact.exists():
+            _build(compiler, artefact)
+        return ctypes.CDLL(str(artefact))
+    except (OSError, subprocess.SubprocessError) as error:
+        detail = getattr(error, "stderr", None) or str(error)
+        log.warning(
+            "the CPU kernels run in plain PyTorch, building them failed: %s", detail[-2000:]
+        )
+        return None
+
+
+def _compiler() -> str | None:
+    for name in (os.environ.get("CXX"), "g++", "clang++", "c++"):
+        path = shutil.which(name) if name else None
+        if path:
+            return path
+    return None
+
+
+def _cache_dir() -> Path:
+    """Return a directory only this user can write to."""
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "penstock"
+    try:
+        home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if os.access(home, os.W_OK) and home.stat().st_uid == os.getuid():
+            return home
+    except OSError:
+        pass
+    return Path(tempfile.mkdtemp(prefix="penstock-"))
+
+
+def _fingerprint(compiler: str) -> str:
+    """Name what the artefact depends on: sources, flags, compiler and this processor."""
+    digest = hashlib.sha256(repr((compiler, _FLAGS, platform.machine(), _processor())).encode())
+    digest.update(str(Path(compiler).resolve().stat().st_mtime_ns).encode())
+    for source in sorted(_SOURCES.glob("cpu_*")):
+        digest.update(source.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _processor() -> str:
+    """Return the processor's instruction sets, for a home directory may serve many machines."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line for line in lines if line.lower().startswith(("flags", "features"))), "")
+
+
+def _build(compiler: str, artefact: Path) -> None:
+    unfinished = artefact.with_name(f"{artefact.name}.{os.getpid()}")
+    sources = [str(path) for path in sorted(_SOURCES.glob("cpu_*.cpp"))]
+    command = [compiler, *_FLAGS, *sources, "-o", str(unfinished)]
+    try:
+        subprocess.run(
+            command, check=True, capture_output=True, text=True, timeout=_BUILD_TIMEOUT_S
+        )
+        unfinished.replace(artefact)  # whole or not at all, whoever else is building
+    finally:
+        unfinished.unlink(missing_ok=True)

@@ -1,0 +1,253 @@
+"""The CPU kernels agree with their PyTorch twins, and a row's bits do not depend on its company."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from penstock.kernels import native, reference
+from penstock.kernels.cpu import CpuOps
+from penstock.kernels.ops import choose_ops
+from penstock.kernels.reference import HeadNorm, LayerCache
+
+DTYPES = [torch.float32, torch.bfloat16]
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+
+
+def ops_for(dtype: torch.dtype) -> CpuOps:
+    ops = CpuOps.create(dtype, head_dim=64, block_size=16)
+    if ops is None:
+        pytest.skip("no C++ compiler here")
+    return ops
+
+
+def assert_agree(found: torch.Tensor, expected: torch.Tensor) -> None:
+    tolerance = 2e-5 if found.dtype is torch.float32 else 2e-2
+    torch.testing.assert_close(found, expected, atol=tolerance, rtol=tolerance)
+
+
+def empty_cache(
+    num_blocks: int, kv_heads: int, dim: int, dtype: torch.dtype, block_size: int = 16
+) -> LayerCache:
+    """A cache in the CPU's order, full of NaN: whatever is read without being written shows."""
+    key = torch.full((num_blocks, kv_heads, dim, block_size), float("nan"), dtype=dtype)
+    value = torch.full((num_blocks, kv_heads, block_size, dim), float("nan"), dtype=dtype)
+    return LayerCache(key.permute(0, 3, 1, 2), value.permute(0, 2, 1, 3))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize(
+    ("rows", "inputs", "outputs"),
+    [
+        (0, 64, 64),
+        (1, 64, 64),
+        (3, 30, 32),
+        (12, 256, 33),
+        (13, 2050, 70),
+        (97, 96, 5),
+        (200, 64, 96),
+    ],
+)
+def test_projection(dtype: torch.dtype, bias: bool, rows: int, inputs: int, outputs: int) -> None:
+    weight = torch.randn(outputs, inputs, dtype=dtype) / inputs**0.5
+    offset = torch.randn(outputs, dtype=dtype) if bias else None
+    x = torch.randn(rows, inputs, dtype=dtype)
+    expected = reference.projection(weight, offset)(x)
+    assert_agree(ops_for(dtype).projection(weight, offset)(x), expected)
+    wide = ops_for(dtype).projection(weight, offset, out_dtype=torch.float32)(x)
+    assert wide.dtype is torch.float32
+    torch.testing.assert_close(wide, expected.float(), atol=2e-2, rtol=2e-2)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("rows", "size"), [(1, 16), (3, 64), (5, 100), (40, 7), (300, 288)])
+def test_norms_and_gate(dtype: torch.dtype, rows: int, size: int) -> None:
+    ops = ops_for(dtype)
+    x, weight = torch.randn(rows, size, dtype=dtype) * 3, torch.randn(size, dtype=dtype)
+    assert_agree(ops.rms_norm(x, weight, 1e-6), reference.rms_norm(x, weight, 1e-6))
+    ours, theirs = torch.randn(rows, size, dtype=dtype).expand(2, -1, -1).contiguous()
+    found = ops.add_rms_norm(x, ours, weight, 1e-6)
+    assert_agree(found, reference.add_rms_norm(x, theirs, weight, 1e-6))
+    torch.testing.assert_close(ours, theirs, atol=0, rtol=0)
+    gate_up = torch.randn(rows, 2 * size, dtype=dtype) * 20
+    assert_agree(ops.silu_and_mul(gate_up), reference.silu_and_mul(gate_up))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("normed", [False, True])
+@pytest.mark.parametrize(
+    ("heads", "kv_heads", "dim"), [(1, 1, 16), (4, 2, 48), (14, 2, 64), (3, 3, 256)]
+)
+def test_rotate_and_cache(
+    dtype: torch.dtype, normed: bool, heads: int, kv_heads: int, dim: int
+) -> None:
+    tokens = 9
+    qkv = torch.randn(tokens, (heads + 2 * kv_heads) * dim, dtype=dtype)
+    positions = torch.randint(0, 200, (tokens,))
+    table = reference.rotary_table(1e4 ** -torch.linspace(0, 1, dim // 2), 200)
+    slots = torch.tensor([17, 0, -1, 31, 5, -1, 47, 30, 16])
+    norm = None
+    if normed:
+        norm = HeadNorm(torch.randn(dim, dtype=dtype), torch.randn(dim, dtype=dtype), 1e-6)
+    caches = [empty_cache(4, kv_heads, dim, dtype) for _ in range(2)]
+    found = ops_for(dtype).rotate_and_cache(qkv, positions, table, caches[0], slots, norm)
+    expected = reference.rotate_and_cache(qkv, positions, table, caches[1], slots, norm)
+    assert_agree(found, expected)
+    for ours, theirs in (
+        (caches[0].key, caches[1].key),
+        (caches[0].value, caches[1].value),
+    ):
+        # NaN where nothing was written, in both: the skipped slots touched nothing.
+        torch.testing.assert_close(ours, theirs, atol=2e-2, rtol=2e-2, equal_nan=True)
+        assert ours.isnan().any()
+
+
+def attention_case(
+    rows: list[tuple[int, int]], heads: int, kv_heads: int, dim: int, dtype: torch.dtype, block: int
+) -> dict[str, Any]:
+    """Rows of (queries, context), their keys and values in shuffled blocks, NaN everywhere else."""
+    counts = [-(-context // block) for _, context in rows]
+    cache = empty_cache(1 + sum(counts), kv_heads, dim, dtype, block)
+    shuffled = (1 + torch.randperm(sum(counts))).tolist()
+    tables = torch.zeros(len(rows), max(counts), dtype=torch.int32)
+    for row, (count, (_, context)) in enumerate(zip(counts, rows, strict=True)):
+        tables[row, :count] = torch.tensor([shuffled.pop() for _ in range(count)])
+        place = torch.arange(context)
+        slots = tables[row].long()[place // block] * block + place % block
+        key, value = torch.randn(2, context, kv_heads, dim, dtype=dtype)
+        reference.write_kv(key, value, cache, slots)
+    queries = [count for count, _ in rows]
+    return {
+        "query": torch.randn(sum(queries), heads, dim, dtype=dtype),
+        "cache": cache,
+        "query_start": torch.tensor([0, *queries]).cumsum(0).int(),
+        "context_lens": torch.tensor([context for _, context in rows]).int(),
+        "block_tables": tables,
+        "scale": dim**-0.5,
+    }
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("window", [None, 1, 20, 300])
+@pytest.mark.parametrize(
+    ("heads", "kv_heads", "dim", "block"),
+    [
+        (1, 1, 16, 16),
+        (4, 4, 48, 16),
+        (14, 2, 64, 16),
+        (8, 2, 80, 32),
+        (16, 1, 128, 16),
+        (4, 1, 256, 16),
+    ],
+)
+def test_paged_attention(
+    dtype: torch.dtype, window: int | None, heads: int, kv_heads: int, dim: int, block: int
+) -> None:
+    rows = [(1, 1), (1, 15), (1, 16), (1, 17), (5, 5), (3, 40), (30, 30), (1, 600), (20, 530)]
+    case = attention_case(rows, heads, kv_heads, dim, dtype, block)
+    found = ops_for(dtype).paged_attention(**case, sliding_window=window)
+    assert_agree(found, reference.paged_attention(**case, sliding_window=window))
+
+
+@pytest.mark.parametrize("window", [None, 70])
+@pytest.mark.parametrize(("heads", "kv_heads"), [(4, 4), (6, 2), (7, 1), (16, 1)])
+def test_attention_of_a_token_has_the_same_bits_in_any_chunk(
+    heads: int, kv_heads: int, window: int | None
+) -> None:
+    ops = ops_for(torch.float32)
+    case = attention_case([(600, 600)], heads, kv_heads, 32, torch.float32, 16)
+    whole = ops.paged_attention(**case, sliding_window=window)
+    for begin, end in [(0, 1), (0, 7), (255, 256), (256, 260), (300, 599), (599, 600)]:
+        part = case | {
+            "query": case["query"][begin:end].contiguous(),
+            "query_start": torch.tensor([0, end - begin]).int(),
+            "context_lens": torch.tensor([end]).int(),
+        }
+        found = ops.paged_attention(**part, sliding_window=window)
+        assert torch.equal(found, whole[begin:end])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_product_of_a_row_has_the_same_bits_in_any_batch(dtype: torch.dtype) -> None:
+    if dtype is torch.bfloat16 and not hasattr(native.cpu_library(), "matmul_bfloat16"):
+        pytest.skip("bfloat16 products are oneDNN's on this processor")
+    multiply = ops_for(dtype).projection(torch.randn(72, 700, dtype=dtype))
+    x = torch.randn(130, 700, dtype=dtype)
+    whole = multiply(x)
+    for begin, end in [(0, 1), (3, 16), (5, 18), (90, 130), (0, 97)]:
+        assert torch.equal(multiply(x[begin:end].contiguous()), whole[begin:end])
+
+
+def test_threads_change_no_bits() -> None:
+    case = attention_case([(1, 500)] * 20, 4, 2, 32, torch.float32, 16)
+    weight, x = torch.randn(640, 320), torch.randn(50, 320)
+    results = []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        ops = ops_for(torch.float32)
+        results.append((ops.projection(weight)(x), ops.paged_attention(**case)))
+    assert torch.equal(results[0][0], results[1][0])
+    assert torch.equal(results[0][1], results[1][1])
+
+
+def test_a_cache_in_another_order_is_refused() -> None:
+    case = attention_case([(1, 5)], 2, 2, 16, torch.float32, 16)
+    plain = torch.zeros(4, 16, 2, 16)
+    with pytest.raises(ValueError, match="the CPU kernels read keys as"):
+        ops_for(torch.float32).paged_attention(**case | {"cache": LayerCache(plain, plain)})
+
+
+@pytest.mark.parametrize(
+    ("dtype", "head_dim", "block_size"),
+    [
+        (torch.float16, 64, 16),
+        (torch.float32, 40, 16),
+        (torch.float32, 512, 16),
+        (torch.float32, 64, 8),
+    ],
+)
+def test_shapes_the_kernels_lack_go_to_pytorch(
+    dtype: torch.dtype, head_dim: int, block_size: int
+) -> None:
+    assert choose_ops(torch.device("cpu"), dtype, head_dim, block_size) is reference
+
+
+@pytest.fixture
+def fresh_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], object]:
+    """Load the library anew, with a cache directory of its own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return native.cpu_library.__wrapped__
+
+
+def test_without_a_compiler_there_is_no_library(
+    fresh_library: Callable[[], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CXX", raising=False)
+    assert fresh_library() is None
+
+
+def test_a_broken_compiler_costs_speed_only(
+    fresh_library: Callable[[], object], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("CXX", "false")
+    assert fresh_library() is None
+    assert list((tmp_path / "penstock").iterdir()) == []
+
+
+def test_the_library_is_built_once(fresh_library: Callable[[], object], tmp_path: Path) -> None:
+    if native.cpu_library() is None:
+        pytest.skip("no C++ compiler here")
+    assert fresh_library() is not None
+    (artefact,) = (tmp_path / "penstock").iterdir()
+    built = artefact.stat().st_mtime_ns
+    assert fresh_library() is not None
+    assert artefact.stat().st_mtime_ns == built
