@@ -9,9 +9,10 @@ that on a cluster they share a slot and one script may touch them all.
     {ns}:job:{job}            hash    job table       state, counters, the facts of JobSnapshot
     {ns}:job:{job}:landed     bitmap  job table       one bit per committed shard
     {ns}:job:{job}:leases     zset    job table       shard -> deadline (ms of Redis TIME)
-    {ns}:job:{job}:attempts   hash    job table       shard -> "attempt|worker" of its live claim
+    {ns}:job:{job}:attempts   hash    job table       shard -> "attempt|tries|worker"
     {ns}:job:{job}:queued     zset    job table       shard -> when its message was issued (ms)
     {ns}:job:{job}:retry      zset    job table       shards handed back, to be issued again
+    {ns}:reaper               hash    job table       when leases were last judged
     {ns}:idempotency          hash    submission      "{tenant}:{key}" -> job id
     {ns}:events:{job}         stream  events          durable tail of a job's events, capped
     {ns}:wake:{job}           channel events          the same events, best effort
@@ -30,6 +31,7 @@ class Keys:
         self.namespace = namespace
         self.jobs = f"{namespace}:jobs"
         self.open = f"{namespace}:open"
+        self.reaper = f"{namespace}:reaper"
         self.idempotency = f"{namespace}:idempotency"
         self.workers = f"{namespace}:workers"
 

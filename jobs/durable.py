@@ -1,0 +1,95 @@
+"""Files that are whole or absent, also after a power cut. Knows bytes and paths, no job.
+
+temporary file -> fsync -> rename (the last writer wins)       -> fsync of the directory
+                        -> exclusive link (the first one wins) -> fsync of the directory
+"""
+
+import errno
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+class StorageFull(Exception):
+    """The device or the quota behind `path` is full. Nothing was left half-written."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"no space left for {path}: free some disk space, then try again")
+        self.path = path
+
+
+@contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Tell a full disk from other failures of the block.
+
+    Raises:
+        StorageFull: an operation in the block met ENOSPC or EDQUOT.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise StorageFull(path) from error
+        raise
+
+
+def fsync_directory(path: Path) -> None:
+    """Make the names in a directory durable, as fsync of a file makes its bytes."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Write a file durably; it replaces an older one of that name in one step.
+
+    Raises:
+        StorageFull: there is no room; an older file stays as it was.
+    """
+    with storage_errors(path), _temporary_file(path.parent, path.name, data) as temporary:
+        temporary.replace(path)
+        fsync_directory(path.parent)
+
+
+def create_file(path: Path, data: bytes, *, temporary_dir: Path | None = None) -> bool:
+    """Write a file durably unless it exists: of several writers the first wins, whole.
+
+    Returns whether this call made the file. `temporary_dir` must be on the same file system.
+
+    Raises:
+        StorageFull: there is no room, and the file does not exist.
+    """
+    with (
+        storage_errors(path),
+        _temporary_file(temporary_dir or path.parent, path.name, data) as temporary,
+    ):
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            return False
+        fsync_directory(path.parent)
+        return True
+
+
+@contextmanager
+def _temporary_file(directory: Path, name: str, data: bytes) -> Iterator[Path]:
+    """Hold `data` fsynced under a name nobody else has; the name is gone afterwards."""
+    path = directory / f".{name}.{os.getpid()}.{secrets.token_hex(4)}.tmp"
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    try:
+        try:
+            rest = memoryview(data)
+            while rest:
+                rest = rest[os.write(descriptor, rest) :]
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        yield path
+    finally:
+        path.unlink(missing_ok=True)

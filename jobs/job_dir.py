@@ -1,0 +1,153 @@
+"""The directory of one job: the truth about it. Knows files, no Redis and no template.
+
+$data/jobs/<job_id>/
+    input.parquet      the accepted rows, one row group per shard
+    bad_lines.jsonl    the lines that could not become rows
+    job.json           the spec, written last: without it the directory is not a job
+    final.json         how the job ended, once it has
+"""
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import msgspec
+
+from .durable import create_file, fsync_directory, replace_file, storage_errors
+from .errors import CorruptJob, UnknownJob
+from .model import SPEC_VERSION, JobSpec, JobState, RejectedLine
+from .sealed_input import SealedInput
+
+_JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,79}")  # no dots, no slashes: it names a directory
+
+
+@dataclass(frozen=True, slots=True)
+class Final:
+    """How a job ended. On disk, so that a wiped Redis does not revive it."""
+
+    state: JobState
+    at_ms: int
+    started_at_ms: int | None = None
+    error: str | None = None
+
+
+class JobDir:
+    """One job's directory under `jobs_dir`."""
+
+    def __init__(self, jobs_dir: Path, job_id: str) -> None:
+        if not _JOB_ID.fullmatch(job_id):
+            raise UnknownJob(job_id)
+        self.job_id = job_id
+        self.path = jobs_dir / job_id
+        self.input = self.path / "input.parquet"
+        self.bad_lines = self.path / "bad_lines.jsonl"
+        self.spec = self.path / "job.json"
+        self.final = self.path / "final.json"
+
+    @classmethod
+    def all(cls, jobs_dir: Path) -> Iterator[Self]:
+        """Find all jobs, oldest first."""
+        if not jobs_dir.is_dir():
+            return
+        for path in sorted(jobs_dir.iterdir()):
+            if _JOB_ID.fullmatch(path.name) and (path / "job.json").exists():
+                yield cls(jobs_dir, path.name)
+
+    def create(self) -> None:
+        """Make the empty directory.
+
+        Raises:
+            StorageFull: there is no room.
+        """
+        with storage_errors(self.path):
+            self.path.mkdir(parents=True)
+            fsync_directory(self.path.parent)
+
+    def seal(self, spec: JobSpec) -> None:
+        """Write `job.json`: from now on the directory is a job. Its other files are complete.
+
+        Raises:
+            StorageFull: there is no room; the directory is no job.
+        """
+        with storage_errors(self.path):
+            for path in (self.input, self.bad_lines):
+                _fsync(path)
+        replace_file(self.spec, msgspec.json.format(msgspec.json.encode(spec)))
+
+    def remove(self) -> None:
+        """Remove it all; `job.json` first, so that no half of a job is ever seen."""
+        self.spec.unlink(missing_ok=True)
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def read_spec(self) -> JobSpec:
+        """Read the sealed spec.
+
+        Raises:
+            UnknownJob: there is no such job.
+            CorruptJob: it cannot be read, or a newer Penstock wrote it.
+        """
+        try:
+            spec = msgspec.json.decode(self.spec.read_bytes(), type=JobSpec)
+        except (FileNotFoundError, NotADirectoryError):
+            raise UnknownJob(self.job_id) from None
+        except (OSError, msgspec.MsgspecError) as error:
+            raise CorruptJob(f"cannot read {self.spec}: {error}") from error
+        if spec.version > SPEC_VERSION:
+            raise CorruptJob(
+                f"{self.spec} has version {spec.version}, this Penstock reads {SPEC_VERSION}: "
+                "upgrade it"
+            )
+        return spec
+
+    def open_input(self) -> SealedInput:
+        """Open the accepted rows.
+
+        Raises:
+            CorruptInput: they cannot be read.
+        """
+        return SealedInput(self.input)
+
+    def read_bad_lines(self) -> Iterator[RejectedLine]:
+        """Read the lines that could not become rows."""
+        if not self.bad_lines.exists():
+            return
+        with self.bad_lines.open("rb") as file:
+            for line in file:
+                yield msgspec.json.decode(line, type=RejectedLine)
+
+    def read_final(self) -> Final | None:
+        """Read how the job ended; None while it has not.
+
+        Raises:
+            CorruptJob: the file is there and cannot be read.
+        """
+        try:
+            return msgspec.json.decode(self.final.read_bytes(), type=Final)
+        except FileNotFoundError:
+            return None
+        except (OSError, msgspec.MsgspecError) as error:
+            raise CorruptJob(f"cannot read {self.final}: {error}") from error
+
+    def write_final(self, final: Final) -> Final:
+        """Record how the job ended, once; returns the record that stands, ours or an earlier one.
+
+        Raises:
+            StorageFull: there is no room; the job has not ended.
+        """
+        create_file(self.final, msgspec.json.encode(final))
+        standing = self.read_final()
+        if standing is None:
+            raise CorruptJob(f"{self.final} is gone as soon as it was written")
+        return standing
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,314 @@
+"""The job table: who holds which shard, and what has landed. Atomic steps on Redis, nothing else.
+
+It knows no file and no Celery. Everything here can be made again from the job directories; a few
+bytes per shard are kept, never a prompt. Time is Redis' own. `scripts/` holds every step that
+touches more than one key; `scripts/prelude.lua` draws how a shard moves between them.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import redis
+from redis.commands.core import Script
+
+from .errors import UnknownJob
+from .keys import Keys
+from .model import Counts, JobSnapshot, JobSpec, JobState, ShardRef
+from .part_counts import PartCounts
+
+ISSUE_SCAN_LIMIT = 4096  # shards that one `issue` looks at, so that it never blocks Redis for long
+ABSORB_CHUNK = 512  # parts per call, for the same reason
+REAP_GAP_MS = 3_000  # a reaper that looked away for longer lets workers renew before it judges
+REAP_GRACE_MS = 5_000
+
+_SCRIPTS_DIR = Path(__file__).parent / "scripts"
+_PARTS = ("", "landed", "leases", "attempts", "queued", "retry")  # as prelude.lua names them
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Answer to `claim`. `attempt` fences every later step; `tries` counts claims of this shard.
+
+    granted: compute it · landed: nothing to do · busy: somebody else does, drop the message ·
+    stopped: the job takes no more work · unknown: no such shard.
+    """
+
+    status: Literal["granted", "landed", "busy", "stopped", "unknown"]
+    attempt: int
+    tries: int
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """Answer to `commit`. `left` is how many shards of the job have not landed, -1 if unknown.
+
+    committed: counted now, by this call only · duplicate: it had landed before · fenced: the
+    attempt does not hold the shard any more, or the job has ended.
+    """
+
+    status: Literal["committed", "duplicate", "fenced"]
+    left: int
+
+
+class JobTable:
+    """Jobs, leases and counters in Redis. The client must be made with decode_responses=True."""
+
+    def __init__(self, client: redis.Redis, keys: Keys) -> None:
+        if not client.get_connection_kwargs().get("decode_responses"):
+            raise ValueError("the job table needs a client made with decode_responses=True")
+        self.redis = client
+        self.keys = keys
+        self._absorb = _register(client, "absorb")
+        self._claim = _register(client, "claim")
+        self._commit = _register(client, "commit")
+        self._create = _register(client, "create")
+        self._finish = _register(client, "finish")
+        self._issue = _register(client, "issue")
+        self._reap = _register(client, "reap")
+        self._reap_gate = _register(client, "reap_gate")
+        self._reissue_stale = _register(client, "reissue_stale")
+        self._release = _register(client, "release")
+        self._renew = _register(client, "renew")
+        self._snapshot = _register(client, "snapshot")
+
+    # A job's life.
+
+    def create(self, spec: JobSpec) -> bool:
+        """Enter a sealed job; its shards may be issued from now on. False if it was there."""
+        fields = {
+            "state": JobState.QUEUED.value,
+            "model": spec.task.model,
+            "name": spec.name or "",
+            "tenant": spec.tenant,
+            "priority": spec.priority,
+            "out": spec.out,
+            "num_rows": spec.num_rows,
+            "num_rejected": spec.num_rejected,
+            "num_shards": spec.num_shards,
+            "shard_rows": spec.shard_rows,
+            "created_at_ms": spec.created_at_ms,
+            "cursor": 0,
+            "last_attempt": 0,
+            "shards_landed": 0,
+            "succeeded": 0,
+            "failed": 0,
+            "prompt_tokens": 0,
+            "completion_tokens": 0,
+            "cached_tokens": 0,
+        }
+        arguments = [spec.job_id, spec.created_at_ms]
+        arguments += [item for pair in fields.items() for item in pair]
+        return bool(self._create(self._keys_with_indexes(spec.job_id), arguments))
+
+    def rebuild(
+        self,
+        spec: JobSpec,
+        landed: Mapping[int, PartCounts],
+        final: JobState | None,
+        *,
+        final_at_ms: int | None = None,
+        error: str | None = None,
+    ) -> int:
+        """Bring a job up to what the disk knows: enter it, count its parts, end it if it ended.
+
+        Safe at any time, beside live workers too: what is counted already is not counted twice.
+        Returns how many parts were new to the table.
+        """
+        self.create(spec)
+        starts = [part.started_at_ms for part in landed.values() if part.started_at_ms is not None]
+        started_at_ms = min(starts, default="")
+        absorbed = 0
+        shards = sorted(landed)
+        for start in range(0, len(shards), ABSORB_CHUNK):
+            arguments: list[Any] = [started_at_ms]
+            for shard in shards[start : start + ABSORB_CHUNK]:
+                arguments += [shard, *_counts_of(landed[shard])]
+            absorbed += int(self._absorb(self._keys(spec.job_id), arguments))
+        if final is not None:
+            self.finish(spec.job_id, final, error, at_ms=final_at_ms)
+        return absorbed
+
+    def finish(
+        self, job_id: str, state: JobState, error: str | None = None, *, at_ms: int | None = None
+    ) -> bool:
+        """End a job; its leases are void. False if it had ended before or is unknown.
+
+        The caller has made the end durable on disk first (`ending.end`).
+        """
+        if not state.is_final:
+            raise ValueError(f"a job can only finish in a final state, got {state.value!r}")
+        arguments = [job_id, state.value, "" if at_ms is None else at_ms, error or ""]
+        return bool(self._finish(self._keys_with_indexes(job_id), arguments))
+
+    def cancel(self, job_id: str) -> bool:
+        """End a job as cancelled. False if it had ended before or is unknown."""
+        return self.finish(job_id, JobState.CANCELLED)
+
+    # A shard's life.
+
+    def issue(self, job_id: str, limit: int) -> list[int]:
+        """Choose up to `limit` shards to be queued; the caller publishes a message for each.
+
+        May return fewer while more are left: ask again at the next tick.
+        """
+        shards = self._issue(self._keys(job_id), [limit, ISSUE_SCAN_LIMIT])
+        return [int(shard) for shard in shards]
+
+    def claim(self, ref: ShardRef, worker: str, lease_ms: int) -> Claim:
+        """Lease a shard to a worker, under a fresh attempt number."""
+        arguments = [ref.index, worker, int(lease_ms)]
+        status, attempt, tries = self._claim(self._keys(ref.job_id), arguments)
+        return Claim(status, int(attempt), int(tries))
+
+    def renew(self, job_id: str, held: Sequence[tuple[int, int]], lease_ms: int) -> list[int]:
+        """Prolong the leases of (shard, attempt) pairs; returns the shards that are lost.
+
+        A lost shard is somebody else's, or its job has ended: stop computing it.
+        """
+        if not held:
+            return []
+        arguments = [int(lease_ms), *(number for pair in held for number in pair)]
+        return [int(shard) for shard in self._renew(self._keys(job_id), arguments)]
+
+    def commit(self, ref: ShardRef, attempt: int, counts: PartCounts) -> Commit:
+        """Count a shard whose part is linked. Safe to repeat when the answer got lost.
+
+        The commit that leaves nothing moves the job to `landing`.
+        """
+        arguments = [ref.index, attempt, *_counts_of(counts)]
+        status, left = self._commit(self._keys(ref.job_id), arguments)
+        return Commit(status, int(left))
+
+    def release(self, ref: ShardRef, attempt: int) -> bool:
+        """Hand a shard back, to be issued again at once. False if it was not held any more."""
+        return bool(self._release(self._keys(ref.job_id), [ref.index, attempt]))
+
+    def reap(self, limit: int) -> list[ShardRef]:
+        """Hand back the shards of workers that fell silent, over all open jobs.
+
+        Run it every second or so, by whoever leads. After a gap in which nobody looked, it waits
+        once for `REAP_GRACE_MS`: then workers could not renew either.
+        """
+        gate = self._reap_gate([self.keys.reaper], [REAP_GAP_MS, REAP_GRACE_MS])
+        if not int(gate):
+            return []
+        reaped: list[ShardRef] = []
+        for job_id in self.open_jobs():
+            if len(reaped) >= limit:
+                break
+            shards = self._reap(self._keys(job_id), [limit - len(reaped)])
+            reaped += [ShardRef(job_id, int(shard)) for shard in shards]
+        return reaped
+
+    def reissue_stale(self, job_id: str, older_than_ms: int, limit: int) -> list[int]:
+        """Hand back shards whose message was lost: queued for longer than that, never claimed."""
+        shards = self._reissue_stale(self._keys(job_id), [int(older_than_ms), limit])
+        return [int(shard) for shard in shards]
+
+    # Reading.
+
+    def snapshot(self, job_id: str) -> JobSnapshot | None:
+        """Read one job, in one piece; None if it is unknown."""
+        return _read_snapshot(job_id, self._snapshot(self._keys(job_id)))
+
+    def window(self, job_id: str) -> int:
+        """Count the shards of a job that are queued and not yet claimed."""
+        return int(self.redis.zcard(self.keys.job(job_id, "queued")))
+
+    def open_jobs(self) -> list[str]:
+        """Name the jobs that have not ended, oldest first."""
+        job_ids: Any = self.redis.smembers(self.keys.open)
+        return sorted(job_ids)
+
+    def landed(self, job_id: str, shards: Iterable[int]) -> list[bool]:
+        """Tell for each of these shards whether it is committed."""
+        pipeline = self.redis.pipeline(transaction=False)
+        for shard in shards:
+            pipeline.getbit(self.keys.job(job_id, "landed"), shard)
+        return [bool(bit) for bit in pipeline.execute()]
+
+    def list(self, after: str | None = None, limit: int = 20) -> list[JobSnapshot]:
+        """Read jobs, newest first, beginning behind the job `after`.
+
+        Raises:
+            UnknownJob: `after` is no job's id.
+        """
+        start = 0
+        if after is not None:
+            rank: Any = self.redis.zrevrank(self.keys.jobs, after)
+            if rank is None:
+                raise UnknownJob(after)
+            start = rank + 1
+        job_ids: Any = self.redis.zrevrange(self.keys.jobs, start, start + limit - 1)
+        snapshots = (self.snapshot(job_id) for job_id in job_ids)
+        return [snapshot for snapshot in snapshots if snapshot is not None]
+
+    def _keys(self, job_id: str) -> "list[str]":
+        return [self.keys.job(job_id, part) for part in _PARTS]
+
+    def _keys_with_indexes(self, job_id: str) -> "list[str]":
+        return [*self._keys(job_id), self.keys.jobs, self.keys.open]
+
+
+def _register(client: redis.Redis, name: str) -> Script:
+    """Prepare a script: its own first line carries the flags, then the prelude, then its body."""
+    flags, body = (_SCRIPTS_DIR / f"{name}.lua").read_text().split("\n", 1)
+    prelude = (_SCRIPTS_DIR / "prelude.lua").read_text()
+    return client.register_script(f"{flags}\n{prelude}\n{body}")
+
+
+def _counts_of(part: PartCounts) -> tuple[int, ...]:
+    return (
+        part.rows,
+        part.failed,
+        part.prompt_tokens,
+        part.completion_tokens,
+        part.cached_tokens,
+    )
+
+
+def _read_snapshot(job_id: str, answer: Any) -> JobSnapshot | None:
+    flat, num_leased, is_last_leased = answer
+    if not flat:
+        return None
+    fields: dict[str, str] = dict(zip(flat[::2], flat[1::2], strict=True))
+
+    def number(name: str) -> int:
+        return int(fields[name])
+
+    def number_or_none(name: str) -> int | None:
+        return int(fields[name]) if fields.get(name) else None
+
+    total, shard_rows, num_shards = number("num_rows"), number("shard_rows"), number("num_shards")
+    running = num_leased * shard_rows
+    if is_last_leased:
+        running -= num_shards * shard_rows - total  # the last shard is the short one
+    succeeded, failed = number("succeeded"), number("failed")
+    return JobSnapshot(
+        job_id=job_id,
+        state=JobState(fields["state"]),
+        counts=Counts(
+            total=total,
+            pending=total - running - succeeded - failed,
+            running=running,
+            succeeded=succeeded,
+            failed=failed,
+            rejected=number("num_rejected"),
+        ),
+        num_shards=num_shards,
+        shards_landed=number("shards_landed"),
+        prompt_tokens=number("prompt_tokens"),
+        completion_tokens=number("completion_tokens"),
+        cached_tokens=number("cached_tokens"),
+        created_at_ms=number("created_at_ms"),
+        started_at_ms=number_or_none("started_at_ms"),
+        finished_at_ms=number_or_none("finished_at_ms"),
+        model=fields["model"],
+        name=fields["name"] or None,
+        priority=number("priority"),
+        tenant=fields["tenant"],
+        out=fields["out"],
+        error=fields.get("error") or None,
+    )

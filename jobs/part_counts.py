@@ -1,0 +1,21 @@
+"""What one landed part adds to its job. Travels in the part's footer and to the job table."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class PartCounts:
+    """Sums over one part. Rows are input rows: a row with several samples counts once."""
+
+    rows: int
+    failed: int  # rows of which at least one sample failed
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+    attempt: int = 0  # the claim that landed it
+    started_at_ms: int | None = None  # when the first of its rows began
+
+    @property
+    def succeeded(self) -> int:
+        """Rows of which every sample succeeded."""
+        return self.rows - self.failed

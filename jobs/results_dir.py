@@ -1,0 +1,55 @@
+"""Names in the directory that a job's results land in. Knows paths only, no Parquet and no table.
+
+<out>/<job_id>/rows/part-000012.parquet    shard 12, whole
+<out>/<job_id>/_tmp/                       on their way; nothing that reads `rows` sees them
+<out>/<job_id>/_manifest.json, _SUCCESS    written when the last shard has landed
+"""
+
+import re
+import shutil
+from pathlib import Path
+from typing import Self
+
+from .model import JobSpec
+
+_PART_NAME = re.compile(r"part-(\d{6,})\.parquet")
+
+
+class ResultsDir:
+    """Where the rows of one job land."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.rows = path / "rows"
+        self.temporary = path / "_tmp"
+        self.manifest = path / "_manifest.json"
+        self.success = path / "_SUCCESS"
+
+    @classmethod
+    def of(cls, spec: JobSpec) -> Self:
+        """Name the directory of a job."""
+        return cls(Path(spec.out) / spec.job_id)
+
+    def create(self) -> None:
+        """Make the directories that landing needs."""
+        self.rows.mkdir(parents=True, exist_ok=True)
+        self.temporary.mkdir(exist_ok=True)
+
+    def remove(self) -> None:
+        """Remove everything, landed rows included."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def remove_temporary(self) -> None:
+        """Sweep what killed writers left behind."""
+        shutil.rmtree(self.temporary, ignore_errors=True)
+
+    def part(self, index: int) -> Path:
+        """Name the part of one shard."""
+        return self.rows / f"part-{index:06}.parquet"
+
+    def parts(self) -> dict[int, Path]:
+        """Find the parts that have landed, by shard in ascending order."""
+        if not self.rows.is_dir():
+            return {}
+        found = ((_PART_NAME.fullmatch(path.name), path) for path in self.rows.iterdir())
+        return dict(sorted((int(match[1]), path) for match, path in found if match))

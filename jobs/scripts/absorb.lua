@@ -1,0 +1,19 @@
+#!lua
+-- Count parts found on disk that nobody committed, whoever holds their shards.
+-- ARGV: started_at_ms ('' for unknown), then shard rows failed prompt completion cached ...
+-- Returns how many were new.
+local job = redis.call('HMGET', JOB, 'state', 'num_shards')
+if not (is_open(job[1]) or job[1] == 'paused') then
+  return 0
+end
+if job[1] == 'queued' and #ARGV > 1 then
+  redis.call('HSET', JOB, 'state', 'running', 'started_at_ms', ARGV[1])
+end
+local absorbed = 0
+for i = 2, #ARGV, 6 do
+  if tonumber(ARGV[i]) < tonumber(job[2]) and not is_landed(ARGV[i]) then
+    add_landed(unpack(ARGV, i, i + 5))
+    absorbed = absorbed + 1
+  end
+end
+return absorbed

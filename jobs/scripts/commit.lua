@@ -1,0 +1,16 @@
+#!lua flags=allow-oom
+-- Count a landed shard, once, for the attempt that holds it.
+-- ARGV: shard, attempt, rows, failed, prompt, completion, cached tokens. Returns {status, left}.
+local shard = ARGV[1]
+local job = redis.call('HMGET', JOB, 'state', 'num_shards', 'shards_landed')
+if not job[1] then
+  return { 'fenced', -1 }
+end
+local left = job[2] - job[3]
+if is_landed(shard) then
+  return { 'duplicate', left }
+end
+if not (is_open(job[1]) or job[1] == 'paused') or not is_held(shard, ARGV[2]) then
+  return { 'fenced', left }
+end
+return { 'committed', add_landed(shard, unpack(ARGV, 3)) }

@@ -1,0 +1,173 @@
+"""A job's input as it lies in its directory: Parquet, one row group per shard. Knows no templates.
+
+row_index    int64     position in the input; lines that were rejected are counted too
+custom_id    string    the user's key, null where none was named
+row          string    a JSON object of the user's columns
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+SMALL_SHARD_ROWS = 64
+LARGE_SHARD_ROWS = 256
+LARGE_JOB_ROWS = 100_000  # from here on shards are large
+
+_SCHEMA = pa.schema(
+    [
+        pa.field("row_index", pa.int64(), nullable=False),
+        pa.field("custom_id", pa.string()),
+        pa.field("row", pa.string(), nullable=False),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SealedRow:
+    """One accepted input row."""
+
+    row_index: int
+    custom_id: str | None
+    row: dict[str, Any]
+
+
+class CorruptInput(Exception):
+    """A sealed input cannot be read back; the message says how."""
+
+
+class SealedInput:
+    """Reads shards of a sealed input. Keeps the file open; not for use by several threads."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self._file = pq.ParquetFile(path, page_checksum_verification=True)
+        except (OSError, pa.ArrowException) as error:
+            raise CorruptInput(f"cannot read the sealed input {path}: {error}") from error
+        self.path = path
+
+    @property
+    def num_shards(self) -> int:
+        """How many shards there are."""
+        return self._file.num_row_groups
+
+    def shard(self, index: int) -> list[SealedRow]:
+        """Read the rows of one shard.
+
+        Raises:
+            IndexError: there is no such shard.
+            CorruptInput: the bytes on disk are not those that were written.
+        """
+        if not 0 <= index < self.num_shards:
+            raise IndexError(f"{self.path} has shards 0 to {self.num_shards - 1}, not {index}")
+        try:
+            columns = self._file.read_row_group(index).to_pydict()
+            return [
+                SealedRow(row_index, custom_id, msgspec.json.decode(row))
+                for row_index, custom_id, row in zip(*columns.values(), strict=True)
+            ]
+        except (OSError, pa.ArrowException, msgspec.DecodeError) as error:
+            raise CorruptInput(f"cannot read shard {index} of {self.path}: {error}") from error
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close(force=True)
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the file."""
+        self.close()
+
+
+class InputSealer:
+    """Writes a sealed input row by row, holding one row group in memory.
+
+    How large shards should be depends on how many rows there are, which is known at the end only:
+    unless told, it starts with small ones and regroups once, when the input turns out to be large.
+    """
+
+    def __init__(self, path: Path, shard_rows: int | None = None) -> None:
+        self.path = path
+        self.shard_rows = shard_rows or SMALL_SHARD_ROWS
+        self.num_rows = 0
+        self._may_regroup = shard_rows is None
+        self._pending: list[tuple[int, str | None, str]] = []
+        self._writer = _open_writer(path)
+
+    @property
+    def num_shards(self) -> int:
+        """How many shards the rows so far make."""
+        return -(-self.num_rows // self.shard_rows)
+
+    def add(self, row_index: int, custom_id: str | None, row_json: str) -> None:
+        """Append a row."""
+        self._pending.append((row_index, custom_id, row_json))
+        self.num_rows += 1
+        if len(self._pending) == self.shard_rows:
+            self._flush()
+            if self._may_regroup and self.num_rows >= LARGE_JOB_ROWS:
+                self._regroup()
+
+    def close(self) -> None:
+        """Write what is left and the footer. The caller makes the file durable."""
+        if self._pending:
+            self._flush()
+        self._writer.close()
+
+    def abandon(self) -> None:
+        """Give up: close the file as it is, without minding what that does to it."""
+        self._may_regroup = False
+        self._pending.clear()
+        try:
+            self._writer.close()
+        except (OSError, pa.ArrowException):
+            self._writer.is_open = False  # or its destructor would try to close it again
+
+    def _flush(self) -> None:
+        columns = list(zip(*self._pending, strict=True))
+        self._writer.write_table(pa.table(columns, schema=_SCHEMA))
+        self._pending.clear()
+
+    def _regroup(self) -> None:
+        self._may_regroup = False
+        self._writer.close()
+        small_path = self.path.with_suffix(".small")
+        self.path.rename(small_path)
+        self.shard_rows = LARGE_SHARD_ROWS
+        self._writer = _open_writer(self.path)
+        for rows in _batches(small_path, self.shard_rows):
+            self._pending = rows
+            if len(rows) == self.shard_rows:
+                self._flush()
+        small_path.unlink()
+
+
+def _open_writer(path: Path) -> pq.ParquetWriter:
+    return pq.ParquetWriter(
+        path,
+        _SCHEMA,
+        compression="zstd",
+        compression_level=3,
+        use_dictionary=False,
+        write_statistics=False,  # of no use here, and they bloat a footer of 40,000 row groups
+        write_page_checksum=True,
+    )
+
+
+def _batches(path: Path, num_rows: int) -> Iterator[list[tuple[int, str | None, str]]]:
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(batch_size=num_rows):
+            yield list(zip(*batch.to_pydict().values(), strict=True))
