@@ -97,14 +97,22 @@ class _WindowDecoder:
     def push(self, token_ids: Sequence[int]) -> str:
         silent = self._tokenizer.special_token_ids
         fresh = [i for i in token_ids if i not in silent and i < self._known]
-        if not fresh:
-            return ""
-        self._held += fresh
+        if len(fresh) > 1:  # most often there is no half character in the way
+            self._held += fresh
+            text = self._held_text()
+            if _REPLACEMENT not in text:
+                return self._release(text)
+            del self._held[-len(fresh) :]
+        return "".join([self._push_one(token_id) for token_id in fresh])
+
+    def _push_one(self, token_id: int) -> str:
+        self._held.append(token_id)
         text = self._held_text()
-        if text.endswith(_REPLACEMENT) and len(self._held) < _MAX_HELD_TOKENS + len(fresh):
-            return ""
-        if text or len(self._held) >= _MAX_HELD_TOKENS:
-            self._context, self._held = self._held, []
+        is_whole = text and not text.endswith(_REPLACEMENT)
+        return self._release(text) if is_whole or len(self._held) >= _MAX_HELD_TOKENS else ""
+
+    def _release(self, text: str) -> str:
+        self._context, self._held = self._held, []
         return text
 
     def flush(self) -> str:

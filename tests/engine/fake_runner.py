@@ -1,0 +1,109 @@
+"""A model that costs nothing and believes only what it reads back through the block table.
+
+It keeps each token in the cache slot it is given, and makes a row's logits from a hash of all the
+tokens that the row's blocks hold. A wrong slot, a block shared too early, freed too soon or filled
+by another row: each gives other tokens than `expected_tokens` tells.
+"""
+
+from hashlib import blake2b
+
+import numpy as np
+import torch
+
+from penstock.engine.architecture import ModelArchitecture
+from penstock.engine.batch import StepBatch
+from penstock.engine.models.families import FAMILIES
+from penstock.engine.rotary import Rope
+
+VOCAB_SIZE = 263
+EOS = 2
+POISON = 7  # a prompt that holds it makes the model raise
+NAN = 8  # a prompt that holds it makes the model return NaN
+
+
+def fake_architecture(max_model_len: int, vocab_size: int = VOCAB_SIZE) -> ModelArchitecture:
+    return ModelArchitecture(
+        family=next(iter(FAMILIES.values())),
+        num_layers=1,
+        hidden_size=1,
+        num_heads=1,
+        num_kv_heads=1,
+        head_dim=2,
+        intermediate_size=1,
+        vocab_size=vocab_size,
+        rms_norm_eps=1e-6,
+        rope=Rope(
+            kind="default",
+            head_dim=2,
+            theta=1.0,
+            factor=1.0,
+            low_freq_factor=1.0,
+            high_freq_factor=1.0,
+            original_max_positions=max_model_len,
+        ),
+        sliding_windows=(None,),
+        qkv_bias=False,
+        output_bias=False,
+        qk_norm=False,
+        tied=True,
+        dtype="float32",
+        eos_token_ids=(EOS,),
+        max_position_embeddings=max_model_len,
+    )
+
+
+class FakeRunner:
+    def __init__(
+        self, num_blocks: int = 64, block_size: int = 16, max_model_len: int = 1 << 20
+    ) -> None:
+        self.architecture = fake_architecture(max_model_len)
+        self.device = torch.device("cpu")
+        self.num_blocks = num_blocks
+        self.block_size = block_size
+        self.max_model_len = min(max_model_len, (num_blocks - 1) * block_size)
+        self.num_computed_tokens = 0
+        self.num_steps = 0
+        self._cache = np.full(num_blocks * block_size, -1, dtype=np.int64)
+
+    def execute(self, batch: StepBatch) -> torch.Tensor:
+        tokens = batch.token_ids.numpy()
+        if POISON in tokens:
+            raise RuntimeError("this row makes the model raise")
+        slots = batch.slots.numpy()
+        assert (slots >= self.block_size).all(), "the null block was written to"
+        assert len({*slots.tolist()}) == len(slots), "two tokens were written to one slot"
+        self._cache[slots] = tokens
+        self.num_computed_tokens += len(tokens)
+        self.num_steps += 1
+        row_of_last = {int(end) - 1: row for row, end in enumerate(batch.query_start[1:])}
+        logits = [self._logits(batch, row_of_last[int(last)]) for last in batch.logit_rows]
+        return torch.stack(logits) if logits else torch.empty(0, VOCAB_SIZE)
+
+    def _logits(self, batch: StepBatch, row: int) -> torch.Tensor:
+        length = int(batch.context_lens[row])
+        table = batch.block_tables[row].numpy().astype(np.int64)
+        places = np.arange(length)
+        slots = table[places // self.block_size] * self.block_size + places % self.block_size
+        prefix = self._cache[slots]
+        return logits_after(prefix.tolist())
+
+
+def logits_after(prefix: list[int]) -> torch.Tensor:
+    """Return the float32 logits [vocab] that this model gives after `prefix`."""
+    if NAN in prefix:
+        return torch.full((VOCAB_SIZE,), torch.nan)
+    seed = blake2b(np.asarray(prefix, dtype=np.int64).tobytes(), digest_size=8).digest()
+    noise = np.random.Generator(np.random.PCG64(int.from_bytes(seed, "little")))
+    return torch.from_numpy(noise.standard_normal(VOCAB_SIZE, dtype=np.float32))
+
+
+def expected_tokens(
+    prompt: tuple[int, ...], max_tokens: int, *, ignore_eos: bool = False
+) -> list[int]:
+    """Return what greedy decoding gives, computed without any engine."""
+    tokens = list(prompt)
+    while len(tokens) < len(prompt) + max_tokens:
+        tokens.append(int(logits_after(tokens).argmax()))
+        if tokens[-1] == EOS and not ignore_eos:
+            break
+    return tokens[len(prompt) :]
