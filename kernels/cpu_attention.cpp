@@ -17,6 +17,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "cpu_pool.h"
 #include "cpu_vector.h"
 
 namespace penstock {
@@ -24,6 +25,7 @@ namespace {
 
 constexpr int MAX_HEAD_DIM = 256;
 constexpr int CHUNK = 256;  // keys between two rescalings
+constexpr long SMALL_WORK = 2048;  // query heads times keys: not worth waking other threads
 constexpr int GROUPS = CHUNK / LANES;
 constexpr float NOTHING = -std::numeric_limits<float>::infinity();
 
@@ -86,7 +88,7 @@ void soften(float* scores, int num_keys, int low, int high, float scale, float& 
     Vec most = nothing;
     for (int i = 0; i < num_keys; i += LANES) {
         Ints seen = (lane + i >= low) & (lane + i < high);
-        Vec scaled = select(seen, load(scores + i) * scale, nothing);
+        Vec scaled = seen ? load(scores + i) * scale : nothing;
         store(scores + i, scaled);
         most = larger(most, scaled);
     }
@@ -98,7 +100,7 @@ void soften(float* scores, int num_keys, int low, int high, float scale, float& 
     Vec sum = {};
     for (int i = 0; i < num_keys; i += LANES) {
         Ints seen = (lane + i >= low) & (lane + i < high);
-        Vec weight = select(seen, exponential(load(scores + i) - new_max), Vec{});
+        Vec weight = seen ? exponential(load(scores + i) - new_max) : Vec{};
         store(scores + i, weight);
         sum += weight;
     }
@@ -201,9 +203,8 @@ void paged_attention(const Step<T>& step, int rows, int threads) {
             for (int first = 0; first < flat; first += TILE_ROWS)
                 tiles.push_back({row, kv_head, first, std::min(TILE_ROWS, flat - first)});
     }
-    const long count = tiles.size();
-#pragma omp parallel for schedule(dynamic) num_threads(work < 2048 ? 1 : threads)
-    for (long i = 0; i < count; i++) attend(step, tiles[i]);
+    parallel(tiles.size(), work < SMALL_WORK ? 1 : threads,
+             [&](long tile) { attend(step, tiles[tile]); });
 }
 
 }  // namespace

@@ -3,15 +3,13 @@
 // on what else is in the step. Specified by kernels/reference.py.
 #include <cmath>
 
+#include "cpu_pool.h"
 #include "cpu_vector.h"
 
 namespace penstock {
 namespace {
 
 constexpr int MAX_HEAD_DIM = 256;
-constexpr long SMALL_WORK = 1 << 14;  // elements below which waking other threads costs more
-
-int threads_for(long elements, int threads) { return elements < SMALL_WORK ? 1 : threads; }
 
 template <class T>
 void norm_row(const T* x, const T* weight, T* out, int size, float eps) {
@@ -28,29 +26,27 @@ void norm_row(const T* x, const T* weight, T* out, int size, float eps) {
 
 template <class T>
 void rms_norm(const T* x, const T* weight, T* out, long rows, int size, float eps, int threads) {
-#pragma omp parallel for num_threads(threads_for(rows* size, threads))
-    for (long row = 0; row < rows; row++)
+    parallel_rows(rows, size, threads, [&](long row) {
         norm_row(x + row * size, weight, out + row * size, size, eps);
+    });
 }
 
 template <class T>
 void add_rms_norm(const T* x, T* residual, const T* weight, T* out, long rows, int size, float eps,
                   int threads) {
-#pragma omp parallel for num_threads(threads_for(rows* size, threads))
-    for (long row = 0; row < rows; row++) {
+    parallel_rows(rows, size, threads, [&](long row) {
         const T* add = x + row * size;
         T* sum = residual + row * size;
         int i = 0;
         for (; i + LANES <= size; i += LANES) store(sum + i, load(sum + i) + load(add + i));
         for (; i < size; i++) put(sum + i, wide(sum[i]) + wide(add[i]));
         norm_row(sum, weight, out + row * size, size, eps);
-    }
+    });
 }
 
 template <class T>
 void silu_and_mul(const T* gate_up, T* out, long rows, int size, int threads) {
-#pragma omp parallel for num_threads(threads_for(rows* size, threads))
-    for (long row = 0; row < rows; row++) {
+    parallel_rows(rows, size, threads, [&](long row) {
         const T* gate = gate_up + row * 2 * size;
         const T* up = gate + size;
         T* to = out + row * size;
@@ -63,7 +59,7 @@ void silu_and_mul(const T* gate_up, T* out, long rows, int size, int threads) {
             float g = wide(gate[i]);
             put(to + i, g / (1.0f + std::exp(-g)) * wide(up[i]));
         }
-    }
+    });
 }
 
 // One head, normed if there is a weight, rotated, in float32: out[i], out[i + half] turn together.
@@ -89,8 +85,7 @@ void rotate_and_cache(const T* qkv, const int64_t* positions, const float* table
                       float eps, T* query, long tokens, int heads, int kv_heads, int dim,
                       int block_size, long block_stride, int threads) {
     const int size = (heads + 2 * kv_heads) * dim;
-#pragma omp parallel for num_threads(threads_for(tokens* size, threads))
-    for (long token = 0; token < tokens; token++) {
+    parallel_rows(tokens, size, threads, [&](long token) {
         float turned[MAX_HEAD_DIM];
         const T* head = qkv + token * size;
         const float* cos_sin = table + positions[token] * dim;
@@ -99,7 +94,7 @@ void rotate_and_cache(const T* qkv, const int64_t* positions, const float* table
             rotate_head(head, query_norm, eps, cos_sin, dim, turned);
             for (int d = 0; d < dim; d++) put(to + d, turned[d]);
         }
-        if (slots[token] < 0) continue;
+        if (slots[token] < 0) return;
         const long block = slots[token] / block_size, offset = slots[token] % block_size;
         T* keys = key_cache + block * block_stride + offset;           // [kv_head, dim, block_size]
         T* values = value_cache + block * block_stride + offset * dim;  // [kv_head, block_size, dim]
@@ -109,7 +104,7 @@ void rotate_and_cache(const T* qkv, const int64_t* positions, const float* table
         }
         for (int h = 0; h < kv_heads; h++, head += dim, values += dim * block_size)
             std::memcpy(values, head, dim * sizeof(T));
-    }
+    });
 }
 
 }  // namespace

@@ -15,6 +15,7 @@
 #include <immintrin.h>
 #endif
 
+#include "cpu_pool.h"
 #include "cpu_vector.h"
 
 namespace penstock {
@@ -23,6 +24,8 @@ namespace {
 constexpr int PANEL = 2 * LANES;
 constexpr int BLOCK_ROWS = 8 * TILE_ROWS;  // rows whose activations stay in L2 across a panel
 constexpr int BLOCK_BYTES = 32 * 1024;     // of a panel: stays in L1 across the rows
+
+constexpr long SMALL_WORK = 1 << 17;       // products: not worth waking other threads
 
 template <class T>
 struct Dot;
@@ -114,18 +117,17 @@ void multiply(const T* x, const T* panels, const float* bias, Out* out, long row
               int columns, int threads) {
     const long num_panels = (columns + PANEL - 1) / PANEL;
     const long num_blocks = (rows + BLOCK_ROWS - 1) / BLOCK_ROWS;
-    const bool small = rows * depth * columns < (1 << 16);
+    const bool small = rows * depth * columns < SMALL_WORK;
     // Blocks of rows run fastest, so that a panel is read from memory once.
-#pragma omp parallel for schedule(dynamic) num_threads(small ? 1 : threads)
-    for (long task = 0; task < num_panels * num_blocks; task++) {
-        const long panel = task / num_blocks, block = task % num_blocks;
+    parallel(num_panels * num_blocks, small ? 1 : threads, [&](long piece) {
+        const long panel = piece / num_blocks, block = piece % num_blocks;
         const long first_row = block * BLOCK_ROWS, first_column = panel * PANEL;
         multiply_block(x + first_row * depth, panels + panel * PANEL * depth,
                        bias ? bias + first_column : nullptr,
                        out + first_row * columns + first_column,
                        int(std::min<long>(BLOCK_ROWS, rows - first_row)), depth,
                        int(std::min<long>(PANEL, columns - first_column)), columns);
-    }
+    });
 }
 
 }  // namespace

@@ -57,9 +57,8 @@ inline void put(bf16* to, float value) {
     to->bits = uint16_t((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
 }
 
-inline Vec select(Ints mask, Vec yes, Vec no) { return (Vec)((mask & (Ints)yes) | (~mask & (Ints)no)); }
-inline Vec larger(Vec a, Vec b) { return select(a > b, a, b); }
-inline Vec smaller(Vec a, Vec b) { return select(a < b, a, b); }
+inline Vec larger(Vec a, Vec b) { return a > b ? a : b; }
+inline Vec smaller(Vec a, Vec b) { return a < b ? a : b; }
 
 inline float sum_of(Vec v) {
     float total = 0;

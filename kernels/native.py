@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 
 _SOURCES = Path(__file__).parent
-_FLAGS = ("-O3", "-march=native", "-std=c++17", "-fPIC", "-shared", "-fopenmp", "-Wno-psabi")
+_FLAGS = ("-O3", "-march=native", "-std=c++20", "-fPIC", "-shared", "-pthread", "-Wno-psabi")
 _BUILD_TIMEOUT_S = 300
 
 log = logging.getLogger(__name__)
