@@ -1,0 +1,309 @@
+"""What clients may send: OpenAI's two generation requests and our job. Knows no engine, no queue.
+
+Nothing is ignored in silence. A parameter is either obeyed, or harmless to leave out (`user`), or
+answered with a 400: "unknown parameter" for what nobody knows, "not supported" for what OpenAI
+has and we have not. A neutral value of the latter (`tools: []`) asks for nothing and may pass.
+"""
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from .errors import InvalidRequest, UnsupportedParameter
+
+MAX_PROMPTS = 128
+MAX_MESSAGES = 4096
+MAX_TOKEN_ID = 2**31 - 1
+
+Prompt = str | tuple[int, ...]  # text, or token ids
+
+
+class Strict(BaseModel):
+    """Refuses what it does not know."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, strict=True)
+
+    # What OpenAI has and we have not -> the values of it that ask for nothing.
+    not_supported: ClassVar[dict[str, tuple[object, ...]]] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_neutral(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or cls.not_supported.keys().isdisjoint(values):
+            return values
+        for name in cls.not_supported.keys() & values.keys():
+            if values[name] is not None and values[name] not in cls.not_supported[name]:
+                raise UnsupportedParameter(f"{name} is not supported yet", param=name)
+        return {name: value for name, value in values.items() if name not in cls.not_supported}
+
+
+def _as_strings(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+def _as_text(content: Any) -> Any:
+    """Join the text parts of a message; other kinds of parts are a different model's business."""
+    if not isinstance(content, list):
+        return content
+    texts = []
+    for part in content:
+        kind = part.get("type") if isinstance(part, dict) else None
+        if kind != "text":
+            raise UnsupportedParameter(
+                f"messages may hold text only; parts of type {kind!r} are not supported",
+                param="messages",
+            )
+        if not isinstance(part.get("text"), str):
+            raise InvalidRequest("a text part needs a string in `text`", param="messages")
+        texts.append(part["text"])
+    return "".join(texts)
+
+
+def _known_role(role: str) -> str:
+    """Return the role as chat templates know it: OpenAI's newer "developer" is "system"."""
+    return "system" if role == "developer" else role
+
+
+Role = Annotated[Literal["system", "developer", "user", "assistant"], AfterValidator(_known_role)]
+
+
+class ChatMessage(Strict):
+    """One message of a conversation."""
+
+    role: Role
+    content: Annotated[str, BeforeValidator(_as_text)]
+
+    # An answer of ours, sent back as it came, carries these as null.
+    not_supported: ClassVar = {
+        "annotations": ([],),
+        "audio": (),
+        "function_call": (),
+        "name": (),
+        "refusal": (),
+        "tool_calls": ([],),
+    }
+
+    def to_mapping(self) -> dict[str, str]:
+        """Return plain data, as a chat template takes it."""
+        return {"role": self.role, "content": self.content}
+
+
+class StreamOptions(Strict):
+    """What a stream should carry beside the text."""
+
+    include_usage: bool | None = None
+    include_obfuscation: bool | None = None  # pads frames against eavesdroppers; we send none
+
+
+ShortText = Annotated[str, Field(max_length=512)]
+Metadata = Annotated[
+    dict[Annotated[str, Field(max_length=64)], ShortText],
+    Field(max_length=16),
+]
+
+
+class GenerationRequest(Strict):
+    """What chat and completions have in common."""
+
+    model: str
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+
+    # These reach SamplingParams under their own names; it knows their ranges.
+    n: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    seed: int | None = None
+    stop: Annotated[list[str] | None, BeforeValidator(_as_strings)] = None
+    max_tokens: int | None = None
+    # The same, known from vLLM.
+    top_k: int | None = None
+    min_p: float | None = None
+    min_tokens: int | None = None
+    ignore_eos: bool | None = None
+    stop_token_ids: list[int] | None = None
+    repetition_penalty: float | None = None
+
+    # Labels and hints: leaving them aside changes no answer.
+    user: ShortText | None = None
+    metadata: Metadata | None = None
+    store: bool | None = None
+    parallel_tool_calls: bool | None = None
+    safety_identifier: ShortText | None = None
+    prompt_cache_key: ShortText | None = None
+    service_tier: Literal["auto", "default"] | None = None
+
+    sampling_names: ClassVar[tuple[str, ...]] = (
+        "n",
+        "temperature",
+        "top_p",
+        "presence_penalty",
+        "frequency_penalty",
+        "seed",
+        "stop",
+        "max_tokens",
+        "top_k",
+        "min_p",
+        "min_tokens",
+        "ignore_eos",
+        "stop_token_ids",
+        "repetition_penalty",
+    )
+
+    @model_validator(mode="after")
+    def _check_stream(self) -> "GenerationRequest":
+        if self.stream_options is not None and not self.stream:
+            raise InvalidRequest("stream_options needs stream=true", param="stream_options")
+        return self
+
+    @property
+    def include_usage(self) -> bool:
+        """Whether a stream ends with a frame that tells the usage."""
+        return bool(self.stream_options and self.stream_options.include_usage)
+
+    def sampling(self) -> dict[str, Any]:
+        """Return what was said about sampling, under the names of SamplingParams."""
+        return {
+            name: value
+            for name in self.sampling_names
+            if (value := getattr(self, name)) is not None
+        }
+
+
+class ChatRequest(GenerationRequest):
+    """The body of POST /v1/chat/completions."""
+
+    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=MAX_MESSAGES)]
+    max_completion_tokens: int | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = None
+
+    not_supported: ClassVar = {
+        "audio": (),
+        "function_call": ("none",),
+        "functions": ([],),
+        "logit_bias": ({},),
+        "modalities": (["text"],),
+        "prediction": (),
+        "reasoning_effort": ("none",),
+        "response_format": ({"type": "text"},),
+        "structured_outputs": (),
+        "tool_choice": ("none", "auto"),
+        "tools": ([],),
+        "verbosity": ("medium",),
+        "web_search_options": (),
+    }
+
+    def sampling(self) -> dict[str, Any]:
+        """Return what was said about sampling; without a limit the answer may fill the window."""
+        values = {"max_tokens": None, **super().sampling()}
+        if self.max_completion_tokens is not None:
+            if self.max_tokens not in (None, self.max_completion_tokens):
+                raise InvalidRequest(
+                    "max_tokens and max_completion_tokens differ; send only one of them",
+                    param="max_tokens",
+                )
+            values["max_tokens"] = self.max_completion_tokens
+        if self.top_logprobs is not None and not self.logprobs:
+            raise InvalidRequest("top_logprobs needs logprobs=true", param="top_logprobs")
+        if self.logprobs:
+            values["logprobs"] = self.top_logprobs or 0
+        return values
+
+
+def _as_prompts(value: Any) -> list[Prompt]:
+    """Bring OpenAI's four spellings of `prompt` into a list of texts and token ids."""
+    if isinstance(value, str):
+        return [value]
+    if not isinstance(value, list) or not value:
+        raise ValueError("must be a string, a list of strings, token ids, or a list of those")
+    items = [value] if all(_is_int(item) for item in value) else value
+    if len(items) > MAX_PROMPTS:
+        raise ValueError(f"may hold at most {MAX_PROMPTS} prompts, use a job for {len(items)}")
+    return [_as_prompt(item) for item in items]
+
+
+def _as_prompt(item: Any) -> Prompt:
+    if isinstance(item, str):
+        return item
+    if not isinstance(item, list) or not item or not all(_is_int(token) for token in item):
+        raise ValueError("must be a string, a list of strings, token ids, or a list of those")
+    if min(item) < 0 or max(item) > MAX_TOKEN_ID:
+        raise ValueError("holds a number that is no token id")
+    return tuple(item)
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+class CompletionRequest(GenerationRequest):
+    """The body of POST /v1/completions."""
+
+    prompt: Annotated[Any, BeforeValidator(_as_prompts)]
+    logprobs: int | None = None
+
+    not_supported: ClassVar = {
+        "best_of": (1,),
+        "echo": (False,),
+        "logit_bias": ({},),
+        "suffix": ("",),
+        "response_format": ({"type": "text"},),
+        "structured_outputs": (),
+    }
+
+    @property
+    def prompts(self) -> list[Prompt]:
+        """The prompts, each as text or as token ids."""
+        return self.prompt
+
+    def sampling(self) -> dict[str, Any]:
+        """Return what was said about sampling; here `logprobs` is a number already."""
+        values = super().sampling()
+        return values if self.logprobs is None else {**values, "logprobs": self.logprobs}
+
+
+class JobInput(Strict):
+    """Where the rows come from: a file that the server can read, or the request itself."""
+
+    path: str | None = None
+    rows: list[dict[str, Any]] | None = None
+
+
+class JobOutput(Strict):
+    """Where the rows go."""
+
+    path: str
+
+
+class TemplateMessage(Strict):
+    """One message of a conversation; its content is a template over the row's columns."""
+
+    role: Role
+    content: str
+
+
+class JobRequest(Strict):
+    """The body of POST /v1/jobs, or its part `request` when the rows come as an upload."""
+
+    input: JobInput | None = None
+    format: Literal["jsonl", "parquet", "csv"] | None = None
+    name: ShortText | None = None
+    model: str | None = None
+    prompt: str | None = None
+    messages: Annotated[list[TemplateMessage], Field(min_length=1)] | None = None
+    endpoint: Literal["/v1/chat/completions", "/v1/completions"] | None = None
+    sampling: dict[str, Any] | None = None
+    id: str | None = None
+    priority: Annotated[int, Field(ge=-100, le=100)] | None = None
+    metadata: Metadata | None = None
+    idempotency_key: ShortText | None = None
+    output: JobOutput | None = None
+
+    @model_validator(mode="after")
+    def _check_task(self) -> "JobRequest":
+        if self.prompt is not None and self.messages is not None:
+            raise InvalidRequest("send either prompt or messages, not both", param="messages")
+        return self

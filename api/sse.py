@@ -1,0 +1,91 @@
+"""Server-sent events: frames, a heartbeat, and an end the moment the client leaves.
+
+Knows nothing of what the frames say. A proxy must not hold them back, hence the headers.
+"""
+
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
+
+import anyio
+import msgspec
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+PING_INTERVAL_S = 15.0
+PING = b": ping\n\n"
+DONE = b"data: [DONE]\n\n"
+
+Frames = AsyncGenerator[bytes, None]
+
+
+def frame(data: object, *, event: str | None = None, event_id: str | None = None) -> bytes:
+    """Encode one event; JSON has no raw line breaks, so one `data:` line holds it."""
+    lead = b"" if event_id is None else b"id: " + event_id.encode() + b"\n"
+    if event is not None:
+        lead += b"event: " + event.encode() + b"\n"
+    return lead + b"data: " + msgspec.json.encode(data) + b"\n\n"
+
+
+class EventStream(Response):
+    """An answer that sends `frames` as they come, and closes them when nobody listens any more."""
+
+    media_type = "text/event-stream"
+
+    def __init__(
+        self,
+        frames: Frames,
+        *,
+        ping_interval_s: float = PING_INTERVAL_S,
+        on_close: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        super().__init__(headers={"cache-control": "no-cache", "x-accel-buffering": "no"})
+        del self.headers["content-length"]
+        self._frames = frames
+        self._on_close = on_close
+        self._ping_interval_s = ping_interval_s
+        self._last_sent_s = 0.0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send everything, or as much as the client stays for."""
+
+        async def send_body(body: bytes, more: bool = True) -> None:
+            self._last_sent_s = time.monotonic()
+            await send({"type": "http.response.body", "body": body, "more_body": more})
+
+        try:
+            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            self._last_sent_s = time.monotonic()
+            async with anyio.create_task_group() as group:
+
+                async def end_all_after(step: Callable[[], Awaitable[None]]) -> None:
+                    await step()
+                    group.cancel_scope.cancel()
+
+                async def pump() -> None:
+                    async for body in self._frames:
+                        await send_body(body)
+                    await send_body(b"", False)
+
+                group.start_soon(end_all_after, pump)
+                group.start_soon(end_all_after, lambda: disconnected(receive))
+                group.start_soon(self._ping, send_body)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self._frames.aclose()
+                if self._on_close is not None:
+                    await self._on_close()
+
+    async def _ping(self, send_body: Callable[[bytes], Awaitable[None]]) -> None:
+        """Keep proxies and clients from taking a long thought for a dead connection."""
+        while True:
+            quiet_s = time.monotonic() - self._last_sent_s
+            if quiet_s >= self._ping_interval_s:
+                await send_body(PING)
+                quiet_s = 0.0
+            await anyio.sleep(self._ping_interval_s - quiet_s)
+
+
+async def disconnected(receive: Receive) -> None:
+    """Return when the client has gone."""
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,94 @@
+"""Frames, heartbeat and the end of a stream, over a real socket."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator
+
+import httpx2
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.routing import Route
+
+from penstock.api.sse import DONE, PING, EventStream, frame
+
+from .serving import serving
+
+
+class Streams:
+    """An application whose streams note how they ended."""
+
+    def __init__(self) -> None:
+        self.ended: list[str] = []
+        routes = [Route("/count", self.count), Route("/silent", self.silent)]
+        self.app = Starlette(routes=routes)
+
+    async def count(self, request: Request) -> EventStream:
+        return EventStream(self._numbers(), on_close=self._note("count closed"))
+
+    async def silent(self, request: Request) -> EventStream:
+        return EventStream(
+            self._nothing(), ping_interval_s=0.05, on_close=self._note("silent closed")
+        )
+
+    async def _numbers(self) -> AsyncGenerator[bytes, None]:
+        for number in range(3):
+            yield frame({"n": number, "text": "a\nb\u2028c"}, event="tick", event_id=f"{number}-0")
+        yield DONE
+
+    async def _nothing(self) -> AsyncGenerator[bytes, None]:
+        try:
+            await asyncio.sleep(60)
+            yield b""
+        finally:
+            self.ended.append("silent stopped")
+
+    def _note(self, text: str):
+        async def note() -> None:
+            self.ended.append(text)
+
+        return note
+
+
+def test_a_frame_is_one_event_whatever_its_text_holds() -> None:
+    encoded = frame({"text": "a\nb\r\nc"}, event="tick", event_id="7-0")
+    assert encoded == b'id: 7-0\nevent: tick\ndata: {"text":"a\\nb\\r\\nc"}\n\n'
+
+
+def test_a_stream_arrives_whole_and_unbuffered() -> None:
+    streams = Streams()
+    with serving(streams.app) as url:
+        answer = httpx2.get(url + "/count")
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    assert answer.headers["cache-control"] == "no-cache"
+    assert answer.headers["x-accel-buffering"] == "no"
+    assert "content-length" not in answer.headers
+    assert answer.content.count(b"event: tick\n") == 3
+    assert answer.content.endswith(DONE)
+    assert streams.ended == ["count closed"]
+
+
+def test_silence_is_filled_with_pings_and_leaving_stops_the_work() -> None:
+    streams = Streams()
+    with serving(streams.app) as url:
+        with httpx2.stream("GET", url + "/silent") as answer:
+            received = b""
+            for chunk in answer.iter_raw():
+                received += chunk
+                if received.count(PING) == 3:
+                    break
+        deadline = time.monotonic() + 2
+        while "silent closed" not in streams.ended and time.monotonic() < deadline:
+            time.sleep(0.01)
+    assert received == PING * 3
+    assert streams.ended == ["silent stopped", "silent closed"]
+
+
+def test_a_client_that_left_before_the_first_frame_is_noticed() -> None:
+    streams = Streams()
+    with serving(streams.app) as url:
+        with httpx2.stream("GET", url + "/silent"):
+            pass
+        deadline = time.monotonic() + 2
+        while "silent closed" not in streams.ended and time.monotonic() < deadline:
+            time.sleep(0.01)
+    assert streams.ended[-1] == "silent closed"
