@@ -44,6 +44,15 @@ struct Tile {
     int row, kv_head, first, count;
 };
 
+// Asks for the [dim, 16] elements from `at` on. Blocks are scattered over memory, one page or less
+// each, where the processor's own prefetching does not follow.
+template <class T>
+void fetch(const T* at, int dim) {
+    const char* line = reinterpret_cast<const char*>(at);
+    for (const char* end = line + dim * LANES * sizeof(T); line < end; line += 64)
+        __builtin_prefetch(line);
+}
+
 // scores[r][16 b .. 16 b + 15] = query row r . keys of group b
 template <int R, int B, class T>
 void score(const float* query, int dim, const T* const* keys, int block_size, float* scores) {
@@ -87,8 +96,9 @@ void soften(float* scores, int num_keys, int low, int high, float scale, float& 
     const Vec nothing = Vec{} + NOTHING;
     Vec most = nothing;
     for (int i = 0; i < num_keys; i += LANES) {
-        Ints seen = (lane + i >= low) & (lane + i < high);
-        Vec scaled = seen ? load(scores + i) * scale : nothing;
+        Vec scaled = load(scores + i) * scale;
+        if (i < low || i + LANES > high)  // a border: some of the 16 are masked
+            scaled = (lane + i >= low) & (lane + i < high) ? scaled : nothing;
         store(scores + i, scaled);
         most = larger(most, scaled);
     }
@@ -99,8 +109,9 @@ void soften(float* scores, int num_keys, int low, int high, float scale, float& 
     }
     Vec sum = {};
     for (int i = 0; i < num_keys; i += LANES) {
-        Ints seen = (lane + i >= low) & (lane + i < high);
-        Vec weight = seen ? exponential(load(scores + i) - new_max) : Vec{};
+        Vec score = load(scores + i);
+        Vec weight = exponential(score - new_max);
+        if (i < low || i + LANES > high) weight = score == nothing ? Vec{} : weight;
         store(scores + i, weight);
         sum += weight;
     }
@@ -154,19 +165,22 @@ void attend(const Step<T>& step, const Tile& tile) {
         const int start = std::max(chunk, first_key / LANES * LANES);
         const int num_keys = std::min(chunk + CHUNK, end_key) - start;
         const int num_groups = (num_keys + LANES - 1) / LANES;
-        const T *keys[GROUPS + 4], *values[GROUPS];
+        const T *keys[GROUPS + 4] = {}, *values[GROUPS];
         for (int g = 0; g < num_groups; g++) {
             const int key = start + g * LANES;
             const long block = table[key / step.block_size] * step.block_stride + in_block;
             keys[g] = step.key_cache + block + key % step.block_size;
             values[g] = step.value_cache + block + long(key % step.block_size) * dim;
+            if (step.block_size == LANES) fetch(keys[g], dim);
         }
         for (int g = 0; g < 4; g++) keys[num_groups + g] = keys[0];  // computed, never seen
 
         with_tile(tile.count, [&](auto rows) {
             constexpr int R = decltype(rows)::value, B = R <= 2 ? 4 : R <= 4 ? 2 : 1;
-            for (int g = 0; g < num_groups; g += B)  // GROUPS is a multiple of B: no overrun
+            for (int g = 0; g < num_groups; g += B) {  // GROUPS is a multiple of B: no overrun
+                for (int b = g; b < std::min(g + B, num_groups); b++) fetch(values[b], dim);
                 score<R, B>(query, dim, keys + g, step.block_size, scores + g * LANES);
+            }
         });
         for (int r = 0; r < tile.count; r++)
             soften(scores + r * CHUNK, num_groups * LANES, low[r] - start, high[r] - start,
