@@ -165,6 +165,10 @@ class AsyncModels:
     def __init__(self, client: AsyncClient) -> None:
         self._client = client
 
+    async def ready(self) -> list[str]:
+        """Name the models whose engine works, as it proved lately; `Unavailable` if none does."""
+        return await self._client.run(chat_calls.ready_models(self._client.retry))
+
     async def list(self) -> list[dict[str, Any]]:
         """List the models, in OpenAI's shape."""
         return await self._client.run(chat_calls.list_models(self._client.retry))
@@ -238,6 +242,8 @@ class AsyncJob(JobFacts):
             try:
                 async for frame in httpx2.EventSource(response):
                     event = job_calls.read_job_event(frame)
+                    if event.kind == "error":  # as good as a broken connection
+                        break
                     last_id = event.id or last_id
                     yield event
                     if event.kind == "done":

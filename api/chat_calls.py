@@ -22,6 +22,12 @@ def list_models(retry: RetryPolicy) -> Talk[list[dict[str, Any]]]:
     return (yield from ask(Send("GET", "/v1/models"), retry, read_list))
 
 
+def ready_models(retry: RetryPolicy) -> Talk[list[str]]:
+    """Name the models of which an engine has lately brought a row through."""
+    send = Send("GET", "/readyz")
+    return (yield from ask(send, retry, lambda response: response.json()["models"]))
+
+
 def list_workers(retry: RetryPolicy) -> Talk[list[dict[str, Any]]]:
     """List the live workers."""
     return (yield from ask(Send("GET", "/v1/workers"), retry, read_list))

@@ -167,6 +167,10 @@ class Models:
     def __init__(self, client: Client) -> None:
         self._client = client
 
+    def ready(self) -> list[str]:
+        """Name the models whose engine works, as it proved lately; `Unavailable` if none does."""
+        return self._client.run(chat_calls.ready_models(self._client.retry))
+
     def list(self) -> list[dict[str, Any]]:
         """List the models, in OpenAI's shape."""
         return self._client.run(chat_calls.list_models(self._client.retry))
@@ -239,6 +243,8 @@ class Job(JobFacts):
             try:
                 for frame in httpx2.EventSource(response):
                     event = job_calls.read_job_event(frame)
+                    if event.kind == "error":  # as good as a broken connection
+                        break
                     last_id = event.id or last_id
                     yield event
                     if event.kind == "done":

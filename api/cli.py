@@ -1,0 +1,78 @@
+"""The command `penstock`: which verbs there are, and how their troubles look to a person.
+
+Loads no torch, Redis, Celery or pyarrow; a verb that needs one of them loads it when it runs.
+"""
+
+import sys
+
+import typer
+
+from ..jobs.settings import InvalidSetting
+from . import cli_chat, cli_jobs, cli_run, cli_serve, demo, doctor
+from .client_errors import BadRequest, InvalidInput, PenstockError
+
+EXIT_TROUBLE = 1
+EXIT_USAGE = 2
+
+_SERVE = "Serve"
+_JOBS = "Bulk jobs"
+_ASK = "Ask and look"
+
+
+def make_app() -> typer.Typer:
+    """Put the verbs together."""
+    app = typer.Typer(
+        name="penstock",
+        help="A task queue for high-volume LLM generation.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+    )
+    for panel, verbs in (
+        (_SERVE, (cli_serve.up, demo.demo, cli_serve.api, cli_serve.worker, cli_serve.flower)),
+        (
+            _JOBS,
+            (
+                cli_run.run,
+                cli_jobs.submit,
+                cli_jobs.watch,
+                cli_jobs.jobs,
+                cli_jobs.show,
+                cli_jobs.results,
+                cli_jobs.errors,
+                cli_jobs.cancel,
+            ),
+        ),
+        (_ASK, (cli_chat.chat, cli_chat.models, doctor.doctor)),
+    ):
+        for verb in verbs:
+            app.command(rich_help_panel=panel)(verb)
+    return app
+
+
+def main() -> None:
+    """Run a verb; a trouble that is no bug becomes one line, not a traceback."""
+    try:
+        make_app()(prog_name="penstock")
+    except (BadRequest, InvalidInput, InvalidSetting) as error:
+        _complain(error, EXIT_USAGE)
+    except PenstockError as error:
+        _complain(error, EXIT_TROUBLE)
+    except ModuleNotFoundError as error:
+        root = (error.name or "").partition(".")[0]
+        if root in ("", "penstock"):
+            raise
+        _complain(
+            f"this verb needs the package {root}, which is not installed: "
+            "pip install 'penstock[all]'",
+            EXIT_TROUBLE,
+        )
+
+
+def _complain(error: object, code: int) -> None:
+    print(f"penstock: {error}", file=sys.stderr)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

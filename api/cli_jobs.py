@@ -1,0 +1,199 @@
+"""The verbs about bulk jobs: submit, watch, jobs, show, results, errors, cancel.
+
+Knows the client and how to print; a watcher who leaves never harms the job.
+"""
+
+import itertools
+from typing import Annotated
+
+import typer
+
+from .cli_options import (
+    ApiKey,
+    Format,
+    IdColumn,
+    Input,
+    JobId,
+    Model,
+    Name,
+    Output,
+    Prompt,
+    Raw,
+    Sampling,
+    System,
+    Url,
+    task_options,
+)
+from .cli_output import Printer, cell, summary
+from .client import Client, Job
+from .client_errors import PenstockError
+from .job_calls import SubmitOptions
+from .records import JobRecord
+
+EXIT_JOB_FAILED = 3
+EXIT_WITH_ERRORS = 4
+EXIT_INTERRUPTED = 130
+_SCREENFUL = 20
+
+_EXIT_CODES = {"completed": 0, "completed_with_errors": EXIT_WITH_ERRORS}
+
+
+def submit(
+    rows: Input,
+    prompt: Prompt = None,
+    model: Model = None,
+    system: System = None,
+    sampling: Sampling = None,
+    id_column: IdColumn = None,
+    name: Name = None,
+    raw: Raw = False,
+    file_format: Format = None,
+    priority: Annotated[int | None, typer.Option(help="Larger is served first.")] = None,
+    out: Annotated[
+        str | None, typer.Option(help="Directory of the server's machine that gets JOB/rows.")
+    ] = None,
+    idempotency_key: Annotated[
+        str | None, typer.Option(help="The same key never makes a second job.")
+    ] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Stay until the job has ended.")] = False,
+    url: Url = None,
+    api_key: ApiKey = None,
+    output: Output = None,
+) -> None:
+    """Hand rows to the server; one answer is made for each."""
+    printer = Printer(output)
+    options = SubmitOptions(
+        **task_options(prompt, system, sampling, raw),
+        model=model,
+        id=id_column,
+        name=name,
+        format=file_format,
+        priority=priority,
+        output=out,
+        idempotency_key=idempotency_key,
+    )
+    with Client(url, api_key) as client:
+        job = client.jobs.submit(rows, **options)
+        note_rejected(printer, job.record)
+        if watch:
+            _watch(printer, job)
+            return
+        printer.job(job.record)
+        printer.note(f"penstock watch {job.id}  follows it")
+
+
+def watch(job_id: JobId, url: Url = None, api_key: ApiKey = None, output: Output = None) -> None:
+    """Follow a job to its end. Ctrl-C leaves, and the job goes on."""
+    with Client(url, api_key) as client:
+        _watch(Printer(output), client.jobs.get(job_id))
+
+
+def jobs(
+    limit: Annotated[int, typer.Option(min=1, max=100, help="How many.")] = _SCREENFUL,
+    after: Annotated[str | None, typer.Option(help="Go on behind this job.")] = None,
+    url: Url = None,
+    api_key: ApiKey = None,
+    output: Output = None,
+) -> None:
+    """List jobs, newest first."""
+    with Client(url, api_key) as client:
+        found = client.jobs.list(limit=limit, after=after)
+    Printer(output).jobs(job.record for job in found)
+
+
+def show(job_id: JobId, url: Url = None, api_key: ApiKey = None, output: Output = None) -> None:
+    """Show one job."""
+    with Client(url, api_key) as client:
+        Printer(output).job(client.jobs.get(job_id).record)
+
+
+def results(
+    job_id: JobId,
+    status: Annotated[
+        str | None, typer.Option(help="Only rows that `succeeded`, or that `failed`.")
+    ] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(min=1, help="How many.", show_default="20 on a terminal, else all"),
+    ] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Wait for rows that are to come.")
+    ] = False,
+    url: Url = None,
+    api_key: ApiKey = None,
+    output: Output = None,
+) -> None:
+    """Print landed rows in the order of the input."""
+    printer = Printer(output)
+    if limit is None and not printer.is_json:
+        limit = _SCREENFUL
+    page_rows = min(1000, limit + 1) if limit else 1000
+    with Client(url, api_key) as client:
+        job = client.jobs.get(job_id)
+        rows = job.results(status=status, follow=follow, page_rows=page_rows)
+        printer.rows(itertools.islice(rows, limit))
+        if limit is not None and next(rows, None) is not None:
+            printer.note("there are more: --limit N shows them, a pipe gets them all")
+        elif not job.is_final and not follow:
+            printer.note(f"the job is {job.status}: this is what has landed; --follow waits")
+
+
+def errors(job_id: JobId, url: Url = None, api_key: ApiKey = None, output: Output = None) -> None:
+    """List the input lines that were rejected and the rows that failed."""
+    printer = Printer(output)
+    with Client(url, api_key) as client:
+        found = client.jobs.get(job_id).errors()
+    if printer.is_json:
+        for error in found:
+            printer.json_line(error)
+    elif found:
+        columns = list(dict.fromkeys(itertools.chain.from_iterable(found)))
+        printer.table(columns, ([error.get(column) for column in columns] for error in found))
+    else:
+        printer.note("no line was rejected, and no row has failed")
+
+
+def cancel(job_id: JobId, url: Url = None, api_key: ApiKey = None, output: Output = None) -> None:
+    """Stop a job; what has landed stays."""
+    with Client(url, api_key) as client:
+        Printer(output).job(client.jobs.cancel(job_id).record)
+
+
+def follow_to_the_end(printer: Printer, job: Job, how_to_return: str) -> None:
+    """Show a job's progress until it has ended.
+
+    Raises:
+        typer.Exit: the watcher left with Ctrl-C; `how_to_return` says how to come back.
+    """
+    try:
+        job.wait(progress=True)
+    except KeyboardInterrupt:
+        printer.note(f"detached; {how_to_return}")
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+
+
+def exit_code(record: JobRecord) -> int:
+    """Give the exit code that tells how a job ended."""
+    return _EXIT_CODES.get(record.status, EXIT_JOB_FAILED)
+
+
+def note_rejected(printer: Printer, record: JobRecord) -> None:
+    """Name the lines of the input that could not become rows."""
+    for line in record.rejected[:5]:
+        printer.note(f"line {line.line} rejected: {cell(line.message, 200)}")
+    if record.counts.rejected > 5:
+        printer.note(f"… {record.counts.rejected:,} lines rejected in all")
+
+
+def _watch(printer: Printer, job: Job) -> None:
+    try:
+        follow_to_the_end(printer, job, f"the job goes on. penstock watch {job.id}  re-attaches")
+    except PenstockError:
+        if not job.is_final:
+            raise
+    printer.note(summary(job.record))
+    if printer.is_json:
+        printer.json_line(job.record.raw)
+    if job.record.error:
+        printer.note(f"error: {job.record.error}")
+    raise typer.Exit(exit_code(job.record))

@@ -1,0 +1,129 @@
+"""The options that several verbs share, by name. Knows their spelling and help, not their use."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Annotated, Any, TypeAlias
+
+import typer
+
+from ..jobs.settings import Settings
+from .cli_output import OutputFormat
+
+Url: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--url", envvar="PENSTOCK_URL", help="The server.", show_default="this machine"),
+]
+ApiKey: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--api-key", envvar="PENSTOCK_API_KEY", help="The key the server asks for."),
+]
+Output: TypeAlias = Annotated[
+    OutputFormat | None,
+    typer.Option(
+        "--output", "-o", help="How to print.", show_default="table on a terminal, else json"
+    ),
+]
+JobId: TypeAlias = Annotated[str, typer.Argument(metavar="JOB", help="The job's id.")]
+
+Input: TypeAlias = Annotated[
+    Path, typer.Argument(metavar="INPUT", help="A JSONL, CSV or Parquet file of rows.")
+]
+Prompt: TypeAlias = Annotated[
+    str | None,
+    typer.Option(help="Template over a row's columns, as in '{{ row.text }}'; @FILE reads one."),
+]
+System: TypeAlias = Annotated[
+    str | None, typer.Option(help="A system message before the prompt; a template, too.")
+]
+Model: TypeAlias = Annotated[str | None, typer.Option("--model", "-m", help="Which model.")]
+Models: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option("--model", "-m", help="Hugging Face id or directory; may be repeated."),
+]
+IdColumn: TypeAlias = Annotated[
+    str | None, typer.Option("--id", help="The column that identifies a row.")
+]
+Sampling: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--sampling", "-s", metavar="NAME=VALUE", help="As in -s temperature=0 -s max_tokens=64."
+    ),
+]
+Raw: TypeAlias = Annotated[
+    bool, typer.Option("--raw", help="Leave the prompt as it is, without the chat template.")
+]
+Name: TypeAlias = Annotated[str | None, typer.Option(help="A name for people.")]
+Format: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--format", help="jsonl, csv or parquet, where INPUT's name does not tell."),
+]
+Data: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--data", help="Directory of jobs, logs and Redis.", show_default="penstock-data"),
+]
+Set: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="Any setting that `penstock doctor` lists."),
+]
+Config: TypeAlias = Annotated[
+    Path | None, typer.Option("--config", help="TOML file of settings; a flag outranks it.")
+]
+
+
+def settings_of(config: Path | None, pairs: Sequence[str] | None, **flags: Any) -> Settings:
+    """Read the settings in force; `--set` stands beside the flags that have a name of their own."""
+    given: dict[str, Any] = dict(map(_split, pairs or ()))
+    unknown = given.keys() - {item.name for item in fields(Settings)}
+    if unknown:
+        raise typer.BadParameter(
+            f"there is no setting {min(unknown)!r}; `penstock doctor` lists all"
+        )
+    given |= {name: value for name, value in flags.items() if value is not None}
+    return Settings.load(toml=config, **given)
+
+
+def sampling_of(pairs: Sequence[str] | None) -> dict[str, Any]:
+    """Read NAME=VALUE pairs; a value that is JSON is taken as such, anything else as text."""
+    return {name: _value(text) for name, text in map(_split, pairs or ())}
+
+
+def text_or_file(text: str | None) -> str | None:
+    """Read `@FILE`; any other text stands for itself."""
+    if text is None or not text.startswith("@"):
+        return text
+    try:
+        return Path(text[1:]).read_text(encoding="utf-8")
+    except OSError as error:
+        raise typer.BadParameter(f"cannot read {text[1:]}: {error.strerror}") from error
+
+
+def task_options(
+    prompt: str | None, system: str | None, sampling: Sequence[str] | None, raw: bool
+) -> dict[str, Any]:
+    """Turn what was said about the task into options of `jobs.submit`."""
+    prompt, system = text_or_file(prompt), text_or_file(system)
+    options: dict[str, Any] = {"sampling": sampling_of(sampling) or None}
+    if raw:
+        options["endpoint"] = "/v1/completions"
+    if system is None:
+        return options | {"prompt": prompt}
+    if prompt is None:
+        raise typer.BadParameter("--system needs a --prompt beside it")
+    messages = [{"role": "system", "content": system}, {"role": "user", "content": prompt}]
+    return options | {"messages": messages}
+
+
+def _split(pair: str) -> tuple[str, str]:
+    name, equals, text = pair.partition("=")
+    if not equals or not name:
+        raise typer.BadParameter(f"expected NAME=VALUE, got {pair!r}")
+    return name.strip(), text
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text

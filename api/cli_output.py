@@ -1,0 +1,174 @@
+"""How the command line prints: tables for people, JSON lines for programs. Knows no server.
+
+Results go to stdout, everything said about them to stderr, so that a pipe carries data only.
+"""
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from enum import StrEnum
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from .progress import short_number, short_time
+from .records import JobRecord, Row
+
+_SHORT = 60  # characters of a text in a cell
+
+
+class OutputFormat(StrEnum):
+    """How results are printed."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+class Printer:
+    """Prints to one pair of streams in one format."""
+
+    def __init__(self, wanted: OutputFormat | None = None) -> None:
+        self.out = Console(highlight=False)
+        self.err = Console(stderr=True, highlight=False)
+        automatic = OutputFormat.TABLE if sys.stdout.isatty() else OutputFormat.JSON
+        self.format = wanted or automatic
+
+    @property
+    def is_json(self) -> bool:
+        """Whether a program reads along."""
+        return self.format is OutputFormat.JSON
+
+    def json_line(self, data: Mapping[str, Any]) -> None:
+        """Print one object on one line."""
+        sys.stdout.write(json.dumps(data, ensure_ascii=False, default=str) + "\n")
+        sys.stdout.flush()
+
+    def note(self, text: str) -> None:
+        """Say something to the person beside the results."""
+        self.err.print(text, markup=False, soft_wrap=True)
+
+    def table(self, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+        """Print a table; numbers stand on the right."""
+        table = Table(box=None, header_style="bold", pad_edge=False)
+        lines = [list(row) for row in rows]
+        for index, column in enumerate(columns):
+            is_number = bool(lines) and all(isinstance(row[index], int | float) for row in lines)
+            table.add_column(column, justify="right" if is_number else "left", overflow="fold")
+        for row in lines:
+            table.add_row(*map(cell, row))
+        self.out.print(table)
+
+    def facts(self, pairs: Iterable[tuple[str, Any]]) -> None:
+        """Print names and values, one pair on a line."""
+        grid = Table.grid(padding=(0, 2))
+        grid.add_column(style="bold")
+        grid.add_column(overflow="fold")
+        for name, value in pairs:
+            grid.add_row(name, cell(value, None))
+        self.out.print(grid)
+
+    def jobs(self, records: Iterable[JobRecord]) -> None:
+        """Print jobs, one on a line."""
+        if self.is_json:
+            for record in records:
+                self.json_line(record.raw)
+            return
+        columns = ("id", "name", "status", "model", "rows", "failed", "created", "took")
+        self.table(columns, map(_job_cells, records))
+
+    def job(self, record: JobRecord) -> None:
+        """Print all about one job."""
+        if self.is_json:
+            self.json_line(record.raw)
+            return
+        counts, usage = record.counts, record.usage
+        self.facts(
+            [
+                ("job", record.id),
+                ("name", record.name),
+                ("status", str(record.status)),
+                ("model", record.model),
+                ("rows", f"{counts.succeeded + counts.failed:,} of {counts.total:,} landed"),
+                ("failed", counts.failed),
+                ("rejected lines", counts.rejected),
+                ("tokens", f"{usage.prompt_tokens:,} in, {usage.completion_tokens:,} out"),
+                ("took", _took(record)),
+                ("output", record.output_path),
+                ("error", record.error),
+            ]
+        )
+
+    def rows(self, rows: Iterable[Row]) -> None:
+        """Print landed rows."""
+        if self.is_json:
+            for row in rows:
+                self.json_line(row)
+            return
+        columns = ("row", "id", "status", "output", "tokens")
+        self.table(columns, map(_row_cells, rows))
+
+
+def cell(value: Any, longest: int | None = _SHORT) -> Text:
+    """Write a value into a table: nothing for None, one line, not too long."""
+    if value is None:
+        return Text("")
+    text = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+    text = " ".join(text.split())
+    if longest is not None and len(text) > longest:
+        text = text[: longest - 1] + "…"
+    return Text(text)
+
+
+def tokens_per_s(record: JobRecord) -> float | None:
+    """Give a job's mean rate of written tokens."""
+    duration_s = record.duration_s
+    return record.usage.completion_tokens / duration_s if duration_s else None
+
+
+def summary(record: JobRecord) -> str:
+    """Say in one line how a job ended."""
+    counts = record.counts
+    parts = [f"{record.id} {record.status}", f"{counts.succeeded:,} rows"]
+    if counts.failed:
+        parts.append(f"{counts.failed:,} failed (penstock errors {record.id})")
+    if counts.rejected:
+        parts.append(f"{counts.rejected:,} lines rejected")
+    if record.duration_s:
+        parts.append(_took(record))
+    rate = tokens_per_s(record)
+    if rate:
+        parts.append(f"{short_number(rate)} tok/s")
+    return " · ".join(parts)
+
+
+def _took(record: JobRecord) -> str:
+    return "" if record.duration_s is None else short_time(record.duration_s)
+
+
+def _job_cells(record: JobRecord) -> tuple[Any, ...]:
+    counts = record.counts
+    created = record.created_at.astimezone().strftime("%m-%d %H:%M") if record.created_at else ""
+    done = counts.succeeded + counts.failed
+    return (
+        record.id,
+        record.name,
+        str(record.status),
+        record.model,
+        f"{done:,}/{counts.total:,}",
+        counts.failed,
+        created,
+        _took(record),
+    )
+
+
+def _row_cells(row: Row) -> tuple[Any, ...]:
+    said = row.output if row.ok else (row.error or {}).get("message")
+    return (
+        row.get("row_index"),
+        row.get("custom_id"),
+        row.get("status"),
+        said,
+        row.get("completion_tokens"),
+    )

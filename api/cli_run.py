@@ -1,0 +1,166 @@
+"""The verb run: one bulk job from its input to Parquet, wherever the server is.
+
+Knows how to find or start a server, and that the same command, given again, goes on with the same
+job. Works for people who have never heard of a server.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..jobs.settings import Settings
+from .cli_jobs import exit_code, follow_to_the_end, note_rejected
+from .cli_options import (
+    ApiKey,
+    Config,
+    Data,
+    Format,
+    IdColumn,
+    Input,
+    Model,
+    Name,
+    Output,
+    Prompt,
+    Raw,
+    Sampling,
+    Set,
+    System,
+    Url,
+    settings_of,
+    task_options,
+)
+from .cli_output import Printer, summary
+from .client import Client, Job
+from .client_errors import InvalidInput, JobFailed
+from .job_calls import SubmitOptions
+from .records import Row
+
+_NUM_SAMPLES = 5
+
+
+def run(
+    rows: Input,
+    prompt: Prompt = None,
+    model: Model = None,
+    out: Annotated[Path, typer.Option(help="Directory that receives JOB/rows.")] = Path("out"),
+    system: System = None,
+    sampling: Sampling = None,
+    id_column: IdColumn = None,
+    name: Name = None,
+    raw: Raw = False,
+    file_format: Format = None,
+    again: Annotated[bool, typer.Option("--again", help="Do not take up an earlier run.")] = False,
+    data: Data = None,
+    config: Config = None,
+    settings: Set = None,
+    url: Url = None,
+    api_key: ApiKey = None,
+    output: Output = None,
+) -> None:
+    """Run one bulk job to its end. Without a server, one is started for it on this machine.
+
+    Given again, the same command goes on where it was: no landed row is computed twice.
+    """
+    printer = Printer(output)
+    options = SubmitOptions(
+        **task_options(prompt, system, sampling, raw),
+        model=model,
+        id=id_column,
+        name=name,
+        format=file_format,
+        output=str(out.expanduser().absolute()),
+    )
+    in_force = settings_of(config, settings, data=data, models=[model] if model else None)
+    with _server(printer, in_force, url, api_key) as server, Client(server.url, api_key) as client:
+        if not again:
+            options["idempotency_key"] = _key_of(rows, options)
+        job = client.jobs.submit(rows, **options)
+        if job.is_final and not _has_landed(job):  # cancelled, failed, or its results were removed
+            options.pop("idempotency_key", None)
+            job = client.jobs.submit(rows, **options)
+        elif job.is_final:
+            printer.note(f"{job.id} did this before; --again does it anew")
+        note_rejected(printer, job.record)
+        try:
+            follow_to_the_end(printer, job, server.how_to_return(job))
+        except JobFailed as error:
+            printer.note(str(error))
+        print_results(printer, job)
+    raise typer.Exit(exit_code(job.record))
+
+
+def print_results(printer: Printer, job: Job) -> None:
+    """Show where the rows are, the first of them, and how it went."""
+    record = job.record
+    if printer.is_json:
+        printer.json_line(record.raw)
+    elif record.counts.succeeded + record.counts.failed:
+        printer.rows(first_rows(job))
+    printer.note(summary(record))
+    if _has_landed(job):
+        printer.note(f"{record.output_path}/rows/*.parquet")
+    elif record.output_path and job.is_final and not exit_code(record):
+        printer.note(f"on the server: {record.output_path}/rows (penstock results {job.id})")
+
+
+def first_rows(job: Job) -> Iterator[Row]:
+    """Yield the first few landed rows."""
+    rows = job.results(follow=False, page_rows=_NUM_SAMPLES)
+    for _, row in zip(range(_NUM_SAMPLES), rows, strict=False):
+        yield row
+
+
+@dataclass(frozen=True, slots=True)
+class _Server:
+    """Where the job runs; `data` is set when the server is ours and ends with us."""
+
+    url: str
+    data: str | None = None
+
+    def how_to_return(self, job: Job) -> str:
+        if self.data is None:
+            return f"the job goes on. penstock watch {job.id}  re-attaches"
+        return "nothing that has landed is lost. The same command goes on from here"
+
+
+@contextmanager
+def _server(
+    printer: Printer, settings: Settings, url: str | None, api_key: str | None
+) -> Iterator[_Server]:
+    """Use the server that is named, or run one for as long as the block lasts."""
+    if url is not None:
+        yield _Server(url)
+        return
+    from .local import LocalStack
+    from .stop_signals import sigterm_as_interrupt
+
+    with sigterm_as_interrupt(), LocalStack(settings, on_trouble=printer.note) as stack:
+        printer.note(f"no server is named: starting one here, logs in {stack.log_dir}")
+        stack.wait_until_ready()
+        yield _Server(stack.url, stack.settings.data)
+
+
+def _key_of(path: Path, options: SubmitOptions) -> str:
+    """Name a run by its input's state and everything said about it.
+
+    Raises:
+        InvalidInput: there is no such file.
+    """
+    try:
+        stat = path.stat()
+    except OSError as error:
+        raise InvalidInput(f"cannot read {path}: {error.strerror or error}") from error
+    facts: list[Any] = [str(path.absolute()), stat.st_size, stat.st_mtime_ns, options]
+    digest = hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=16)
+    return f"run-{digest.hexdigest()}"
+
+
+def _has_landed(job: Job) -> bool:
+    path = job.output_path
+    return path is not None and (Path(path) / "_SUCCESS").is_file()

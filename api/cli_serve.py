@@ -1,0 +1,157 @@
+"""The verbs that serve: up, and its parts api, worker and flower.
+
+Knows how to start each part, and loads what a part needs (uvicorn, Celery, torch) only then.
+"""
+
+import os
+import signal
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..jobs.settings import Settings
+from .cli_options import Config, Data, Models, Set, settings_of
+from .cli_output import Printer
+from .client_errors import PenstockError
+from .stop_signals import stop_event
+
+if TYPE_CHECKING:
+    from .local import LocalStack
+
+_API_PORT = 8100
+_FLOWER_PORT = 5555
+_API_GRACE_S = 5
+
+Host = Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")]
+
+
+def up(
+    model: Models = None,
+    host: Host = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="The API's port; 0 takes any.")] = _API_PORT,
+    workers: Annotated[int, typer.Option(min=1, help="Workers per model.")] = 1,
+    flower: Annotated[bool, typer.Option(help="Start Flower, a dashboard of workers.")] = True,
+    flower_port: Annotated[int, typer.Option(help="Flower's port; 0 takes any.")] = _FLOWER_PORT,
+    data: Data = None,
+    config: Config = None,
+    settings: Set = None,
+) -> None:
+    """Run the whole stack on this machine until Ctrl-C."""
+    from .local import LocalStack, StackOptions
+
+    printer = Printer()
+    in_force = settings_of(config, settings, data=data, models=model)
+    options = StackOptions(host, port, workers, flower_port if flower else None)
+    stopped = stop_event()
+    with LocalStack(in_force, options, on_trouble=printer.note) as stack:
+        printer.note(f"starting {', '.join(in_force.models)}; logs in {stack.log_dir}")
+        stack.wait_until_ready(give_up=stopped.is_set)
+        if not stopped.is_set():
+            _print_welcome(printer, stack)
+        while not stopped.wait(0.5):
+            pass  # a wait without end would not let signals through on every platform
+        printer.note("stopping; running rows may finish. Ctrl-C again kills")
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def api(
+    host: Host = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = _API_PORT,
+    fd: Annotated[int | None, typer.Option(hidden=True, help="A socket that listens.")] = None,
+    config: Config = None,
+    settings: Set = None,
+) -> None:
+    """Run the HTTP API alone. It needs PENSTOCK_REDIS_URL and the directory of jobs."""
+    import uvicorn
+
+    from .app import create_app
+
+    server = uvicorn.Server(
+        uvicorn.Config(
+            create_app(settings_of(config, settings)),
+            host=host,
+            port=port,
+            access_log=False,
+            timeout_graceful_shutdown=_API_GRACE_S,
+        )
+    )
+    # Not uvicorn's own `fd`, which takes every socket for a Unix one.
+    server.run(sockets=None if fd is None else [socket.socket(fileno=fd)])
+
+
+def worker(
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="Hugging Face id or directory.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="A name of its own.")] = None,
+    config: Config = None,
+    settings: Set = None,
+) -> None:
+    """Run one worker alone. It needs PENSTOCK_REDIS_URL and the directory of jobs."""
+    from ..jobs.worker import run_worker
+
+    in_force = settings_of(config, settings)
+    raise typer.Exit(run_worker(in_force, model or in_force.models[0], name) or 0)
+
+
+def flower(
+    host: Host = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = _FLOWER_PORT,
+    unprotected: Annotated[
+        bool, typer.Option("--unprotected", help="Let other machines in without a password.")
+    ] = False,
+    config: Config = None,
+) -> None:
+    """Run Flower alone. FLOWER_BASIC_AUTH=user:password protects it."""
+    from ..jobs.app import create_app
+    from ..jobs.redis_server import RedisUnavailable
+
+    if not os.environ.get("FLOWER_BASIC_AUTH"):
+        os.environ.pop("FLOWER_BASIC_AUTH", None)  # Flower would ask for an empty password
+    is_private = host in ("127.0.0.1", "localhost", "::1")
+    if not (is_private or unprotected or os.environ.get("FLOWER_BASIC_AUTH")):
+        raise typer.BadParameter(
+            f"Flower on {host} would let anybody in: set FLOWER_BASIC_AUTH=user:password, "
+            "or say --unprotected behind a proxy that asks for one"
+        )
+    try:
+        celery = create_app(Settings.load(toml=config))
+    except RedisUnavailable as error:
+        raise PenstockError(str(error)) from error
+    config_path = Path(__file__).with_name("flower_config.py")
+    celery.start(
+        ["--quiet", "flower", f"--conf={config_path}", f"--address={host}", f"--port={port}"]
+    )
+
+
+def _print_welcome(printer: Printer, stack: "LocalStack") -> None:
+    settings = stack.settings
+    printer.facts(
+        [
+            ("API", stack.url),
+            ("OpenAI base URL", f"{stack.url}/v1"),
+            ("API docs", f"{stack.url}/docs"),
+            ("Flower", stack.flower_url or "not started"),
+            ("models", ", ".join(settings.models)),
+            ("data", settings.data),
+            ("logs", stack.log_dir),
+        ]
+    )
+    at = "" if stack.url == Settings().url else f" --url {stack.url}"
+    model = settings.models[0]
+    printer.out.print(
+        f"""
+Try, from another terminal:
+
+  penstock chat 'Add 17 and 25.'{at}
+  penstock submit rows.jsonl --prompt '{{{{ row.text }}}}' --watch{at}
+  penstock jobs{at}
+  curl {stack.url}/v1/chat/completions -H 'content-type: application/json' \\
+    -d '{{"model": "{model}", "messages": [{{"role": "user", "content": "Hello"}}]}}'
+
+Ctrl-C stops it; jobs go on at the next start.""",
+        markup=False,
+        soft_wrap=True,
+    )

@@ -1,0 +1,179 @@
+"""The verb doctor: what is in force here, and what works. Looks and reports, changes nothing."""
+
+import importlib.metadata
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import cast
+
+import typer
+
+from ..jobs.settings import Settings
+from .cli_options import ApiKey, Config, Data, Output, Url
+from .cli_output import Printer
+from .client import Client
+from .client_errors import PenstockError
+
+_PACKAGES = (
+    "penstock",
+    "httpx2",
+    "celery",
+    "redis",
+    "fastapi",
+    "pyarrow",
+    "flower",
+    "torch",
+    "transformers",
+    "triton",
+)
+_CPU_FEATURES = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16", "sve")
+_SECRETS = frozenset({"api_key"})
+_LITTLE_DISK_GB = 5
+_TIMEOUT_S = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at. `ok` is None where there is nothing to judge."""
+
+    topic: str
+    name: str
+    value: str
+    ok: bool | None = None
+    source: str = ""
+
+
+def doctor(
+    data: Data = None,
+    config: Config = None,
+    url: Url = None,
+    api_key: ApiKey = None,
+    output: Output = None,
+) -> None:
+    """Show the settings in force, versions, and whether the parts can be reached."""
+    printer = Printer(output)
+    settings, sources = Settings.load_with_sources(toml=config, data=data, url=url, api_key=api_key)
+    findings = [
+        *settings_in_force(settings, sources),
+        *versions(),
+        *machine(settings),
+        *redis_server(settings),
+        *api_server(settings, was_named=sources["url"] != "default"),
+    ]
+    if printer.is_json:
+        for finding in findings:
+            printer.json_line(asdict(finding))
+    else:
+        marks = {True: "ok", False: "!!", None: ""}
+        printer.table(
+            ("", "what", "name", "value", "from"),
+            ((marks[each.ok], each.topic, each.name, each.value, each.source) for each in findings),
+        )
+    if any(finding.ok is False for finding in findings):
+        raise typer.Exit(1)
+
+
+def settings_in_force(settings: Settings, sources: dict[str, str]) -> Iterator[Finding]:
+    """Tell every setting and where it comes from; secrets are masked."""
+    for item in fields(settings):
+        value = getattr(settings, item.name)
+        if item.name in _SECRETS and value is not None:
+            value = "***"
+        text = ", ".join(value) if isinstance(value, tuple) else str(value)
+        yield Finding("setting", item.name, text, source=sources[item.name])
+
+
+def versions() -> Iterator[Finding]:
+    """Tell the versions of what is installed."""
+    yield Finding("version", "python", platform.python_version())
+    for package in _PACKAGES:
+        try:
+            yield Finding("version", package, importlib.metadata.version(package))
+        except importlib.metadata.PackageNotFoundError:
+            yield Finding("version", package, "not installed")
+
+
+def machine(settings: Settings) -> Iterator[Finding]:
+    """Tell what the machine has: cores, instructions, GPUs, room on the disk."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    found = ", ".join(_cpu_features()) or "none of note"
+    yield Finding("machine", "cpu", f"{platform.machine()}, {cores} cores, {found}")
+    yield Finding("machine", "gpu", _gpus() or "none")
+    where = settings.data_dir
+    while not where.exists():
+        where = where.parent
+    free_gb = shutil.disk_usage(where).free / 1e9
+    room = f"{free_gb:,.0f} GB free at {where}"
+    yield Finding("machine", "disk", room, free_gb > _LITTLE_DISK_GB)
+
+
+def redis_server(settings: Settings) -> Iterator[Finding]:
+    """Tell whether Redis answers, or which server `up` would start."""
+    try:
+        import redis
+
+        from ..jobs.redis_server import RedisUnavailable, find_server
+    except ModuleNotFoundError as error:
+        yield Finding("redis", "client", f"{error.name} is not installed (needed to serve only)")
+        return
+    if settings.redis_url is None:
+        try:
+            yield Finding("redis", "embedded", str(find_server()), True)
+        except RedisUnavailable as error:
+            yield Finding("redis", "embedded", str(error), False)
+        return
+    try:
+        with redis.Redis.from_url(settings.redis_url, socket_timeout=_TIMEOUT_S) as client:
+            info = cast("dict[str, str]", client.info("server"))
+        yield Finding("redis", "server", f"answers, version {info.get('redis_version')}", True)
+    except (redis.RedisError, ValueError) as error:
+        yield Finding("redis", "server", f"{settings.redis_url}: {error}", False)
+
+
+def api_server(settings: Settings, *, was_named: bool) -> Iterator[Finding]:
+    """Tell whether the API answers, and which workers it knows; one is missed only if named."""
+    try:
+        with Client(settings.url, settings.api_key, timeout_s=_TIMEOUT_S, max_retries=0) as client:
+            workers = client.workers.list()
+            yield Finding("api", "server", f"{settings.url} answers", True)
+            for worker in workers:
+                yield Finding("api", "worker", f"{worker.get('name')} serves {worker.get('model')}")
+            try:
+                yield Finding("api", "ready", ", ".join(client.models.ready()), True)
+            except PenstockError as error:
+                yield Finding("api", "ready", str(error), False)
+    except PenstockError as error:
+        yield Finding("api", "server", str(error), False if was_named else None)
+
+
+def _cpu_features() -> list[str]:
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return []
+    for line in text.splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() in ("flags", "Features"):
+            flags = set(value.split())
+            return [feature for feature in _CPU_FEATURES if feature in flags]
+    return []
+
+
+def _gpus() -> str:
+    """Ask the driver's own tool, so that torch need not be loaded."""
+    try:
+        query = [
+            "nvidia-smi",
+            "--query-gpu=name,memory.total,driver_version",
+            "--format=csv,noheader",
+        ]
+        answer = subprocess.run(
+            query, capture_output=True, text=True, timeout=_TIMEOUT_S, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return "; ".join(answer.stdout.splitlines())

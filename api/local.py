@@ -1,0 +1,251 @@
+"""The whole stack on this machine: Redis, the API, workers and Flower, as supervised children.
+
+Knows how the parts are started and in which order they stop. Knows no job and no route. The API's
+socket is ours, so that nobody is turned away while the API starts or is started again.
+
+    up:    Redis -> API, workers, Flower        down:  workers -> Flower, API -> Redis
+"""
+
+import os
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from ..jobs.settings import Settings
+from .child import Child
+from .client import Client
+from .client_errors import PenstockError
+
+_LOOK_S = 0.1
+_HOPELESS_FAILURES = 3  # a part that dies so often before it was ever ready will not get better
+_API_GRACE_S = 8.0
+
+
+class StackFailed(PenstockError):
+    """The stack cannot be started; the message holds the last words of the part that failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class StackOptions:
+    """What `up` may choose beside the settings. A port of 0 means any free one."""
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    num_workers: int = 1  # per model
+    flower_port: int | None = None  # None: no Flower
+
+
+class LocalStack:
+    """A running stack; `start` and `stop` come in pairs, and a `with` does both.
+
+    Attributes:
+        url: where the API listens.
+        flower_url: where Flower listens, if it was asked for.
+        settings: what every part was told.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        options: StackOptions | None = None,
+        *,
+        on_trouble: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        self.options = options or StackOptions()
+        self._on_trouble = on_trouble
+        self._listener = _listen(self.options.host, self.options.port)
+        port = self._listener.getsockname()[1]
+        self.url = f"http://{_for_url(self.options.host)}:{port}"
+        self.flower_url: str | None = None
+        self.settings = replace(settings, url=self.url, data=str(settings.data_dir))
+        self.children: list[Child] = []
+        self._up = threading.Event()
+        self._down = threading.Event()
+        self._error: BaseException | None = None
+        # Daemonic only as a net: `stop` joins it, and the children die with this process anyway.
+        self._keeper = threading.Thread(target=self._keep, name="local-stack", daemon=True)
+
+    @property
+    def log_dir(self) -> Path:
+        """Where every part writes its log."""
+        return self.settings.data_dir / "logs"
+
+    def start(self) -> Self:
+        """Start all parts, without waiting until they are ready.
+
+        Raises:
+            StackFailed: there is no Redis, or the data directory is in use by another stack.
+        """
+        self._keeper.start()
+        self._up.wait()
+        if self._error is not None:
+            self.stop()
+            raise StackFailed(str(self._error)) from self._error
+        return self
+
+    def wait_until_ready(
+        self, timeout_s: float = 1800.0, *, give_up: Callable[[], bool] = lambda: False
+    ) -> None:
+        """Wait until a row has gone through the engine of every model, or `give_up` says so.
+
+        Raises:
+            StackFailed: a part keeps dying, or the time is up.
+        """
+        deadline = time.monotonic() + timeout_s
+        with Client(self.url, self.settings.api_key, timeout_s=5.0, max_retries=0) as client:
+            while not give_up() and not self._is_ready(client):
+                for child in self.children:
+                    if child.num_failures >= _HOPELESS_FAILURES:
+                        raise StackFailed(f"{child.name} does not start:\n{child.last_words()}")
+                if time.monotonic() > deadline:
+                    raise StackFailed(
+                        f"the stack was not ready after {timeout_s:g} s; logs: {self.log_dir}"
+                    )
+                time.sleep(_LOOK_S)
+
+    def stop(self) -> None:
+        """Let workers finish rows within their grace, then stop everything. Twice does no harm."""
+        self._down.set()
+        if self._keeper.is_alive():
+            self._keeper.join()
+        self._listener.close()
+
+    def kill(self) -> None:
+        """Kill all parts at once; what has not landed is done again next time."""
+        for child in self.children:
+            child.kill()
+
+    def __enter__(self) -> Self:
+        """Start."""
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Stop; an impatient second Ctrl-C kills."""
+        try:
+            self.stop()
+        except KeyboardInterrupt:
+            self.kill()
+            self.stop()
+
+    def _keep(self) -> None:
+        """Start, watch and stop all parts in this one thread, to which the kernel ties them."""
+        from ..jobs.redis_server import RedisServer  # the light client must not need Redis
+
+        redis = None
+        try:
+            if self.settings.redis_url is None:
+                redis = RedisServer(self.settings.data_dir / "redis").start()
+                self.settings = replace(self.settings, redis_url=redis.url)
+            self.children = self._make_children()
+            for child in self.children:
+                child.start()
+            self._up.set()
+            while not self._down.wait(_LOOK_S):
+                if redis is not None and not redis.is_alive:
+                    self._on_trouble(f"Redis ended; starting it again (log: {redis.log_path})")
+                    redis.start()
+                for child in self.children:
+                    trouble = child.look_after()
+                    if trouble is not None:
+                        self._on_trouble(trouble)
+        except BaseException as error:
+            self._error = error
+        finally:
+            for child in self.children:
+                if child.name.startswith("worker"):
+                    child.ask_to_stop()  # all at once, so that their graces run side by side
+            for child in reversed(self.children):
+                child.stop()
+            if redis is not None:
+                redis.stop()
+            self._up.set()
+
+    def _make_children(self) -> list[Child]:
+        command = [sys.executable, "-P", "-m", "penstock.api.cli"]
+        listener = self._listener.fileno()
+        environ = _child_environ(self.settings)
+        children = [
+            Child(
+                "api",
+                [*command, "api", "--fd", str(listener)],
+                environ=environ,
+                log_path=self.log_dir / "api.log",
+                pass_fds=[listener],
+                grace_s=_API_GRACE_S,
+            )
+        ]
+        if self.options.flower_port is not None:
+            port = self.options.flower_port or _free_port(self.options.host)
+            self.flower_url = f"http://{_for_url(self.options.host)}:{port}"
+            children.append(
+                Child(
+                    "flower",
+                    [*command, "flower", "--host", self.options.host, "--port", str(port)],
+                    environ=environ,
+                    log_path=self.log_dir / "flower.log",
+                )
+            )
+        for model in self.settings.models:
+            for number in range(self.options.num_workers):
+                name = f"worker-{Path(model).name}-{number}"
+                children.append(
+                    Child(
+                        name,
+                        [*command, "worker", "--model", model],
+                        environ=environ,
+                        log_path=self.log_dir / f"{name}.log",
+                        grace_s=self.settings.grace_s + 5.0,
+                    )
+                )
+        return children
+
+    def _is_ready(self, client: Client) -> bool:
+        try:
+            return len(client.models.ready()) >= len(set(self.settings.models))
+        except PenstockError:
+            return False
+
+
+def _child_environ(settings: Settings) -> dict[str, str]:
+    """Tell a child the settings in force, and no variable that a flag has overruled."""
+    ours = {item.metadata["env"] for item in fields(Settings)} | {"PENSTOCK_CONFIG"}
+    inherited = {name: value for name, value in os.environ.items() if name not in ours}
+    return inherited | settings.to_environ()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Open the API's listening socket.
+
+    Raises:
+        StackFailed: the port is taken, or not ours to take.
+    """
+    try:
+        listener = socket.create_server((host, port), backlog=1024)
+    except OSError as error:
+        raise StackFailed(
+            f"cannot listen on {host}:{port}: {error.strerror or error}; "
+            "--port 0 picks any free port"
+        ) from error
+    listener.set_inheritable(True)
+    return listener
+
+
+def _free_port(host: str) -> int:
+    with socket.create_server((host, 0)) as probe:
+        return probe.getsockname()[1]
+
+
+def _for_url(host: str) -> str:
+    """Write a host as clients on this machine reach it."""
+    return "127.0.0.1" if host in ("0.0.0.0", "::") else host
