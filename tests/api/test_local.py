@@ -1,0 +1,259 @@
+"""The local stack: its parts are restarted, stopped in good order, and die with their parent."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+import yaml
+
+from penstock.api import child as child_module
+from penstock.api.child import Child, describe_exit
+from penstock.api.cli import make_app
+from penstock.api.client import Client
+from penstock.api.local import LocalStack, StackFailed, StackOptions
+from penstock.jobs.redis_server import RedisServer
+from penstock.jobs.settings import Settings
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+MODEL = "fake:tokens=4"
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process is there and no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def eventually(condition: Callable[[], bool], timeout_s: float = 20.0) -> bool:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+@pytest.fixture
+def make_child(tmp_path: Path) -> Iterator[Callable[..., Child]]:
+    children: list[Child] = []
+
+    def make(script: str, grace_s: float = 5.0) -> Child:
+        command = [sys.executable, "-u", "-c", textwrap.dedent(script)]
+        log = tmp_path / "logs" / "child.log"
+        children.append(Child("part", command, environ=os.environ, log_path=log, grace_s=grace_s))
+        return children[-1]
+
+    yield make
+    for child in children:
+        child.stop()
+
+
+class TestChild:
+    def test_start_and_stop(self, make_child: Callable[..., Child]) -> None:
+        child = make_child("import time; print('hello'); time.sleep(60)")
+        assert not child.is_alive
+        child.start()
+        pid = child.pid
+        assert pid is not None
+        assert eventually(lambda: child.last_words() == "hello")
+        assert child.is_alive
+        assert child.look_after() is None
+        child.stop()
+        assert not child.is_alive
+        assert not is_running(pid)
+        child.stop()
+
+    def test_is_started_again_after_a_pause_that_grows(
+        self, make_child: Callable[..., Child], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(child_module, "FIRST_PAUSE_S", 0.05)
+        child = make_child("raise SystemExit(7)")
+        child.start()
+        told: list[str] = []
+
+        def look() -> bool:
+            told.extend(filter(None, [child.look_after()]))
+            return len(told) == 3
+
+        assert eventually(look)
+        assert [line.partition(";")[0] for line in told] == ["part exited with status 7"] * 3
+        pauses = [float(line.split(" in ")[1].split(" s ")[0]) for line in told]
+        assert pauses == [0.05, 0.1, 0.2]
+        assert child.num_failures == 3
+
+    def test_one_that_ignores_sigterm_is_killed_with_all_it_started(
+        self, make_child: Callable[..., Child]
+    ) -> None:
+        child = make_child(
+            """
+            import signal, subprocess, sys, time
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            print(subprocess.Popen(["sleep", "60"]).pid)
+            time.sleep(60)
+            """,
+            grace_s=0.2,
+        )
+        child.start()
+        assert eventually(lambda: child.last_words().isdigit())
+        grandchild = int(child.last_words())
+        child.stop()
+        assert eventually(lambda: not is_running(grandchild), 5)
+
+    def test_says_how_it_ended(self) -> None:
+        assert describe_exit(3) == "exited with status 3"
+        assert describe_exit(-signal.SIGKILL) == "was killed by SIGKILL"
+
+
+def test_a_taken_port_is_named(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(StackFailed, match=rf"127\.0\.0\.1:{port}.*in use.*--port 0"):
+            LocalStack(Settings(data=str(tmp_path)), StackOptions(port=port))
+
+
+def test_a_flag_is_not_overruled_by_a_variable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from penstock.api.local import _child_environ
+
+    monkeypatch.setenv("PENSTOCK_MAX_NUM_SEQS", "7")
+    monkeypatch.setenv("PENSTOCK_CONFIG", "somewhere.toml")
+    environ = _child_environ(Settings(data=str(tmp_path)))
+    assert "PENSTOCK_MAX_NUM_SEQS" not in environ
+    assert "PENSTOCK_CONFIG" not in environ
+    assert environ["PENSTOCK_DATA"] == str(tmp_path)
+    assert environ["PATH"] == os.environ["PATH"]
+
+
+class TestStack:
+    @pytest.fixture(scope="class")
+    def data(self, tmp_path_factory: pytest.TempPathFactory, redis_server: RedisServer) -> Path:
+        """A data directory; asks for `redis_server` to be skipped where there is no server."""
+        return tmp_path_factory.mktemp("stack")
+
+    @pytest.fixture(scope="class")
+    def stack(self, data: Path) -> Iterator[LocalStack]:
+        settings = Settings(data=str(data), models=(MODEL,), lease_s=2.0, grace_s=5.0)
+        with LocalStack(settings, StackOptions(flower_port=0)) as stack:
+            stack.wait_until_ready(60)
+            yield stack
+
+    def test_serves_a_chat_a_job_and_flower(self, stack: LocalStack, tmp_path: Path) -> None:
+        with Client(stack.url) as client:
+            assert client.chat("hello").text
+            job = client.jobs.submit(
+                [{"text": str(n)} for n in range(10)], prompt="{{ row.text }}", output=tmp_path
+            )
+            assert job.wait(timeout_s=30).counts.succeeded == 10
+            assert job.to_arrow().num_rows == 10
+        assert stack.flower_url is not None
+        flower = stack.flower_url
+
+        def flower_answers() -> bool:
+            with contextlib.suppress(httpx2.TransportError):
+                return httpx2.get(f"{flower}/workers", follow_redirects=True).status_code == 200
+            return False
+
+        assert eventually(flower_answers)
+        assert httpx2.get(f"{flower}/api/workers").status_code == 401  # nobody has a password
+
+    def test_a_second_stack_is_refused_the_same_directory(self, stack: LocalStack) -> None:
+        with pytest.raises(StackFailed, match="in use"):
+            LocalStack(Settings(data=stack.settings.data, models=(MODEL,))).start()
+
+    @pytest.mark.parametrize("part", ["api", "worker"])
+    def test_what_is_killed_comes_back_and_nobody_is_refused(
+        self, stack: LocalStack, part: str
+    ) -> None:
+        [child] = [child for child in stack.children if child.name.startswith(part)]
+        before = child.pid
+        assert before is not None
+        os.kill(before, signal.SIGKILL)
+        with Client(stack.url) as client:
+            assert client.chat("hello", max_tokens=2).text  # waits in our socket, or for the worker
+        assert child.pid != before
+
+    def test_stop_leaves_nothing_behind(self, stack: LocalStack) -> None:
+        pids = [child.pid for child in stack.children if child.pid]
+        assert all(map(is_running, pids))
+        stack.stop()
+        assert not any(map(is_running, pids))
+        with pytest.raises(httpx2.ConnectError):
+            httpx2.get(f"{stack.url}/healthz")
+        stack.stop()
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGKILL])
+def test_all_parts_end_with_up(
+    signum: signal.Signals, tmp_path: Path, redis_server: RedisServer
+) -> None:
+    """SIGTERM stops them in good order; after a SIGKILL the kernel sees to it."""
+    command = [sys.executable, "-m", "penstock.api.cli", "up", "--port", "0", "--no-flower"]
+    command += ["--model", MODEL, "--data", str(tmp_path / "data"), "--set", "grace_s=3"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=tmp_path
+    ) as up:
+        assert up.stdout is not None
+        printed = ""
+        while "Ctrl-C stops it" not in printed:
+            line = up.stdout.readline()
+            assert line, printed
+            printed += line
+        children = _descendants(up.pid)
+        assert len(children) >= 3  # Redis, the API, the worker; the engine has a process, too
+        up.send_signal(signum)
+        assert up.wait(30) == (0 if signum is signal.SIGTERM else -signum)
+        assert eventually(lambda: not any(map(is_running, children)), 30)
+    assert "/v1/chat/completions" in printed
+
+
+def _descendants(pid: int) -> set[int]:
+    parents: dict[int, int] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                stat = (entry / "stat").read_text().rpartition(")")[2].split()
+                parents[int(entry.name)] = int(stat[1])
+    found: set[int] = set()
+    while new := {p for p, parent in parents.items() if parent in found | {pid}} - found:
+        found |= new
+    return found
+
+
+def test_compose_starts_verbs_that_exist() -> None:
+    compose = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))
+    verbs = {
+        command.callback.__name__
+        for command in make_app().registered_commands
+        if command.callback is not None
+    }
+    services = compose["services"]
+    assert set(services) == {"redis", "api", "worker", "flower"}
+    for name, service in services.items():
+        assert service["healthcheck"]["test"][0] == "CMD", name
+        program, verb, *_ = service["command"].split()
+        if name != "redis":
+            assert (program, verb) == ("penstock", name)
+            assert verb in verbs
+            known = {item.metadata["env"] for item in Settings.__dataclass_fields__.values()}
+            ours = {key for key in service["environment"] if key.startswith("PENSTOCK_")}
+            assert ours <= known
+    assert "noeviction" in services["redis"]["command"]
+    build = services["api"]["build"]["dockerfile_inline"]
+    for line in build.splitlines():
+        if line.startswith("COPY"):
+            for source in line.split()[1:-1]:
+                assert (ROOT / source).exists(), source
+    for published in (services["api"]["ports"], services["flower"]["ports"]):
+        assert all(port.startswith("127.0.0.1:") for port in published)
