@@ -108,6 +108,7 @@ class JobTable:
         landed: Mapping[int, PartCounts],
         final: JobState | None,
         *,
+        started_at_ms: int | None = None,
         final_at_ms: int | None = None,
         error: str | None = None,
     ) -> int:
@@ -118,12 +119,14 @@ class JobTable:
         """
         self.create(spec)
         starts = [part.started_at_ms for part in landed.values() if part.started_at_ms is not None]
-        started_at_ms = min(starts, default="")
+        if started_at_ms is None:
+            started_at_ms = min(starts, default=None)
+        start: int | str = "" if started_at_ms is None else started_at_ms
         absorbed = 0
         shards = sorted(landed)
-        for start in range(0, len(shards), ABSORB_CHUNK):
-            arguments: list[Any] = [started_at_ms]
-            for shard in shards[start : start + ABSORB_CHUNK]:
+        for first in range(0, max(len(shards), 1), ABSORB_CHUNK):
+            arguments: list[Any] = [start]
+            for shard in shards[first : first + ABSORB_CHUNK]:
                 arguments += [shard, *_counts_of(landed[shard])]
             absorbed += int(self._absorb(self._keys(spec.job_id), arguments))
         if final is not None:

@@ -103,6 +103,11 @@ class Settings:
         """Where the job directories are."""
         return self.data_dir / "jobs"
 
+    @property
+    def results_dir(self) -> Path:
+        """Where results land unless a job names another place."""
+        return self.data_dir / "results"
+
     def to_environ(self) -> dict[str, str]:
         """Render the settings that differ from their defaults for a child process."""
         default = type(self)()

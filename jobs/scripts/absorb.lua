@@ -6,7 +6,7 @@ local job = redis.call('HMGET', JOB, 'state', 'num_shards')
 if not (is_open(job[1]) or job[1] == 'paused') then
   return 0
 end
-if job[1] == 'queued' and #ARGV > 1 then
+if job[1] == 'queued' and (#ARGV > 1 or ARGV[1] ~= '') then
   redis.call('HSET', JOB, 'state', 'running', 'started_at_ms', ARGV[1])
 end
 local absorbed = 0

@@ -1,0 +1,59 @@
+"""How a job ends: on disk first, so that a wiped Redis does not revive it, then in the table."""
+
+import time
+
+from .errors import UnknownJob
+from .job_dir import Final, JobDir
+from .job_table import JobTable
+from .model import JobSnapshot, JobState
+from .reconciler import reconcile
+from .settings import Settings
+
+
+def end(
+    settings: Settings,
+    table: JobTable,
+    job_id: str,
+    state: JobState,
+    error: str | None = None,
+) -> Final:
+    """End a job for good; the first end that reaches the disk is the one that stands.
+
+    Raises:
+        UnknownJob: there is no such job.
+        StorageFull: the end could not be recorded, so the job has not ended.
+    """
+    job_dir = JobDir(settings.jobs_dir, job_id)
+    if not job_dir.spec.exists():
+        raise UnknownJob(job_id)
+    final = job_dir.read_final()
+    if final is None:
+        snapshot = table.snapshot(job_id)
+        final = job_dir.write_final(
+            Final(
+                state=state,
+                at_ms=time.time_ns() // 1_000_000,
+                started_at_ms=snapshot.started_at_ms if snapshot else None,
+                error=error,
+            )
+        )
+    table.finish(job_id, final.state, final.error, at_ms=final.at_ms)
+    return final
+
+
+def cancel(settings: Settings, table: JobTable, job_id: str) -> JobSnapshot:
+    """Cancel a job: what has landed stays, nothing more is begun. Returns the job as it is then.
+
+    A job whose rows have all landed is left to complete; one that has ended is left as it is.
+
+    Raises:
+        UnknownJob: there is no such job.
+    """
+    snapshot = table.snapshot(job_id)
+    if snapshot is None or snapshot.state is not JobState.LANDING:
+        end(settings, table, job_id, JobState.CANCELLED)
+        reconcile(settings, table, job_id)  # a table that was wiped meanwhile learns of it
+        snapshot = table.snapshot(job_id)
+    if snapshot is None:
+        raise UnknownJob(job_id)
+    return snapshot

@@ -1,0 +1,51 @@
+"""Which job an idempotency key has made. In Redis for speed; each job.json holds its key too."""
+
+from typing import Any
+
+import redis
+
+from .keys import Keys
+
+_TAKE_OVER = """
+if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
+return 1
+"""
+_FORGET = """
+if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end
+return redis.call('HDEL', KEYS[1], ARGV[1])
+"""
+
+
+class IdempotencyKeys:
+    """The keys of all tenants."""
+
+    def __init__(self, client: redis.Redis, keys: Keys) -> None:
+        self._redis = client
+        self._key = keys.idempotency
+        self._take_over = client.register_script(_TAKE_OVER)
+        self._forget = client.register_script(_FORGET)
+
+    def holder(self, tenant: str, key: str) -> str | None:
+        """Return the job that a key has made, or is making."""
+        holder: Any = self._redis.hget(self._key, _field(tenant, key))
+        return holder
+
+    def reserve(self, tenant: str, key: str, job_id: str) -> str:
+        """Bind a key to a job unless it is bound; return the job it is bound to."""
+        field = _field(tenant, key)
+        if self._redis.hsetnx(self._key, field, job_id):
+            return job_id
+        return self.holder(tenant, key) or self.reserve(tenant, key, job_id)
+
+    def take_over(self, tenant: str, key: str, dead: str, job_id: str) -> bool:
+        """Bind a key to another job, if it is still bound to `dead`."""
+        return bool(self._take_over([self._key], [_field(tenant, key), dead, job_id]))
+
+    def forget(self, tenant: str, key: str, job_id: str) -> bool:
+        """Free a key, if it is still bound to this job."""
+        return bool(self._forget([self._key], [_field(tenant, key), job_id]))
+
+
+def _field(tenant: str, key: str) -> str:
+    return f"{tenant}:{key}"

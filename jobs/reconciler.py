@@ -1,0 +1,89 @@
+"""Makes the job table agree with the disk, which is the truth. Safe to run at any time, by anyone.
+
+on disk, not in the table           -> entered: job.json, the parts, final.json
+a part the table has not counted    -> counted
+final.json, and open in the table   -> ended
+"""
+
+import logging
+
+from .errors import CorruptJob
+from .idempotency import IdempotencyKeys
+from .job_dir import Final, JobDir
+from .job_table import JobTable
+from .landing import CorruptPart, part_counts
+from .model import JobSpec
+from .part_counts import PartCounts
+from .results_dir import ResultsDir
+from .settings import Settings
+
+logger = logging.getLogger(__name__)
+
+
+def rebuild_all(settings: Settings, table: JobTable) -> list[str]:
+    """Reconcile every job on disk; returns those for which the table had something to learn.
+
+    A job that cannot be read is logged and passed over: it must not keep the others away.
+    """
+    changed: list[str] = []
+    for job_dir in JobDir.all(settings.jobs_dir):
+        try:
+            if _reconcile(job_dir, table):
+                changed.append(job_dir.job_id)
+        except CorruptJob as error:
+            logger.error("%s; the job is passed over", error)
+    return changed
+
+
+def reconcile(settings: Settings, table: JobTable, job_id: str) -> bool:
+    """Reconcile one job; returns whether the table had something to learn.
+
+    Raises:
+        UnknownJob: there is no such job on disk.
+        CorruptJob: it cannot be read.
+    """
+    return _reconcile(JobDir(settings.jobs_dir, job_id), table)
+
+
+def _reconcile(job_dir: JobDir, table: JobTable) -> bool:
+    spec = job_dir.read_spec()
+    final = job_dir.read_final()
+    snapshot = table.snapshot(spec.job_id)
+    if snapshot is not None and snapshot.state.is_final:
+        return False
+    parts = ResultsDir.of(spec).parts()
+    is_known = snapshot is not None and final is None and len(parts) <= snapshot.shards_landed
+    if is_known:
+        return False
+    _rebuild(spec, final, _counts(spec), table)
+    if snapshot is None and spec.idempotency_key is not None:
+        keys = IdempotencyKeys(table.redis, table.keys)
+        keys.reserve(spec.tenant, spec.idempotency_key, spec.job_id)
+    return True
+
+
+def _rebuild(
+    spec: JobSpec, final: Final | None, landed: dict[int, PartCounts], table: JobTable
+) -> None:
+    if final is None:
+        table.rebuild(spec, landed, None)
+        return
+    table.rebuild(
+        spec,
+        landed,
+        final.state,
+        started_at_ms=final.started_at_ms,
+        final_at_ms=final.at_ms,
+        error=final.error,
+    )
+
+
+def _counts(spec: JobSpec) -> dict[int, PartCounts]:
+    """Read what the landed parts add; one that cannot be read does not count as landed."""
+    counts: dict[int, PartCounts] = {}
+    for index, path in ResultsDir.of(spec).parts().items():
+        try:
+            counts[index] = part_counts(path)
+        except CorruptPart as error:
+            logger.error("%s; its shard counts as not landed", error)
+    return counts

@@ -1,0 +1,103 @@
+"""Reads landed rows page by page, also while the job runs. Knows committed parts only.
+
+Rows come in the order of the input. A page stops before the first shard that has not landed yet,
+so a cursor never skips a row that lands later: ask again from where it stopped. Reading in the
+order of completion is not offered.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from .errors import UnknownJob
+from .job_table import JobTable
+from .landing import CorruptPart, part_counts
+from .model import JobSpec, JobState, RowStatus
+from .results_dir import ResultsDir
+
+_CURSOR = re.compile(r"s(\d{1,9})r(\d{1,9})")
+_LOOK_AHEAD = 64  # shards asked about at a time
+
+
+class InvalidCursor(ValueError):
+    """A cursor is not one that a page of this job gave out."""
+
+    param = "after"
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A run of rows. No rows means that nothing more can be read now.
+
+    `next_cursor` is None when nothing will ever follow. `complete` says that no row behind this
+    page is still on its way.
+    """
+
+    rows: list[dict[str, Any]]
+    next_cursor: str | None
+    complete: bool
+
+    @property
+    def incomplete(self) -> bool:
+        """Whether rows behind this page are still on their way."""
+        return not self.complete
+
+
+def read_results(
+    table: JobTable,
+    spec: JobSpec,
+    after: str | None,
+    limit: int,
+    status: RowStatus | None = None,
+) -> Page:
+    """Read up to `limit` rows behind the cursor `after`, of one status if that is asked for.
+
+    Raises:
+        InvalidCursor: `after` is no cursor of this job.
+        UnknownJob: the job table does not know the job.
+        CorruptPart: a landed part is gone, or its bytes have changed.
+    """
+    shard, offset = _place(spec, after)
+    snapshot = table.snapshot(spec.job_id)
+    if snapshot is None:
+        raise UnknownJob(spec.job_id)
+    complete = snapshot.state.is_final or snapshot.state is JobState.LANDING
+    rows: list[dict[str, Any]] = []
+    landed: dict[int, bool] = {}
+    while shard < spec.num_shards and len(rows) < limit:
+        if shard not in landed:
+            ahead = range(shard, min(shard + _LOOK_AHEAD, spec.num_shards))
+            landed = dict(zip(ahead, table.landed(spec.job_id, ahead), strict=True))
+        if not landed[shard] and not complete:
+            break
+        part = _read_part(spec, shard, status) if landed[shard] else []
+        for position in range(offset, len(part)):
+            if len(rows) == limit:
+                return Page(rows, f"s{shard}r{position}", complete)
+            if status is None or part[position]["status"] == status:
+                rows.append(part[position])
+        shard, offset = shard + 1, 0
+    is_over = complete and shard == spec.num_shards
+    return Page(rows, None if is_over else f"s{shard}r{offset}", complete)
+
+
+def _place(spec: JobSpec, cursor: str | None) -> tuple[int, int]:
+    if cursor is None:
+        return 0, 0
+    match = _CURSOR.fullmatch(cursor)
+    if match is None or int(match[1]) > spec.num_shards:
+        raise InvalidCursor(f"{cursor[:40]!r} is not a cursor of {spec.job_id}")
+    return int(match[1]), int(match[2])
+
+
+def _read_part(spec: JobSpec, shard: int, status: RowStatus | None) -> list[dict[str, Any]]:
+    path = ResultsDir.of(spec).part(shard)
+    if status is RowStatus.FAILED and part_counts(path).failed == 0:
+        return []  # most parts, most of the time: their footer is enough
+    try:
+        return pq.ParquetFile(path, page_checksum_verification=True).read().to_pylist()
+    except (OSError, pa.ArrowException) as error:
+        raise CorruptPart(f"cannot read {path}: {error}") from error

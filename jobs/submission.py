@@ -1,0 +1,349 @@
+"""Submission: from an input to a sealed job on disk, then into the job table. Runs no engine.
+
+    check the request -> stream the input into the job directory -> job.json, fsync -> job table
+
+Whatever fails on the way, no half of a job stays behind. It blocks: call it in a thread.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import msgspec
+import redis
+
+from .columns import ColumnTypes
+from .durable import StorageFull, storage_errors
+from .errors import InvalidJob
+from .idempotency import IdempotencyKeys
+from .inputs import InputRow, UnreadableInput, open_input, rows_input
+from .job_dir import JobDir
+from .job_table import JobTable
+from .model import (
+    DEFAULT_PRIORITY,
+    JobSpec,
+    RejectedLine,
+    SamplingParams,
+    TaskSpec,
+    new_job_id,
+)
+from .results_dir import ResultsDir
+from .sealed_input import InputSealer
+from .settings import Settings
+from .templates import TemplateError, task_columns
+
+__all__ = [
+    "FileSource",
+    "InvalidJob",
+    "PathSource",
+    "RowsSource",
+    "Source",
+    "StorageFull",
+    "Submission",
+    "SubmitRequest",
+    "UnreadableInput",
+    "submit",
+]
+
+MAX_COLUMNS = 1_000
+MAX_REJECTED_SHOWN = 100
+_ENDPOINTS = (None, "/v1/chat/completions", "/v1/completions")
+_HOLDER_TIMEOUT_S = 5.0  # how long a submission under the same key may take from key to job.json
+
+
+@dataclass(frozen=True, slots=True)
+class PathSource:
+    """An input file on this machine."""
+
+    path: str | Path
+
+
+@dataclass(frozen=True, slots=True)
+class RowsSource:
+    """Rows in memory."""
+
+    rows: list[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class FileSource:
+    """An open, seekable binary file; its name tells the format."""
+
+    file: BinaryIO
+    filename: str = ""
+
+
+Source = PathSource | RowsSource | FileSource
+
+
+@dataclass(frozen=True, slots=True)
+class SubmitRequest:
+    """All that a submission says beside its input."""
+
+    task: TaskSpec
+    name: str | None = None
+    id_column: str | None = None
+    tenant: str = "default"
+    priority: int = DEFAULT_PRIORITY
+    out: str | None = None  # default: $data/results
+    metadata: dict[str, str] = field(default_factory=dict)
+    idempotency_key: str | None = None
+    format: str | None = None
+    shard_rows: int | None = None  # default: by the size of the input
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A durably accepted job. `rejected` holds the first lines that could not become rows."""
+
+    spec: JobSpec
+    rejected: list[RejectedLine]
+    num_rejected: int
+    created: bool  # False: an earlier submission under the same idempotency key
+
+
+def submit(
+    settings: Settings, table: JobTable, source: Source, request: SubmitRequest
+) -> Submission:
+    """Make a job, durably; when this returns, its rows cannot be lost any more.
+
+    Raises:
+        InvalidJob: the request cannot become a job; `param` names the part at fault.
+        InvalidSampling: as InvalidJob, for a sampling parameter.
+        UnreadableInput: the input as a whole cannot be read.
+        StorageFull: there is no room for the input.
+    """
+    templates = _check(request)
+    keys = IdempotencyKeys(table.redis, table.keys)
+    earlier = _earlier(settings, table, keys, request)
+    if earlier is not None:
+        return earlier
+    job_dir = JobDir(settings.jobs_dir, new_job_id())
+    out = str(Path(request.out).expanduser().resolve() if request.out else settings.results_dir)
+    results = ResultsDir(Path(out) / job_dir.job_id)
+    try:
+        job_dir.create()
+        _create_results(results)
+        spec = _seal_input(job_dir, source, request, out, templates)
+        quicker = _reserve(settings, keys, spec)
+        if quicker is None:
+            _seal(job_dir, keys, spec)
+    except BaseException:
+        _discard(job_dir, results)
+        raise
+    if quicker is not None:
+        _discard(job_dir, results)
+        return _found(table, quicker)
+    table.create(spec)
+    return Submission(spec, _first_rejected(job_dir), spec.num_rejected, created=True)
+
+
+def _seal(job_dir: JobDir, keys: IdempotencyKeys, spec: JobSpec) -> None:
+    """Make the directory a job; if that fails, free its idempotency key for the next try."""
+    try:
+        job_dir.seal(spec)
+    except BaseException:
+        if spec.idempotency_key is not None:
+            with suppress(redis.RedisError):  # the next try will find its holder dead
+                keys.forget(spec.tenant, spec.idempotency_key, spec.job_id)
+        raise
+
+
+def _discard(job_dir: JobDir, results: ResultsDir) -> None:
+    job_dir.remove()
+    results.remove()
+
+
+def _check(request: SubmitRequest) -> dict[str, frozenset[str]]:
+    """Check what needs no input; return the columns that each template uses."""
+    task = request.task
+    if not task.model:
+        raise InvalidJob("model", "model must be named")
+    if task.prompt is not None and task.messages is not None:
+        raise InvalidJob("messages", "a job takes either prompt or messages, not both")
+    if task.messages is not None and not task.messages:
+        raise InvalidJob("messages", "messages must hold at least one message")
+    if task.endpoint not in _ENDPOINTS:
+        known = ", ".join(filter(None, _ENDPOINTS))
+        raise InvalidJob("endpoint", f"endpoint must be one of {known}, got {task.endpoint!r}")
+    if request.shard_rows is not None and request.shard_rows < 1:
+        raise InvalidJob("shard_rows", f"shard_rows must be at least 1, got {request.shard_rows}")
+    SamplingParams.from_mapping(task.sampling)
+    try:
+        return task_columns(task)
+    except TemplateError as error:
+        param = "prompt" if task.prompt is not None else "messages"
+        raise InvalidJob(param, f"the template cannot be used: {error}") from error
+
+
+def _create_results(results: ResultsDir) -> None:
+    try:
+        with storage_errors(results.path):
+            results.create()
+    except OSError as error:
+        raise InvalidJob(
+            "out", f"cannot write results to {results.path}: {error.strerror or error}"
+        ) from error
+
+
+def _seal_input(
+    job_dir: JobDir,
+    source: Source,
+    request: SubmitRequest,
+    out: str,
+    templates: dict[str, frozenset[str]],
+) -> JobSpec:
+    """Stream the input into the job directory, and say what is in it."""
+    columns = ColumnTypes()
+    num_rejected = 0
+    first_rejected: RejectedLine | None = None
+    with storage_errors(job_dir.path):
+        sealer = InputSealer(job_dir.input, request.shard_rows)
+        try:
+            with job_dir.bad_lines.open("wb") as bad_lines:
+                for row_index, item in enumerate(_items(source, request)):
+                    if isinstance(item, InputRow):
+                        item = _sealed(sealer, row_index, item, request, columns)
+                    if item is not None:
+                        num_rejected += 1
+                        first_rejected = first_rejected or item
+                        bad_lines.write(msgspec.json.encode(item) + b"\n")
+            sealer.close()
+        except BaseException:
+            sealer.abandon()
+            raise
+    if sealer.num_rows == 0:
+        why = "it is empty"
+        if first_rejected is not None:
+            why = f"line {first_rejected.line} {first_rejected.message}"
+        raise InvalidJob("input", f"the input has no usable rows: {why}")
+    types = columns.settled()
+    _check_columns(request, templates, list(types))
+    return JobSpec(
+        job_id=job_dir.job_id,
+        task=request.task,
+        num_rows=sealer.num_rows,
+        num_shards=sealer.num_shards,
+        shard_rows=sealer.shard_rows,
+        columns=types,
+        out=out,
+        created_at_ms=time.time_ns() // 1_000_000,
+        num_rejected=num_rejected,
+        name=request.name,
+        id_column=request.id_column,
+        tenant=request.tenant,
+        priority=request.priority,
+        metadata=dict(request.metadata),
+        idempotency_key=request.idempotency_key,
+    )
+
+
+def _items(source: Source, request: SubmitRequest) -> Iterator[InputRow | RejectedLine]:
+    match source:
+        case PathSource(path):
+            return open_input(path, request.format)
+        case FileSource(file, filename):
+            return open_input(file, request.format, filename=filename)
+        case RowsSource(rows):
+            return rows_input(rows)
+
+
+def _sealed(
+    sealer: InputSealer,
+    row_index: int,
+    item: InputRow,
+    request: SubmitRequest,
+    columns: ColumnTypes,
+) -> RejectedLine | None:
+    """Append a row, unless it cannot be kept; then say why."""
+    try:
+        row_json = msgspec.json.encode(item.row).decode()
+    except (ValueError, RecursionError) as error:
+        return RejectedLine(item.line, f"cannot be kept as JSON: {error}"[:300])
+    columns.add(item.row)
+    if len(columns) > MAX_COLUMNS:
+        raise InvalidJob(
+            "input", f"the input has more than {MAX_COLUMNS} columns, at line {item.line}"
+        )
+    custom_id = None if request.id_column is None else _id_text(item.row.get(request.id_column))
+    sealer.add(row_index, custom_id, row_json)
+    return None
+
+
+def _id_text(value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    return msgspec.json.encode(value).decode()
+
+
+def _check_columns(
+    request: SubmitRequest, templates: dict[str, frozenset[str]], columns: list[str]
+) -> None:
+    """Hold the request against the columns that the input turned out to have."""
+    shown = ", ".join(columns[:30]) + (", …" if len(columns) > 30 else "")
+    for param, used in templates.items():
+        for column in sorted(used.difference(columns)):
+            raise InvalidJob(
+                param,
+                f"the template uses row.{column}, but the input has no column {column!r} "
+                f"(columns: {shown})",
+            )
+    if request.id_column is not None and request.id_column not in columns:
+        raise InvalidJob(
+            "id", f"the input has no column {request.id_column!r} for the id (columns: {shown})"
+        )
+    task = request.task
+    if task.prompt is None and task.messages is None and not {"prompt", "messages"} & {*columns}:
+        raise InvalidJob(
+            "prompt",
+            "give a prompt or messages template, or an input with a column prompt or messages "
+            f"(columns: {shown})",
+        )
+
+
+def _earlier(
+    settings: Settings, table: JobTable, keys: IdempotencyKeys, request: SubmitRequest
+) -> Submission | None:
+    """Find the job that the same key has made before."""
+    if request.idempotency_key is None:
+        return None
+    holder = keys.holder(request.tenant, request.idempotency_key)
+    if holder is None:
+        return None
+    job_dir = JobDir(settings.jobs_dir, holder)
+    return _found(table, job_dir) if job_dir.spec.exists() else None
+
+
+def _reserve(settings: Settings, keys: IdempotencyKeys, spec: JobSpec) -> JobDir | None:
+    """Bind the key to this job; return the job that was quicker, if one was.
+
+    A holder without a job.json is about to write it, or has died on the way.
+    """
+    key = spec.idempotency_key
+    if key is None:
+        return None
+    deadline_s = time.monotonic() + _HOLDER_TIMEOUT_S
+    while (holder := keys.reserve(spec.tenant, key, spec.job_id)) != spec.job_id:
+        job_dir = JobDir(settings.jobs_dir, holder)
+        if job_dir.spec.exists():
+            return job_dir
+        if time.monotonic() > deadline_s and keys.take_over(spec.tenant, key, holder, spec.job_id):
+            return None
+        time.sleep(0.02)
+    return None
+
+
+def _found(table: JobTable, job_dir: JobDir) -> Submission:
+    spec = job_dir.read_spec()
+    if job_dir.read_final() is None:
+        table.create(spec)  # its submitter may have died before that
+    return Submission(spec, _first_rejected(job_dir), spec.num_rejected, created=False)
+
+
+def _first_rejected(job_dir: JobDir) -> list[RejectedLine]:
+    return [
+        line for line, _ in zip(job_dir.read_bad_lines(), range(MAX_REJECTED_SHOWN), strict=False)
+    ]
