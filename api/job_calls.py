@@ -161,13 +161,11 @@ class ResultsPager:
     def next_page(self, retry: RetryPolicy) -> Talk[tuple[Row, ...]]:
         """Fetch the next rows; none at all is a page, too."""
         page = yield from self._fetch(retry)
-        if not page.rows and page.incomplete and self._follow:
-            record = yield from ask(self._look(), retry, _read_job)
-            if record.status.is_final:  # nothing will land any more, but something just may have
-                self._follow = False
-            return ()
-        self._cursor = page.next_cursor or self._cursor
-        self.is_done = page.next_cursor is None if page.rows else True
+        self._cursor = page.next_cursor
+        is_all_for_now = not page.rows and not (page.incomplete and self._follow)
+        self.is_done = page.next_cursor is None or is_all_for_now
+        if not page.rows and not self.is_done:
+            yield from ask(self._look(), retry, _read_job)  # comes back when something has changed
         return page.rows
 
     def _fetch(self, retry: RetryPolicy) -> Talk[ResultsPage]:

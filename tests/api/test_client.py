@@ -330,16 +330,16 @@ class TestResults:
         assert calls[-1].url.params["after"] == "c1"
 
     def test_follow_ends_when_a_job_ended_early(self) -> None:
-        handler, _ = script(
+        handler, calls = script(
             httpx2.Response(200, json=job_json()),
             page({"row_index": 0}, after="c1", incomplete=True),
-            page(after="c1", incomplete=True),
-            httpx2.Response(200, json=job_json("cancelled")),
-            page({"row_index": 1}, after="c2", incomplete=True),
             page(after="c2", incomplete=True),
+            httpx2.Response(200, json=job_json("cancelled")),
+            page({"row_index": 1}, after=None),
         )
         rows = list(connect(handler).jobs.get("job_1").results())
         assert [row["row_index"] for row in rows] == [0, 1]
+        assert calls[-1].url.params["after"] == "c2"
 
     def test_without_follow_it_ends_at_once(self) -> None:
         handler, _ = script(

@@ -1,0 +1,243 @@
+"""The command line, driven as a person or a pipe drives it, against a real stack."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from penstock.api import cli
+from penstock.api.client import Client
+
+from .conftest import MODEL, Stack
+
+NOWHERE = "http://127.0.0.1:9"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.out.splitlines()]
+
+
+Penstock = Callable[..., Run]
+
+
+@pytest.fixture
+def penstock(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Penstock:
+    """Run the command in this process."""
+    for name in [name for name in os.environ if name.startswith("PENSTOCK_")]:
+        monkeypatch.delenv(name)
+
+    def run(*arguments: object) -> Run:
+        monkeypatch.setattr(sys, "argv", ["penstock", *map(str, arguments)])
+        code: object = 0
+        try:
+            cli.main()
+        except SystemExit as exit:
+            code = exit.code
+        printed = capsys.readouterr()
+        return Run(int(str(code or 0)), printed.out, printed.err)
+
+    return run
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    path = tmp_path / "rows.jsonl"
+    lines = [json.dumps({"id": f"r{n}", "text": f"row {n}"}) for n in range(20)]
+    path.write_text("\n".join(lines))
+    return path
+
+
+class TestTroubles:
+    def test_no_server(self, penstock: Penstock) -> None:
+        run = penstock("jobs", "--url", NOWHERE)
+        assert (run.code, run.out) == (1, "")
+        assert run.err.startswith(f"penstock: no answer from {NOWHERE}")
+        assert run.err.count("\n") == 1
+
+    @pytest.mark.parametrize(
+        ("arguments", "says"),
+        [
+            (["submit", "--nope"], "No such option: --nope"),
+            (["submit", "missing.jsonl", "--prompt", "x"], "cannot read missing.jsonl"),
+            (["run", "missing.jsonl", "--url", NOWHERE], "cannot read missing.jsonl"),
+            (["submit", __file__, "--prompt", "@missing.j2"], "cannot read missing.j2"),
+            (["submit", __file__, "-s", "temperature"], "expected NAME=VALUE, got 'temperature'"),
+            (["submit", __file__, "--system", "x"], "--system needs a --prompt"),
+            (["jobs", "--url", "localhost:8100"], "http://host:8100"),
+            (["up", "--set", "max_num_seqs=lots"], "max_num_seqs must be a number, got 'lots'"),
+            (["up", "--set", "nope=1"], "no setting is called 'nope'"),
+            (["flower", "--host", "0.0.0.0"], "FLOWER_BASIC_AUTH"),
+        ],
+    )
+    def test_usage(self, penstock: Penstock, arguments: list[str], says: str) -> None:
+        run = penstock(*arguments)
+        assert run.code == (1 if "localhost:8100" in arguments else 2)
+        assert says in " ".join(run.err.replace("│", " ").split())
+        assert "Traceback" not in run.err
+
+    def test_a_missing_extra_is_named(
+        self, penstock: Penstock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(sys.modules, "uvicorn", None)
+        run = penstock("api")
+        assert run.code == 1
+        assert "uvicorn" in run.err
+        assert "pip install 'penstock[all]'" in run.err
+
+    def test_the_servers_no_is_one_line(self, penstock: Penstock, stack: Stack, rows: Path) -> None:
+        run = penstock(
+            "submit", rows, "--prompt", "{{ row.txt }}", "--url", stack.url, "--model", MODEL
+        )
+        assert run.code == 2
+        assert "no column 'txt'" in run.err
+        assert run.err.count("\n") == 1
+
+
+class TestJobs:
+    def test_from_submit_to_results(
+        self, penstock: Penstock, stack: Stack, rows: Path, tmp_path: Path
+    ) -> None:
+        at = ("--url", stack.url)
+        submitted = penstock(
+            "submit", rows, "--prompt", "Say {{ row.text }}", "-m", MODEL, "--id", "id",
+            "--name", "cli", "--out", tmp_path / "out", "-s", "max_tokens=4", "--watch", *at,
+        )  # fmt: skip
+        assert submitted.code == 0, submitted.err
+        [job] = submitted.lines
+        assert (job["status"], job["counts"]["succeeded"], job["name"]) == ("completed", 20, "cli")
+        assert "20 rows" in submitted.err
+
+        [shown] = penstock("show", job["id"], *at).lines
+        assert shown == {**job, "metadata": {}} | {k: shown[k] for k in shown if k not in job}
+        assert job["id"] in {line["id"] for line in penstock("jobs", *at).lines}
+        found = penstock("results", job["id"], *at).lines
+        assert [row["row_index"] for row in found] == list(range(20))
+        assert [row["custom_id"] for row in found] == [f"r{n}" for n in range(20)]
+        assert penstock("errors", job["id"], *at).lines == []
+        assert len(list((tmp_path / "out" / job["id"] / "rows").glob("*.parquet"))) == 1
+
+        table = penstock("results", job["id"], "-o", "table", "--limit", 3, *at)
+        assert [line.split()[:3] for line in table.out.splitlines()[1:]] == [
+            [str(n), f"r{n}", "succeeded"] for n in range(3)
+        ]
+        assert "there are more" in table.err
+        assert "status" in penstock("show", job["id"], "-o", "table", *at).out
+
+    def test_rows_that_fail_and_lines_that_are_none(
+        self, penstock: Penstock, stack: Stack, tmp_path: Path
+    ) -> None:
+        path = tmp_path / "mixed.jsonl"
+        path.write_text('{"text": "fine"}\nnonsense\n{"text": "[[fail]]"}\n')
+        run = penstock(
+            "submit", path, "--prompt", "{{ row.text }}", "--watch", "-m", MODEL, "--url", stack.url
+        )
+        assert run.code == 4
+        [job] = run.lines
+        assert job["status"] == "completed_with_errors"
+        assert "line 2 rejected" in run.err
+        errors = penstock("errors", job["id"], "--url", stack.url).lines
+        assert {error.get("line", error.get("row_index")) for error in errors} == {2}
+        failed = penstock("results", job["id"], "--status", "failed", "--url", stack.url).lines
+        assert [row["row_index"] for row in failed] == [2]
+
+    def test_ctrl_c_detaches_and_cancel_cancels(self, penstock: Penstock, stack: Stack) -> None:
+        with Client(stack.url) as client:
+            endless = [{"text": "[[long]]"}] * 4
+            job = client.jobs.submit(endless, prompt="{{ row.text }}", model=MODEL)
+            command = [sys.executable, "-m", "penstock.api.cli", "watch", job.id]
+            command += ["--url", stack.url]
+            with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as watcher:
+                assert watcher.stderr is not None
+                first = watcher.stderr.readline()
+                watcher.send_signal(signal.SIGINT)
+                rest = watcher.stderr.read()
+                assert watcher.wait(10) == 130
+            assert job.id in first
+            assert rest.strip() == (
+                f"detached; the job goes on. penstock watch {job.id}  re-attaches"
+            )
+            assert not job.refresh().is_final
+            [cancelled] = penstock("cancel", job.id, "--url", stack.url).lines
+            assert cancelled["status"] == "cancelled"
+            assert penstock("watch", job.id, "--url", stack.url).code == 3
+
+
+class TestRun:
+    def test_lands_parquet_and_does_nothing_twice(
+        self, penstock: Penstock, stack: Stack, rows: Path, tmp_path: Path
+    ) -> None:
+        command = ("run", rows, "--prompt", "{{ row.text }}", "-m", MODEL, "--url", stack.url)
+        command = (*command, "--out", tmp_path / "out")
+        first = penstock(*command)
+        assert first.code == 0, first.err
+        [job] = first.lines
+        [part] = (tmp_path / "out" / job["id"] / "rows").glob("*.parquet")
+        assert pq.read_table(part).num_rows == 20
+        assert str(part.parent) in first.err
+
+        second = penstock(*command)
+        assert second.lines[0]["id"] == job["id"]
+        assert "did this before; --again" in second.err
+        assert penstock(*command, "--again").lines[0]["id"] != job["id"]
+        (tmp_path / "out" / job["id"] / "_SUCCESS").unlink()
+        assert penstock(*command).lines[0]["id"] != job["id"]
+
+    def test_a_terminal_gets_samples(
+        self, penstock: Penstock, stack: Stack, rows: Path, tmp_path: Path
+    ) -> None:
+        run = penstock(
+            "run", rows, "--prompt", "{{ row.text }}", "-m", MODEL, "--url", stack.url,
+            "--out", tmp_path / "out", "-o", "table",
+        )  # fmt: skip
+        assert run.code == 0
+        assert len(run.out.splitlines()) == 1 + 5  # the head and five rows
+
+
+class TestAsking:
+    def test_chat(self, penstock: Penstock, stack: Stack) -> None:
+        said = penstock("chat", "hello", "-m", MODEL, "--url", stack.url)
+        assert (said.code, len(said.out.split())) == (0, 8)
+        [answer] = penstock(
+            "chat", "hello", "-m", MODEL, "-s", "max_tokens=2", "-o", "json", "--url", stack.url
+        ).lines
+        assert answer["usage"]["completion_tokens"] == 2
+
+    def test_models(self, penstock: Penstock, stack: Stack) -> None:
+        found = penstock("models", "--url", stack.url).lines
+        assert MODEL in {model["id"] for model in found}
+        assert MODEL in penstock("models", "-o", "table", "--url", stack.url).out
+
+    def test_doctor(
+        self, penstock: Penstock, stack: Stack, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("PENSTOCK_REDIS_URL", stack.settings.redis_url or "")
+        run = penstock("doctor", "--url", stack.url, "--api-key", "secret")
+        found = {(line["topic"], line["name"]): line for line in run.lines}
+        assert run.code == 0, run.out
+        assert found["setting", "url"]["source"] == "flag"
+        assert found["setting", "redis_url"]["source"] == "PENSTOCK_REDIS_URL"
+        assert found["setting", "api_key"]["value"] == "***"
+        assert "secret" not in run.out
+        assert found["redis", "server"]["ok"]
+        assert found["api", "ready"]["value"] == MODEL
+
+    def test_doctor_without_a_server(self, penstock: Penstock) -> None:
+        run = penstock("doctor", "--url", NOWHERE)
+        assert run.code == 1
+        [api] = [line for line in run.lines if line["topic"] == "api"]
+        assert (api["ok"], NOWHERE in api["value"]) == (False, True)
