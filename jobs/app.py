@@ -4,11 +4,12 @@ A message here is only a hint that there is work; the job table, and the job dir
 are the truth. So a lost or doubled message costs a little time and never a row.
 """
 
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from celery import Celery
-from kombu import Exchange, Queue
+from kombu.entity import Exchange, Queue
 
 from .keys import Keys
 from .redis_server import RedisUnavailable
@@ -18,18 +19,30 @@ from .tasks import register_tasks
 _DAY_S = 86_400
 
 
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """What a worker process is to do: serve this model, under this name."""
+
+    model: str
+    worker: str
+
+
 class PenstockApp(Celery):
     """A Celery application that knows Penstock's settings.
 
     Attributes:
         settings: what is in force.
         keys: names of all keys and queues.
+        assignment: what this process serves; None where it only publishes.
         outcomes: how engine tasks ended, by task id, from the moment the engine is done with one
             until Celery's own trace has run for it (see `pool.EnginePool`).
     """
 
-    def __init__(self, settings: Settings, **options: Any) -> None:
+    def __init__(
+        self, settings: Settings, assignment: Assignment | None = None, **options: Any
+    ) -> None:
         self.settings = settings
+        self.assignment = assignment
         self.keys = Keys(settings.namespace)
         self.outcomes: dict[str, Any] = {}
         super().__init__("penstock", set_as_current=False, **options)
@@ -44,13 +57,18 @@ class PenstockApp(Celery):
         return _queue(self.keys.control_queue)
 
 
-def create_app(settings: Settings, *, socket_timeout_s: float = 10.0) -> PenstockApp:
+def create_app(
+    settings: Settings,
+    *,
+    assignment: Assignment | None = None,
+    socket_timeout_s: float = 10.0,
+) -> PenstockApp:
     """Build the application; nothing connects yet. The API takes a short `socket_timeout_s`.
 
     Raises:
         RedisUnavailable: the settings name no Redis.
     """
-    app = PenstockApp(settings)
+    app = PenstockApp(settings, assignment)
     namespace = settings.namespace
     app.conf.update(
         broker_url=broker_url(settings),

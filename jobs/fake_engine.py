@@ -77,6 +77,10 @@ class FakeTokenizer:
         """Join the messages' contents."""
         return self.encode("\n".join(str(message["content"]) for message in messages))
 
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """Return the characters of some numbers."""
+        return "".join(map(chr, token_ids))
+
 
 class _Sequence:
     """One sample on its way."""
@@ -99,6 +103,7 @@ class FakeEngine:
         self.model = model
         self.slots = slots
         self.tokenizer = FakeTokenizer(model)
+        self.context_window = model.context
         self._waiting: deque[_Sequence] = deque()
         self._urgent: deque[_Sequence] = deque()
         self._running: list[_Sequence] = []

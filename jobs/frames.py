@@ -1,8 +1,8 @@
 """What a worker and its engine process say to each other. Knows shapes and bytes, no sockets.
 
     worker -> engine                        engine -> worker
-    Configure   once, first                 Ready         the model is loaded, a canary came through
-    RunShard    rows of input.parquet       ShardLanded   its part is on disk
+    RunShard    rows of input.parquet       Ready         the model is loaded, a canary came through
+                                            ShardLanded   its part is on disk
     AbortShard  lease lost, job cancelled   ShardFailed   the shard as a whole could not be run
     Generate    one interactive request     Deltas        new text of interactive requests
     AbortRequest                            Progress      every quarter of a second
@@ -12,6 +12,7 @@ A frame on the wire is a length (4 bytes, big-endian) and that many bytes of msg
 """
 
 import struct
+from enum import StrEnum
 from typing import Any
 
 import msgspec
@@ -28,8 +29,8 @@ class BrokenFrame(ValueError):
     """The bytes are no frame of ours; what follows them cannot be understood either."""
 
 
-class Configure(msgspec.Struct, frozen=True, tag=True):
-    """What the engine process is to serve, and with which settings."""
+class Configuration(msgspec.Struct, frozen=True):
+    """What the engine process is to serve, and with which settings; it comes over its stdin."""
 
     settings: Settings
     model: str
@@ -37,11 +38,12 @@ class Configure(msgspec.Struct, frozen=True, tag=True):
 
 
 class RunShard(msgspec.Struct, frozen=True, tag=True):
-    """Run all rows of a shard and land them as attempt `attempt`."""
+    """Run all rows of a shard and land them as attempt `attempt`; it was tried `tries` times."""
 
     job_id: str
     index: int
     attempt: int
+    tries: int = 1
 
 
 class AbortShard(msgspec.Struct, frozen=True, tag=True):
@@ -94,14 +96,22 @@ class ShardLanded(msgspec.Struct, frozen=True, tag=True):
     counts: PartCounts
 
 
+class Trouble(StrEnum):
+    """Why a shard could not be run as a whole, and so what is to be done."""
+
+    STORAGE = "storage"  # no room to land it: try again until there is
+    LASTING = "lasting"  # its files are damaged: no retry will help
+    UNEXPECTED = "unexpected"  # try again a few times
+
+
 class ShardFailed(msgspec.Struct, frozen=True, tag=True):
-    """A shard could not be run as a whole. With `is_lasting` no retry will help."""
+    """A shard could not be run as a whole; none of its rows has landed."""
 
     job_id: str
     index: int
     attempt: int
     message: str
-    is_lasting: bool = False
+    trouble: Trouble = Trouble.UNEXPECTED
 
 
 class ShardProgress(msgspec.Struct, frozen=True):
@@ -161,7 +171,7 @@ class Unusable(msgspec.Struct, frozen=True, tag=True):
     message: str
 
 
-ToEngine = Configure | RunShard | AbortShard | Generate | AbortRequest
+ToEngine = RunShard | AbortShard | Generate | AbortRequest
 ToWorker = Ready | ShardLanded | ShardFailed | Deltas | Progress | Unusable
 Frame = ToEngine | ToWorker
 

@@ -13,7 +13,7 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from concurrent.futures import Future
 from typing import Any
 
@@ -79,7 +79,7 @@ class InteractiveLane:
         await asyncio.to_thread(self._publisher.stop)
         await self._redis.aclose()
 
-    async def generate(self, request: InteractiveRequest) -> AsyncIterator[Delta]:
+    async def generate(self, request: InteractiveRequest) -> AsyncGenerator[Delta, None]:
         """Run a request; yield its deltas as they come, the last one with `is_last`.
 
         Leaving the loop early aborts the request in the engine. A failure after the start comes

@@ -21,6 +21,7 @@ that on a cluster they share a slot and one script may touch them all.
     {ns}:worker:{name}        string  worker          its last heartbeat as JSON, expires in 10 s
     {ns}:workers              set     worker          names that may have a heartbeat
     {ns}:leader:{role}        string  keeper          who holds the role, expires in 3 s
+    {ns}:restored             string  keeper          run of the server that the table was made for
 """
 
 
@@ -34,6 +35,7 @@ class Keys:
         self.reaper = f"{namespace}:reaper"
         self.idempotency = f"{namespace}:idempotency"
         self.workers = f"{namespace}:workers"
+        self.restored = f"{namespace}:restored"
 
     def job(self, job_id: str, part: str = "") -> str:
         """Name a job's hash, or one of its parts: landed, leases, attempts, queued, retry."""

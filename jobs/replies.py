@@ -8,11 +8,13 @@ Each reply goes two ways in one round trip: published on the channel of the API 
 import logging
 import queue
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 import redis
 
+from ..engine.outputs import RequestError
 from .frames import Delta
 from .keys import Keys
 
@@ -51,10 +53,13 @@ class ReplyPublisher:
     its reader, not by us.
     """
 
-    def __init__(self, client: redis.Redis, keys: Keys, worker: str) -> None:
+    def __init__(
+        self, client: redis.Redis, keys: Keys, worker: str, *, on_over: Callable[[Delta], None]
+    ) -> None:
         self._redis: Any = client
         self._keys = keys
         self._worker = worker
+        self._on_over = on_over
         self._queue: queue.SimpleQueue[tuple[Delta, ...] | None] = queue.SimpleQueue()
         self._streams: dict[str, _Stream] = {}
         self._thread = threading.Thread(target=self._run, name="replies", daemon=True)
@@ -66,7 +71,8 @@ class ReplyPublisher:
     def stop(self, timeout_s: float = 5.0) -> None:
         """Publish what waits, then stop."""
         self._queue.put(None)
-        self._thread.join(timeout_s)
+        if self._thread.is_alive():
+            self._thread.join(timeout_s)
 
     def open(self, request_id: str, reply_to: str) -> None:
         """Begin a request's stream: tell its caller that this worker has it."""
@@ -74,8 +80,21 @@ class ReplyPublisher:
         self._queue.put((Delta(request_id=request_id),))
 
     def send(self, deltas: tuple[Delta, ...]) -> None:
-        """Publish deltas; those of requests that are not open are dropped."""
+        """Publish deltas; `on_over` hears of the last one of each request, in this thread."""
         self._queue.put(deltas)
+        for delta in deltas:
+            if delta.is_last:
+                self._on_over(delta)
+
+    def fail(self, request_id: str, message: str) -> None:
+        """End a request with an error that is no fault of its caller."""
+        error = RequestError(code="worker_lost", message=message, retryable=True)
+        self.send((Delta(request_id, error=error, finish_reason="error", is_last=True),))
+
+    def fail_all(self, message: str) -> None:
+        """End every open request with such an error."""
+        for request_id in list(self._streams):
+            self.fail(request_id, message)
 
     def close(self, request_id: str) -> None:
         """Forget a request that nobody waits for; after its last delta this happens by itself."""

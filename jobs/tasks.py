@@ -16,7 +16,7 @@ from .model import JobSpec, ShardRef
 from .redis_client import connect
 
 if TYPE_CHECKING:
-    from kombu import Producer
+    from kombu.messaging import Producer
 
     from .app import PenstockApp
 

@@ -94,7 +94,7 @@ class AsyncWorkerRegister:
             self._read_at = time.monotonic()
         return self._infos
 
-    async def serving(self, model: str) -> list[WorkerInfo]:
+    async def serving(self, model: str) -> "list[WorkerInfo]":
         """Return the live workers that take requests for a model."""
         return [info for info in await self.list() if info.model == model and not info.is_draining]
 

@@ -1,0 +1,260 @@
+"""The shards that this worker holds: claimed, kept alive, then committed or handed back.
+
+Knows the job table and the engine process' frames, no Celery: whoever opens a shard is told once
+how that ended. One thread does all of it, so the steps of a shard never overtake one another; while
+Redis is away that thread waits, and the engine goes on with what it has.
+"""
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import redis
+
+from .ending import end
+from .events import SHARD_LANDED, JobEvents
+from .frames import AbortShard, RunShard, ShardFailed, ShardLanded, ToEngine, Trouble
+from .job_table import JobTable
+from .model import JobState, ShardRef
+from .settings import Settings
+from .tasks import ShardBroken, ShardReturned
+
+MAX_TRIES = 5  # of a shard that fails as a whole for a reason nobody foresaw
+_RENEW_S = 1.0
+_RETRY_S = 0.5
+
+Outcome = str | Exception
+OnDone = Callable[[Outcome], None]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """A shard leased to us."""
+
+    ref: ShardRef
+    attempt: int
+    tries: int
+    on_done: OnDone
+
+
+class Custody:
+    """Holds shards from claim to commit. Any thread may call it; it never blocks."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        table: JobTable,
+        events: JobEvents,
+        worker: str,
+        *,
+        send: Callable[[ToEngine], bool],
+        on_job_landed: Callable[[str], None],
+    ) -> None:
+        self._settings = settings
+        self._table = table
+        self._events = events
+        self._worker = worker
+        self._send = send
+        self._on_job_landed = on_job_landed
+        self._lease_ms = int(settings.lease_s * 1000)
+        self._commands: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._held: dict[ShardRef, _Held] = {}
+        self._renewed_at_s = 0.0
+        self._is_closing = False
+        self._is_away = False
+        self._thread = threading.Thread(target=self._run, name="custody", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def close(self, timeout_s: float = 5.0) -> None:
+        """Hand back what is still held, as far as Redis lets us, and stop."""
+        self._commands.put(lambda: self._return_all("the worker stops"))
+        self._is_closing = True
+        self._thread.join(timeout_s)
+
+    def open(self, ref: ShardRef, on_done: OnDone) -> None:
+        """Claim a shard and run it; `on_done` is called once, from another thread."""
+        self._commands.put(lambda: self._claim(ref, on_done))
+
+    def abandon(self, ref: ShardRef) -> None:
+        """Stop a shard and hand it back; its `on_done` is not called."""
+        self._commands.put(lambda: self._abandon(ref))
+
+    def landed(self, frame: ShardLanded) -> None:
+        """Commit a shard whose part is on disk."""
+        self._commands.put(lambda: self._commit(frame))
+
+    def failed(self, frame: ShardFailed) -> None:
+        """Deal with a shard that could not be run as a whole."""
+        self._commands.put(lambda: self._fail(frame))
+
+    def engine_lost(self, reason: str) -> None:
+        """Hand back every shard: the engine that ran them is gone."""
+        self._commands.put(lambda: self._return_all(reason))
+
+    def _run(self) -> None:
+        while True:
+            wait_s = self._renewed_at_s + _RENEW_S - time.monotonic()
+            try:
+                command = self._commands.get(timeout=max(wait_s, 0.001))
+            except queue.Empty:
+                if self._is_closing:
+                    return
+                self._renew()
+                continue
+            try:
+                command()
+            except Exception:  # a bug here must not end all shards; the lease of this one runs out
+                logger.exception("a step in a shard's custody failed")
+            if wait_s < 0:
+                self._renew()
+
+    def _claim(self, ref: ShardRef, on_done: OnDone) -> None:
+        if ref in self._held:
+            on_done("this worker has it already")
+            return
+        claim = self._patiently(lambda: self._table.claim(ref, self._worker, self._lease_ms))
+        if claim is None:
+            on_done(ShardReturned("Redis is away"))
+            return
+        if claim.status != "granted":
+            on_done(_NOT_GRANTED[claim.status])
+            return
+        held = _Held(ref, claim.attempt, claim.tries, on_done)
+        self._held[ref] = held
+        if not self._send(RunShard(ref.job_id, ref.index, claim.attempt, claim.tries)):
+            self._return(held, "no engine serves right now")
+
+    def _commit(self, frame: ShardLanded) -> None:
+        held = self._held_by(frame)
+        ref = ShardRef(frame.job_id, frame.index)
+        commit = self._patiently(lambda: self._table.commit(ref, frame.attempt, frame.counts))
+        if commit is None:
+            return  # we are stopping: whoever claims the shard next finds the part and commits it
+        if commit.left == 0:
+            self._on_job_landed(frame.job_id)
+        if commit.status == "committed":
+            counts = frame.counts
+            self._tell(
+                frame.job_id,
+                SHARD_LANDED,
+                {"index": frame.index, "rows": counts.rows, "failed": counts.failed},
+            )
+        if held is not None:
+            self._drop(held)
+            held.on_done(
+                _summary(frame) if commit.status != "fenced" else "landed; not ours any more"
+            )
+
+    def _fail(self, frame: ShardFailed) -> None:
+        held = self._held_by(frame)
+        if held is None:
+            return
+        ref = held.ref
+        logger.error("shard %d of %s: %s", ref.index, ref.job_id, frame.message)
+        is_hopeless = frame.trouble is Trouble.LASTING or (
+            frame.trouble is Trouble.UNEXPECTED and held.tries >= MAX_TRIES
+        )
+        # Not handed back at once: its lease runs out, which paces the next attempt.
+        self._drop(held)
+        if not is_hopeless:
+            held.on_done(ShardReturned(frame.message))
+            return
+        message = f"shard {ref.index}: {frame.message}"
+        self._patiently(
+            lambda: end(self._settings, self._table, ref.job_id, JobState.FAILED, error=message)
+        )
+        held.on_done(ShardBroken(frame.message))
+
+    def _abandon(self, ref: ShardRef) -> None:
+        held = self._held.get(ref)
+        if held is not None:
+            self._drop(held)
+            self._send(AbortShard(ref.job_id, ref.index, held.attempt))
+            self._patiently(lambda: self._table.release(ref, held.attempt))
+
+    def _return(self, held: _Held, reason: str) -> None:
+        self._drop(held)
+        self._patiently(lambda: self._table.release(held.ref, held.attempt))
+        held.on_done(ShardReturned(reason))
+
+    def _return_all(self, reason: str) -> None:
+        for held in list(self._held.values()):
+            self._return(held, reason)
+
+    def _renew(self) -> None:
+        self._renewed_at_s = time.monotonic()
+        by_job: dict[str, list[_Held]] = {}
+        for held in self._held.values():
+            by_job.setdefault(held.ref.job_id, []).append(held)
+        for job_id, items in by_job.items():
+            pairs = [(held.ref.index, held.attempt) for held in items]
+            try:
+                lost = set(self._table.renew(job_id, pairs, self._lease_ms))
+            except redis.RedisError as error:
+                self._note_away(error)
+                return
+            self._is_away = False
+            for held in items:
+                if held.ref.index in lost:
+                    self._lose(held)
+
+    def _lose(self, held: _Held) -> None:
+        self._drop(held)
+        self._send(AbortShard(held.ref.job_id, held.ref.index, held.attempt))
+        held.on_done(ShardReturned("the job has ended, or another worker has the shard now"))
+
+    def _drop(self, held: _Held) -> None:
+        if self._held.get(held.ref) is held:
+            del self._held[held.ref]
+
+    def _held_by(self, frame: ShardLanded | ShardFailed) -> _Held | None:
+        held = self._held.get(ShardRef(frame.job_id, frame.index))
+        return held if held is not None and held.attempt == frame.attempt else None
+
+    def _patiently(self, step: Callable[[], Any]) -> Any:
+        """Do a step when Redis lets us; None when we are stopping and it does not."""
+        while True:
+            try:
+                result = step()
+            except redis.RedisError as error:
+                self._note_away(error)
+                if self._is_closing:
+                    return None
+                time.sleep(_RETRY_S)
+            else:
+                self._is_away = False
+                return result
+
+    def _note_away(self, error: redis.RedisError) -> None:
+        if not self._is_away:
+            logger.warning("Redis does not answer; rows go on, commits wait: %s", error)
+        self._is_away = True
+
+    def _tell(self, job_id: str, kind: str, data: dict[str, Any]) -> None:
+        try:
+            self._events.publish(job_id, kind, data)
+        except redis.RedisError as error:  # an event is news, not truth
+            self._note_away(error)
+
+
+_NOT_GRANTED = {
+    "landed": "has landed already",
+    "busy": "another worker has it",
+    "stopped": "the job has ended or pauses",
+    "unknown": "no such job or shard",
+}
+
+
+def _summary(frame: ShardLanded) -> str:
+    counts = frame.counts
+    failed = f", {counts.failed} failed" if counts.failed else ""
+    return f"{counts.rows} rows{failed} · {counts.completion_tokens} tokens"

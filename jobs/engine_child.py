@@ -1,0 +1,177 @@
+"""The engine process: `python -m penstock.jobs.engine_child FD PARENT`. One model, one socket.
+
+It is spawned, never forked (a GPU and fork do not mix), dies with its worker, and holds nothing
+that may not be lost at any moment: what has not landed will be run again.
+
+    link       frames in and out                 shard-reader   rows -> requests
+    intake     interactive prompts -> tokens     lander         rows -> part on disk
+    main       the engine's steps
+"""
+
+import gc
+import logging
+import os
+import queue
+import signal
+import socket
+import sys
+import threading
+from typing import Any
+
+import msgspec
+
+from ..engine.outputs import Priority, Request, RequestError
+from . import fake_engine
+from .engine_loop import EngineLoop, Interactive
+from .frame_link import FrameLink
+from .frames import (
+    AbortRequest,
+    AbortShard,
+    Configuration,
+    Generate,
+    InteractiveRequest,
+    Ready,
+    RunShard,
+    ToEngine,
+    Unusable,
+)
+from .lander import Lander
+from .logs import configure_logging
+from .model import InvalidSampling, SamplingParams
+from .parent_death import die_with_parent
+from .prompt_encoder import PromptEncoder
+from .settings import Settings
+from .shard_reader import ShardReader
+
+logger = logging.getLogger(__name__)
+
+
+class EngineChild:
+    """Wires the threads of the engine process together."""
+
+    def __init__(self, link: FrameLink, configuration: Configuration) -> None:
+        self._link = link
+        self._slots = configuration.settings.max_num_seqs
+        self._engine: Any = load_engine(configuration.settings, configuration.model)
+        self._encoder = PromptEncoder(self._engine.tokenizer)
+        self._requests: queue.SimpleQueue[InteractiveRequest | AbortRequest] = queue.SimpleQueue()
+        self._lander = Lander(link.send)
+        self._loop = EngineLoop(
+            self._engine,
+            self._engine.tokenizer,
+            send=link.send,
+            on_shard_done=self._lander.submit,
+            num_unread_shards=lambda: self._reader.num_waiting,
+        )
+        self._reader = ShardReader(
+            configuration.settings.jobs_dir,
+            configuration.worker,
+            self._encoder,
+            on_prepared=self._loop.inbox.put,
+            on_outcome=link.send,
+        )
+
+    def run(self) -> None:
+        """Prove the engine with one token, say so, and serve for ever."""
+        self._loop.prove()
+        gc.collect()
+        gc.freeze()  # the model's objects live as long as the process: spare the collector
+        self._reader.start()
+        self._lander.start()
+        for name, target in (("link", self._serve_link), ("intake", self._take_requests)):
+            threading.Thread(target=target, name=name, daemon=True).start()
+        self._link.send(
+            Ready(
+                pid=os.getpid(),
+                slots=self._slots,
+                has_chat_template=self._engine.tokenizer.has_chat_template,
+                max_model_len=self._engine.context_window,
+            )
+        )
+        self._loop.run()
+
+    def _serve_link(self) -> None:
+        reason = self._link.run(self._take)
+        if reason.startswith("garbage"):
+            logger.error("%s; the worker will start another engine process", reason)
+        os._exit(0)  # nothing here outlives the worker's interest in it
+
+    def _take(self, frame: ToEngine) -> None:
+        # An abort goes the way of what it aborts, so that it never overtakes it.
+        match frame:
+            case RunShard() | AbortShard():
+                self._reader.submit(frame)
+            case Generate():
+                self._requests.put(frame.request)
+            case AbortRequest():
+                self._requests.put(frame)
+
+    def _take_requests(self) -> None:
+        while True:
+            match self._requests.get():
+                case InteractiveRequest() as request:
+                    self._loop.inbox.put(Interactive(request.request_id, self._prepare(request)))
+                case AbortRequest() as abort:
+                    self._loop.inbox.put(abort)
+
+    def _prepare(self, request: InteractiveRequest) -> Request | RequestError:
+        try:
+            params = SamplingParams.from_mapping(request.sampling)
+        except InvalidSampling as error:
+            return RequestError("invalid_request", str(error), param=error.param, stage="validate")
+        token_ids = self._encoder.encode_request(request)
+        if isinstance(token_ids, RequestError):
+            return token_ids
+        return Request(request.request_id, tuple(token_ids), params, Priority.INTERACTIVE)
+
+
+def load_engine(settings: Settings, model: str) -> Any:
+    """Load the model; only here, and only for a real one, is torch imported.
+
+    Raises:
+        ValueError: there is no such model, or it can never be served.
+    """
+    if model.startswith(fake_engine.PREFIX):
+        fake = fake_engine.FakeModel.from_name(model)
+        return fake_engine.FakeEngine(fake, slots=settings.max_num_seqs)
+    from ..engine.config import EngineConfig
+    from ..engine.engine import Engine
+
+    config = EngineConfig(
+        model=model,
+        model_name=model,
+        dtype=settings.dtype,
+        device=settings.device,
+        max_num_seqs=settings.max_num_seqs,
+        max_num_batched_tokens=settings.max_num_batched_tokens,
+        max_model_len=settings.max_model_len,
+        kv_cache_gb=settings.kv_cache_gb,
+        num_threads=settings.num_threads,
+    )
+    return Engine(config)
+
+
+def main(arguments: list[str]) -> None:
+    """Serve what stdin names, over the socket whose number is given, until the worker is gone."""
+    descriptor, parent_pid = map(int, arguments)
+    die_with_parent(parent_pid, signal.SIGKILL)
+    for number in (signal.SIGINT, signal.SIGTERM):  # the worker decides when this process ends
+        signal.signal(number, signal.SIG_IGN)
+    configure_logging("engine")
+    configuration = msgspec.json.decode(sys.stdin.buffer.read(), type=Configuration)
+    link = FrameLink(socket.socket(fileno=descriptor), ToEngine)
+    try:
+        child = EngineChild(link, configuration)
+    except ValueError as error:  # of the user's making: no retry will mend it
+        link.send(Unusable(f"cannot serve {configuration.model!r}: {error}"))
+        link.run(lambda frame: None)  # until the worker has read it and hangs up
+    else:
+        child.run()
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except BaseException:
+        logger.critical("the engine process failed", exc_info=True)
+        os._exit(1)  # other threads must not keep a process without an engine alive

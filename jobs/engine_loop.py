@@ -1,0 +1,258 @@
+"""The loop around the engine: what arrives goes in, what a step brings goes where it belongs.
+
+Knows the engine's face (add, abort, step), neither sockets nor disks. Everything that reaches it
+comes through one inbox, and one thread does everything else.
+"""
+
+import logging
+import queue
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from ..engine.outputs import (
+    FinishReason,
+    Priority,
+    Request,
+    RequestError,
+    StepOutput,
+    TokenLogprobs,
+)
+from .frames import AbortRequest, AbortShard, Delta, Deltas, Progress
+from .model import SamplingParams
+from .prompt_encoder import Tokenizer
+from .shard_run import ShardRun
+
+PROGRESS_S = 0.25
+CANARY_S = 10.0
+_CANARY = "canary"
+
+logger = logging.getLogger(__name__)
+
+
+class GenerationEngine(Protocol):
+    """What the loop asks of an engine."""
+
+    @property
+    def has_work(self) -> bool:
+        """Whether a step would do anything."""
+        ...
+
+    @property
+    def num_running(self) -> int:
+        """Samples under way."""
+        ...
+
+    @property
+    def num_waiting(self) -> int:
+        """Samples that wait for room."""
+        ...
+
+    def add(self, request: Request) -> StepOutput | None:
+        """Accept a request, or return its refusal."""
+        ...
+
+    def abort(self, request_id: str) -> None:
+        """Take a request back."""
+        ...
+
+    def step(self) -> Sequence[StepOutput]:
+        """Advance, and say what happened."""
+        ...
+
+    def stats(self) -> Any:
+        """Count steps and tokens."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Interactive:
+    """An interactive request ready for the engine, or the reason why it never gets there."""
+
+    request_id: str
+    request: Request | RequestError
+
+
+Arrival = ShardRun | Interactive | AbortShard | AbortRequest
+
+
+class EngineLoop:
+    """Runs an engine for ever. `inbox` may be fed by any thread."""
+
+    def __init__(
+        self,
+        engine: GenerationEngine,
+        tokenizer: Tokenizer,
+        *,
+        send: Callable[[Deltas | Progress], None],
+        on_shard_done: Callable[[ShardRun], None],
+        num_unread_shards: Callable[[], int],
+    ) -> None:
+        self.inbox: queue.SimpleQueue[Arrival] = queue.SimpleQueue()
+        self.proved_at_ms = 0
+        self._engine = engine
+        self._tokenizer = tokenizer
+        self._send = send
+        self._on_shard_done = on_shard_done
+        self._num_unread_shards = num_unread_shards
+        self._shards: dict[tuple[str, int, int], ShardRun] = {}
+        self._shard_of: dict[str, ShardRun] = {}
+        self._samples_left: dict[str, int] = {}  # of interactive requests
+        self._num_steps = 0
+        self._proved_at_s = float("-inf")
+        self._progress_at_s = 0.0
+        self._next_canary_s = 0.0
+
+    def prove(self) -> None:
+        """Send one token through the engine; returns when it is out."""
+        self._add_canary()
+        while _CANARY in self._samples_left:
+            self._step()
+
+    def run(self) -> None:
+        """Take arrivals, step, report; never returns."""
+        self._report()
+        while True:
+            self._take_arrivals()
+            if self._engine.has_work:
+                self._step()
+            elif time.monotonic() > max(self._proved_at_s + CANARY_S, self._next_canary_s):
+                self._add_canary()
+            if time.monotonic() - self._progress_at_s >= PROGRESS_S:
+                self._report()
+
+    def _take_arrivals(self) -> None:
+        try:
+            arrival = self.inbox.get(timeout=0 if self._engine.has_work else PROGRESS_S)
+            while True:
+                self._take(arrival)
+                arrival = self.inbox.get_nowait()
+        except queue.Empty:
+            return
+
+    def _take(self, arrival: Arrival) -> None:
+        match arrival:
+            case ShardRun():
+                self._begin_shard(arrival)
+            case Interactive():
+                self._begin_request(arrival)
+            case AbortShard():
+                self._abort_shard((arrival.job_id, arrival.index, arrival.attempt))
+            case AbortRequest():
+                if self._samples_left.pop(arrival.request_id, None) is not None:
+                    self._engine.abort(arrival.request_id)
+
+    def _begin_shard(self, run: ShardRun) -> None:
+        self._shards[run.key] = run
+        for request in run.requests():
+            refusal = self._engine.add(request)
+            if refusal is None:
+                self._shard_of[request.request_id] = run
+            else:
+                run.refuse(refusal)
+        self._finish_if_done(run)
+
+    def _abort_shard(self, key: tuple[str, int, int]) -> None:
+        run = self._shards.pop(key, None)
+        if run is None:  # it is landing already
+            return
+        for request_id in run.unfinished():
+            if self._shard_of.pop(request_id, None) is not None:
+                self._engine.abort(request_id)
+
+    def _begin_request(self, item: Interactive) -> None:
+        if isinstance(item.request, RequestError):
+            self._send(Deltas((_refusal(item.request_id, item.request),)))
+            return
+        refusal = self._engine.add(item.request)
+        if refusal is not None and refusal.error is not None:
+            self._send(Deltas((_refusal(item.request_id, refusal.error),)))
+        else:
+            self._samples_left[item.request_id] = item.request.params.n
+
+    def _step(self) -> None:
+        outputs = self._engine.step()
+        self._num_steps += 1
+        deltas: list[Delta] = []
+        for output in outputs:
+            run = self._shard_of.get(output.request_id)
+            if run is not None:
+                if run.take(output):
+                    del self._shard_of[output.request_id]
+                    self._finish_if_done(run)
+            elif output.request_id in self._samples_left:
+                deltas.append(self._delta(output))
+        if outputs:
+            self._proved_at_s = time.monotonic()
+            self.proved_at_ms = time.time_ns() // 1_000_000
+        deltas = [delta for delta in deltas if delta.request_id != _CANARY]
+        if deltas:
+            self._send(Deltas(tuple(deltas)))
+
+    def _finish_if_done(self, run: ShardRun) -> None:
+        if run.is_done:
+            del self._shards[run.key]
+            self._on_shard_done(run)
+
+    def _delta(self, output: StepOutput) -> Delta:
+        is_last = False
+        if output.finish_reason is not None:
+            self._samples_left[output.request_id] -= 1
+            is_last = self._samples_left[output.request_id] == 0
+            if is_last:
+                del self._samples_left[output.request_id]
+        logprobs = None
+        if output.logprobs is not None:
+            logprobs = tuple(self._logprob_entry(item) for item in output.logprobs)
+        return Delta(
+            request_id=output.request_id,
+            sample_index=output.sample_index,
+            text=output.text,
+            token_ids=output.token_ids,
+            logprobs=logprobs,
+            finish_reason=output.finish_reason,
+            stop_reason=output.stop_reason,
+            error=output.error,
+            prompt_tokens=output.num_prompt_tokens,
+            completion_tokens=output.num_completion_tokens,
+            cached_tokens=output.num_cached_tokens,
+            is_last=is_last,
+        )
+
+    def _logprob_entry(self, item: TokenLogprobs) -> dict[str, Any]:
+        """Put text to tokens: only this process has the tokenizer."""
+        top = [self._token_entry(token_id, logprob) for token_id, logprob in item.top]
+        return {**self._token_entry(item.token_id, item.logprob), "top": top}
+
+    def _token_entry(self, token_id: int, logprob: float) -> dict[str, Any]:
+        text = self._tokenizer.decode([token_id])
+        return {"token": text, "token_id": token_id, "logprob": logprob}
+
+    def _add_canary(self) -> None:
+        self._next_canary_s = time.monotonic() + CANARY_S
+        token_ids = self._tokenizer.encode("a")
+        params = SamplingParams(max_tokens=1, temperature=0.0)
+        if not isinstance(token_ids, RequestError) and _CANARY not in self._samples_left:
+            request = Request(_CANARY, tuple(token_ids), params, priority=Priority.INTERACTIVE)
+            self._begin_request(Interactive(_CANARY, request))
+
+    def _report(self) -> None:
+        self._progress_at_s = time.monotonic()
+        stats = self._engine.stats()
+        self._send(
+            Progress(
+                steps=self._num_steps,
+                running_rows=self._engine.num_running,
+                waiting_rows=self._engine.num_waiting,
+                unread_shards=self._num_unread_shards(),
+                tokens=stats.generated_tokens,
+                kv_used_fraction=stats.kv_used_fraction,
+                proved_at_ms=self.proved_at_ms,
+                shards=tuple(run.progress() for run in self._shards.values()),
+            )
+        )
+
+
+def _refusal(request_id: str, error: RequestError) -> Delta:
+    return Delta(request_id=request_id, error=error, finish_reason=FinishReason.ERROR, is_last=True)

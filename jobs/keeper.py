@@ -1,0 +1,162 @@
+"""Keeps the queue whole: one thread in every worker and API process, of which one leads.
+
+    feed       issue shards to the queues                    ten times a second
+    reap       hand back the shards of silent workers        twice a second
+    reissue    find messages that were lost                  once a second
+    restore    make the job table again after Redis lost it  once a second, if need be
+    finalize   hint at jobs whose shards have all landed     every two seconds
+
+Every step is atomic in Redis and harmless when repeated, so it does not matter if two lead for a
+moment. Leadership only saves work.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import kombu.exceptions
+import redis
+
+from .app import create_app
+from .feeder import Feeder
+from .job_table import JobTable
+from .model import JobState
+from .reconciler import rebuild_all
+from .redis_client import connect
+from .settings import Settings
+from .tasks import send_finalize
+from .workers import WorkerRegister
+
+TICK_S = 0.1
+LEADERSHIP_MS = 3_000
+_ELECTION_S = 1.0
+_LANDING_PATIENCE_S = 3.0
+_REAP_LIMIT = 1_000
+
+_LEAD = """
+-- Take the leadership if nobody has it, prolong it if it is ours. KEYS: leader. ARGV: owner, ms.
+local holder = redis.call('GET', KEYS[1])
+if holder and holder ~= ARGV[1] then
+  return 0
+end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1
+"""
+_YIELD = """
+-- Give the leadership up if it is ours. KEYS: leader. ARGV: owner.
+if redis.call('GET', KEYS[1]) == ARGV[1] then
+  redis.call('DEL', KEYS[1])
+end
+"""
+
+logger = logging.getLogger(__name__)
+
+
+class Keeper:
+    """Runs the chores of the whole queue while it leads. `start` and `stop` come in pairs."""
+
+    def __init__(self, settings: Settings, owner: str) -> None:
+        self.is_leading = False
+        self._settings = settings
+        self._owner = owner
+        self._app = create_app(settings)
+        self._redis: Any = connect(settings)
+        self._table = JobTable(self._redis, self._app.keys)
+        self._feeder = Feeder(self._app, self._table, WorkerRegister(self._redis, self._app.keys))
+        self._lead = self._redis.register_script(_LEAD)
+        self._yield = self._redis.register_script(_YIELD)
+        self._landing_since_s: dict[str, float] = {}
+        self._chores: list[tuple[float, Callable[[], object]]] = [
+            (_ELECTION_S, self._restore),
+            (0.0, self._feeder.feed),
+            (0.5, self._reap),
+            (1.0, self._feeder.reissue),
+            (2.0, self._finalize),
+        ]
+        self._done_at_s = [float("-inf")] * len(self._chores)
+        self._elected_at_s = float("-inf")
+        self._is_away = False
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
+
+    def start(self) -> None:
+        """Stand for leadership from now on."""
+        self._thread.start()
+
+    def stop(self, timeout_s: float = 5.0) -> None:
+        """Stop, and let another keeper lead at once."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout_s)
+        self._app.close()
+        self._redis.close()
+
+    def _run(self) -> None:
+        while not self._stopping.wait(TICK_S):
+            try:
+                self._tick()
+                self._is_away = False
+            except (redis.RedisError, kombu.exceptions.OperationalError, OSError) as error:
+                if not self._is_away:
+                    logger.warning("the queue cannot be kept right now: %s", error)
+                self._is_away, self.is_leading = True, False
+                self._stopping.wait(_ELECTION_S)
+            except Exception:  # the next tick may do better, and the other chores must go on
+                logger.exception("a chore of the keeper failed")
+                self._stopping.wait(_ELECTION_S)
+        if self.is_leading and not self._is_away:
+            self._give_up_lead()
+
+    def _tick(self) -> None:
+        now_s = time.monotonic()
+        if now_s - self._elected_at_s >= _ELECTION_S:
+            leader = self._app.keys.leader("keeper")
+            self.is_leading = bool(self._lead([leader], [self._owner, LEADERSHIP_MS]))
+            self._elected_at_s = now_s
+        if not self.is_leading:
+            return
+        for number, (every_s, chore) in enumerate(self._chores):
+            if now_s - self._done_at_s[number] >= every_s:
+                self._done_at_s[number] = now_s
+                chore()
+
+    def _give_up_lead(self) -> None:
+        try:
+            self._yield([self._app.keys.leader("keeper")], [self._owner])
+        except redis.RedisError:
+            logger.debug("the leadership will expire by itself")
+
+    def _restore(self) -> None:
+        """Make the job table again when Redis started anew: wiped, or back at an older state.
+
+        The mark names the run of the server for which this was done. It is gone if Redis lost
+        everything, and another one's if Redis restarted.
+        """
+        mark = self._app.keys.restored
+        run_id = self._redis.info("server")["run_id"]
+        if self._redis.get(mark) == run_id:
+            return
+        restored = rebuild_all(self._settings, self._table)
+        if restored:
+            logger.warning("restored %d jobs from %s", len(restored), self._settings.jobs_dir)
+        self._redis.set(mark, run_id)
+
+    def _reap(self) -> None:
+        reaped = self._table.reap(_REAP_LIMIT)
+        if reaped:
+            logger.warning("%d shards of silent workers will run again", len(reaped))
+
+    def _finalize(self) -> None:
+        now_s = time.monotonic()
+        landing = {}
+        for job_id in self._table.open_jobs():
+            snapshot = self._table.snapshot(job_id)
+            if snapshot is None or snapshot.state is not JobState.LANDING:
+                continue
+            landing[job_id] = self._landing_since_s.get(job_id, now_s)
+            if now_s - landing[job_id] > _LANDING_PATIENCE_S:
+                send_finalize(self._app, job_id)
+                landing[job_id] = now_s
+        self._landing_since_s = landing

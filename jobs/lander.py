@@ -1,0 +1,47 @@
+"""Lands finished shards in a thread of its own: fsync takes time, and the engine must not wait."""
+
+import logging
+import queue
+import threading
+from collections.abc import Callable
+
+from .frames import ShardFailed, ShardLanded, Trouble
+from .landing import CorruptPart, StorageFull, land
+from .shard_run import ShardRun
+
+logger = logging.getLogger(__name__)
+
+
+class Lander:
+    """Writes parts one after another and tells how each ended."""
+
+    def __init__(self, on_outcome: Callable[[ShardLanded | ShardFailed], None]) -> None:
+        self._on_outcome = on_outcome
+        self._runs: queue.SimpleQueue[ShardRun] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="lander", daemon=True)
+
+    def start(self) -> None:
+        """Start landing."""
+        self._thread.start()
+
+    def submit(self, run: ShardRun) -> None:
+        """Land a shard whose rows have all ended."""
+        self._runs.put(run)
+
+    def _run(self) -> None:
+        while True:
+            run = self._runs.get()
+            self._on_outcome(self._land(run))
+
+    def _land(self, run: ShardRun) -> ShardLanded | ShardFailed:
+        job_id, index, attempt = run.key
+        try:
+            counts = land(run.spec, index, attempt, run.landed_rows())
+        except StorageFull as error:
+            return ShardFailed(job_id, index, attempt, str(error), Trouble.STORAGE)
+        except CorruptPart as error:
+            return ShardFailed(job_id, index, attempt, str(error), Trouble.LASTING)
+        except Exception as error:
+            logger.exception("cannot land shard %d of %s", index, job_id)
+            return ShardFailed(job_id, index, attempt, f"{type(error).__name__}: {error}")
+        return ShardLanded(job_id, index, attempt, counts)

@@ -1,0 +1,130 @@
+"""From a shard's name to requests: reads its rows, renders and tokenizes them. Knows no engine.
+
+A fault of one row (a template that trips over it, a prompt that cannot be tokenized) becomes that
+row's error. A fault of the shard as a whole is told to the worker.
+"""
+
+import logging
+import queue
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+
+from ..engine.outputs import Priority, Request, RequestError
+from .errors import CorruptJob, UnknownJob
+from .frames import AbortShard, RunShard, ShardFailed, ShardLanded, Trouble
+from .job_dir import JobDir
+from .landing import CorruptPart, part_counts
+from .model import InvalidSampling, SamplingParams
+from .prompt_encoder import PromptEncoder
+from .results_dir import ResultsDir
+from .sealed_input import CorruptInput, SealedInput, SealedRow
+from .shard_run import PreparedRow, ShardRun
+from .templates import RenderError, TemplateError, render_task
+
+_OPEN_JOBS = 8
+
+logger = logging.getLogger(__name__)
+
+
+class _OpenJob:
+    """What is kept of a job between its shards."""
+
+    def __init__(self, directory: JobDir) -> None:
+        self.spec = directory.read_spec()
+        self.params = SamplingParams.from_mapping(self.spec.task.sampling)
+        self.results = ResultsDir.of(self.spec)
+        self.input: SealedInput = directory.open_input()
+
+
+class ShardReader:
+    """Prepares shards in a thread of its own, so that the engine never waits for a disk."""
+
+    def __init__(
+        self,
+        jobs_dir: Path,
+        worker: str,
+        encoder: PromptEncoder,
+        on_prepared: Callable[[ShardRun | AbortShard], None],
+        on_outcome: Callable[[ShardLanded | ShardFailed], None],
+    ) -> None:
+        self._jobs_dir = jobs_dir
+        self._worker = worker
+        self._encoder = encoder
+        self._on_prepared = on_prepared
+        self._on_outcome = on_outcome
+        self._orders: queue.SimpleQueue[RunShard | AbortShard] = queue.SimpleQueue()
+        self._jobs: OrderedDict[str, _OpenJob] = OrderedDict()
+        self._thread = threading.Thread(target=self._run, name="shard-reader", daemon=True)
+
+    def start(self) -> None:
+        """Start reading."""
+        self._thread.start()
+
+    def submit(self, order: RunShard | AbortShard) -> None:
+        """Prepare a shard when those before it are prepared; an abort is passed on in its turn."""
+        self._orders.put(order)
+
+    @property
+    def num_waiting(self) -> int:
+        """Shards that are not prepared yet."""
+        return self._orders.qsize()
+
+    def _run(self) -> None:
+        while True:
+            order = self._orders.get()
+            if isinstance(order, AbortShard):
+                self._on_prepared(order)
+                continue
+            try:
+                self._prepare(order)
+            except (UnknownJob, CorruptJob, CorruptInput, CorruptPart, IndexError) as error:
+                self._fail(order, str(error), Trouble.LASTING)
+            except (InvalidSampling, TemplateError) as error:  # submission would have refused it
+                self._fail(order, str(error), Trouble.LASTING)
+            except Exception as error:
+                logger.exception("cannot prepare shard %d of %s", order.index, order.job_id)
+                self._fail(order, f"{type(error).__name__}: {error}", Trouble.UNEXPECTED)
+
+    def _prepare(self, order: RunShard) -> None:
+        job = self._open(order.job_id)
+        part = job.results.part(order.index)
+        if part.exists():  # landed, but whoever landed it did not live to commit it
+            self._on_outcome(
+                ShardLanded(order.job_id, order.index, order.attempt, part_counts(part))
+            )
+            return
+        rows = [
+            PreparedRow(sealed, self._request(order, job, sealed))
+            for sealed in job.input.shard(order.index)
+        ]
+        self._on_prepared(ShardRun(order, job.spec, rows, self._worker))
+
+    def _request(self, order: RunShard, job: _OpenJob, sealed: SealedRow) -> Request | RequestError:
+        try:
+            prompt = render_task(job.spec.task, sealed.row, sealed.custom_id)
+        except RenderError as error:
+            return error.to_request_error()
+        token_ids = self._encoder.encode_row(prompt)
+        if isinstance(token_ids, RequestError):
+            return token_ids
+        return Request(
+            request_id=f"{order.job_id}/{order.index}.{order.attempt}/{sealed.row_index}",
+            prompt_token_ids=token_ids,
+            params=job.params,
+            priority=Priority.BULK,
+            cache_salt=job.spec.tenant,
+        )
+
+    def _open(self, job_id: str) -> _OpenJob:
+        if job_id in self._jobs:
+            self._jobs.move_to_end(job_id)
+            return self._jobs[job_id]
+        job = self._jobs[job_id] = _OpenJob(JobDir(self._jobs_dir, job_id))
+        if len(self._jobs) > _OPEN_JOBS:
+            self._jobs.popitem(last=False)[1].input.close()
+        return job
+
+    def _fail(self, order: RunShard, message: str, trouble: Trouble) -> None:
+        self._on_outcome(ShardFailed(order.job_id, order.index, order.attempt, message, trouble))

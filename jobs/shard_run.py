@@ -1,0 +1,166 @@
+"""One shard on its way through the engine: rows go in, samples come out. Knows no file, no thread.
+
+SealedRow -> (rendered, tokenized) -> Request -> StepOutput... -> LandedRow, one per sample
+"""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ..engine.outputs import FinishReason, Request, RequestError, StepOutput
+from .frames import RunShard, ShardProgress
+from .landing import LandedRow
+from .model import JobSpec, RowStatus
+from .sealed_input import SealedRow
+
+_NO_REASON = RequestError(code="engine_error", message="the engine refused the row")
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedRow:
+    """A row ready for the engine, or the reason why it never gets there."""
+
+    sealed: SealedRow
+    request: Request | RequestError
+
+
+class _Row:
+    """A row in flight: its samples' text so far, and the samples that ended."""
+
+    __slots__ = ("ended", "sealed", "started_at_ms", "texts")
+
+    def __init__(self, sealed: SealedRow, num_samples: int) -> None:
+        self.sealed = sealed
+        self.texts: list[list[str]] = [[] for _ in range(num_samples)]
+        self.ended: list[StepOutput | None] = [None] * num_samples
+        self.started_at_ms: int | None = None
+
+
+class ShardRun:
+    """Collects what becomes of a shard's rows until all have ended."""
+
+    def __init__(
+        self, order: RunShard, spec: JobSpec, rows: list[PreparedRow], worker: str
+    ) -> None:
+        self.order = order
+        self.spec = spec
+        self.num_failed = 0
+        self.num_tokens = 0
+        self._worker = worker
+        self._num_rows = len(rows)
+        self._in_flight: dict[str, _Row] = {}
+        self._landed: list[LandedRow] = []
+        self._num_done = 0
+        self._requests: list[Request] = []
+        for row in rows:
+            if isinstance(row.request, RequestError):
+                self._fail(row.sealed, row.request)
+            else:
+                self._in_flight[row.request.request_id] = _Row(row.sealed, row.request.params.n)
+                self._requests.append(row.request)
+
+    @property
+    def key(self) -> tuple[str, int, int]:
+        """Job, shard and attempt: what names this run."""
+        return self.order.job_id, self.order.index, self.order.attempt
+
+    @property
+    def is_done(self) -> bool:
+        """Whether every row has ended."""
+        return self._num_done == self._num_rows
+
+    def requests(self) -> Iterator[Request]:
+        """Yield the requests to hand to the engine, each once."""
+        yield from self._requests
+        self._requests.clear()
+
+    def unfinished(self) -> list[str]:
+        """Name the requests that have not ended."""
+        return list(self._in_flight)
+
+    def take(self, output: StepOutput) -> bool:
+        """Take what a step added to one of this shard's rows; returns whether the row has ended."""
+        row = self._in_flight[output.request_id]
+        if row.started_at_ms is None:
+            row.started_at_ms = _now_ms()
+        row.texts[output.sample_index].append(output.text)
+        self.num_tokens += len(output.token_ids)
+        if output.finish_reason is None:
+            return False
+        row.ended[output.sample_index] = output
+        if None in row.ended:
+            return False
+        del self._in_flight[output.request_id]
+        self._finish(row)
+        return True
+
+    def refuse(self, refusal: StepOutput) -> None:
+        """Take the engine's refusal of a row; it stands for all of the row's samples."""
+        row = self._in_flight.pop(refusal.request_id)
+        self._fail(row.sealed, refusal.error or _NO_REASON, refusal.num_prompt_tokens)
+
+    def landed_rows(self) -> list[LandedRow]:
+        """Return the rows as they are to land."""
+        return self._landed
+
+    def progress(self) -> ShardProgress:
+        """Say how far it is."""
+        return ShardProgress(
+            *self.key,
+            rows=self._num_done,
+            total=self._num_rows,
+            failed=self.num_failed,
+            completion_tokens=self.num_tokens,
+        )
+
+    def _finish(self, row: _Row) -> None:
+        outputs = [output for output in row.ended if output is not None]
+        for output, texts in zip(outputs, row.texts, strict=True):
+            is_ok = output.finish_reason in (FinishReason.STOP, FinishReason.LENGTH)
+            self._landed.append(
+                LandedRow(
+                    row_index=row.sealed.row_index,
+                    custom_id=row.sealed.custom_id,
+                    sample_index=output.sample_index,
+                    status=RowStatus.SUCCEEDED if is_ok else RowStatus.FAILED,
+                    output="".join(texts) if is_ok else None,
+                    finish_reason=output.finish_reason,
+                    prompt_tokens=output.num_prompt_tokens,
+                    completion_tokens=output.num_completion_tokens,
+                    cached_tokens=output.num_cached_tokens,
+                    error=output.error,
+                    attempts=self.order.tries,
+                    worker=self._worker,
+                    queued_at_ms=self.spec.created_at_ms,
+                    started_at_ms=row.started_at_ms,
+                    finished_at_ms=_now_ms(),
+                    columns=row.sealed.row,
+                )
+            )
+        self._num_done += 1
+        self.num_failed += any(output.error is not None for output in outputs)
+
+    def _fail(self, sealed: SealedRow, error: RequestError, num_prompt_tokens: int = 0) -> None:
+        now_ms = _now_ms()
+        self._landed.append(
+            LandedRow(
+                row_index=sealed.row_index,
+                custom_id=sealed.custom_id,
+                status=RowStatus.FAILED,
+                finish_reason=FinishReason.ERROR,
+                prompt_tokens=num_prompt_tokens,
+                error=error,
+                attempts=self.order.tries,
+                worker=self._worker,
+                queued_at_ms=self.spec.created_at_ms,
+                started_at_ms=now_ms,
+                finished_at_ms=now_ms,
+                columns=sealed.row,
+            )
+        )
+        self._num_done += 1
+        self.num_failed += 1
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,106 @@
+"""Everything a worker has beside Celery: the engine process and who serves it, wired together.
+
+    engine process --frames--> custody    shards     -> job table, events
+                           |-> replies    requests   -> Redis, to the API that asked
+                           `-> reporter   figures    -> heartbeat, progress events
+    keeper                     chores of the whole queue, by whoever leads
+
+Knows which part hears of what, and the order in which they start and stop; no Celery pool.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from .custody import Custody
+from .engine_process import EngineProcess
+from .events import JobEvents
+from .frames import Delta, Deltas, Generate, InteractiveRequest, ShardFailed, ShardLanded, ToWorker
+from .job_table import JobTable
+from .keeper import Keeper
+from .redis_client import connect
+from .replies import ReplyPublisher
+from .reporter import Reporter
+from .tasks import send_finalize
+from .workers import WorkerRegister
+
+if TYPE_CHECKING:
+    from .app import PenstockApp
+
+
+class Station:
+    """One worker's engine and its attendants. `start` and `stop` come in pairs."""
+
+    def __init__(
+        self,
+        app: "PenstockApp",
+        model: str,
+        worker: str,
+        *,
+        on_request_over: Callable[[Delta], None],
+        on_unusable: Callable[[str], None],
+    ) -> None:
+        self.model = model
+        self._redis = connect(app.settings)
+        self._is_stopped = False
+        events = JobEvents(self._redis, app.keys)
+        self.engine = EngineProcess(
+            app.settings,
+            model,
+            worker,
+            on_frame=self._take,
+            on_lost=self._engine_lost,
+            on_unusable=on_unusable,
+        )
+        self.custody = Custody(
+            app.settings,
+            JobTable(self._redis, app.keys),
+            events,
+            worker,
+            send=self.engine.send,
+            on_job_landed=lambda job_id: send_finalize(app, job_id),
+        )
+        self.replies = ReplyPublisher(self._redis, app.keys, worker, on_over=on_request_over)
+        self.reporter = Reporter(
+            WorkerRegister(self._redis, app.keys), events, self.engine, model, worker
+        )
+        self._keeper = Keeper(app.settings, owner=worker)
+
+    def start(self) -> None:
+        """Start all threads and the engine process. Redis need not be there."""
+        self.custody.start()
+        self.replies.start()
+        self.engine.start()
+        self.reporter.start()
+        self._keeper.start()
+
+    def stop(self) -> None:
+        """Stop: shards go back, requests fail, the engine process dies. Twice does no harm."""
+        if self._is_stopped:
+            return
+        self._is_stopped = True
+        self.engine.stop()
+        self.custody.close()
+        self.replies.fail_all("the worker stops")
+        self.replies.stop()
+        self._keeper.stop()
+        self.reporter.stop()
+        self._redis.close()
+
+    def begin_request(self, request: InteractiveRequest, reply_to: str) -> None:
+        """Run an interactive request; `on_request_over` tells when it has ended."""
+        self.replies.open(request.request_id, reply_to)
+        if not self.engine.send(Generate(request)):
+            self.replies.fail(request.request_id, "the engine is restarting")
+
+    def _take(self, frame: ToWorker) -> None:
+        match frame:
+            case Deltas():
+                self.replies.send(frame.deltas)
+            case ShardLanded():
+                self.custody.landed(frame)
+            case ShardFailed():
+                self.custody.failed(frame)
+
+    def _engine_lost(self, reason: str) -> None:
+        self.custody.engine_lost(f"the engine was lost: {reason}")
+        self.replies.fail_all(f"the engine was lost: {reason}")
