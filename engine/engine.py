@@ -203,10 +203,8 @@ class Engine:
         """Repeat a failed step row by row, so that only the rows at fault end.
 
         Raises:
-            Exception: the original one, if there were several rows and all failed: the fault is
-                not theirs.
+            Exception: the original one, if the model cannot even do what is no row's fault.
         """
-        num_rows = len(plan)
         parts: list[torch.Tensor] = []
         caught_up: list[Sequence] = []
         for sequence, num_tokens in list(plan.items()):
@@ -220,10 +218,24 @@ class Engine:
             else:
                 parts.append(logits)
                 caught_up += sequences
-        if num_rows > 1 and not plan:
+        if not plan and not self._is_model_alive():
             raise fault
         vocab_size = self.runner.architecture.vocab_size
         return torch.cat(parts) if parts else torch.empty(0, vocab_size), caught_up
+
+    def _is_model_alive(self) -> bool:
+        """Whether the model can compute a single token of no row at all."""
+        blocks = self._pool.allocate(1)
+        if blocks is None:
+            return False
+        try:
+            row = ScheduledRow((0,), 0, blocks)
+            self.runner.execute(build_step_batch([row], self._pool.block_size, self.runner.device))
+        except Exception:
+            return False
+        finally:
+            self._pool.free(blocks)
+        return True
 
     def _update(
         self, plan: dict[Sequence, int], sequences: list[Sequence], sampled: SampledTokens

@@ -4,8 +4,9 @@ A sequence has tokens *known* and tokens *computed*; a step spends its token bud
 difference, and there is no other notion of "prefill" or "decode":
 
     1. sequences that lack one token        everybody who is generating moves on
-    2. sequences that lack more             prompts under way, in chunks of what is left
-    3. sequences that wait                  urgent ones first, then in order of arrival
+    2. urgent ones that lack more, or wait  a chat does not queue behind bulk prompts
+    3. the others that lack more            prompts under way, in chunks of what is left
+    4. the others that wait                 in order of arrival
 
 Whoever is out of room takes it from the newest of the least urgent, who starts over later with
 what it had generated, and finds most of its blocks still cached.
@@ -57,6 +58,7 @@ class Scheduler:
         self._waiting: list[tuple[tuple[int, int], Sequence]] = []  # a heap; may hold finished ones
         self._num_waiting = 0
         self._plan: dict[Sequence, int] = {}
+        self._under_way: dict[bytes, int] = {}  # blocks this plan fills -> who does, by priority
         self._awaiting_finish = False  # after a preemption, until somebody ends
         self.num_preemptions = 0
         self.num_prompt_tokens = 0  # of sequences that have started
@@ -80,10 +82,13 @@ class Scheduler:
     def schedule(self) -> dict[Sequence, int]:
         """Decide the next step: how many tokens each chosen sequence is to compute."""
         self._plan = {}
+        self._under_way = {}
         prefilling = self._schedule_decodes()
-        self._schedule_prefills(prefilling)
-        if self._num_waiting:
-            self._admit(prefilling)
+        urgent = [s for s in prefilling if s.request.priority <= Priority.INTERACTIVE]
+        self._schedule_prefills(urgent)
+        self._admit(max_priority=Priority.INTERACTIVE)
+        self._schedule_prefills(prefilling[len(urgent) :])
+        self._admit(max_priority=None)
         return self._plan
 
     def update(self, plan: dict[Sequence, int]) -> None:
@@ -144,26 +149,30 @@ class Scheduler:
         return prefilling
 
     def _schedule_prefills(self, prefilling: list[Sequence]) -> None:
-        budget = self._max_num_batched_tokens - len(self._plan)
         for sequence in prefilling:
-            num_tokens = min(budget, len(sequence.token_ids) - sequence.num_computed)
-            if num_tokens:
-                self._plan[sequence] = num_tokens
-                budget -= num_tokens
+            budget = self._budget_left()
+            if not budget:
+                break
+            if sequence.status is SequenceStatus.RUNNING:  # still: somebody urgent may have come
+                self._schedule_prefill(sequence, budget)
 
-    def _admit(self, prefilling: list[Sequence]) -> None:
-        under_way: dict[bytes, int] = {}
-        for sequence in prefilling:
-            self._note_under_way(sequence, under_way)
+    def _schedule_prefill(self, sequence: Sequence, budget: int) -> None:
+        self._plan[sequence] = min(budget, len(sequence.token_ids) - sequence.num_computed)
+        priority = sequence.request.priority
+        for block_hash in sequence.block_hashes[sequence.num_published :]:
+            self._under_way[block_hash] = min(priority, self._under_way.get(block_hash, priority))
+
+    def _admit(self, *, max_priority: int | None) -> None:
+        """Start as many of those who wait as there is room for, the most urgent first."""
         held_back: list[Sequence] = []
         while sequence := self._next_waiting():
-            if len(held_back) > self._max_num_seqs or not self._has_slot(sequence):
+            if max_priority is not None and sequence.request.priority > max_priority:
                 break
-            budget = self._max_num_batched_tokens - sum(self._plan.values())
-            if budget < 1:
+            budget = self._budget_left()
+            if not budget or len(held_back) > self._max_num_seqs or not self._has_slot(sequence):
                 break
             cached = self._find_cached(sequence)
-            if self._is_under_way(sequence, len(cached), under_way):
+            if self._is_under_way(sequence, len(cached)):
                 held_back.append(self._pop_waiting())
                 continue
             blocks = self._allocate(sequence, cached)
@@ -171,11 +180,12 @@ class Scheduler:
                 break
             self._pop_waiting()
             self._start(sequence, blocks, num_cached=len(cached) * self._pool.block_size)
-            num_missing = len(sequence.token_ids) - sequence.num_computed
-            self._plan[sequence] = min(num_missing, budget)
-            self._note_under_way(sequence, under_way)
+            self._schedule_prefill(sequence, budget)
         for sequence in held_back:
             self.add(sequence)
+
+    def _budget_left(self) -> int:
+        return self._max_num_batched_tokens - sum(self._plan.values())
 
     # -- admission ----------------------------------------------------------------------------
 
@@ -204,15 +214,7 @@ class Scheduler:
         num_usable = (len(sequence.token_ids) - 1) // block_size
         return self._pool.find(sequence.hash_full_blocks(block_size)[:num_usable])
 
-    def _note_under_way(self, sequence: Sequence, under_way: dict[bytes, int]) -> None:
-        """Note the hash of each block that a sequence is about to fill, and its priority."""
-        priority = sequence.request.priority
-        for block_hash in sequence.block_hashes[sequence.num_published :]:
-            under_way[block_hash] = min(priority, under_way.get(block_hash, priority))
-
-    def _is_under_way(
-        self, sequence: Sequence, num_cached: int, under_way: dict[bytes, int]
-    ) -> bool:
+    def _is_under_way(self, sequence: Sequence, num_cached: int) -> bool:
         """Whether to wait for a neighbour that computes the next block anyway.
 
         So the samples of one request share its prompt, and a thousand prompts their preamble.
@@ -221,7 +223,7 @@ class Scheduler:
         num_usable = (len(sequence.token_ids) - 1) // self._pool.block_size
         if num_cached >= min(num_usable, len(sequence.block_hashes)):
             return False
-        neighbour = under_way.get(sequence.block_hashes[num_cached])
+        neighbour = self._under_way.get(sequence.block_hashes[num_cached])
         return neighbour is not None and neighbour <= sequence.request.priority
 
     def _allocate(self, sequence: Sequence, cached: list[int]) -> list[int] | None:

@@ -2,7 +2,7 @@
 
 It keeps each token in the cache slot it is given, and makes a row's logits from a hash of all the
 tokens that the row's blocks hold. A wrong slot, a block shared too early, freed too soon or filled
-by another row: each gives other tokens than `expected_tokens` tells.
+by another row: each gives other tokens than `greedy_tokens` tells.
 """
 
 from hashlib import blake2b
@@ -94,10 +94,12 @@ def logits_after(prefix: list[int]) -> torch.Tensor:
         return torch.full((VOCAB_SIZE,), torch.nan)
     seed = blake2b(np.asarray(prefix, dtype=np.int64).tobytes(), digest_size=8).digest()
     noise = np.random.Generator(np.random.PCG64(int.from_bytes(seed, "little")))
-    return torch.from_numpy(noise.standard_normal(VOCAB_SIZE, dtype=np.float32))
+    logits = torch.from_numpy(noise.standard_normal(VOCAB_SIZE, dtype=np.float32))
+    logits[[POISON, NAN]] = -torch.inf
+    return logits
 
 
-def expected_tokens(
+def greedy_tokens(
     prompt: tuple[int, ...], max_tokens: int, *, ignore_eos: bool = False
 ) -> list[int]:
     """Return what greedy decoding gives, computed without any engine."""

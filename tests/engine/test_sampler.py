@@ -171,7 +171,7 @@ def test_repetition_penalty_is_that_of_transformers() -> None:
 def test_presence_and_frequency_penalties_count_the_output_alone() -> None:
     logits = torch.randn(1, 60)
     mine = logits.clone()
-    penalties = {"presence_penalty": 0.5, "frequency_penalty": -0.25}
+    penalties: dict[str, Any] = {"presence_penalty": 0.5, "frequency_penalty": -0.25}
     sample(mine, [row(prompt=(3, 4), output=(9, 9, 9, 3), temperature=0, **penalties)])
     expected = logits.clone()
     expected[0, 9] -= 0.5 - 3 * 0.25
