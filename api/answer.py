@@ -1,0 +1,171 @@
+"""One generation request from checked body to HTTP answer, whole or streamed.
+
+Knows neither chats nor completions: a `Shape` knows how the answer looks on the wire.
+"""
+
+import secrets
+import time
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import msgspec
+from fastapi import Request
+from starlette.responses import Response
+
+from ..jobs.frames import InteractiveRequest
+from ..jobs.model import SamplingParams
+from .errors import ApiError, InvalidRequest
+from .generation import ClientGone, Generation, Part, Usage, unless_gone
+from .refusals import refusal_for
+from .schemas import GenerationRequest
+from .services import Services
+from .sse import DONE, EventStream, frame
+
+CLIENT_GONE_STATUS = 499  # never seen by anybody; nginx's word for it in the log
+MAX_CHOICES = 1024
+
+
+@dataclass(slots=True)
+class Choice:
+    """One sample, gathered from its parts."""
+
+    index: int
+    texts: list[str] = field(default_factory=list)
+    logprobs: list[dict[str, Any]] | None = None
+    finish_reason: str | None = None
+
+    @property
+    def text(self) -> str:
+        """The sample's text so far."""
+        return "".join(self.texts)
+
+    def add(self, part: Part) -> None:
+        """Append what one step brought."""
+        self.texts.append(part.delta.text)
+        self.finish_reason = part.delta.finish_reason
+        if part.delta.logprobs is not None:
+            self.logprobs = [*(self.logprobs or []), *part.delta.logprobs]
+
+
+class Shape(Protocol):
+    """How an answer looks on the wire."""
+
+    def whole(self, choices: list[Choice], usage: Usage) -> dict[str, Any]:
+        """Return the answer in one piece."""
+        ...
+
+    def chunk(self, part: Part) -> dict[str, Any]:
+        """Return one frame of a stream."""
+        ...
+
+    def usage_chunk(self, usage: Usage) -> dict[str, Any]:
+        """Return the frame that only tells the usage."""
+        ...
+
+
+def new_answer_id(prefix: str) -> str:
+    """Make an id for one answer."""
+    return f"{prefix}-{secrets.token_hex(12)}"
+
+
+def token_entry(token: dict[str, Any]) -> dict[str, Any]:
+    """Return OpenAI's object for one token and its log-probability."""
+    text = token["token"]
+    return {
+        "token": text,
+        "logprob": token["logprob"],
+        "bytes": list(text.encode("utf-8", "replace")),
+    }
+
+
+async def answer(
+    request: Request,
+    services: Services,
+    body: GenerationRequest,
+    prompts: list[dict[str, Any]],
+    shape: Shape,
+) -> Response:
+    """Generate for `prompts` and answer as the body wishes.
+
+    Raises:
+        ApiError: whatever went wrong before the first byte of the answer was sent.
+    """
+    arrived_s = time.perf_counter()
+    sampling = SamplingParams.from_mapping(body.sampling())
+    await _check(services, body.model, sampling, len(prompts))
+    requests = [
+        InteractiveRequest(
+            request_id=new_answer_id("gen"),
+            model=body.model,
+            sampling=sampling.to_mapping(),
+            **prompt,
+        )
+        for prompt in prompts
+    ]
+    generation = Generation(services.lane, requests, sampling.n)
+    try:
+        if await unless_gone(request, generation.wait_for_first()):
+            services.meters.first_token(body.model, time.perf_counter() - arrived_s)
+        if body.stream:
+            frames = _frames(generation, shape, body.include_usage)
+            return EventStream(frames, on_close=lambda: _close(generation, services, body.model))
+        choices = await unless_gone(request, _gather(generation))
+    except ClientGone:
+        await _close(generation, services, body.model)
+        return Response(status_code=CLIENT_GONE_STATUS)
+    except BaseException:
+        await generation.aclose()
+        raise
+    await _close(generation, services, body.model)
+    return Response(
+        msgspec.json.encode(shape.whole(choices, generation.usage)), media_type="application/json"
+    )
+
+
+async def _check(
+    services: Services, model: str, sampling: SamplingParams, num_prompts: int
+) -> None:
+    """Refuse early what the engine would refuse late."""
+    if sampling.n * num_prompts > MAX_CHOICES:
+        raise InvalidRequest(
+            f"n={sampling.n} samples of {num_prompts} prompts are more than {MAX_CHOICES} answers;"
+            " submit a job instead",
+            param="n",
+        )
+    longest = await services.catalog.max_model_len(model)
+    if sampling.max_tokens is not None and longest is not None and sampling.max_tokens > longest:
+        raise InvalidRequest(
+            f"max_tokens={sampling.max_tokens} is beyond the model's context of {longest} tokens",
+            param="max_tokens",
+            code="context_length_exceeded",
+        )
+
+
+async def _gather(generation: Generation) -> list[Choice]:
+    choices: dict[int, Choice] = {}
+    async for part in generation:
+        choices.setdefault(part.choice, Choice(part.choice)).add(part)
+    return [choices[index] for index in sorted(choices)]
+
+
+async def _frames(
+    generation: Generation, shape: Shape, include_usage: bool
+) -> AsyncGenerator[bytes, None]:
+    """Yield the stream's frames; it ends with [DONE], or with an error frame where it breaks."""
+    try:
+        async for part in generation:
+            chunk = shape.chunk(part)
+            yield frame({**chunk, "usage": None} if include_usage else chunk)
+        if include_usage:
+            yield frame(shape.usage_chunk(generation.usage))
+        yield DONE
+    except Exception as error:
+        refusal = error if isinstance(error, ApiError) else refusal_for(error)
+        yield frame(refusal.envelope())
+
+
+async def _close(generation: Generation, services: Services, model: str) -> None:
+    await generation.aclose()
+    usage = generation.usage
+    services.meters.count_tokens(model, usage.prompt_tokens, usage.completion_tokens)

@@ -1,0 +1,153 @@
+"""The HTTP application: opens what the routes work with, and lets requests through to them.
+
+Knows no engine and never loads torch: `uvicorn --factory penstock.api.app:create_app`.
+"""
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+
+import redis
+import redis.asyncio
+from anyio import CapacityLimiter
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.responses import Response
+
+from .. import __version__
+from ..jobs.events import AsyncJobEvents
+from ..jobs.interactive import InteractiveLane
+from ..jobs.job_table import JobTable
+from ..jobs.keeper import Keeper
+from ..jobs.keys import Keys
+from ..jobs.reconciler import rebuild_all
+from ..jobs.redis_client import connect, connect_async
+from ..jobs.settings import Settings
+from ..jobs.workers import AsyncWorkerRegister
+from .auth import KeyCheck
+from .bodies import refusal_of_fields
+from .catalog import Catalog
+from .errors import NotFound, OtherStatus, shown
+from .job_object import RateGauge
+from .meters import Meters
+from .refusals import TRANSLATED, refusal_for
+from .request_context import RequestContext
+from .routes import chat, completions, health, job_results, jobs, metrics, models, workers
+from .services import Services
+
+MAX_SUBMISSIONS = 4  # sealed at the same time; more wait
+_REDIS_TIMEOUT_S = 0.9  # and one more try: a dead Redis is told within two seconds
+_REBUILD_RETRY_S = 1.0
+_log = logging.getLogger("penstock.api")
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """Build the application; without settings it reads them from the environment.
+
+    Raises:
+        InvalidSetting: a setting cannot be used.
+    """
+    settings = settings or Settings.load()
+    meters = Meters()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncGenerator[None, None]:
+        async with AsyncExitStack() as stack:
+            app.state.services = await _open_services(settings, meters, stack)
+            yield
+
+    middleware = [Middleware(RequestContext, meters=meters)]
+    if settings.api_key is not None:
+        middleware.append(Middleware(KeyCheck, api_key=settings.api_key))
+    app = FastAPI(
+        title="Penstock",
+        version=__version__,
+        summary="Bulk LLM generation as a queue, and OpenAI's API beside it.",
+        lifespan=lifespan,
+        middleware=middleware,
+        redoc_url=None,
+    )
+    for module in (jobs, job_results, chat, completions, models, workers, health, metrics):
+        app.include_router(module.router)
+    app.add_exception_handler(RequestValidationError, _refuse_fields)
+    app.add_exception_handler(HTTPException, _refuse_status)
+    for kind in TRANSLATED:
+        app.add_exception_handler(kind, _refuse)
+    return app
+
+
+async def _open_services(settings: Settings, meters: Meters, stack: AsyncExitStack) -> Services:
+    """Open everything, each thing closed again by the stack. Redis may still be away."""
+    keys = Keys(settings.namespace)
+    quick = connect(settings, socket_timeout_s=_REDIS_TIMEOUT_S)
+    stack.callback(quick.close)
+    quick_async = connect_async(settings, socket_timeout_s=_REDIS_TIMEOUT_S)
+    stack.push_async_callback(quick_async.aclose)
+    patient = connect_async(settings)  # events block on the server for seconds
+    stack.push_async_callback(patient.aclose)
+    lane = InteractiveLane(settings)
+    await lane.open()
+    stack.push_async_callback(lane.close)
+    keeper = Keeper(settings, owner=f"api-{os.getpid()}@{socket.gethostname()}")
+    keeper.start()
+    stack.push_async_callback(asyncio.to_thread, keeper.stop)
+    rebuild = asyncio.create_task(_rebuild(settings))
+    stack.push_async_callback(_cancel, rebuild)
+    return Services(
+        settings=settings,
+        redis=quick_async,
+        table=JobTable(quick, keys),
+        events=AsyncJobEvents(patient, keys),
+        lane=lane,
+        catalog=Catalog(settings.models, AsyncWorkerRegister(quick_async, keys)),
+        meters=meters,
+        rates=RateGauge(),
+        submissions=CapacityLimiter(MAX_SUBMISSIONS),
+    )
+
+
+async def _rebuild(settings: Settings) -> None:
+    """Bring the job table up to what the disk knows; as long as Redis is away, try again."""
+    with connect(settings) as client:
+        table = JobTable(client, Keys(settings.namespace))
+        while True:
+            try:
+                rebuilt = await asyncio.to_thread(rebuild_all, settings, table)
+            except (redis.RedisError, OSError) as error:
+                _log.warning("the job table cannot be rebuilt yet: %s", error)
+                await asyncio.sleep(_REBUILD_RETRY_S)
+            else:
+                if rebuilt:
+                    _log.info("rebuilt %d jobs from disk", len(rebuilt))
+                return
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+async def _refuse(request: Request, error: Exception) -> Response:
+    refusal = refusal_for(error)
+    if refusal.status >= 500:
+        _log.warning("%s %s: %s", request.method, request.url.path, error)
+    return refusal.response()
+
+
+async def _refuse_fields(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    return refusal_of_fields(error.errors()).response()
+
+
+async def _refuse_status(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if error.status_code == 404:
+        path = shown(request.url.path)
+        return NotFound(f"there is nothing at {request.method} {path}").response()
+    return OtherStatus(error.status_code, error.detail, dict(error.headers or {})).response()

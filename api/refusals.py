@@ -1,0 +1,53 @@
+"""Translates what the queue raises into answers over HTTP. Knows no route."""
+
+import redis
+
+from ..jobs.durable import StorageFull
+from ..jobs.errors import InvalidJob, UnknownJob
+from ..jobs.inputs import UnreadableInput
+from ..jobs.interactive import NoWorker, QueueUnavailable
+from ..jobs.model import InvalidSampling
+from ..jobs.results import InvalidCursor
+from .errors import ApiError, InvalidRequest, JobNotFound, OutOfStorage, Unavailable
+
+NO_WORKER_RETRY_S = 5
+
+# What routes let pass, because it is told here.
+TRANSLATED: tuple[type[Exception], ...] = (
+    ApiError,
+    InvalidCursor,
+    InvalidJob,
+    InvalidSampling,
+    NoWorker,
+    QueueUnavailable,
+    StorageFull,
+    UnknownJob,
+    UnreadableInput,
+    redis.RedisError,
+)
+
+
+def refusal_for(error: Exception) -> ApiError:
+    """Return the answer that an exception deserves; what nobody foresaw is a plain 500."""
+    match error:
+        case ApiError():
+            return error
+        case InvalidSampling() | InvalidJob() | InvalidCursor():
+            return InvalidRequest(str(error), param=error.param)
+        case UnreadableInput():
+            return InvalidRequest(str(error), param="input", code="unreadable_input")
+        case UnknownJob():
+            return JobNotFound(error.job_id)
+        case NoWorker():
+            return Unavailable(str(error), code="no_worker", retry_after_s=NO_WORKER_RETRY_S)
+        case QueueUnavailable():
+            return Unavailable(str(error), code="queue_unavailable")
+        case redis.RedisError():
+            # The library's text may name hosts and ports; the log has it.
+            return Unavailable(
+                "the queue does not answer; try again soon", code="queue_unavailable"
+            )
+        case StorageFull():
+            return OutOfStorage("the disk under the data directory is full; nothing was accepted")
+        case _:
+            return ApiError("internal error; the server's log tells more")

@@ -1,0 +1,89 @@
+"""POST /v1/completions: plain continuation of texts or token ids."""
+
+import time
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from ..answer import Choice, answer, new_answer_id
+from ..bodies import MAX_JSON_BYTES, json_body, read_json
+from ..generation import Part, Usage
+from ..schemas import CompletionRequest
+from ..services import TheServices
+
+router = APIRouter(tags=["generation"])
+
+
+@router.post("/v1/completions", openapi_extra=json_body(CompletionRequest))
+async def create_completion(request: Request, services: TheServices) -> Response:
+    """Continue one or several prompts, in one piece or as a stream."""
+    body = await read_json(request, CompletionRequest, MAX_JSON_BYTES)
+    prompts = [
+        {"prompt": prompt} if isinstance(prompt, str) else {"token_ids": prompt}
+        for prompt in body.prompts
+    ]
+    return await answer(request, services, body, prompts, CompletionShape(body.model))
+
+
+class CompletionShape:
+    """How a completion looks on the wire."""
+
+    def __init__(self, model: str) -> None:
+        self._head = {
+            "id": new_answer_id("cmpl"),
+            "object": "text_completion",
+            "created": int(time.time()),
+            "model": model,
+        }
+        self._offset_of: dict[int, int] = {}  # choice -> characters sent so far
+
+    def whole(self, choices: list[Choice], usage: Usage) -> dict[str, Any]:
+        """Return the answer in one piece."""
+        return {
+            **self._head,
+            "choices": [
+                {
+                    "index": choice.index,
+                    "text": choice.text,
+                    "logprobs": _logprobs(choice.logprobs, 0),
+                    "finish_reason": choice.finish_reason,
+                }
+                for choice in choices
+            ],
+            "usage": usage.to_openai(),
+        }
+
+    def chunk(self, part: Part) -> dict[str, Any]:
+        """Return one frame of a stream."""
+        offset = self._offset_of.get(part.choice, 0)
+        self._offset_of[part.choice] = offset + len(part.delta.text)
+        choice = {
+            "index": part.choice,
+            "text": part.delta.text,
+            "logprobs": _logprobs(part.delta.logprobs, offset),
+            "finish_reason": part.delta.finish_reason,
+        }
+        return {**self._head, "choices": [choice]}
+
+    def usage_chunk(self, usage: Usage) -> dict[str, Any]:
+        """Return the frame that only tells the usage."""
+        return {**self._head, "choices": [], "usage": usage.to_openai()}
+
+
+def _logprobs(tokens: Any, offset: int) -> dict[str, Any] | None:
+    """Return the four parallel lists that completions have where chats have objects."""
+    if tokens is None:
+        return None
+    offsets = []
+    for token in tokens:
+        offsets.append(offset)
+        offset += len(token["token"])
+    return {
+        "tokens": [token["token"] for token in tokens],
+        "token_logprobs": [token["logprob"] for token in tokens],
+        "top_logprobs": [
+            {top["token"]: top["logprob"] for top in token["top"]} or None for token in tokens
+        ],
+        "text_offset": offsets,
+    }

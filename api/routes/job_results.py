@@ -1,0 +1,152 @@
+"""What came of a job: its rows, its errors, and the events while it runs."""
+
+import re
+from collections.abc import AsyncGenerator
+from dataclasses import asdict
+from functools import partial
+from itertools import islice
+from typing import Annotated, Any, Literal
+
+import anyio.to_thread
+import msgspec
+from fastapi import APIRouter, Header, Query
+from fastapi.responses import StreamingResponse
+from starlette.responses import Response
+
+from ...jobs.events import DONE, RESET, STATUS
+from ...jobs.job_dir import JobDir
+from ...jobs.model import JobSnapshot, RowStatus
+from ...jobs.results import read_results
+from ..errors import InvalidRequest, shown
+from ..refusals import refusal_for
+from ..services import Services, TheServices
+from ..sse import EventStream, frame
+from .jobs import find_job, show
+
+PAGE_ROWS = 1_000
+MAX_PAGE_ROWS = 10_000
+NDJSON = "application/x-ndjson"
+EVENT_ID = re.compile(r"\d{1,20}-\d{1,20}")
+RETRY_FRAME = b"retry: 2000\n\n"  # how long, in ms, a client waits before it connects again
+
+router = APIRouter(tags=["jobs"])
+
+
+@router.get("/v1/jobs/{job_id}/results")
+async def get_results(
+    job_id: str,
+    services: TheServices,
+    after: str | None = None,
+    limit: Annotated[int | None, Query(ge=1, le=MAX_PAGE_ROWS)] = None,
+    status: RowStatus | None = None,
+    format: Literal["jsonl", "json"] = "jsonl",
+) -> Response:
+    """Return the landed rows in the order of the input, also while the job runs.
+
+    With `limit`, or as one JSON object, one page: `x-next-cursor` is where the next one begins,
+    and `x-incomplete: true` says that rows behind it have not landed yet. As JSON lines without
+    a limit, everything there is.
+    """
+    await find_job(services, job_id)
+    spec = await anyio.to_thread.run_sync(JobDir(services.settings.jobs_dir, job_id).read_spec)
+    read = partial(read_results, services.table, spec, status=status)
+    page = await anyio.to_thread.run_sync(partial(read, after, limit or PAGE_ROWS))
+    headers = {"x-incomplete": "true" if page.incomplete else "false"}
+    if page.next_cursor is not None:
+        headers["x-next-cursor"] = page.next_cursor
+    if format == "json":
+        content = {
+            "object": "list",
+            "data": page.rows,
+            "has_more": page.next_cursor is not None,
+            "next_cursor": page.next_cursor,
+            "incomplete": page.incomplete,
+        }
+        return Response(
+            msgspec.json.encode(content), headers=headers, media_type="application/json"
+        )
+    if limit is not None or page.next_cursor is None:
+        return Response(_lines(page.rows), headers=headers, media_type=NDJSON)
+    del headers["x-next-cursor"]
+
+    async def everything() -> AsyncGenerator[bytes, None]:
+        nonlocal page
+        yield _lines(page.rows)
+        while page.rows and page.next_cursor is not None:
+            page = await anyio.to_thread.run_sync(partial(read, page.next_cursor, PAGE_ROWS))
+            yield _lines(page.rows)
+
+    return StreamingResponse(everything(), headers=headers, media_type=NDJSON)
+
+
+@router.get("/v1/jobs/{job_id}/errors")
+async def get_errors(
+    job_id: str,
+    services: TheServices,
+    limit: Annotated[int, Query(ge=1, le=MAX_PAGE_ROWS)] = PAGE_ROWS,
+) -> dict[str, Any]:
+    """Return the lines that could not become rows, then the rows that failed.
+
+    `limit` cuts either list; all failed rows, page by page, are `results?status=failed`.
+    """
+    await find_job(services, job_id)
+    return await anyio.to_thread.run_sync(_errors, services, job_id, limit)
+
+
+def _errors(services: Services, job_id: str, limit: int) -> dict[str, Any]:
+    job_dir = JobDir(services.settings.jobs_dir, job_id)
+    lines = [asdict(bad) for bad in islice(job_dir.read_bad_lines(), limit + 1)]
+    page = read_results(
+        services.table, job_dir.read_spec(), after=None, limit=limit, status=RowStatus.FAILED
+    )
+    names = ("row_index", "custom_id", "sample_index", "error")
+    rows = [{name: row[name] for name in names} for row in page.rows]
+    return {
+        "object": "list",
+        "data": [*lines[:limit], *rows],
+        "has_more": len(lines) > limit or page.next_cursor is not None,
+    }
+
+
+@router.get("/v1/jobs/{job_id}/events")
+async def follow_events(
+    job_id: str,
+    services: TheServices,
+    last_event_id: Annotated[str | None, Header()] = None,
+) -> EventStream:
+    """Stream what happens to a job. With Last-Event-ID it goes on where it broke off.
+
+    Without it the job as it stands comes first. A `reset` says that events were missed and
+    carries the job as well.
+    """
+    job = await find_job(services, job_id)
+    if last_event_id is not None and not EVENT_ID.fullmatch(last_event_id):
+        raise InvalidRequest(f"Last-Event-ID {shown(last_event_id)} is not one of ours")
+    return EventStream(_event_frames(services, job, last_event_id))
+
+
+async def _event_frames(
+    services: Services, job: JobSnapshot, last_id: str | None
+) -> AsyncGenerator[bytes, None]:
+    async def now() -> dict[str, Any]:
+        return await show(services, await find_job(services, job.job_id))
+
+    async def is_final() -> bool:
+        return (await find_job(services, job.job_id)).state.is_final
+
+    yield RETRY_FRAME
+    try:
+        if last_id is None:
+            yield frame(await show(services, job), event=STATUS)
+        if job.state.is_final:
+            yield frame(await now(), event=DONE)
+            return
+        async for event in services.events.follow(job.job_id, last_id, is_final=is_final):
+            data = await now() if event.kind in (RESET, DONE) else event.data
+            yield frame(data, event=event.kind, event_id=event.id)
+    except Exception as error:
+        yield frame(refusal_for(error).envelope(), event="error")
+
+
+def _lines(rows: list[dict[str, Any]]) -> bytes:
+    return b"".join(msgspec.json.encode(row) + b"\n" for row in rows)

@@ -1,0 +1,201 @@
+"""/v1/jobs: submit, list, look at and cancel bulk jobs. What came of them: see job_results."""
+
+import re
+import time
+from functools import partial
+from typing import Annotated, Any
+
+import anyio
+import anyio.to_thread
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import JSONResponse
+
+from ...jobs.ending import cancel
+from ...jobs.job_dir import JobDir
+from ...jobs.model import JobSnapshot, Message, TaskSpec
+from ...jobs.submission import (
+    FileSource,
+    PathSource,
+    RowsSource,
+    Source,
+    Submission,
+    SubmitRequest,
+    submit,
+)
+from ..bodies import json_body, parse, read_json
+from ..errors import InvalidRequest, JobNotFound
+from ..job_object import job_object
+from ..schemas import JobRequest
+from ..services import Services, TheServices
+from ..upload import is_multipart, receive_upload
+
+MAX_JOB_JSON_BYTES = 32 << 20  # rows inside the request; larger inputs come as a file
+MAX_WAIT_S = 60.0
+LONGEST_LIST = 100
+_LOOK_EVERY_S = 0.25
+_JOB_ID = re.compile(r"job_[0-9A-HJKMNP-TV-Z]{26}")
+
+router = APIRouter(tags=["jobs"])
+
+
+@router.post("/v1/jobs", status_code=202, openapi_extra=json_body(JobRequest))
+async def create_job(request: Request, services: TheServices) -> JSONResponse:
+    """Accept a job: its rows are on disk when the 202 leaves."""
+    if not is_multipart(request):
+        body = await read_json(request, JobRequest, MAX_JOB_JSON_BYTES)
+        return await _create(request, services, body, _source_of(body))
+    spool = services.settings.data_dir / "uploads"
+    with await receive_upload(request, spool) as upload:
+        body = parse(upload.request, JobRequest)
+        if body.input is not None:
+            raise InvalidRequest("the rows come as the part `file`; leave input out", param="input")
+        source = FileSource(upload.file, upload.filename)
+        return await _create(request, services, body, source)
+
+
+@router.get("/v1/jobs")
+async def list_jobs(
+    services: TheServices,
+    limit: Annotated[int, Query(ge=1, le=LONGEST_LIST)] = 20,
+    after: str | None = None,
+) -> dict[str, Any]:
+    """List jobs, newest first."""
+    if after is not None:
+        check_job_id(after)
+    jobs = await anyio.to_thread.run_sync(services.table.list, after, limit + 1)
+    data = [await show(services, job) for job in jobs[:limit]]
+    return {
+        "object": "list",
+        "data": data,
+        "first_id": data[0]["id"] if data else None,
+        "last_id": data[-1]["id"] if data else None,
+        "has_more": len(jobs) > limit,
+    }
+
+
+@router.get("/v1/jobs/{job_id}")
+async def get_job(
+    job_id: str,
+    services: TheServices,
+    wait: Annotated[float, Query(ge=0, le=MAX_WAIT_S, allow_inf_nan=False)] = 0.0,
+) -> dict[str, Any]:
+    """Show a job; with `wait`, as soon as something about it changes, or after so many seconds."""
+    job = first = await find_job(services, job_id)
+    deadline_s = time.monotonic() + wait
+    while not job.state.is_final and _face(job) == _face(first):
+        left_s = deadline_s - time.monotonic()
+        if left_s <= 0:
+            break
+        await anyio.sleep(min(_LOOK_EVERY_S, left_s))
+        job = await find_job(services, job_id)
+    return await show(services, job)
+
+
+@router.post("/v1/jobs/{job_id}/cancel")
+async def cancel_job(job_id: str, services: TheServices) -> dict[str, Any]:
+    """Stop a job. What has landed stays; a job that has ended is left as it is."""
+    job = await find_job(services, job_id)
+    if not job.state.is_final:
+        job = await anyio.to_thread.run_sync(cancel, services.settings, services.table, job_id)
+    return await show(services, job)
+
+
+def check_job_id(job_id: str) -> None:
+    """Refuse what cannot be a job's id before it reaches a file name or a key."""
+    if not _JOB_ID.fullmatch(job_id):
+        raise JobNotFound(job_id)
+
+
+async def find_job(services: Services, job_id: str) -> JobSnapshot:
+    """Look a job up, or raise JobNotFound."""
+    check_job_id(job_id)
+    job = await anyio.to_thread.run_sync(services.table.snapshot, job_id)
+    if job is None:
+        raise JobNotFound(job_id)
+    return job
+
+
+async def show(services: Services, job: JobSnapshot) -> dict[str, Any]:
+    """Return a job as clients see it; its metadata is in the job directory only."""
+    spec = await anyio.to_thread.run_sync(JobDir(services.settings.jobs_dir, job.job_id).read_spec)
+    return job_object(job, spec.metadata, services.rates)
+
+
+async def _create(
+    request: Request, services: Services, body: JobRequest, source: Source
+) -> JSONResponse:
+    wish = SubmitRequest(
+        task=await _task_of(services, body),
+        name=body.name,
+        id_column=body.id,
+        priority=body.priority or 0,
+        out=body.output.path if body.output else None,
+        metadata=body.metadata or {},
+        idempotency_key=_idempotency_key(request, body),
+        format=body.format,
+    )
+    work = partial(submit, services.settings, services.table, source, wish)
+    submission = await anyio.to_thread.run_sync(work, limiter=services.submissions)
+    return await _accepted(services, submission)
+
+
+async def _accepted(services: Services, submission: Submission) -> JSONResponse:
+    spec = submission.spec
+    job = await find_job(services, spec.job_id)
+    if submission.created:
+        services.meters.count_job(spec.task.model)
+    rejected = {
+        "count": submission.num_rejected,
+        "errors": [{"line": bad.line, "message": bad.message} for bad in submission.rejected],
+    }
+    return JSONResponse(
+        {**job_object(job, spec.metadata, services.rates), "rejected": rejected},
+        status_code=202,
+        headers={"location": f"/v1/jobs/{spec.job_id}"}
+        | ({} if submission.created else {"idempotent-replayed": "true"}),
+    )
+
+
+async def _task_of(services: Services, body: JobRequest) -> TaskSpec:
+    model = body.model or await services.catalog.only()
+    await services.catalog.require(model)
+    messages = None
+    if body.messages is not None:
+        messages = tuple(Message(each.role, each.content) for each in body.messages)
+    return TaskSpec(
+        model=model,
+        prompt=body.prompt,
+        messages=messages,
+        endpoint=body.endpoint,
+        sampling=body.sampling or {},
+    )
+
+
+def _source_of(body: JobRequest) -> Source:
+    if body.input is None:
+        raise InvalidRequest(
+            "input is required: {path} or {rows}, or upload a file as multipart/form-data",
+            param="input",
+            code="missing_required_parameter",
+        )
+    if (body.input.path is None) == (body.input.rows is None):
+        raise InvalidRequest("input takes either path or rows", param="input")
+    if body.input.rows is not None:
+        return RowsSource(body.input.rows)
+    return PathSource(body.input.path or "")
+
+
+def _idempotency_key(request: Request, body: JobRequest) -> str | None:
+    header = request.headers.get("idempotency-key")
+    if header and len(header) > 512:
+        raise InvalidRequest("idempotency-key may have at most 512 characters")
+    if header and body.idempotency_key and header != body.idempotency_key:
+        raise InvalidRequest(
+            "the header Idempotency-Key and idempotency_key differ", param="idempotency_key"
+        )
+    return header or body.idempotency_key
+
+
+def _face(job: JobSnapshot) -> tuple[object, ...]:
+    """What a watcher would see change."""
+    return job.state, job.counts, job.completion_tokens

@@ -1,0 +1,38 @@
+"""What the routes work with, opened once per application. Knows no route."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import redis.asyncio
+from anyio import CapacityLimiter
+from fastapi import Depends, Request
+
+from ..jobs.events import AsyncJobEvents
+from ..jobs.interactive import InteractiveLane
+from ..jobs.job_table import JobTable
+from ..jobs.settings import Settings
+from .catalog import Catalog
+from .job_object import RateGauge
+from .meters import Meters
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Everything that lives as long as the application does."""
+
+    settings: Settings
+    redis: redis.asyncio.Redis
+    table: JobTable  # blocks: call it in a thread
+    events: AsyncJobEvents
+    lane: InteractiveLane
+    catalog: Catalog
+    meters: Meters
+    rates: RateGauge
+    submissions: CapacityLimiter  # long ones must not take every thread
+
+
+def _services(request: Request) -> Services:
+    return request.app.state.services
+
+
+TheServices = Annotated[Services, Depends(_services)]

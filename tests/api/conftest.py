@@ -1,0 +1,108 @@
+"""A stack as the API knows it: a real Redis of its own, one real worker with the made-up engine,
+and the application behind a real uvicorn.
+
+It is shared by all tests of this folder, so a test leaves nothing running behind.
+"""
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx2
+import openai
+import pytest
+
+from penstock.api.app import create_app
+from penstock.jobs.redis_server import RedisServer
+from penstock.jobs.settings import Settings
+
+from .serving import serving
+
+MODEL = "fake:tokens=8"
+IDLE_MODEL = "fake:nobody-serves-this"
+_RUN_WORKER = """
+import sys
+from penstock.jobs.settings import Settings
+from penstock.jobs.worker import run_worker
+run_worker(Settings.load(), sys.argv[1], "api-tests")
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    url: str
+    settings: Settings
+
+    def http(self, timeout_s: float = 20.0) -> httpx2.Client:
+        return httpx2.Client(base_url=self.url, timeout=timeout_s)
+
+    def sync_openai(self) -> openai.OpenAI:
+        return openai.OpenAI(base_url=f"{self.url}/v1", api_key="none", max_retries=0)
+
+    def async_openai(self) -> openai.AsyncOpenAI:
+        return openai.AsyncOpenAI(base_url=f"{self.url}/v1", api_key="none", max_retries=0)
+
+
+@pytest.fixture(scope="session")
+def stack(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    data: Path = tmp_path_factory.mktemp("api")
+    with RedisServer(data / "redis", program=redis_server.program) as own_server:
+        settings = Settings(
+            data=str(data), redis_url=own_server.url, models=(MODEL, IDLE_MODEL), lease_s=2.0
+        )
+        with _worker(settings, data / "worker.log"), serving(create_app(settings)) as url:
+            _wait_until_ready(url, data / "worker.log")
+            yield Stack(url, settings)
+
+
+@pytest.fixture
+def http(stack: Stack) -> Iterator[httpx2.Client]:
+    with stack.http() as client:
+        yield client
+
+
+@pytest.fixture
+def client(stack: Stack) -> Iterator[openai.OpenAI]:
+    with stack.sync_openai() as client:
+        yield client
+
+
+class _worker:
+    """A worker in a process of its own, told to stop at the end."""
+
+    def __init__(self, settings: Settings, log: Path) -> None:
+        self._environ = settings.to_environ()
+        self._log = log
+
+    def __enter__(self) -> None:
+        import os
+
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", _RUN_WORKER, MODEL],
+                env={**os.environ, **self._environ},
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def __exit__(self, *_: object) -> None:
+        self._process.terminate()
+        try:
+            self._process.wait(15)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+def _wait_until_ready(url: str, log: Path) -> None:
+    deadline = time.monotonic() + 60
+    while True:
+        answer = httpx2.get(url + "/readyz")
+        if answer.status_code == 200:
+            return
+        assert time.monotonic() < deadline, f"{answer.text}\n{log.read_text()[-4000:]}"
+        time.sleep(0.1)

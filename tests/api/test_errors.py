@@ -1,0 +1,215 @@
+"""Bad requests: each a 4xx that names what is wrong, in OpenAI's envelope."""
+
+import json
+import socket
+
+import httpx2
+import openai
+import pytest
+
+from .conftest import IDLE_MODEL, MODEL, Stack
+
+CHAT = "/v1/chat/completions"
+MESSAGES = [{"role": "user", "content": "hi"}]
+
+
+def chat(**change: object) -> dict[str, object]:
+    return {"model": MODEL, "messages": MESSAGES, "max_tokens": 4, **change}
+
+
+def assert_envelope(answer: httpx2.Response) -> dict[str, str]:
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.headers["x-request-id"]
+    body = answer.json()
+    assert set(body) == {"error"}
+    assert set(body["error"]) == {"message", "type", "param", "code"}
+    assert body["error"]["message"]
+    for leak in ("Traceback", "0x", "site-packages", "/penstock/"):
+        assert leak not in answer.text
+    if 400 <= answer.status_code < 500:
+        assert answer.headers["x-should-retry"] == "false"
+    return body["error"]
+
+
+@pytest.mark.parametrize(
+    ("change", "param", "code", "words"),
+    [
+        ({"foo": 1}, "foo", "unknown_parameter", "unknown parameter: foo"),
+        ({"messages": []}, "messages", "empty_array", "at least 1 item"),
+        ({"messages": {"role": "user"}}, "messages", "invalid_type", "valid list"),
+        ({"messages": [{"role": "root", "content": "x"}]}, "messages.0.role", "invalid_value", ""),
+        ({"messages": [{"role": "user"}]}, "messages.0.content", "missing_required_parameter", ""),
+        ({"messages": [{"role": "user", "content": 5}]}, "messages.0.content", "invalid_type", "5"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
+            "messages",
+            "unsupported_parameter",
+            "text only",
+        ),
+        ({"model": 7}, "model", "invalid_type", "valid string"),
+        ({"max_tokens": 0}, "max_tokens", "invalid_value", "must be at least 1, got 0"),
+        ({"max_tokens": 1.5}, "max_tokens", "invalid_type", "1.5"),
+        ({"max_tokens": "10"}, "max_tokens", "invalid_type", "'10'"),
+        ({"max_tokens": True}, "max_tokens", "invalid_type", "True"),
+        ({"max_tokens": 10**12}, "max_tokens", "context_length_exceeded", "context of"),
+        ({"max_completion_tokens": 5}, "max_tokens", "invalid_value", "differ"),
+        ({"n": 129}, "n", "invalid_value", "must be at most 128, got 129"),
+        ({"n": 1e30}, "n", "invalid_type", ""),
+        ({"temperature": 2.1}, "temperature", "invalid_value", "from 0 to 2, got 2.1"),
+        ({"temperature": "hot"}, "temperature", "invalid_type", "'hot'"),
+        ({"top_p": 0}, "top_p", "invalid_value", "above 0"),
+        ({"top_k": -2}, "top_k", "invalid_value", ""),
+        ({"min_tokens": 10}, "min_tokens", "invalid_value", "max_tokens=4"),
+        ({"seed": "x"}, "seed", "invalid_type", ""),
+        ({"seed": 2**70}, "seed", "invalid_value", "at most"),
+        ({"stop": 3}, "stop", "invalid_type", ""),
+        ({"stop": ["a"] * 17}, "stop", "invalid_value", "at most 16"),
+        ({"stop": [""]}, "stop", "invalid_value", "non-empty"),
+        ({"stream": "yes"}, "stream", "invalid_type", ""),
+        ({"stream_options": {"include_usage": True}}, "stream_options", "invalid_value", "stream"),
+        ({"top_logprobs": 5}, "top_logprobs", "invalid_value", "logprobs=true"),
+        ({"logprobs": True, "top_logprobs": 21}, "logprobs", "invalid_value", "at most 20"),
+        ({"user": "u" * 513}, "user", "string_above_max_length", ""),
+        ({"metadata": {f"k{i}": "v" for i in range(17)}}, "metadata", "array_above_max_length", ""),
+        ({"tools": [{"type": "function"}]}, "tools", "unsupported_parameter", "not supported"),
+        ({"tool_choice": "required"}, "tool_choice", "unsupported_parameter", ""),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {}}},
+            "response_format",
+            "unsupported_parameter",
+            "",
+        ),
+        ({"logit_bias": {"5": 1}}, "logit_bias", "unsupported_parameter", ""),
+        ({"chat_template": "{{ 7*7 }}"}, "chat_template", "unknown_parameter", ""),
+    ],
+)
+def test_a_bad_chat_names_the_parameter(
+    http: httpx2.Client, change: dict, param: str, code: str, words: str
+) -> None:
+    answer = http.post(CHAT, json=chat(**change))
+    error = assert_envelope(answer)
+    assert (answer.status_code, error["param"], error["code"]) == (400, param, code), error
+    assert words in error["message"]
+    assert error["type"] == "invalid_request_error"
+
+
+def test_neutral_values_of_what_we_lack_may_pass(http: httpx2.Client) -> None:
+    neutral = {
+        "tools": [],
+        "tool_choice": "none",
+        "response_format": {"type": "text"},
+        "logit_bias": {},
+        "functions": None,
+        "user": "me",
+        "metadata": {"k": "v"},
+        "store": False,
+        "service_tier": "auto",
+        "parallel_tool_calls": True,
+        "temperature": None,
+    }
+    assert http.post(CHAT, json=chat(**neutral)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"not json",
+        b'"text"',
+        b"[1]",
+        json.dumps(chat()).encode() + b"}",
+        b"\xef\xbb\xbf" + json.dumps(chat()).encode(),
+        json.dumps(chat()).encode("utf-16"),
+        b'{"model": "\xff"}',
+        json.dumps(chat(temperature=float("nan"))).encode(),
+        b'{"model": "a", "model": "b", "messages": []}',
+        b'{"model": ' + b"9" * 5000 + b"}",
+        b"[" * 100_000,
+        b'{"a":' * 50_000,
+        b'{"model": "\\ud800", "messages": [{"role": "user", "content": "\\ud800"}]}',
+    ],
+)
+def test_a_body_that_is_not_clean_json_is_refused(http: httpx2.Client, body: bytes) -> None:
+    answer = http.post(CHAT, content=body, headers={"content-type": "application/json"})
+    assert_envelope(answer)
+    assert answer.status_code == 400
+
+
+def test_large_foreign_and_compressed_bodies_are_refused(http: httpx2.Client) -> None:
+    large = http.post(CHAT, json=chat(user="x" * (5 << 20)))
+    assert (large.status_code, assert_envelope(large)["code"]) == (413, "request_too_large")
+    chunked = http.post(
+        CHAT, content=iter([b"x" * (1 << 20)] * 6), headers={"content-type": "application/json"}
+    )
+    assert chunked.status_code == 413
+    form = http.post(CHAT, content=b"a=1", headers={"content-type": "text/plain"})
+    assert (form.status_code, assert_envelope(form)["code"]) == (415, "unsupported_media_type")
+    packed = http.post(
+        CHAT,
+        content=b"\x1f\x8b",
+        headers={"content-type": "application/json", "content-encoding": "gzip"},
+    )
+    assert packed.status_code == 415
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/v1/nowhere", 404),
+        ("POST", "//v1//chat//completions", 404),
+        ("GET", CHAT, 405),
+        ("DELETE", "/v1/jobs", 405),
+        ("GET", "/v1/jobs/job_none", 404),
+        ("GET", "/v1/jobs/..%2f..%2fetc%2fpasswd", 404),
+        ("GET", "/v1/jobs/job_01K3%00%0d%0a", 404),
+        ("GET", "/v1/jobs/job_01ARZ3NDEKTSV4RRFFQ69G5FAV", 404),
+        ("GET", "/v1/jobs/job_01ARZ3NDEKTSV4RRFFQ69G5FAV/results", 404),
+        ("GET", "/v1/jobs/job_01ARZ3NDEKTSV4RRFFQ69G5FAV/events", 404),
+        ("GET", "/v1/jobs/job_01ARZ3NDEKTSV4RRFFQ69G5FAV/errors", 404),
+        ("POST", "/v1/jobs/job_01ARZ3NDEKTSV4RRFFQ69G5FAV/cancel", 404),
+        ("GET", "/v1/jobs?limit=0", 400),
+        ("GET", "/v1/jobs?limit=many", 400),
+        ("GET", "/v1/jobs?after=nothing", 404),
+        ("GET", "/v1/jobs/job_01ARZ3NDEKTSV4RRFFQ69G5FAV?wait=nan", 400),
+        ("GET", "/v1/jobs/job_01ARZ3NDEKTSV4RRFFQ69G5FAV/results?status=odd", 400),
+    ],
+)
+def test_wrong_addresses_and_queries(
+    http: httpx2.Client, method: str, path: str, status: int
+) -> None:
+    answer = http.request(method, path)
+    assert_envelope(answer)
+    assert answer.status_code == status
+
+
+def test_an_unknown_model_is_404_and_told_what_there_is(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.NotFoundError) as caught:
+        client.chat.completions.create(model="gpt-none", messages=MESSAGES)  # pyright: ignore
+    assert caught.value.code == "model_not_found"
+    assert caught.value.param == "model"
+    assert MODEL in caught.value.message
+
+
+def test_a_model_without_a_worker_is_503_and_worth_another_try(http: httpx2.Client) -> None:
+    answer = http.post(CHAT, json=chat(model=IDLE_MODEL))
+    assert (answer.status_code, assert_envelope(answer)["code"]) == (503, "no_worker")
+    assert int(answer.headers["retry-after"]) >= 1
+    assert "x-should-retry" not in answer.headers
+
+
+def test_request_ids_are_kept_or_made(http: httpx2.Client) -> None:
+    assert (
+        http.get("/healthz", headers={"x-request-id": "abc-1"}).headers["x-request-id"] == "abc-1"
+    )
+    made = http.get("/healthz", headers={"x-request-id": "no spaces please"})
+    assert made.headers["x-request-id"].startswith("req_")
+
+
+def test_a_body_with_two_lengths_is_refused(stack: Stack) -> None:
+    host, port = stack.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=5) as raw:
+        raw.sendall(
+            b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+            b"content-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n"
+        )
+        assert raw.recv(4096).startswith(b"HTTP/1.1 400")

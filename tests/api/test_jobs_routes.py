@@ -1,0 +1,343 @@
+"""Jobs over HTTP: submitted as JSON, as an upload and as a path; watched, paged, cancelled."""
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from penstock.jobs.fake_engine import expected_text
+
+from .conftest import IDLE_MODEL, MODEL, Stack
+
+NUM_TOKENS = 8
+TASK = {"model": MODEL, "prompt": "Say {{ row.text }}"}
+
+
+def rows(count: int) -> list[dict[str, Any]]:
+    return [{"key": f"k{index}", "text": f"t{index}"} for index in range(count)]
+
+
+def jsonl(items: list[dict[str, Any]]) -> bytes:
+    return b"".join(json.dumps(item).encode() + b"\n" for item in items)
+
+
+def submit(http: httpx2.Client, **body: Any) -> dict[str, Any]:
+    answer = http.post("/v1/jobs", json={**TASK, **body})
+    assert answer.status_code == 202, answer.text
+    return answer.json()
+
+
+def wait(http: httpx2.Client, job_id: str, within_s: float = 30) -> dict[str, Any]:
+    deadline = time.monotonic() + within_s
+    while True:
+        job = http.get(f"/v1/jobs/{job_id}", params={"wait": 5}).json()
+        if job["finished_at"] is not None:
+            return job
+        assert time.monotonic() < deadline, job
+
+
+def results(http: httpx2.Client, job_id: str, **params: Any) -> list[dict[str, Any]]:
+    answer = http.get(f"/v1/jobs/{job_id}/results", params=params)
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-type"].startswith("application/x-ndjson")
+    return [json.loads(line) for line in answer.content.splitlines()]
+
+
+def events(answer: httpx2.Response) -> Iterator[tuple[str | None, str, dict[str, Any]]]:
+    """(id, kind, data) of every frame."""
+    fields: dict[str, str] = {}
+    for line in answer.iter_lines():
+        name, _, value = line.partition(": ")
+        if line:
+            fields[name] = value
+        elif "data" in fields:
+            yield fields.get("id"), fields["event"], json.loads(fields["data"])
+            fields = {}
+
+
+@pytest.fixture(scope="module")
+def finished(stack: Stack) -> dict[str, Any]:
+    """A job of 150 rows (three shards) that has ended."""
+    with stack.http() as http:
+        job = submit(
+            http, input={"rows": rows(150)}, id="key", name="three shards", metadata={"team": "a"}
+        )
+        return wait(http, job["id"])
+
+
+def test_rows_in_the_request_become_rows_of_the_result(
+    http: httpx2.Client, finished: dict[str, Any], stack: Stack
+) -> None:
+    assert finished["object"] == "job"
+    assert finished["status"] == "completed"
+    assert finished["name"] == "three shards"
+    assert finished["model"] == MODEL
+    assert finished["metadata"] == {"team": "a"}
+    assert finished["counts"] == {
+        "total": 150, "pending": 0, "running": 0, "succeeded": 150, "failed": 0, "rejected": 0,
+    }  # fmt: skip
+    assert finished["usage"]["completion_tokens"] == 150 * NUM_TOKENS
+    assert finished["rate"]["rows_per_s"] > 0
+    assert finished["eta_s"] is None
+    assert finished["created_at"] <= finished["started_at"] <= finished["finished_at"]
+    assert finished["output"] == {"path": f"{stack.settings.data_dir}/results/{finished['id']}"}
+    assert len(list(Path(finished["output"]["path"]).glob("rows/*.parquet"))) == 3
+    got = results(http, finished["id"])
+    assert [row["row_index"] for row in got] == list(range(150))
+    assert [row["custom_id"] for row in got] == [f"k{index}" for index in range(150)]
+    assert got[149]["text"] == "t149"
+    assert got[149]["output"] == expected_text("Say t149", num_tokens=NUM_TOKENS)
+
+
+@pytest.mark.parametrize("file_first", [False, True])
+def test_an_upload_in_either_order_of_its_parts(http: httpx2.Client, file_first: bool) -> None:
+    task = ("request", (None, json.dumps({**TASK, "id": "key"}), "application/json"))
+    file = ("file", ("input.jsonl", jsonl(rows(3)), "application/octet-stream"))
+    answer = http.post("/v1/jobs", files=[file, task] if file_first else [task, file])
+    assert answer.status_code == 202, answer.text
+    assert answer.headers["location"] == f"/v1/jobs/{answer.json()['id']}"
+    wait(http, answer.json()["id"])
+    assert [row["custom_id"] for row in results(http, answer.json()["id"])] == ["k0", "k1", "k2"]
+
+
+def test_bad_lines_are_counted_and_told_and_the_rest_runs(http: httpx2.Client) -> None:
+    content = b'{"text": "a"}\n{broken\n\n["list"]\n{"text": "[[fail]]"}\n{"text": "\xff"}\n'
+    answer = http.post(
+        "/v1/jobs", data={"request": json.dumps(TASK)}, files={"file": ("in.jsonl", content)}
+    )
+    job = answer.json()
+    assert job["rejected"]["count"] == 3
+    assert [bad["line"] for bad in job["rejected"]["errors"]] == [2, 4, 6]
+    assert all(bad["message"] for bad in job["rejected"]["errors"])
+    done = wait(http, job["id"])
+    assert done["status"] == "completed_with_errors"
+    assert (done["counts"]["succeeded"], done["counts"]["failed"]) == (1, 1)
+    assert done["counts"]["rejected"] == 3
+    errors = http.get(f"/v1/jobs/{job['id']}/errors").json()
+    assert [entry.get("line") for entry in errors["data"]] == [2, 4, 6, None]
+    assert errors["data"][3]["error"]["code"] == "engine_error"
+    assert not errors["has_more"]
+    [failed] = results(http, job["id"], status="failed")
+    assert failed["output"] is None
+
+
+def test_a_path_on_the_server(http: httpx2.Client, tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text("text\nx\ny\n")
+    job = submit(http, input={"path": str(tmp_path / "in.csv")}, output={"path": str(tmp_path)})
+    wait(http, job["id"])
+    assert len(results(http, job["id"])) == 2
+    assert (tmp_path / job["id"] / "_SUCCESS").exists()
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({}, "input"),
+        ({"input": {}}, "input"),
+        ({"input": {"path": "/etc/hostname", "rows": [{}]}}, "input"),
+        ({"input": {"path": "/no/such/file.jsonl"}}, "input"),
+        ({"input": {"rows": []}}, None),
+        ({"input": {"rows": [1]}}, "input.rows.0"),
+        ({"input": {"rows": [{"text": 1}]}, "prompt": "{{ row.txt }}"}, "prompt"),
+        ({"input": {"rows": [{"text": 1}]}, "prompt": "{{ row.text "}, "prompt"),
+        ({"input": {"rows": [{"text": 1}]}, "id": "nope"}, "id"),
+        ({"input": {"rows": [{"text": 1}]}, "messages": []}, "messages"),
+        (
+            {"input": {"rows": [{"text": 1}]}, "messages": [{"role": "user", "content": "x"}]},
+            "messages",
+        ),
+        ({"input": {"rows": [{"text": 1}]}, "sampling": {"temperature": -1}}, "temperature"),
+        ({"input": {"rows": [{"text": 1}]}, "sampling": {"temprature": 1}}, "temprature"),
+        ({"input": {"rows": [{"text": 1}]}, "priority": 101}, "priority"),
+        ({"input": {"rows": [{"text": 1}]}, "metadata": {"k": 1}}, "metadata.k"),
+        ({"input": {"rows": [{"text": 1}]}, "webhook": "http://127.0.0.1"}, "webhook"),
+        ({"input": {"rows": [{"text": 1}]}, "format": "xml"}, "format"),
+    ],
+)
+def test_a_job_that_cannot_run_is_refused(
+    http: httpx2.Client, stack: Stack, body: dict[str, Any], param: str | None
+) -> None:
+    before = sorted(stack.settings.jobs_dir.glob("*"))
+    answer = http.post("/v1/jobs", json={**TASK, **body})
+    error = answer.json()["error"]
+    assert answer.status_code == 400, answer.text
+    if param is not None:
+        assert error["param"] == param, error
+    assert sorted(stack.settings.jobs_dir.glob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("parts", "words"),
+    [
+        ([("request", json.dumps(TASK))], "no part 'file'"),
+        ([("file", "{}")], "no part 'request'"),
+        ([("request", "{"), ("file", "{}")], "not valid JSON"),
+        ([("file", "{}"), ("file", "{}")], "twice"),
+        ([("other", "x")], "unknown part 'other'"),
+        ([("request", json.dumps({**TASK, "input": {"path": "x"}})), ("file", "{}")], "input"),
+    ],
+)
+def test_bad_uploads(http: httpx2.Client, parts: list[tuple[str, str]], words: str) -> None:
+    answer = http.post("/v1/jobs", files=[(name, (name, text)) for name, text in parts])
+    assert answer.status_code == 400, answer.text
+    assert words in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body"),
+    [
+        ("multipart/form-data", b"x"),
+        ("multipart/form-data; boundary=b", b"no boundary in here"),
+        ("multipart/form-data; boundary=b", b"--b\r\nContent-Disposition: form-data"),
+    ],
+)
+def test_broken_multipart(http: httpx2.Client, content_type: str, body: bytes) -> None:
+    answer = http.post("/v1/jobs", content=body, headers={"content-type": content_type})
+    assert answer.status_code == 400, answer.text
+
+
+def test_an_unknown_model_and_no_model(http: httpx2.Client) -> None:
+    body = {"input": {"rows": [{"a": 1}]}, "prompt": "{{ row.a }}"}
+    unknown = http.post("/v1/jobs", json={**body, "model": "gpt-none"})
+    assert (unknown.status_code, unknown.json()["error"]["code"]) == (404, "model_not_found")
+    unnamed = http.post("/v1/jobs", json=body)
+    assert unnamed.status_code == 400
+    assert MODEL in unnamed.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("as_header", [True, False])
+def test_the_same_key_never_makes_a_second_job(http: httpx2.Client, as_header: bool) -> None:
+    key = f"once-{as_header}-{time.monotonic_ns()}"
+    body = {**TASK, "input": {"rows": rows(1)}} | ({} if as_header else {"idempotency_key": key})
+    headers = {"idempotency-key": key} if as_header else {}
+    first, second = (http.post("/v1/jobs", json=body, headers=headers) for _ in range(2))
+    assert (first.status_code, second.status_code) == (202, 202)
+    assert first.json()["id"] == second.json()["id"]
+    assert "idempotent-replayed" not in first.headers
+    assert second.headers["idempotent-replayed"] == "true"
+    other = http.post(
+        "/v1/jobs", json={**body, "idempotency_key": "a"}, headers={"idempotency-key": "b"}
+    )
+    assert other.status_code == 400
+
+
+def test_jobs_are_listed_newest_first_and_paged(
+    http: httpx2.Client, finished: dict[str, Any]
+) -> None:
+    ids = [submit(http, input={"rows": rows(1)})["id"] for _ in range(3)]
+    page = http.get("/v1/jobs", params={"limit": 2}).json()
+    assert [job["id"] for job in page["data"]] == [ids[2], ids[1]]
+    assert page["has_more"]
+    assert (page["first_id"], page["last_id"]) == (ids[2], ids[1])
+    following = http.get("/v1/jobs", params={"limit": 1, "after": ids[1]}).json()
+    assert following["data"][0]["id"] == ids[0]
+    for job_id in ids:
+        wait(http, job_id)
+    everything = http.get("/v1/jobs", params={"limit": 100}).json()
+    assert finished["id"] in [job["id"] for job in everything["data"]]
+    assert not everything["has_more"]
+
+
+def test_results_page_by_page(http: httpx2.Client, finished: dict[str, Any]) -> None:
+    path, got, cursor = f"/v1/jobs/{finished['id']}/results", [], None
+    for _ in range(10):
+        params: dict[str, Any] = {"limit": 40} | ({"after": cursor} if cursor else {})
+        answer = http.get(path, params=params)
+        page = [json.loads(line)["row_index"] for line in answer.content.splitlines()]
+        assert len(page) <= 40
+        assert answer.headers["x-incomplete"] == "false"
+        got += page
+        cursor = answer.headers.get("x-next-cursor")
+        if cursor is None:
+            break
+    assert got == list(range(150))
+    as_json = http.get(path, params={"limit": 5, "format": "json"}).json()
+    assert [row["row_index"] for row in as_json["data"]] == [0, 1, 2, 3, 4]
+    assert as_json["has_more"]
+    assert http.get(path, params={"after": "junk"}).status_code == 400
+
+
+def test_cancel_stops_a_job_and_keeps_what_landed(http: httpx2.Client) -> None:
+    endless = [{"text": f"[[long]] {index}"} for index in range(100)]
+    job = submit(http, input={"rows": endless})
+    deadline = time.monotonic() + 10
+    while http.get(f"/v1/jobs/{job['id']}").json()["counts"]["running"] == 0:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    running = http.get(f"/v1/jobs/{job['id']}/results", params={"limit": 10})
+    assert (running.content, running.headers["x-incomplete"]) == (b"", "true")
+    cancelled = http.post(f"/v1/jobs/{job['id']}/cancel").json()
+    assert cancelled["status"] == "cancelled"
+    assert http.post(f"/v1/jobs/{job['id']}/cancel").json()["status"] == "cancelled"
+    deadline = time.monotonic() + 5
+    while any(worker["running_rows"] for worker in http.get("/v1/workers").json()["data"]):
+        assert time.monotonic() < deadline, "the engine still runs rows of a cancelled job"
+        time.sleep(0.05)
+
+
+def test_a_long_poll_returns_when_something_changes(http: httpx2.Client) -> None:
+    job = submit(http, model=IDLE_MODEL, input={"rows": rows(1)})
+    started_s = time.monotonic()
+    same = http.get(f"/v1/jobs/{job['id']}", params={"wait": 0.6}).json()
+    assert same["status"] == "queued"
+    assert 0.5 < time.monotonic() - started_s < 2
+    http.post(f"/v1/jobs/{job['id']}/cancel")
+    started_s = time.monotonic()
+    assert wait(http, job["id"])["status"] == "cancelled"
+    assert time.monotonic() - started_s < 1
+
+
+def test_events_tell_a_job_to_its_end_and_can_be_resumed(http: httpx2.Client) -> None:
+    job = submit(http, input={"rows": rows(200)})
+    with http.stream("GET", f"/v1/jobs/{job['id']}/events") as answer:
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        seen = list(events(answer))
+    assert seen[0][1] == "job.status"
+    assert seen[0][2]["id"] == job["id"]
+    assert seen[-1][1] == "done"
+    assert seen[-1][2]["status"] == "completed"
+    assert seen[-1][2]["counts"]["succeeded"] == 200
+    numbered = [event_id for event_id, _, _ in seen if event_id]
+    if len(numbered) > 1:
+        path = f"/v1/jobs/{job['id']}/events"
+        with http.stream("GET", path, headers={"last-event-id": numbered[0]}) as answer:
+            again = list(events(answer))
+        assert again[-1][1] == "done"
+        assert numbered[0] not in [event_id for event_id, _, _ in again]
+    assert (
+        http.get(f"/v1/jobs/{job['id']}/events", headers={"last-event-id": "x\u0020y"}).status_code
+        == 400
+    )
+
+
+def test_events_of_a_job_that_ended_long_ago(http: httpx2.Client, finished: dict[str, Any]) -> None:
+    with http.stream("GET", f"/v1/jobs/{finished['id']}/events") as answer:
+        kinds = [kind for _, kind, _ in events(answer)]
+    assert kinds == ["job.status", "done"]
+
+
+def test_a_large_upload_is_not_held_in_memory(http: httpx2.Client, stack: Stack) -> None:
+    def body() -> Iterator[bytes]:
+        yield b'--b\r\nContent-Disposition: form-data; name="file"; filename="x.jsonl"\r\n\r\n'
+        for _ in range(64):
+            yield b"x" * (1 << 20)
+        yield b'\r\n--b\r\nContent-Disposition: form-data; name="request"\r\n\r\n{\r\n--b--\r\n'
+
+    Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
+    before_kib = peak_rss_kib()
+    answer = http.post(
+        "/v1/jobs", content=body(), headers={"content-type": "multipart/form-data; boundary=b"}
+    )
+    assert answer.status_code == 400
+    assert "not valid JSON" in answer.json()["error"]["message"]
+    assert peak_rss_kib() - before_kib < 24 * 1024  # client and server together
+    assert list((stack.settings.data_dir / "uploads").iterdir()) == []
+
+
+def peak_rss_kib() -> int:
+    status = Path("/proc/self/status").read_text()
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
