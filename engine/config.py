@@ -35,7 +35,8 @@ class EngineConfig:
             GPU; on a CPU what `max_num_seqs` rows can use, up to 4 and a quarter of what is free.
         max_model_len: tokens per row at most, prompt and output; the model's own limit by default.
         enable_prefix_caching: let rows share blocks of equal prefixes.
-        num_threads: CPU threads; PyTorch's own choice by default.
+        num_threads: CPU threads of the model; None for one per core that this process may use.
+            Where our own kernels do the work, PyTorch itself is then held to one thread.
         seed: the seed of rows that bring none.
 
     Raises:

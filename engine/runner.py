@@ -13,10 +13,11 @@ from pathlib import Path
 
 import torch
 
-from ..kernels.ops import choose_ops
+from ..kernels.ops import choose_ops, pytorch_threads
 from .architecture import ModelArchitecture, read_architecture
 from .batch import StepBatch
 from .config import EngineConfig, resolve_model
+from .cores import usable_cores
 from .kv_cache import GIB, KVCache, plan_num_blocks
 from .models.decoder import Decoder
 from .models.loading import DecoderLoader
@@ -38,8 +39,6 @@ class ModelRunner:
     """
 
     def __init__(self, config: EngineConfig) -> None:
-        if config.num_threads is not None:
-            torch.set_num_threads(config.num_threads)
         self.directory: Path = resolve_model(config.model)
         self.architecture: ModelArchitecture = read_architecture(self.directory)
         self.device = torch.device(config.device)
@@ -47,7 +46,7 @@ class ModelRunner:
         self.block_size = config.block_size
         wanted = config.max_model_len or self.architecture.max_position_embeddings
         longest = min(wanted, self.architecture.max_position_embeddings)
-        self._decoder = self._load(longest)
+        self._decoder = self._load(longest, config.num_threads or usable_cores())
         self.num_blocks = plan_num_blocks(config, self.architecture, self.dtype)
         self.max_model_len = min(longest, (self.num_blocks - 1) * self.block_size)
         self._cache = KVCache(
@@ -60,9 +59,11 @@ class ModelRunner:
         """Run one step: cache its keys and values, return float32 logits [L, vocab]."""
         return self._decoder(batch, self._layer_caches).float()
 
-    def _load(self, num_positions: int) -> Decoder:
+    def _load(self, num_positions: int, num_threads: int) -> Decoder:
         arch = self.architecture
-        ops = choose_ops(self.device, self.dtype, arch.head_dim, self.block_size)
+        ops = choose_ops(self.device, self.dtype, arch.head_dim, self.block_size, num_threads)
+        if self.device.type == "cpu":
+            torch.set_num_threads(pytorch_threads(ops, num_threads))
         with torch.inference_mode(), Checkpoint(self.directory) as checkpoint:
             return DecoderLoader(checkpoint, arch, ops, self.dtype, self.device).load(num_positions)
 

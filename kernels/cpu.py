@@ -44,6 +44,7 @@ class CpuOps:
         self._library = library
         self._dtype = dtype
         self._threads = num_threads
+        self._has_amx = torch.cpu._is_amx_tile_supported()
         name = _NAMES[dtype]
         self._rms_norm = _function(library, "rms_norm", name)
         self._add_rms_norm = _function(library, "add_rms_norm", name)
@@ -52,11 +53,20 @@ class CpuOps:
         self._paged_attention = _function(library, "paged_attention", name)
 
     @classmethod
-    def create(cls, dtype: torch.dtype, head_dim: int, block_size: int) -> Self | None:
+    def create(
+        cls, dtype: torch.dtype, head_dim: int, block_size: int, num_threads: int
+    ) -> Self | None:
         """Return the operations for this type and shape, or None where the kernels cannot serve."""
         fits = head_dim % _LANES == 0 and head_dim <= _MAX_HEAD_DIM and block_size % _LANES == 0
         library = cpu_library() if fits and dtype in _NAMES else None
-        return cls(library, dtype, torch.get_num_threads()) if library else None
+        return cls(library, dtype, num_threads) if library else None
+
+    @property
+    def multiplies(self) -> bool:
+        """Whether matrix products are our own; else they are oneDNN's, on PyTorch's threads."""
+        if self._dtype is torch.float32:
+            return True
+        return hasattr(self._library, "matmul_bfloat16") and not self._has_amx
 
     def projection(
         self,
@@ -65,13 +75,11 @@ class CpuOps:
         out_dtype: torch.dtype | None = None,
     ) -> Projection:
         """See `reference.projection`; packs the weight once."""
-        if self._dtype is torch.float32:
-            return PackedProjection(self._library, weight, bias, torch.float32, self._threads)
-        if torch.cpu._is_amx_tile_supported():
-            return PaddedProjection(weight, bias, out_dtype)
-        if hasattr(self._library, "matmul_bfloat16") and weight.shape[1] % 2 == 0:
-            out_dtype = out_dtype or torch.bfloat16
+        if self.multiplies and weight.shape[1] % _depth(self._dtype) == 0:
+            out_dtype = out_dtype or self._dtype
             return PackedProjection(self._library, weight, bias, out_dtype, self._threads)
+        if self._has_amx:
+            return PaddedProjection(weight, bias, out_dtype)
         return reference.projection(weight, bias, out_dtype)
 
     def rms_norm(self, x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
@@ -196,7 +204,7 @@ class PackedProjection:
         self._threads = num_threads
         wide = "_wide" if out_dtype is not weight.dtype else ""
         self._matmul = _function(library, "matmul", _NAMES[weight.dtype] + wide)
-        depth = 4 // weight.dtype.itemsize  # inputs per step: what fills one 32-bit lane
+        depth = _depth(weight.dtype)
         missing = -self._outputs % _PANEL
         padded = F.pad(weight, (0, 0, 0, missing)) if missing else weight
         panels = padded.view(-1, _PANEL, self._inputs // depth, depth)
@@ -236,6 +244,11 @@ class PaddedProjection:
         if 0 < rows < _PANEL:
             return self._multiply(F.pad(x, (0, 0, 0, _PANEL - rows)))[:rows]
         return self._multiply(x)
+
+
+def _depth(dtype: torch.dtype) -> int:
+    """Return the inputs taken per step of a product: as many as fill a lane of 32 bits."""
+    return torch.float32.itemsize // dtype.itemsize
 
 
 def _function(library: ctypes.CDLL, operation: str, name: str) -> Callable[..., None]:

@@ -65,8 +65,20 @@ class Ops(Protocol):
         ...
 
 
-def choose_ops(device: torch.device, dtype: torch.dtype, head_dim: int, block_size: int) -> Ops:
+def choose_ops(
+    device: torch.device, dtype: torch.dtype, head_dim: int, block_size: int, num_threads: int
+) -> Ops:
     """Return the fastest operations that can serve this device, type and shape."""
     if device.type == "cpu":
-        return CpuOps.create(dtype, head_dim, block_size) or reference
+        return CpuOps.create(dtype, head_dim, block_size, num_threads) or reference
     return reference
+
+
+def pytorch_threads(ops: Ops, num_threads: int) -> int:
+    """Return how many threads PyTorch itself should use beside these operations on a CPU.
+
+    One, if they need none of its own: each of its parallel loops ends in a barrier, and where
+    other processes want the cores a barrier waits for whole time slices. Measured beside two busy
+    processes on two cores: 2.0 s with two threads for what takes 0.3 s with one.
+    """
+    return 1 if isinstance(ops, CpuOps) and ops.multiplies else num_threads

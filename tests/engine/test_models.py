@@ -17,7 +17,13 @@ Checkpoints = Callable[[str], Path]
 
 
 def make_runner(directory: Path, **options: object) -> ModelRunner:
-    settings = {"dtype": "float32", "device": "cpu", "kv_cache_gb": 0.01, **options}
+    settings = {
+        "dtype": "float32",
+        "device": "cpu",
+        "kv_cache_gb": 0.01,
+        "num_threads": 1,
+        **options,
+    }
     return ModelRunner(EngineConfig(model=str(directory), **settings))  # pyright: ignore
 
 

@@ -21,8 +21,8 @@ def one_thread() -> None:
     torch.manual_seed(0)
 
 
-def ops_for(dtype: torch.dtype) -> CpuOps:
-    ops = CpuOps.create(dtype, head_dim=64, block_size=16)
+def ops_for(dtype: torch.dtype, num_threads: int = 1) -> CpuOps:
+    ops = CpuOps.create(dtype, head_dim=64, block_size=16, num_threads=num_threads)
     if ops is None:
         pytest.skip("no C++ compiler here")
     return ops
@@ -166,7 +166,7 @@ def test_attention_of_a_token_has_the_same_bits_in_any_chunk(
     case = attention_case([(600, 600)], heads, kv_heads, 32, torch.float32, 16)
     whole = ops.paged_attention(**case, sliding_window=window)
     for begin, end in [(0, 1), (0, 7), (255, 256), (256, 260), (300, 599), (599, 600)]:
-        part = case | {
+        part: dict[str, Any] = case | {
             "query": case["query"][begin:end].contiguous(),
             "query_start": torch.tensor([0, end - begin]).int(),
             "context_lens": torch.tensor([end]).int(),
@@ -177,7 +177,7 @@ def test_attention_of_a_token_has_the_same_bits_in_any_chunk(
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_product_of_a_row_has_the_same_bits_in_any_batch(dtype: torch.dtype) -> None:
-    if dtype is torch.bfloat16 and not hasattr(native.cpu_library(), "matmul_bfloat16"):
+    if dtype is torch.bfloat16 and not ops_for(dtype).multiplies:
         pytest.skip("bfloat16 products are oneDNN's on this processor")
     multiply = ops_for(dtype).projection(torch.randn(72, 700, dtype=dtype))
     x = torch.randn(130, 700, dtype=dtype)
@@ -190,19 +190,19 @@ def test_threads_change_no_bits() -> None:
     case = attention_case([(1, 500)] * 20, 4, 2, 32, torch.float32, 16)
     weight, x = torch.randn(640, 320), torch.randn(50, 320)
     results = []
-    for threads in (1, 2):
-        torch.set_num_threads(threads)
-        ops = ops_for(torch.float32)
+    for threads in (1, 3):
+        ops = ops_for(torch.float32, threads)
         results.append((ops.projection(weight)(x), ops.paged_attention(**case)))
     assert torch.equal(results[0][0], results[1][0])
     assert torch.equal(results[0][1], results[1][1])
 
 
 def test_a_cache_in_another_order_is_refused() -> None:
-    case = attention_case([(1, 5)], 2, 2, 16, torch.float32, 16)
     plain = torch.zeros(4, 16, 2, 16)
+    case = attention_case([(1, 5)], 2, 2, 16, torch.float32, 16)
+    case["cache"] = LayerCache(plain, plain)
     with pytest.raises(ValueError, match="the CPU kernels read keys as"):
-        ops_for(torch.float32).paged_attention(**case | {"cache": LayerCache(plain, plain)})
+        ops_for(torch.float32).paged_attention(**case)
 
 
 @pytest.mark.parametrize(
@@ -217,7 +217,7 @@ def test_a_cache_in_another_order_is_refused() -> None:
 def test_shapes_the_kernels_lack_go_to_pytorch(
     dtype: torch.dtype, head_dim: int, block_size: int
 ) -> None:
-    assert choose_ops(torch.device("cpu"), dtype, head_dim, block_size) is reference
+    assert choose_ops(torch.device("cpu"), dtype, head_dim, block_size, 1) is reference
 
 
 @pytest.fixture
