@@ -6,6 +6,8 @@ Knows how to start each part, and loads what a part needs (uvicorn, Celery, torc
 import os
 import signal
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -66,11 +68,15 @@ def api(
     """Run the HTTP API alone. It needs PENSTOCK_REDIS_URL and the directory of jobs."""
     import uvicorn
 
+    from ..jobs.redis_client import connect
     from .app import create_app
 
+    in_force = settings_of(config, settings)
+    with _redis_is_named():
+        connect(in_force).close()  # it connects when first used; a Redis that is away may come
     server = uvicorn.Server(
         uvicorn.Config(
-            create_app(settings_of(config, settings)),
+            create_app(in_force),
             host=host,
             port=port,
             access_log=False,
@@ -79,6 +85,8 @@ def api(
     )
     # Not uvicorn's own `fd`, which takes every socket for a Unix one.
     server.run(sockets=None if fd is None else [socket.socket(fileno=fd)])
+    if not server.started:
+        raise PenstockError("the API could not start; its log says why")
 
 
 def worker(
@@ -93,7 +101,9 @@ def worker(
     from ..jobs.worker import run_worker
 
     in_force = settings_of(config, settings)
-    raise typer.Exit(run_worker(in_force, model or in_force.models[0], name) or 0)
+    with _redis_is_named():
+        code = run_worker(in_force, model or in_force.models[0], name)
+    raise typer.Exit(code)
 
 
 def flower(
@@ -106,7 +116,6 @@ def flower(
 ) -> None:
     """Run Flower alone. FLOWER_BASIC_AUTH=user:password protects it."""
     from ..jobs.app import create_app
-    from ..jobs.redis_server import RedisUnavailable
 
     if not os.environ.get("FLOWER_BASIC_AUTH"):
         os.environ.pop("FLOWER_BASIC_AUTH", None)  # Flower would ask for an empty password
@@ -116,14 +125,23 @@ def flower(
             f"Flower on {host} would let anybody in: set FLOWER_BASIC_AUTH=user:password, "
             "or say --unprotected behind a proxy that asks for one"
         )
-    try:
+    with _redis_is_named():
         celery = create_app(Settings.load(toml=config))
-    except RedisUnavailable as error:
-        raise PenstockError(str(error)) from error
     config_path = Path(__file__).with_name("flower_config.py")
     celery.start(
         ["--quiet", "flower", f"--conf={config_path}", f"--address={host}", f"--port={port}"]
     )
+
+
+@contextmanager
+def _redis_is_named() -> Iterator[None]:
+    """Turn "the settings name no Redis" into a trouble that is told in one line."""
+    from ..jobs.redis_server import RedisUnavailable
+
+    try:
+        yield
+    except RedisUnavailable as error:
+        raise PenstockError(str(error)) from error
 
 
 def _print_welcome(printer: Printer, stack: "LocalStack") -> None:

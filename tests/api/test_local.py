@@ -136,19 +136,19 @@ def test_a_flag_is_not_overruled_by_a_variable(
     assert environ["PATH"] == os.environ["PATH"]
 
 
+@pytest.fixture(scope="module")
+def stack(
+    tmp_path_factory: pytest.TempPathFactory, redis_server: RedisServer
+) -> Iterator[LocalStack]:
+    """A whole stack; asks for `redis_server` to be skipped where there is no server."""
+    data = tmp_path_factory.mktemp("stack")
+    settings = Settings(data=str(data), models=(MODEL,), lease_s=2.0, grace_s=5.0)
+    with LocalStack(settings, StackOptions(flower_port=0)) as stack:
+        stack.wait_until_ready(60)
+        yield stack
+
+
 class TestStack:
-    @pytest.fixture(scope="class")
-    def data(self, tmp_path_factory: pytest.TempPathFactory, redis_server: RedisServer) -> Path:
-        """A data directory; asks for `redis_server` to be skipped where there is no server."""
-        return tmp_path_factory.mktemp("stack")
-
-    @pytest.fixture(scope="class")
-    def stack(self, data: Path) -> Iterator[LocalStack]:
-        settings = Settings(data=str(data), models=(MODEL,), lease_s=2.0, grace_s=5.0)
-        with LocalStack(settings, StackOptions(flower_port=0)) as stack:
-            stack.wait_until_ready(60)
-            yield stack
-
     def test_serves_a_chat_a_job_and_flower(self, stack: LocalStack, tmp_path: Path) -> None:
         with Client(stack.url) as client:
             assert client.chat("hello").text
@@ -169,7 +169,7 @@ class TestStack:
         assert httpx2.get(f"{flower}/api/workers").status_code == 401  # nobody has a password
 
     def test_a_second_stack_is_refused_the_same_directory(self, stack: LocalStack) -> None:
-        with pytest.raises(StackFailed, match="in use"):
+        with pytest.raises(StackFailed, match="another Penstock already runs"):
             LocalStack(Settings(data=stack.settings.data, models=(MODEL,))).start()
 
     @pytest.mark.parametrize("part", ["api", "worker"])
