@@ -63,7 +63,9 @@ class RedisServer:
         return self.directory / "redis.log"
 
     def start(self) -> Self:
-        """Start the server and wait until it answers. Call it from the main thread.
+        """Start the server, again if it died, and wait until it answers.
+
+        Call it from the main thread, with which the server lives and dies.
 
         Raises:
             RedisUnavailable: the directory is in use, or the server does not come up.
@@ -73,6 +75,8 @@ class RedisServer:
         self._lock = self._lock or _lock_directory(self.directory)
         self.socket_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.socket_path.unlink(missing_ok=True)
+        if self._process is not None:
+            self._process.wait()
         self._process = subprocess.Popen(
             launch_command(self._command(), signal.SIGTERM),
             stdin=subprocess.DEVNULL,

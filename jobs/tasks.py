@@ -11,6 +11,7 @@ from celery import Task
 from .events import DONE, STATUS, JobEvents
 from .frames import InteractiveRequest
 from .job_table import JobTable
+from .landing import num_shard_rows
 from .manifest import finalize
 from .model import JobSpec, ShardRef
 from .redis_client import connect
@@ -54,7 +55,11 @@ def send_shards(
     for index in indexes:
         app.send_task(
             GENERATE,
-            kwargs={"job_id": spec.job_id, "index": index},
+            kwargs={
+                "job_id": spec.job_id,
+                "index": index,
+                "rows": num_shard_rows(spec, index),  # what it takes of a worker's credit
+            },
             queue=lane,
             argsrepr="",
             kwargsrepr=shard_title(spec, index),
@@ -85,7 +90,7 @@ def send_finalize(app: "PenstockApp", job_id: str) -> None:
 def shard_title(spec: JobSpec, index: int) -> str:
     """Say for people which rows a shard holds."""
     first = index * spec.shard_rows
-    last = min(first + spec.shard_rows, spec.num_rows) - 1
+    last = first + num_shard_rows(spec, index) - 1
     return f"{spec.job_id} shard {index + 1}/{spec.num_shards} rows {first}..{last}"
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import redis
 from celery.apps.worker import Worker as CeleryWorker
+from celery.exceptions import CPendingDeprecationWarning
 
 from .app import Assignment, PenstockApp, create_app
 from .express import add_lanes
@@ -52,6 +53,8 @@ def worker_name(name: str | None = None) -> str:
 def _celery_worker(app: PenstockApp, model: str, worker: str) -> Any:
     # Celery warns of root because of pickle; only JSON is taken here.
     warnings.filterwarnings("ignore", message="You're running the worker with superuser")
+    # It recommends a setting that strands messages on Redis (see `app`).
+    warnings.filterwarnings("ignore", category=CPendingDeprecationWarning)
     return CeleryWorker(
         app=app,
         hostname=worker,

@@ -1,0 +1,261 @@
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from penstock.jobs.app import create_app
+from penstock.jobs.ending import cancel
+from penstock.jobs.fake_engine import expected_text
+from penstock.jobs.keeper import Keeper
+from penstock.jobs.model import JobState
+from penstock.jobs.results_dir import ResultsDir
+
+from .live import MODEL, SLOW, Live, live_queue, stop, wait_for
+
+
+def prompts_of(num_rows: int) -> list[str]:
+    return [f"prompt {number}" for number in range(num_rows)]
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    """A queue with one worker that tests share."""
+    with live_queue(tmp_path_factory.mktemp("served")) as live:
+        live.start_worker()
+        yield live
+
+
+@pytest.fixture
+def live(tmp_path: Path) -> Iterator[Live]:
+    """A queue for one test, which may break everything."""
+    with live_queue(tmp_path, lease_s=2.0, grace_s=1.0) as live:
+        yield live
+
+
+def test_a_job_lands_every_row_once(served: Live) -> None:
+    prompts = prompts_of(1_000)
+    spec = served.submit(prompts)
+    snapshot = served.wait_until_done(spec)
+    assert snapshot.state is JobState.COMPLETED
+    assert snapshot.counts.succeeded == 1_000 and snapshot.completion_tokens == 8_000
+    served.check_rows(spec, prompts)
+    results = ResultsDir.of(spec)
+    assert results.success.exists() and results.manifest.exists()
+    assert not results.temporary.exists()
+    row = served.rows(spec)[0]
+    assert row["worker"].startswith("worker-") and row["attempts"] == 1
+    assert row["queued_at"] <= row["started_at"] <= row["finished_at"]
+    assert served.redis.llen(served.keys.queue("bulk", MODEL)) == 0
+    wait_for(lambda: served.redis.hlen("live.unacked") == 0, "all messages to be acknowledged")
+
+
+def test_one_bad_row_fails_alone(served: Live) -> None:
+    prompts = ["good", "bad [[fail]]", "x" * 200_000, "also good"]
+    spec = served.submit(prompts)
+    snapshot = served.wait_until_done(spec)
+    assert snapshot.state is JobState.COMPLETED_WITH_ERRORS
+    assert (snapshot.counts.succeeded, snapshot.counts.failed) == (2, 2)
+    good, bad, long, also = served.rows(spec)
+    assert good["output"] == expected_text("good", num_tokens=8) and also["status"] == "succeeded"
+    assert (bad["status"], bad["output"], bad["error"]["code"]) == ("failed", None, "engine_error")
+    assert long["error"]["code"] == "context_length_exceeded"
+
+
+def test_every_sample_of_a_row_lands(served: Live) -> None:
+    spec = served.submit(prompts_of(20), sampling={"n": 3, "max_tokens": 4})
+    assert served.wait_until_done(spec).counts.succeeded == 20
+    rows = served.rows(spec)
+    assert [(row["row_index"], row["sample_index"]) for row in rows] == [
+        (number, sample) for number in range(20) for sample in range(3)
+    ]
+    assert all(
+        row["output"] == expected_text(row["text"], num_tokens=4, sample_index=row["sample_index"])
+        for row in rows
+    )
+
+
+def test_cancel_stops_a_job_within_two_seconds(served: Live) -> None:
+    spec = served.submit(["[[long]]"] * 200)
+    wait_for(lambda: served.snapshot(spec).counts.running, "the job to run")
+    cancel(served.settings, served.table, spec.job_id)
+    started = time.monotonic()
+    wait_for(lambda: served.register.list()[0].running_rows == 0, "the engine to be free")
+    assert time.monotonic() - started < 3.5  # a heartbeat may be a second old
+    assert served.snapshot(spec).state is JobState.CANCELLED
+    quick = served.submit(prompts_of(5))
+    assert served.wait_until_done(quick).state is JobState.COMPLETED
+
+
+def test_a_revoked_shard_runs_again_and_shows_no_prompt(served: Live) -> None:
+    app = create_app(served.settings)
+    spec = served.submit(["a secret [[long]]"])
+    inspect = app.control.inspect(timeout=0.5)
+
+    def running() -> dict[str, Any] | None:
+        tasks = [task for tasks in (inspect.active() or {}).values() for task in tasks]
+        return next((task for task in tasks if task["kwargs"]["job_id"] == spec.job_id), None)
+
+    task = wait_for(running, "the shard's task")
+    assert task["kwargs"] == {"job_id": spec.job_id, "index": 0, "rows": 1}
+    app.control.revoke(task["id"], terminate=True)
+
+    def running_again() -> bool:
+        again = running()
+        return again is not None and again["id"] != task["id"]
+
+    wait_for(running_again, "the shard to run again")
+    cancel(served.settings, served.table, spec.job_id)
+    app.close()
+
+
+def test_events_tell_a_jobs_story(served: Live) -> None:
+    spec = served.submit(prompts_of(100))
+    served.wait_until_done(spec)
+    stream = served.keys.events(spec.job_id)
+    kinds = wait_for(
+        lambda: (
+            (kinds := [fields["kind"] for _, fields in served.redis.xrange(stream)])
+            and kinds[-1] == "done"
+            and kinds
+        ),
+        "the last event",
+    )
+    assert kinds.count("shard.landed") == spec.num_shards
+    assert kinds[-2:] == ["job.status", "done"]
+
+
+@pytest.mark.parametrize("heir", ["beside", "after"])
+def test_kill_9_of_a_worker_loses_no_row(live: Live, heir: str) -> None:
+    prompts = prompts_of(112)
+    victim = live.start_worker(SLOW)
+    other = live.start_worker(SLOW) if heir == "beside" else None
+    spec = live.submit(prompts, model=SLOW, shard_rows=16)
+    wait_for(lambda: live.snapshot(spec).shards_landed >= 2, "the first shards to land")
+    engine_pid = live.engine_pid(victim)
+    victim.kill()
+    killed_at = time.monotonic()
+    landed = live.snapshot(spec).shards_landed
+    if other is None:
+        live.start_worker(SLOW)
+    wait_for(lambda: live.snapshot(spec).shards_landed > landed, "a shard to land after the kill")
+    print(f"\nfirst shard {time.monotonic() - killed_at:.1f} s after the kill ({heir})")
+    assert live.wait_until_done(spec).counts.succeeded == 112
+    print(f"job done {time.monotonic() - killed_at:.1f} s after the kill ({heir})")
+    live.check_rows(spec, prompts)
+    wait_for(lambda: not Path(f"/proc/{engine_pid}").exists(), "the orphaned engine to die")
+
+
+def test_kill_9_of_the_engine_loses_no_row(live: Live) -> None:
+    prompts = prompts_of(80)
+    worker = live.start_worker(SLOW)
+    spec = live.submit(prompts, model=SLOW, shard_rows=16)
+    wait_for(lambda: live.snapshot(spec).shards_landed >= 1, "the first shard to land")
+    os.kill(live.engine_pid(worker), signal.SIGKILL)
+    assert live.wait_until_done(spec).counts.succeeded == 80
+    live.check_rows(spec, prompts)
+    assert worker.poll() is None
+    assert {row["attempts"] for row in live.rows(spec)} == {1, 2}
+
+
+def test_sigterm_hands_unfinished_shards_back(live: Live) -> None:
+    worker = live.start_worker(SLOW, grace_s=0.2)
+    spec = live.submit(["[[long]]"] * 40, model=SLOW, shard_rows=16)
+    wait_for(lambda: live.snapshot(spec).counts.running, "the job to run")
+    started = time.monotonic()
+    assert stop(worker) == 0
+    assert time.monotonic() - started < 5
+    snapshot = live.snapshot(spec)
+    assert (snapshot.counts.running, snapshot.counts.pending) == (0, 40)
+    assert not ResultsDir.of(spec).parts()
+    assert live.redis.hlen("live.unacked") == 0
+    assert live.register.list() == []
+
+
+def test_sigterm_lets_rows_finish(live: Live) -> None:
+    worker = live.start_worker(SLOW, grace_s=10.0)
+    spec = live.submit(prompts_of(16), model=SLOW, shard_rows=16)
+    wait_for(lambda: live.snapshot(spec).counts.running, "the job to run")
+    assert stop(worker) == 0
+    assert live.snapshot(spec).counts.succeeded == 16
+
+
+def test_a_wiped_redis_is_rebuilt_in_mid_job(live: Live) -> None:
+    prompts = prompts_of(112)
+    live.start_worker(SLOW)
+    spec = live.submit(prompts, model=SLOW, shard_rows=16)
+    wait_for(lambda: live.snapshot(spec).shards_landed >= 2, "the first shards to land")
+    live.redis.flushall()
+    assert live.wait_until_done(spec).counts.succeeded == 112
+    live.check_rows(spec, prompts)
+
+
+def test_a_restarted_redis_is_waited_for(live: Live) -> None:
+    prompts = prompts_of(112)
+    live.start_worker(SLOW)
+    spec = live.submit(prompts, model=SLOW, shard_rows=16)
+    wait_for(lambda: live.snapshot(spec).shards_landed >= 1, "the first shard to land")
+    assert live.server.pid is not None
+    os.kill(live.server.pid, signal.SIGKILL)
+    time.sleep(1.0)
+    live.server.start()
+    assert live.wait_until_done(spec).counts.succeeded == 112
+    live.check_rows(spec, prompts)
+
+
+def test_two_more_keepers_do_no_harm(live: Live) -> None:
+    prompts = prompts_of(300)
+    live.start_worker()
+    keepers = [Keeper(live.settings, owner=f"keeper-{number}") for number in range(2)]
+    for keeper in keepers:
+        keeper.start()
+    spec = live.submit(prompts)
+    assert live.wait_until_done(spec).counts.succeeded == 300
+    live.check_rows(spec, prompts)
+    for keeper in keepers:
+        keeper.stop()
+
+
+def test_a_worker_waits_for_redis_and_says_so(
+    live: Live, capfd: pytest.CaptureFixture[str]
+) -> None:
+    live.server.stop()
+    worker = live.start_worker(wait=False)
+    said = ""
+
+    def complaint() -> bool:
+        nonlocal said
+        said += capfd.readouterr().err
+        return "does not answer" in said
+
+    wait_for(complaint, "a clear message")
+    assert "PENSTOCK_REDIS_URL" in said
+    live.server.start()
+    assert live.wait_until_serving(worker).model == MODEL
+
+
+def test_a_model_that_cannot_be_served_ends_the_worker(
+    live: Live, capfd: pytest.CaptureFixture[str]
+) -> None:
+    worker = live.start_worker("fake:colour=3", wait=False)
+    assert worker.wait(30) == 1
+    assert "unknown key 'colour'" in capfd.readouterr().err
+
+
+def test_a_shard_that_landed_before_its_commit_is_only_committed(live: Live) -> None:
+    prompts = prompts_of(32)
+    worker = live.start_worker()
+    spec = live.submit(prompts, shard_rows=16)
+    live.wait_until_done(spec)
+    assert stop(worker) == 0
+    parts = {path: path.stat().st_mtime_ns for path in ResultsDir.of(spec).parts().values()}
+    # The table forgets, and so does the end on disk: as if the worker had died before committing.
+    live.redis.flushall()
+    (live.settings.jobs_dir / spec.job_id / "final.json").unlink()
+    live.table.create(spec)
+    live.start_worker()
+    assert live.wait_until_done(spec).counts.succeeded == 32
+    assert parts == {path: path.stat().st_mtime_ns for path in ResultsDir.of(spec).parts().values()}
