@@ -9,18 +9,18 @@ local now, limit, scan_limit = now_ms(), tonumber(ARGV[1]), tonumber(ARGV[2])
 local issued = redis.call('ZRANGEBYSCORE', RETRY, '-inf', now, 'LIMIT', 0, limit)
 for _, shard in ipairs(issued) do
   redis.call('ZREM', RETRY, shard)
+  redis.call('ZADD', QUEUED, now, shard)
 end
--- A rebuilt job has landed shards beyond its cursor; after a rolled-back Redis there may be leased ones.
+-- Not all that is beyond the cursor is unissued: a rebuilt job has landed shards there, and after
+-- Redis was rolled back, messages of shards arrive that it does not remember having issued.
 local cursor, num_shards = tonumber(job[2]), tonumber(job[3])
 local scan_end = math.min(num_shards, cursor + scan_limit)
 while #issued < limit and cursor < scan_end do
-  if not is_landed(cursor) and not redis.call('ZSCORE', LEASES, cursor) then
+  if not is_landed(cursor) and not is_on_its_way(cursor) then
+    redis.call('ZADD', QUEUED, now, cursor)
     issued[#issued + 1] = cursor
   end
   cursor = cursor + 1
 end
 redis.call('HSET', JOB, 'cursor', cursor)
-for _, shard in ipairs(issued) do
-  redis.call('ZADD', QUEUED, now, shard)
-end
 return issued

@@ -22,6 +22,12 @@ local function is_landed(shard)
   return redis.call('GETBIT', LANDED, shard) == 1
 end
 
+local function is_on_its_way(shard)
+  return redis.call('ZSCORE', LEASES, shard)
+    or redis.call('ZSCORE', QUEUED, shard)
+    or redis.call('ZSCORE', RETRY, shard)
+end
+
 -- ATTEMPTS holds "attempt|tries|worker"; attempt 0 means that nobody holds the shard.
 local function claim_of(shard)
   local claim = redis.call('HGET', ATTEMPTS, shard) or '0|0|'

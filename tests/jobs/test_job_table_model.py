@@ -1,0 +1,326 @@
+"""The job table against a plain model: random histories of several workers, on the real server."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import redis
+from hypothesis import HealthCheck, Phase, settings, strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
+
+from penstock.jobs.job_table import JobTable
+from penstock.jobs.keys import Keys
+from penstock.jobs.model import Counts, JobSpec, JobState, ShardRef, new_job_id
+from penstock.jobs.part_counts import PartCounts
+
+from .conftest import SpecMaker
+
+WORKERS = ("w1", "w2", "w3")
+LEASES_MS = (0, 60_000)  # run out at once, or not within a test
+PLACES = ("queued", "leases", "retry")
+
+MAX_JOBS = 2
+MAX_SHARDS = 4
+
+jobs = st.integers(0, MAX_JOBS - 1)
+shards = st.integers(0, MAX_SHARDS)  # one more than there can be
+leases = st.sampled_from(LEASES_MS)
+seldom = st.sampled_from([False] * 9 + [True])  # for what leaves little to do afterwards
+
+
+@dataclass
+class ModelJob:
+    """What a job should be: a place for each shard, and who holds it."""
+
+    spec: JobSpec
+    state: JobState = JobState.QUEUED
+    place: dict[int, str] = field(default_factory=dict)
+    holder: dict[int, int] = field(default_factory=dict)  # shard -> attempt
+    is_live: dict[int, bool] = field(default_factory=dict)  # shard -> whether its lease runs
+    tries: dict[int, int] = field(default_factory=dict)
+    parts: dict[int, PartCounts] = field(default_factory=dict)
+    attempts: list[tuple[int, int]] = field(default_factory=list)  # every one ever given out
+    num_commits: dict[int, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.place = dict.fromkeys(range(self.spec.num_shards), "unissued")
+
+    def at(self, place: str) -> set[int]:
+        return {shard for shard, where in self.place.items() if where == place}
+
+    def rows_of(self, shard: int) -> int:
+        return min(self.spec.shard_rows, self.spec.num_rows - shard * self.spec.shard_rows)
+
+    def hand_back(self, shard: int) -> None:
+        self.place[shard] = "retry"
+        self.holder.pop(shard, None)
+
+    def end(self, state: JobState) -> None:
+        self.state = state
+        self.holder.clear()
+
+
+class JobTableMachine(RuleBasedStateMachine):
+    client: redis.Redis
+    make_spec: Callable[..., JobSpec]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = JobTable(self.client, Keys(new_job_id("ns")))
+        self.jobs: list[ModelJob] = []
+
+    def teardown(self) -> None:
+        for key in self.client.scan_iter(f"{self.table.keys.namespace}:*"):
+            self.client.delete(key)
+
+    def pick(self, number: int) -> ModelJob | None:
+        return self.jobs[number % len(self.jobs)] if self.jobs else None
+
+    @initialize(num_rows=st.integers(1, 3 * MAX_SHARDS))
+    def create_first(self, num_rows: int) -> None:
+        self.create(num_rows)
+
+    @rule(num_rows=st.integers(1, 3 * MAX_SHARDS))
+    def create(self, num_rows: int) -> None:
+        if len(self.jobs) < MAX_JOBS:
+            spec = self.make_spec(num_rows=num_rows, shard_rows=3)
+            assert self.table.create(spec)
+            self.jobs.append(ModelJob(spec))
+
+    @rule(number=jobs)
+    def create_again(self, number: int) -> None:
+        if job := self.pick(number):
+            assert not self.table.create(job.spec)
+
+    @rule(number=jobs, limit=st.integers(1, 6))
+    def issue(self, number: int, limit: int) -> None:
+        job = self.pick(number)
+        if job is None:
+            return
+        issued = self.table.issue(job.spec.job_id, limit)
+        if not job.state.is_open:
+            assert issued == []
+            return
+        returned, fresh = job.at("retry"), job.at("unissued")
+        assert len(issued) == len(set(issued)) == min(limit, len(returned) + len(fresh))
+        assert len(returned & set(issued)) == min(limit, len(returned))  # these go first
+        rest = [shard for shard in issued if shard not in returned]
+        assert rest == sorted(fresh)[: len(rest)]
+        for shard in issued:
+            job.place[shard] = "queued"
+
+    @rule(number=jobs, shard=shards, worker=st.sampled_from(WORKERS), lease_ms=leases)
+    def claim(self, number: int, shard: int, worker: str, lease_ms: int) -> None:
+        job = self.pick(number)
+        if job is None:
+            return
+        claim = self.table.claim(ShardRef(job.spec.job_id, shard), worker, lease_ms)
+        if shard >= job.spec.num_shards:
+            assert claim.status == "unknown"
+        elif job.place[shard] == "landed":
+            assert claim.status == "landed"
+        elif not job.state.is_open:
+            assert claim.status == "stopped"
+        elif job.place[shard] == "leases" and job.is_live[shard]:
+            assert claim.status == "busy"
+        else:
+            assert claim.status == "granted"
+            assert all(claim.attempt > attempt for _, attempt in job.attempts)
+            job.tries[shard] = job.tries.get(shard, 0) + 1
+            assert claim.tries == job.tries[shard]
+            job.attempts.append((shard, claim.attempt))
+            job.place[shard] = "leases"
+            job.holder[shard] = claim.attempt
+            job.is_live[shard] = lease_ms > 0
+            job.state = JobState.RUNNING
+
+    def attempt_of(self, number: int, which: int) -> tuple[ModelJob, int, int] | None:
+        """Any attempt ever given out, stale ones included."""
+        job = self.pick(number)
+        if job is None or not job.attempts:
+            return None
+        shard, attempt = job.attempts[which % len(job.attempts)]
+        return job, shard, attempt
+
+    @rule(number=jobs, which=st.integers(0, 50), lease_ms=leases)
+    def renew(self, number: int, which: int, lease_ms: int) -> None:
+        if (found := self.attempt_of(number, which)) is None:
+            return
+        job, shard, attempt = found
+        lost = self.table.renew(job.spec.job_id, [(shard, attempt)], lease_ms)
+        if job.state.is_open and job.holder.get(shard) == attempt:
+            assert lost == []
+            job.is_live[shard] = lease_ms > 0
+        else:
+            assert lost == [shard]
+
+    @rule(number=jobs, which=st.integers(0, 50), failed=st.integers(0, 1))
+    def commit(self, number: int, which: int, failed: int) -> None:
+        if (found := self.attempt_of(number, which)) is None:
+            return
+        job, shard, attempt = found
+        part = PartCounts(job.rows_of(shard), failed, 7 * shard, 5, shard, attempt)
+        answer = self.table.commit(ShardRef(job.spec.job_id, shard), attempt, part)
+        if job.place[shard] == "landed":
+            assert answer.status == "duplicate"
+        elif job.state.is_open and job.holder.get(shard) == attempt:
+            assert answer.status == "committed"
+            job.place[shard] = "landed"
+            job.parts[shard] = part
+            job.num_commits[shard] = job.num_commits.get(shard, 0) + 1
+            del job.holder[shard]
+            if not set(job.place) - job.at("landed"):
+                job.state = JobState.LANDING
+        else:
+            assert answer.status == "fenced"
+        assert answer.left == job.spec.num_shards - len(job.at("landed"))
+
+    @rule(number=jobs, which=st.integers(0, 50))
+    def release(self, number: int, which: int) -> None:
+        if (found := self.attempt_of(number, which)) is None:
+            return
+        job, shard, attempt = found
+        is_held = job.holder.get(shard) == attempt
+        assert self.table.release(ShardRef(job.spec.job_id, shard), attempt) == is_held
+        if is_held:
+            job.hand_back(shard)
+
+    @rule(limit=st.integers(1, 10))
+    def reap(self, limit: int) -> None:
+        self.client.delete(self.table.keys.reaper)  # the grace after a silence has its own test
+        expired = {
+            ShardRef(job.spec.job_id, shard)
+            for job in self.jobs
+            for shard in job.at("leases")
+            if job.state.is_open and not job.is_live[shard]
+        }
+        reaped = self.table.reap(limit)
+        assert len(reaped) == len(set(reaped)) == min(limit, len(expired))
+        assert set(reaped) <= expired
+        for ref in reaped:
+            next(job for job in self.jobs if job.spec.job_id == ref.job_id).hand_back(ref.index)
+
+    @rule(number=jobs, shard=shards, worker=st.sampled_from(WORKERS))
+    def worker_dies(self, number: int, shard: int, worker: str) -> None:
+        self.claim(number, shard, worker, lease_ms=0)
+        self.reap(10)
+
+    @rule(number=jobs, limit=st.integers(1, 10))
+    def reissue_stale(self, number: int, limit: int) -> None:
+        job = self.pick(number)
+        if job is None:
+            return
+        queued = job.at("queued") if job.state.is_open else set()
+        stale = self.table.reissue_stale(job.spec.job_id, 0, limit)
+        assert set(stale) <= queued
+        assert len(stale) == min(limit, len(queued))
+        for shard in stale:
+            job.place[shard] = "retry"
+
+    @rule(number=jobs, now=seldom)
+    def cancel(self, number: int, now: bool) -> None:
+        if now and (job := self.pick(number)):
+            assert self.table.cancel(job.spec.job_id) == (not job.state.is_final)
+            if not job.state.is_final:
+                job.end(JobState.CANCELLED)
+
+    @rule(number=jobs)
+    def complete(self, number: int) -> None:
+        job = self.pick(number)
+        if job is not None and job.state is JobState.LANDING:
+            assert self.table.finish(job.spec.job_id, JobState.COMPLETED)
+            job.end(JobState.COMPLETED)
+
+    @rule(now=seldom)
+    def wipe_and_rebuild(self, now: bool) -> None:
+        """Redis loses everything, and the disk brings it back: who held what is forgotten."""
+        if not now:
+            return
+        self.teardown()
+        for job in self.jobs:
+            final = job.state if job.state.is_final else None
+            assert self.table.rebuild(job.spec, job.parts, final) == len(job.parts)
+            for shard in set(job.place) - job.at("landed"):
+                job.place[shard] = "unissued"
+            job.holder.clear()
+            job.tries.clear()
+            if job.state is JobState.RUNNING and not job.parts:
+                job.state = JobState.QUEUED
+
+    @rule(number=jobs)
+    def rebuild_beside_the_living(self, number: int) -> None:
+        if job := self.pick(number):
+            assert self.table.rebuild(job.spec, job.parts, None) == 0
+
+    @invariant()
+    def no_shard_is_lost_or_in_two_places(self) -> None:
+        for job in self.jobs:
+            found = self.places_in_redis(job)
+            if job.state.is_final:
+                assert all(found[place] == set() for place in PLACES)
+                assert found["landed"] == job.at("landed")
+            else:
+                assert {place: job.at(place) for place in found} == found
+                assert sum(map(len, found.values())) == job.spec.num_shards
+
+    @invariant()
+    def the_snapshot_is_the_models(self) -> None:
+        for job in self.jobs:
+            snapshot = self.table.snapshot(job.spec.job_id)
+            assert snapshot is not None
+            assert snapshot.state is job.state
+            running = 0 if job.state.is_final else sum(map(job.rows_of, job.at("leases")))
+            done = sum(part.rows for part in job.parts.values())
+            failed = sum(part.failed for part in job.parts.values())
+            assert snapshot.counts == Counts(
+                total=job.spec.num_rows,
+                pending=job.spec.num_rows - running - done,
+                running=running,
+                succeeded=done - failed,
+                failed=failed,
+            )
+            assert snapshot.shards_landed == len(job.parts)
+            assert snapshot.prompt_tokens == sum(p.prompt_tokens for p in job.parts.values())
+            assert all(count == 1 for count in job.num_commits.values())
+        still_open = {job.spec.job_id for job in self.jobs if not job.state.is_final}
+        assert set(self.table.open_jobs()) == still_open
+
+    def places_in_redis(self, job: ModelJob) -> dict[str, set[int]]:
+        key, job_id = self.table.keys.job, job.spec.job_id
+        numbers = range(job.spec.num_shards)
+        pipeline = self.client.pipeline(transaction=False)
+        for place in PLACES:
+            pipeline.zrange(key(job_id, place), 0, -1)
+        for shard in numbers:
+            pipeline.getbit(key(job_id, "landed"), shard)
+        pipeline.hget(key(job_id), "cursor")
+        *members, cursor = pipeline.execute()
+        found = {place: {int(each) for each in members.pop(0)} for place in PLACES}
+        found["landed"] = {shard for shard in numbers if members[shard]}
+        elsewhere = set().union(*found.values())
+        found["unissued"] = {shard for shard in numbers if shard >= int(cursor)} - elsewhere
+        return found
+
+
+def test_random_histories_agree_with_the_model(
+    redis_client: redis.Redis, make_spec: SpecMaker
+) -> None:
+    class Machine(JobTableMachine):
+        client = redis_client
+
+    Machine.make_spec = staticmethod(make_spec)
+    run_state_machine_as_test(
+        Machine,
+        settings=settings(
+            max_examples=100,
+            stateful_step_count=50,
+            deadline=None,
+            phases=[Phase.explicit, Phase.reuse, Phase.generate],  # shrinking takes minutes here
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
