@@ -71,7 +71,8 @@ def make_qwen_checkpoint(directory: Path) -> Path:
         bos_token_id=0,
         eos_token_id=0,
     )
-    Qwen2ForCausalLM(config).to(torch.bfloat16).save_pretrained(directory)
+    model: Any = Qwen2ForCausalLM(config)  # transformers types `to` as taking no type
+    model.to(torch.bfloat16).save_pretrained(directory)
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     bytes_only = Tokenizer(models.BPE({letter: i for i, letter in enumerate(letters)}, []))
     bytes_only.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -167,7 +168,7 @@ def measure(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("models", nargs="*", default=["demo", "qwen-0.5b"])
     parser.add_argument("--prompts", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=2)

@@ -15,7 +15,9 @@ everywhere; the order in memory is the device's:
 """
 
 import os
+from math import prod
 
+import numpy as np
 import torch
 
 from ..kernels.reference import LayerCache
@@ -24,6 +26,7 @@ from .config import EngineConfig
 
 GIB = 1024**3
 _GPU_RESERVE = 0.08  # of a GPU's memory, for activations, graphs and the sampler
+_CACHE_LINE = 64
 _CPU_MOST_BYTES = 4 * GIB  # a long job touches all of it in the end, and the machine is shared
 
 
@@ -41,10 +44,7 @@ class KVCache:
         self.num_blocks = num_blocks
         self.block_size = block_size
         per_layer = arch.num_kv_heads * arch.head_dim * block_size
-        # Zeroed memory comes from the system untouched: what no row ever uses costs nothing.
-        self._storage = torch.zeros(
-            (num_blocks, arch.num_layers, 2, per_layer), dtype=dtype, device=device
-        )
+        self._storage = _zeros((num_blocks, arch.num_layers, 2, per_layer), dtype, device)
         self._sizes = (arch.num_kv_heads, arch.head_dim)
 
     def layer(self, index: int) -> LayerCache:
@@ -58,6 +58,19 @@ class KVCache:
             key.view(self.num_blocks, heads, dim, self.block_size).permute(0, 3, 1, 2),
             value.view(self.num_blocks, heads, self.block_size, dim).permute(0, 2, 1, 3),
         )
+
+
+def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """Return zeros; on a CPU in memory that costs nothing until it is used.
+
+    `torch.zeros` writes every page, NumPy asks the system for pages that are zero already.
+    """
+    if device.type != "cpu":
+        return torch.zeros(shape, dtype=dtype, device=device)
+    size = prod(shape) * dtype.itemsize
+    memory = np.zeros(size + _CACHE_LINE, np.uint8)
+    aligned = memory[-memory.ctypes.data % _CACHE_LINE :][:size]
+    return torch.from_numpy(aligned).view(dtype).view(shape)
 
 
 def bytes_per_block(arch: ModelArchitecture, block_size: int, dtype: torch.dtype) -> int:

@@ -126,9 +126,13 @@ template <class F>
 void with_tile(int rows, F work) {
     if (rows <= 1) return work(std::integral_constant<int, 1>{});
     if (rows <= 2) return work(std::integral_constant<int, 2>{});
-    if (rows <= 4 || TILE_ROWS == 4) return work(std::integral_constant<int, 4>{});
-    if (rows <= 8) return work(std::integral_constant<int, 8>{});
-    return work(std::integral_constant<int, 12>{});
+    if constexpr (TILE_ROWS == 4) {
+        return work(std::integral_constant<int, 4>{});
+    } else {
+        if (rows <= 4) return work(std::integral_constant<int, 4>{});
+        if (rows <= 8) return work(std::integral_constant<int, 8>{});
+        return work(std::integral_constant<int, 12>{});
+    }
 }
 
 template <class T>

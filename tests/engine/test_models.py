@@ -10,6 +10,7 @@ from penstock.engine.architecture import UnsupportedModel, read_architecture
 from penstock.engine.batch import ScheduledRow, build_step_batch
 from penstock.engine.config import EngineConfig
 from penstock.engine.runner import ModelRunner
+from penstock.kernels.native import cpu_library
 
 from .checkpoints import TINY_MODELS, judge
 
@@ -75,6 +76,20 @@ def test_logits_are_those_of_transformers(name: str, tiny_checkpoint: Checkpoint
         ):
             last = [min(end, len(prompt)) - 1 for end in range(chunk, len(prompt) + chunk, chunk)]
             torch.testing.assert_close(found, wanted[last], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["llama", "mistral", "qwen2-seven-per-group", "qwen3"])
+def test_bits_do_not_depend_on_steps_or_company(name: str, tiny_checkpoint: Checkpoints) -> None:
+    if cpu_library() is None:
+        pytest.skip("plain PyTorch promises tokens, not bits")
+    runner = make_runner(tiny_checkpoint(name))
+    prompts = [random_prompt(300 - 31 * i, seed=i) for i in range(9)]
+    (expected,) = logits_in_chunks(runner, prompts[:1], 1)
+    for chunk in (7, 16, 100, 300):
+        for company in (1, 2, 9):
+            found, *_ = logits_in_chunks(runner, prompts[:company], chunk)
+            last = [min(end, 300) - 1 for end in range(chunk, 300 + chunk, chunk)]
+            assert torch.equal(found, expected[last])
 
 
 @pytest.mark.parametrize("name", ["llama", "qwen2", "qwen3"])

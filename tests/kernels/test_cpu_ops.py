@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from penstock.kernels import native, reference
-from penstock.kernels.cpu import CpuOps
+from penstock.kernels.cpu import CpuOps, PaddedProjection
 from penstock.kernels.ops import choose_ops
 from penstock.kernels.reference import HeadNorm, LayerCache
 
@@ -65,6 +65,16 @@ def test_projection(dtype: torch.dtype, bias: bool, rows: int, inputs: int, outp
     wide = ops_for(dtype).projection(weight, offset, out_dtype=torch.float32)(x)
     assert wide.dtype is torch.float32
     torch.testing.assert_close(wide, expected.float(), atol=2e-2, rtol=2e-2)
+
+
+@pytest.mark.parametrize("rows", [0, 1, 31, 32, 40])
+def test_padding_is_not_seen(rows: int) -> None:
+    weight, x = (
+        torch.randn(48, 64, dtype=torch.bfloat16),
+        torch.randn(rows, 64, dtype=torch.bfloat16),
+    )
+    found = PaddedProjection(weight, None, torch.float32)(x)
+    assert_agree(found, reference.projection(weight, None, torch.float32)(x))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
