@@ -9,7 +9,8 @@ import typer
 
 from ..jobs.settings import InvalidSetting
 from . import cli_chat, cli_jobs, cli_run, cli_serve, demo, doctor
-from .client_errors import BadRequest, InvalidInput, PenstockError
+from .cli_options import UsageProblem
+from .client_errors import BadRequest, InvalidInput, PenstockError, ServerUnreachable
 
 EXIT_TROUBLE = 1
 EXIT_USAGE = 2
@@ -54,8 +55,10 @@ def main() -> None:
     """Run a verb; a trouble that is no bug becomes one line, not a traceback."""
     try:
         make_app()(prog_name="penstock")
-    except (BadRequest, InvalidInput, InvalidSetting) as error:
+    except (BadRequest, InvalidInput, InvalidSetting, UsageProblem) as error:
         _complain(error, EXIT_USAGE)
+    except ServerUnreachable as error:
+        _complain(f"{error}. Is it running? `penstock up` starts one here", EXIT_TROUBLE)
     except PenstockError as error:
         _complain(error, EXIT_TROUBLE)
     except ModuleNotFoundError as error:

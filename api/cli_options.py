@@ -10,6 +10,7 @@ import typer
 
 from ..jobs.settings import Settings
 from .cli_output import OutputFormat
+from .client_errors import PenstockError
 
 Url: TypeAlias = Annotated[
     str | None,
@@ -72,14 +73,16 @@ Config: TypeAlias = Annotated[
 ]
 
 
+class UsageProblem(PenstockError):
+    """What was typed cannot be meant."""
+
+
 def settings_of(config: Path | None, pairs: Sequence[str] | None, **flags: Any) -> Settings:
     """Read the settings in force; `--set` stands beside the flags that have a name of their own."""
     given: dict[str, Any] = dict(map(_split, pairs or ()))
     unknown = given.keys() - {item.name for item in fields(Settings)}
     if unknown:
-        raise typer.BadParameter(
-            f"there is no setting {min(unknown)!r}; `penstock doctor` lists all"
-        )
+        raise UsageProblem(f"there is no setting {min(unknown)!r}; `penstock doctor` lists all")
     given |= {name: value for name, value in flags.items() if value is not None}
     return Settings.load(toml=config, **given)
 
@@ -96,7 +99,7 @@ def text_or_file(text: str | None) -> str | None:
     try:
         return Path(text[1:]).read_text(encoding="utf-8")
     except OSError as error:
-        raise typer.BadParameter(f"cannot read {text[1:]}: {error.strerror}") from error
+        raise UsageProblem(f"cannot read {text[1:]}: {error.strerror}") from error
 
 
 def task_options(
@@ -110,7 +113,7 @@ def task_options(
     if system is None:
         return options | {"prompt": prompt}
     if prompt is None:
-        raise typer.BadParameter("--system needs a --prompt beside it")
+        raise UsageProblem("--system needs a --prompt beside it")
     messages = [{"role": "system", "content": system}, {"role": "user", "content": prompt}]
     return options | {"messages": messages}
 
@@ -118,7 +121,7 @@ def task_options(
 def _split(pair: str) -> tuple[str, str]:
     name, equals, text = pair.partition("=")
     if not equals or not name:
-        raise typer.BadParameter(f"expected NAME=VALUE, got {pair!r}")
+        raise UsageProblem(f"expected NAME=VALUE, got {pair!r}")
     return name.strip(), text
 
 

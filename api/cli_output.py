@@ -60,10 +60,14 @@ class Printer:
             table.add_row(*map(cell, row))
         self.out.print(table)
 
+    def heading(self, text: str) -> None:
+        """Print a heading with room above it."""
+        self.out.print(Text(f"\n{text}", style="bold"))
+
     def facts(self, pairs: Iterable[tuple[str, Any]]) -> None:
         """Print names and values, one pair on a line."""
         grid = Table.grid(padding=(0, 2))
-        grid.add_column(style="bold")
+        grid.add_column(style="cyan", no_wrap=True)
         grid.add_column(overflow="fold")
         for name, value in pairs:
             grid.add_row(name, cell(value, None))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..jobs.settings import Settings
-from .cli_options import Config, Data, Models, Set, settings_of
+from .cli_options import Config, Data, Models, Set, UsageProblem, settings_of
 from .cli_output import Printer
 from .client_errors import PenstockError
 from .stop_signals import stop_event
@@ -121,7 +121,7 @@ def flower(
         os.environ.pop("FLOWER_BASIC_AUTH", None)  # Flower would ask for an empty password
     is_private = host in ("127.0.0.1", "localhost", "::1")
     if not (is_private or unprotected or os.environ.get("FLOWER_BASIC_AUTH")):
-        raise typer.BadParameter(
+        raise UsageProblem(
             f"Flower on {host} would let anybody in: set FLOWER_BASIC_AUTH=user:password, "
             "or say --unprotected behind a proxy that asks for one"
         )

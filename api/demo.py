@@ -7,7 +7,7 @@ import json
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -165,28 +165,34 @@ def _print_report(
     if printer.is_json:
         printer.json_line(_report_json(job, tasks, outputs, scores, chat))
         return
-    samples = {task.kind: index for index, task in reversed(list(enumerate(tasks)))}
-    printer.out.print("\n[bold]Some rows[/bold]")
-    for kind in demo_tasks.KINDS:
-        if kind in samples:
-            index = samples[kind]
-            printer.facts([(kind, tasks[index].prompt), ("", f"→ {outputs.get(index, '(none)')}")])
-    printer.out.print("\n[bold]Exactly right, on compositions the model never saw[/bold]")
-    columns = ("kind", "right", "of", "percent")
-    printer.table(
-        columns,
-        ((each.kind, each.right, each.total, f"{each.right / each.total:.1%}") for each in scores),
+    printer.heading("Some rows")
+    printer.facts(_samples(tasks, outputs))
+    printer.heading("Exactly right, on compositions the model never saw")
+    printer.facts(
+        (each.kind, f"{each.right:,} of {each.total:,}, {each.right / each.total:.1%}")
+        for each in scores
     )
-    printer.out.print("\n[bold]A chat, while the job ran[/bold]")
-    waited = f" (first token after {chat.first_token_s:.2f} s)" if chat.first_token_s else ""
-    printer.facts([(_CHAT_MESSAGE, ""), ("", f"→ {chat.error or chat.text}{waited}")])
-    printer.out.print(f"\n{summary(job.record)}", markup=False)
-    printer.out.print(f"Parquet: {job.output_path}/rows", markup=False, soft_wrap=True)
-    printer.out.print(
-        "\nNext: `penstock up` keeps such a stack running; README.md shows what it can do.",
-        markup=False,
-        soft_wrap=True,
+    printer.heading("A chat, while the job ran")
+    waited = f"{chat.first_token_s:.2f} s" if chat.first_token_s is not None else None
+    printer.facts(
+        [("asked", _CHAT_MESSAGE), ("", f"→ {chat.error or chat.text}"), ("first token", waited)]
     )
+    printer.heading("The job")
+    printer.facts(
+        [
+            ("summary", summary(job.record)),
+            ("Parquet", f"{job.output_path}/rows"),
+            ("next", "`penstock up` keeps such a stack running; README.md shows what it can do"),
+        ]
+    )
+
+
+def _samples(tasks: Sequence[DemoTask], outputs: dict[int, str]) -> Iterator[tuple[str, str]]:
+    """Give the first task of every kind with its answer."""
+    first = {task.kind: index for index, task in reversed(list(enumerate(tasks)))}
+    for kind, index in sorted(first.items(), key=lambda item: item[1]):
+        yield kind, tasks[index].prompt
+        yield "", f"→ {outputs.get(index, '(missing)')}"
 
 
 def _report_json(

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx2
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
@@ -257,3 +258,32 @@ def test_compose_starts_verbs_that_exist() -> None:
                 assert (ROOT / source).exists(), source
     for published in (services["api"]["ports"], services["flower"]["ports"]):
         assert all(port.startswith("127.0.0.1:") for port in published)
+
+
+def test_run_goes_on_where_ctrl_c_left_it(tmp_path: Path, redis_server: RedisServer) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(f'{{"text": "row {number}"}}\n' for number in range(192)))
+    command = [sys.executable, "-m", "penstock.api.cli", "run", str(rows)]
+    command += ["--prompt", "{{ row.text }}", "--model", "fake:step_ms=30"]
+    command += ["--set", "max_num_seqs=16", "--set", "grace_s=2"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as first:
+        assert first.stderr is not None
+        said = ""
+        while " running " not in said:
+            line = first.stderr.readline()
+            assert line, said
+            said += line
+        first.send_signal(signal.SIGINT)
+        rest = first.stderr.read()
+        assert first.wait(20) == 130, rest
+    assert "The same command goes on from here" in rest
+    [job_dir] = (tmp_path / "out").iterdir()
+    landed = {part: part.stat().st_mtime_ns for part in (job_dir / "rows").glob("*.parquet")}
+    assert 0 < len(landed) < 3
+
+    second = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert second.returncode == 0, second.stderr
+    assert [job_dir] == list((tmp_path / "out").iterdir())
+    assert all(part.stat().st_mtime_ns == at for part, at in landed.items())
+    table = pq.read_table(job_dir / "rows")
+    assert sorted(table.column("row_index").to_pylist()) == list(range(192))
