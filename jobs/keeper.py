@@ -34,6 +34,8 @@ LEADERSHIP_MS = 3_000
 _ELECTION_S = 1.0
 _LANDING_PATIENCE_S = 3.0
 _REAP_LIMIT = 1_000
+_FAULT_PAUSE_S = 5.0
+_AWAY = (redis.ConnectionError, redis.TimeoutError, kombu.exceptions.OperationalError)
 
 _LEAD = """
 -- Take the leadership if nobody has it, prolong it if it is ours. KEYS: leader. ARGV: owner, ms.
@@ -98,14 +100,14 @@ class Keeper:
             try:
                 self._tick()
                 self._is_away = False
-            except (redis.RedisError, kombu.exceptions.OperationalError, OSError) as error:
+            except _AWAY as error:
                 if not self._is_away:
-                    logger.warning("the queue cannot be kept right now: %s", error)
+                    logger.warning("Redis does not answer; the queue is not kept: %s", error)
                 self._is_away, self.is_leading = True, False
                 self._stopping.wait(_ELECTION_S)
-            except Exception:  # the next tick may do better, and the other chores must go on
-                logger.exception("a chore of the keeper failed")
-                self._stopping.wait(_ELECTION_S)
+            except Exception:  # a Redis out of memory refuses even elections; it may recover
+                logger.exception("no keeper could be elected")
+                self._stopping.wait(_FAULT_PAUSE_S)
         if self.is_leading and not self._is_away:
             self._give_up_lead()
 
@@ -120,7 +122,13 @@ class Keeper:
         for number, (every_s, chore) in enumerate(self._chores):
             if now_s - self._done_at_s[number] >= every_s:
                 self._done_at_s[number] = now_s
-                chore()
+                try:
+                    chore()
+                except _AWAY:
+                    raise
+                except Exception:  # it may do better next time, and the others must go on
+                    logger.exception("a chore of the keeper failed")
+                    self._done_at_s[number] = now_s + _FAULT_PAUSE_S
 
     def _give_up_lead(self) -> None:
         try:

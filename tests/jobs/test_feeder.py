@@ -1,0 +1,176 @@
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import pytest
+import redis
+
+from penstock.jobs import feeder as feeder_module
+from penstock.jobs.app import PenstockApp, create_app
+from penstock.jobs.ending import cancel
+from penstock.jobs.fair_share import Candidate, FairShare
+from penstock.jobs.feeder import LEAST_SHARDS, Feeder
+from penstock.jobs.job_table import JobTable
+from penstock.jobs.keys import Keys
+from penstock.jobs.model import JobSpec, TaskSpec
+from penstock.jobs.part_counts import PartCounts
+from penstock.jobs.settings import Settings
+from penstock.jobs.submission import RowsSource, SubmitRequest, submit
+from penstock.jobs.workers import WorkerRegister
+
+from .test_workers import worker
+
+MODEL = "fake:tokens=1"
+Submit = Callable[..., JobSpec]
+
+
+@pytest.fixture
+def app(settings: Settings) -> Iterator[PenstockApp]:
+    app = create_app(settings)
+    yield app
+    app.close()
+
+
+@pytest.fixture
+def register(redis_client: redis.Redis, keys: Keys) -> WorkerRegister:
+    return WorkerRegister(redis_client, keys)
+
+
+@pytest.fixture
+def feeder(app: PenstockApp, table: JobTable, register: WorkerRegister) -> Feeder:
+    return Feeder(app, table, register)
+
+
+@pytest.fixture
+def make_job(settings: Settings, table: JobTable) -> Submit:
+    def make(num_shards: int, model: str = MODEL, **request: object) -> JobSpec:
+        rows = RowsSource([{"text": "x"}] * num_shards)
+        task = TaskSpec(model=model, prompt="{{ row.text }}")
+        return submit(settings, table, rows, SubmitRequest(task, shard_rows=1, **request)).spec  # type: ignore[arg-type]
+
+    return make
+
+
+def test_the_queue_stays_short(
+    feeder: Feeder, app: PenstockApp, table: JobTable, register: WorkerRegister, make_job: Submit
+) -> None:
+    spec = make_job(100)
+    lane = app.lane("bulk", MODEL).name
+    assert feeder.feed() == 0, "nobody serves the model yet"
+    register.announce(worker("a", MODEL))
+    assert feeder.feed() == LEAST_SHARDS
+    assert feeder.feed() == 0
+    assert table.redis.llen(lane) == table.window(spec.job_id) == LEAST_SHARDS
+    register.announce(worker("b", MODEL))
+    register.announce(worker("c", "another"))
+    register.announce(worker("d", MODEL, is_draining=True))
+    assert feeder.feed() == LEAST_SHARDS
+
+
+def test_tenants_share_alike_and_so_do_their_jobs(
+    feeder: Feeder, app: PenstockApp, register: WorkerRegister, make_job: Submit, table: JobTable
+) -> None:
+    register.announce(replaced_slots(64 * 30))
+    crowd = [make_job(100, tenant="many") for _ in range(3)]
+    lone = make_job(100, tenant="one")
+    feeder.feed()
+    queued = {spec.job_id: table.window(spec.job_id) for spec in (*crowd, lone)}
+    assert queued[lone.job_id] == 30
+    assert [queued[spec.job_id] for spec in crowd] == [10, 10, 10]
+
+
+def test_priority_goes_first(
+    feeder: Feeder, register: WorkerRegister, make_job: Submit, table: JobTable
+) -> None:
+    register.announce(replaced_slots(64 * 3))
+    patient, urgent = make_job(100), make_job(2, priority=5)
+    assert feeder.feed() == 6
+    assert (table.window(urgent.job_id), table.window(patient.job_id)) == (2, 4)
+
+
+def test_a_cancelled_job_gets_no_more(
+    feeder: Feeder, register: WorkerRegister, make_job: Submit, table: JobTable, settings: Settings
+) -> None:
+    register.announce(worker("a", MODEL))
+    cancelled, other = make_job(10), make_job(10)
+    feeder.feed()
+    cancel(settings, table, cancelled.job_id)
+    feeder.feed()
+    assert (table.window(cancelled.job_id), table.window(other.job_id)) == (0, 4)
+
+
+def test_a_lost_message_is_issued_again(
+    feeder: Feeder,
+    register: WorkerRegister,
+    make_job: Submit,
+    table: JobTable,
+    app: PenstockApp,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(feeder_module, "_LOST_AFTER_MS", 100)
+    register.announce(worker("a", MODEL))
+    spec = make_job(2)
+    lane = app.lane("bulk", MODEL).name
+    assert feeder.feed() == 2
+    time.sleep(0.15)
+    assert feeder.reissue() == 0, "the messages are still in the queue"
+    table.redis.rpop(lane, 2)  # as a worker does that is killed in that very moment
+    assert feeder.reissue() == 2
+    assert feeder.feed() == 2 and table.redis.llen(lane) == 2
+    assert table.window(spec.job_id) == 2
+
+
+def test_a_publisher_without_redis_loses_nothing(
+    register: WorkerRegister, make_job: Submit, table: JobTable, settings: Settings
+) -> None:
+    deaf = create_app(replace(settings, redis_url="redis://127.0.0.1:1/0"), socket_timeout_s=0.5)
+    feeder = Feeder(deaf, table, register)
+    feeder._app.settings = settings
+    register.announce(worker("a", MODEL))
+    spec = make_job(3)
+    assert feeder.feed() == 3
+    assert table.window(spec.job_id) == 3  # queued, and found missing in time
+    deaf.close()
+
+
+def test_long_answers_count_for_more(
+    feeder: Feeder, register: WorkerRegister, make_job: Submit, table: JobTable
+) -> None:
+    long, short = make_job(200), make_job(200)
+    for spec, num_tokens in ((long, 300), (short, 100)):
+        counts = PartCounts(1, 0, 0, num_tokens, 0)
+        table.rebuild(spec, {0: counts}, None)
+    register.announce(replaced_slots(64 * 20))
+    feeder.feed()
+    assert table.window(short.job_id) == 3 * table.window(long.job_id) == 30
+
+
+def test_who_was_away_saved_nothing_up() -> None:
+    share = FairShare()
+    old = Candidate("old", "a", 0, cost=1.0)
+    new = Candidate("new", "b", 0, cost=1.0)
+    for _ in range(100):
+        share.charge(_chosen(share, {old}), 1)
+    turns = Counter(_turn(share, {old, new}) for _ in range(20))
+    assert turns == {"old": 10, "new": 10}
+    share.retain({new})
+    assert share.choose(set()) is None
+
+
+def _chosen(share: FairShare, candidates: set[Candidate]) -> Candidate:
+    chosen = share.choose(candidates)
+    assert chosen is not None
+    return chosen
+
+
+def _turn(share: FairShare, candidates: set[Candidate]) -> str:
+    chosen = _chosen(share, candidates)
+    share.charge(chosen, 1)
+    return chosen.job_id
+
+
+def replaced_slots(slots: int) -> "feeder_module.WorkerInfo":
+    import msgspec
+
+    return msgspec.structs.replace(worker("big", MODEL), slots=slots)

@@ -1,0 +1,216 @@
+import asyncio
+import os
+import signal
+import statistics
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from penstock.jobs.fake_engine import expected_text
+from penstock.jobs.frames import Delta, InteractiveRequest
+from penstock.jobs.interactive import InteractiveLane, NoWorker, QueueUnavailable
+from penstock.jobs.model import new_job_id
+
+from .live import MODEL, Live, live_queue, stop, wait_for
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    """A queue with one worker that tests share."""
+    with live_queue(tmp_path_factory.mktemp("served")) as live:
+        live.start_worker()
+        yield live
+
+
+@pytest.fixture
+def live(tmp_path: Path) -> Iterator[Live]:
+    """A queue for one test, which may break everything."""
+    with live_queue(tmp_path, lease_s=2.0, grace_s=0.2) as live:
+        yield live
+
+
+class OpenLane:
+    """A lane that is open for a block."""
+
+    def __init__(self, live: Live) -> None:
+        self._lane = InteractiveLane(live.settings)
+
+    async def __aenter__(self) -> InteractiveLane:
+        await self._lane.open()
+        return self._lane
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._lane.close()
+
+
+def request(prompt: str = "hello", *, model: str = MODEL, **sampling: Any) -> InteractiveRequest:
+    sampling.setdefault("max_tokens", 100)
+    return InteractiveRequest(new_job_id("chat"), model, prompt=prompt, sampling=sampling)
+
+
+async def gather(stream: AsyncIterator[Delta]) -> list[Delta]:
+    return [delta async for delta in stream]
+
+
+def test_text_arrives_word_by_word(served: Live) -> None:
+    async def run() -> list[Delta]:
+        async with OpenLane(served) as lane:
+            return await gather(lane.generate(request("hello")))
+
+    deltas = asyncio.run(run())
+    assert "".join(delta.text for delta in deltas) == expected_text("hello", num_tokens=8)
+    assert len([delta for delta in deltas if delta.text]) == 8
+    assert [delta.is_last for delta in deltas] == [False] * 7 + [True]
+    last = deltas[-1]
+    assert (last.finish_reason, last.prompt_tokens, last.completion_tokens) == ("stop", 5, 8)
+
+
+def test_chats_and_samples(served: Live) -> None:
+    async def run() -> tuple[list[Delta], list[Delta]]:
+        chat = InteractiveRequest(
+            new_job_id("chat"),
+            MODEL,
+            messages=({"role": "user", "content": "a chat"},),
+            sampling={"max_tokens": 3},
+        )
+        async with OpenLane(served) as lane:
+            return await asyncio.gather(
+                gather(lane.generate(chat)), gather(lane.generate(request("hello", n=2)))
+            )
+
+    chat, samples = asyncio.run(run())
+    assert "".join(delta.text for delta in chat) == expected_text("a chat", num_tokens=3)
+    for index in range(2):
+        text = "".join(delta.text for delta in samples if delta.sample_index == index)
+        assert text == expected_text("hello", num_tokens=8, sample_index=index)
+    assert [delta.is_last for delta in samples].count(True) == 1 and samples[-1].is_last
+
+
+def test_a_request_that_cannot_run_says_why(served: Live) -> None:
+    async def run() -> list[list[Delta]]:
+        async with OpenLane(served) as lane:
+            return [
+                await gather(lane.generate(request("x" * 200_000))),
+                await gather(lane.generate(request(temperature=-1.0))),
+                await gather(lane.generate(request("[[fail]]"))),
+            ]
+
+    errors = [deltas[-1].error for deltas in asyncio.run(run())]
+    assert [error.code for error in errors if error] == [
+        "context_length_exceeded",
+        "invalid_request",
+        "engine_error",
+    ]
+    assert errors[1] is not None and errors[1].param == "temperature"
+
+
+def test_requests_overtake_a_bulk_job(served: Live) -> None:
+    """Also prints the time to the first token, idle and beside a job that fills every slot."""
+
+    async def first_token_ms(lane: InteractiveLane) -> float:
+        started = time.perf_counter()
+        async with aclosing(lane.generate(request())) as stream:
+            await anext(stream)
+        return (time.perf_counter() - started) * 1000
+
+    async def run() -> tuple[list[float], list[float]]:
+        async with OpenLane(served) as lane:
+            idle = [await first_token_ms(lane) for _ in range(10)]
+            spec = served.submit([f"[[long]] {number}" for number in range(64)])
+            await asyncio.to_thread(
+                wait_for, lambda: served.register.list()[0].running_rows >= 16, "full slots"
+            )
+            busy = [await first_token_ms(lane) for _ in range(10)]
+            assert served.snapshot(spec).shards_landed == 0  # the job really was in the way
+            served.table.cancel(spec.job_id)
+            return idle, busy
+
+    idle, busy = asyncio.run(run())
+    print(
+        f"\nfirst token: idle {statistics.median(idle):.1f} ms, "
+        f"beside a full job {statistics.median(busy):.1f} ms"
+    )
+    assert max(busy) < 5_000  # behind the job it would be minutes
+
+
+def test_leaving_early_frees_the_engine(served: Live) -> None:
+    async def run() -> None:
+        async with OpenLane(served) as lane:
+            async with aclosing(lane.generate(request("[[long]]"))) as stream:
+                async for delta in stream:
+                    if delta.completion_tokens > 3:
+                        break
+            await asyncio.to_thread(
+                wait_for, lambda: served.register.list()[0].running_rows == 0, "a free engine", 5.0
+            )
+
+    asyncio.run(run())
+
+
+def test_no_worker_and_no_redis_are_told_at_once(live: Live) -> None:
+    async def refused(lane: InteractiveLane) -> BaseException:
+        started = time.monotonic()
+        with pytest.raises((NoWorker, QueueUnavailable)) as caught:
+            await gather(lane.generate(request()))
+        assert time.monotonic() - started < 3.0
+        return caught.value
+
+    async def run() -> None:
+        async with OpenLane(live) as lane:
+            assert isinstance(await refused(lane), NoWorker)
+            live.server.stop()
+            await asyncio.sleep(0.6)  # the list of workers is remembered for half a second
+            assert isinstance(await refused(lane), QueueUnavailable)
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("victim", ["engine", "worker", "stopped"])
+def test_a_stream_whose_worker_is_lost_ends_with_an_error(live: Live, victim: str) -> None:
+    worker = live.start_worker()
+
+    async def run() -> list[Delta]:
+        deltas = []
+        async with OpenLane(live) as lane, aclosing(lane.generate(request("[[long]]"))) as stream:
+            async for delta in stream:
+                deltas.append(delta)
+                if len(deltas) == 3:
+                    if victim == "engine":
+                        os.kill(live.engine_pid(worker), signal.SIGKILL)
+                    elif victim == "worker":
+                        worker.kill()
+                    else:
+                        await asyncio.to_thread(stop, worker)
+        return deltas
+
+    last = asyncio.run(run())[-1]
+    assert last.is_last and last.error is not None
+    assert (last.error.code, last.error.retryable) == ("worker_lost", True)
+    if victim == "engine":
+        live.wait_until_serving(worker)
+        asyncio.run(_serves_again(live))
+
+
+async def _serves_again(live: Live) -> None:
+    async with OpenLane(live) as lane:
+        assert (await gather(lane.generate(request())))[-1].finish_reason == "stop"
+
+
+def test_a_cut_subscription_misses_no_word(served: Live) -> None:
+    async def run() -> list[Delta]:
+        deltas = []
+        async with OpenLane(served) as lane, aclosing(lane.generate(request("[[long]]"))) as stream:
+            async for delta in stream:
+                deltas.append(delta)
+                if len(deltas) in (20, 60):
+                    served.redis.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+                if len(deltas) == 500:
+                    break
+        return deltas
+
+    deltas = asyncio.run(run())
+    assert [delta.completion_tokens for delta in deltas] == list(range(1, 501))

@@ -1,0 +1,107 @@
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+import redis
+
+from penstock.jobs.job_table import JobTable
+from penstock.jobs.keeper import Keeper
+from penstock.jobs.keys import Keys
+from penstock.jobs.landing import LandedRow, land
+from penstock.jobs.model import JobState, RowStatus, ShardRef, TaskSpec
+from penstock.jobs.settings import Settings
+from penstock.jobs.submission import RowsSource, Submission, SubmitRequest, submit
+
+from .live import wait_for
+
+MODEL = "fake:"
+MakeKeeper = Callable[[str], Keeper]
+
+
+@pytest.fixture
+def make_keeper(settings: Settings) -> Iterator[MakeKeeper]:
+    keepers: list[Keeper] = []
+
+    def make(owner: str) -> Keeper:
+        keeper = Keeper(settings, owner)
+        keepers.append(keeper)
+        keeper.start()
+        return keeper
+
+    yield make
+    for keeper in keepers:
+        keeper.stop()
+
+
+@pytest.fixture
+def submitted(settings: Settings, table: JobTable) -> Submission:
+    rows = RowsSource([{"text": "a"}, {"text": "b"}])
+    task = TaskSpec(model=MODEL, prompt="{{ row.text }}")
+    return submit(settings, table, rows, SubmitRequest(task, shard_rows=1))
+
+
+def test_one_leads_and_hands_over_at_once(make_keeper: MakeKeeper) -> None:
+    first = make_keeper("first")
+    wait_for(lambda: first.is_leading, "the first keeper to lead")
+    second = make_keeper("second")
+    time.sleep(1.2)
+    assert first.is_leading and not second.is_leading
+    first.stop()
+    started = time.monotonic()
+    wait_for(lambda: second.is_leading, "the second keeper to lead")
+    assert time.monotonic() - started < 2.5  # without the hand-over it would be three seconds more
+
+
+def test_shards_of_a_silent_worker_run_again(
+    make_keeper: MakeKeeper, submitted: Submission, table: JobTable
+) -> None:
+    make_keeper("keeper")
+    job_id = submitted.spec.job_id
+    table.issue(job_id, 1)
+    assert table.claim(ShardRef(job_id, 0), "silent", 300).status == "granted"
+
+    def is_free() -> bool:
+        snapshot = table.snapshot(job_id)
+        return snapshot is not None and snapshot.counts.running == 0
+
+    wait_for(is_free, "the lease to be reaped", 12)
+    assert table.issue(job_id, 5) == [0, 1]
+
+
+def test_a_job_stuck_in_landing_is_hinted_at_again(
+    make_keeper: MakeKeeper, submitted: Submission, table: JobTable, keys: Keys
+) -> None:
+    spec = submitted.spec
+    left = -1
+    for index, text in enumerate("ab"):
+        table.issue(spec.job_id, 1)
+        ref = ShardRef(spec.job_id, index)
+        claim = table.claim(ref, "worker", 5_000)
+        row = LandedRow(index, None, RowStatus.SUCCEEDED, "out", columns={"text": text})
+        counts = land(spec, index, claim.attempt, [row])
+        left = table.commit(ref, claim.attempt, counts).left
+    assert left == 0
+    make_keeper("keeper")
+    hinted = wait_for(lambda: table.redis.llen(keys.control_queue), "a hint to finalize", 12)
+    assert hinted == 1
+
+
+def test_a_wiped_redis_is_restored(
+    make_keeper: MakeKeeper, submitted: Submission, table: JobTable, redis_client: redis.Redis
+) -> None:
+    keeper = make_keeper("keeper")
+    wait_for(lambda: keeper.is_leading, "the keeper to lead")
+    redis_client.flushall()
+    snapshot = wait_for(lambda: table.snapshot(submitted.spec.job_id), "the job to be back", 10)
+    assert (snapshot.state, snapshot.counts.total) == (JobState.QUEUED, 2)
+
+
+def test_a_chore_that_fails_holds_up_no_other(
+    make_keeper: MakeKeeper, submitted: Submission, table: JobTable, redis_client: redis.Redis
+) -> None:
+    redis_client.set(table.keys.workers, "not a set")  # the feeder stumbles over this
+    keeper = make_keeper("keeper")
+    wait_for(lambda: keeper.is_leading, "the keeper to lead")
+    redis_client.flushall()
+    redis_client.set(table.keys.workers, "not a set")
+    wait_for(lambda: table.snapshot(submitted.spec.job_id), "the job to be restored", 10)

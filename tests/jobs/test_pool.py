@@ -1,0 +1,227 @@
+"""The pool on its own: Celery's protocol played by the test, the engine process real."""
+
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from celery.app.trace import build_tracer, trace_task_ret
+
+from penstock.jobs.app import Assignment, PenstockApp, create_app
+from penstock.jobs.job_table import JobTable
+from penstock.jobs.model import TaskSpec
+from penstock.jobs.pool import EnginePool, Handle
+from penstock.jobs.settings import Settings
+from penstock.jobs.submission import RowsSource, SubmitRequest, submit
+from penstock.jobs.tasks import FINALIZE, GENERATE, INTERACTIVE
+
+from .live import wait_for
+
+MODEL = "fake:step_ms=1,tokens=4"
+
+
+class Loop:
+    """As much of Celery's event loop as the pool asks for; the test turns it."""
+
+    def __init__(self) -> None:
+        self.ready: list[Callable[[], None]] = []
+
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        self.ready.append(callback)
+
+    def call_repeatedly(self, every_s: float, callback: Callable[[], None]) -> None:
+        self.ready.append(callback)
+
+    def turn(self) -> None:
+        ready, self.ready = self.ready, []
+        for callback in ready:
+            callback()
+
+
+class Told:
+    """What Celery was told of one task."""
+
+    def __init__(self, pool: EnginePool, loop: Loop) -> None:
+        self._pool = pool
+        self._loop = loop
+        self.accepted = 0
+        self.results: list[Any] = []
+        self.failures: list[Any] = []
+
+    def apply(self, name: str, task_id: str = "task-1", **kwargs: Any) -> Handle:
+        app: Any = self._pool.app
+        request = {
+            "id": task_id,
+            "task": name,
+            "kwargs": kwargs,
+            "args": [],
+            "delivery_info": {},
+            "hostname": "test",
+            "kwargsrepr": "",
+            "root_id": task_id,
+            "parent_id": None,
+            "ignore_result": True,
+        }
+        body = [[], kwargs, {}]
+        arguments = (name, task_id, request, body, None, None)
+
+        def target(*arguments: Any) -> Any:
+            return trace_task_ret(*arguments, app=app)
+
+        return self._pool.on_apply(
+            target,
+            arguments,
+            {},
+            accept_callback=self._accept,
+            callback=self.results.append,
+            error_callback=self.failures.append,
+            timeout_callback=None,
+            soft_timeout=None,
+            timeout=None,
+        )
+
+    def wait(self) -> Any:
+        def probe() -> bool:
+            self._loop.turn()
+            return bool(self.results or self.failures)
+
+        wait_for(probe, "the task to end", 20)
+        return self.results[0] if self.results else self.failures[0]
+
+    def _accept(self, pid: int, at_s: float) -> None:
+        self.accepted += 1
+
+
+@pytest.fixture
+def app(settings: Settings) -> Iterator[PenstockApp]:
+    app = create_app(settings, assignment=Assignment(MODEL, "worker-1"))
+    app.finalize()
+    for name, task in app.tasks.items():
+        task.__trace__ = build_tracer(name, task, app.loader, "test", app=app)
+    yield app
+    app.close()
+
+
+@pytest.fixture
+def loop() -> Loop:
+    return Loop()
+
+
+@pytest.fixture
+def pool(app: PenstockApp, loop: Loop) -> Iterator[EnginePool]:
+    pool = EnginePool(1, app=app)
+    pool.start()
+    pool.register_with_event_loop(loop)
+    wait_for(lambda: pool.station.engine.progress, "the engine to serve", 20)
+    yield pool
+    pool.terminate()
+
+
+@pytest.fixture
+def told(pool: EnginePool, loop: Loop) -> Callable[[], Told]:
+    return lambda: Told(pool, loop)
+
+
+@pytest.fixture
+def job_id(settings: Settings, table: JobTable, app: PenstockApp) -> str:
+    task = TaskSpec(model=MODEL, prompt="{{ row.text }}", sampling={"max_tokens": 99})
+    rows = RowsSource([{"text": "quick"}, {"text": "[[long]]"}])
+    return submit(settings, table, rows, SubmitRequest(task, shard_rows=1)).spec.job_id
+
+
+def test_a_shard_ends_through_celerys_own_trace(told: Any, job_id: str, table: JobTable) -> None:
+    mine = told()
+    mine.apply(GENERATE, job_id=job_id, index=0, rows=1)
+    failed, result, runtime_s = mine.wait()
+    assert (failed, result, mine.accepted) == (0, "'1 rows · 4 tokens'", 1)
+    assert runtime_s > 0.003  # from taken to landed, not that of the trace
+    snapshot = table.snapshot(job_id)
+    assert snapshot is not None and snapshot.counts.succeeded == 1
+    again = told()
+    again.apply(GENERATE, "task-2", job_id=job_id, index=0, rows=1)
+    assert "has landed already" in again.wait()[1]
+
+
+def test_a_message_delivered_again_is_adopted(told: Any, job_id: str, pool: EnginePool) -> None:
+    first, second = told(), told()
+    handle = first.apply(GENERATE, job_id=job_id, index=1, rows=1)
+    wait_for(lambda: pool.station.engine.progress.shards, "the shard to run", 10)  # type: ignore[union-attr]
+    assert second.apply(GENERATE, job_id=job_id, index=1, rows=1) is handle
+    assert second.accepted == 1
+    wait_for(lambda: len(pool.station.engine.progress.shards) == 1, "one run", 10)  # type: ignore[union-attr]
+    pool.station.engine.stop()
+    pool.station.custody.engine_lost("test")
+    assert second.wait()[0] == 1 and not first.results
+
+
+def test_another_message_for_a_shard_that_runs_here_is_dropped(told: Any, job_id: str) -> None:
+    first, second = told(), told()
+    first.apply(GENERATE, "task-1", job_id=job_id, index=1, rows=1)
+    second.apply(GENERATE, "task-2", job_id=job_id, index=1, rows=1)
+    assert "this worker has it already" in second.wait()[1]
+    assert not first.results
+
+
+def test_an_aborted_shard_goes_back(
+    told: Any, job_id: str, pool: EnginePool, table: JobTable
+) -> None:
+    mine = told()
+    handle = mine.apply(GENERATE, job_id=job_id, index=1, rows=1)
+    wait_for(lambda: pool.station.engine.progress.shards, "the shard to run", 10)  # type: ignore[union-attr]
+    handle.terminate(15)
+
+    def is_back() -> bool:
+        snapshot = table.snapshot(job_id)
+        return snapshot is not None and snapshot.counts.running == 0
+
+    wait_for(is_back, "the shard to be handed back", 10)
+    assert table.issue(job_id, 9)[0] == 1  # first in the line again
+    assert not mine.results and not mine.failures  # Celery knows: it asked for it
+    wait_for(lambda: not pool.station.engine.progress.shards, "the engine to be free", 10)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("name", "kwargs"),
+    [
+        (GENERATE, {}),
+        (GENERATE, {"job_id": "job_1", "index": "many"}),
+        (INTERACTIVE, {"request": {"colour": 3}, "reply_to": "api"}),
+    ],
+)
+def test_a_message_nobody_understands_fails_and_is_over(
+    told: Any, name: str, kwargs: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.CRITICAL)
+    mine = told()
+    mine.apply(name, **kwargs)
+    assert mine.wait()[0] == 1 and mine.accepted == 1
+
+
+def test_an_unknown_job_is_over_at_once(told: Any) -> None:
+    mine = told()
+    mine.apply(GENERATE, job_id="job_nowhere", index=0, rows=1)
+    assert "no such job" in mine.wait()[1]
+
+
+def test_chores_run_beside_the_engine(told: Any, job_id: str) -> None:
+    mine = told()
+    mine.apply(FINALIZE, job_id=job_id)
+    assert mine.wait()[:2] == (0, "'not complete yet'")
+
+
+def test_credit_is_counted_in_rows(told: Any, job_id: str, pool: EnginePool) -> None:
+    assert pool.has_bulk_room() and pool.has_express_room()
+    told().apply(GENERATE, "task-1", job_id=job_id, index=1, rows=200)
+    assert pool.has_bulk_room()  # two shards at least, whatever their size
+    told().apply(GENERATE, "task-2", job_id="job_nowhere", index=0, rows=1)
+    assert not pool.has_bulk_room()
+    assert pool.has_express_room()
+    pool.station.engine.ready = None
+    assert not pool.has_bulk_room() and not pool.has_express_room()
+
+
+def test_flower_sees_how_the_engine_fares(pool: EnginePool) -> None:
+    info = pool.info
+    assert info["model"] == MODEL and info["rows running"] == 0
+    assert Path(f"/proc/{info['processes'][0]}").exists()

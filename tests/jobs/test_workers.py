@@ -1,0 +1,68 @@
+import asyncio
+import time
+
+import redis
+
+from penstock.jobs.keys import Keys
+from penstock.jobs.redis_client import connect_async
+from penstock.jobs.settings import Settings
+from penstock.jobs.workers import LIFETIME_MS, AsyncWorkerRegister, WorkerInfo, WorkerRegister
+
+
+def worker(name: str, model: str = "m", *, is_draining: bool = False) -> WorkerInfo:
+    return WorkerInfo(
+        name=name,
+        model=model,
+        host="here",
+        pid=1,
+        slots=8,
+        running_rows=0,
+        waiting_rows=0,
+        tokens_per_s=0.0,
+        kv_used_fraction=0.0,
+        started_at_ms=1,
+        proved_at_ms=time.time_ns() // 1_000_000,
+        has_chat_template=True,
+        max_model_len=None,
+        is_draining=is_draining,
+    )
+
+
+def test_announce_and_withdraw(redis_client: redis.Redis, keys: Keys) -> None:
+    register = WorkerRegister(redis_client, keys)
+    assert register.list() == []
+    register.announce(worker("b"))
+    register.announce(worker("a"))
+    assert [info.name for info in register.list()] == ["a", "b"]
+    assert 0 < redis_client.pttl(keys.worker("a")) <= LIFETIME_MS
+    register.withdraw("a")
+    assert [info.name for info in register.list()] == ["b"]
+
+
+def test_a_silent_worker_is_struck_off(redis_client: redis.Redis, keys: Keys) -> None:
+    register = WorkerRegister(redis_client, keys)
+    register.announce(worker("a"))
+    redis_client.pexpire(keys.worker("a"), 1)
+    time.sleep(0.01)
+    assert register.list() == []
+    assert redis_client.scard(keys.workers) == 0
+
+
+def test_the_event_loop_sees_who_serves(
+    redis_client: redis.Redis, keys: Keys, settings: Settings
+) -> None:
+    register = WorkerRegister(redis_client, keys)
+    for info in (worker("a"), worker("b", is_draining=True), worker("c", "other")):
+        register.announce(info)
+
+    async def look() -> tuple[list[str], list[str], list[str]]:
+        async with connect_async(settings) as client:
+            seen = AsyncWorkerRegister(client, keys, max_age_s=0.2)
+            everyone = [info.name for info in await seen.list()]
+            register.withdraw("c")
+            remembered = [info.name for info in await seen.list()]
+            await asyncio.sleep(0.25)
+            assert [info.name for info in await seen.list()] == ["a", "b"]
+            return everyone, remembered, [info.name for info in await seen.serving("m")]
+
+    assert asyncio.run(look()) == (["a", "b", "c"], ["a", "b", "c"], ["a"])
