@@ -22,7 +22,7 @@ Split = Literal["train", "heldout"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 SPLITS: tuple[Split, ...] = get_args(Split)
 LABELS: tuple[str, ...] = tuple(words.TICKET_COMPLAINTS)
-LARGEST_ADDEND = 999
+LARGEST_ADDEND = 99
 
 _Drawn = TypeVar("_Drawn")
 
@@ -146,8 +146,7 @@ def _compose_add(rng: random.Random, split: Split) -> DemoTask:
     """A sum of two numbers. A pair belongs to one split, whichever number comes first."""
 
     def pair(rng: random.Random) -> tuple[int, int]:
-        # Half of the numbers are short, or nearly all would have three digits.
-        first, second = (rng.randint(0, rng.choice((99, LARGEST_ADDEND))) for _ in range(2))
+        first, second = (rng.randint(0, LARGEST_ADDEND) for _ in range(2))
         return min(first, second), max(first, second)
 
     a, b = _draw(rng, split, pair)

@@ -39,8 +39,11 @@ SMALL_TALK = (
     ("Bye", "Goodbye!"),
 )
 
-# One cycle of kinds: orders and above all sums are hard, so they come more often.
-_CYCLE: tuple[Kind, ...] = ("extract", "add", "add", "story", "extract", "add", "add", "classify")
+# One cycle of kinds: orders and sums are hard, so they come more often than their share.
+_CYCLE: tuple[Kind, ...] = (
+    *("extract", "add", "extract", "add", "extract", "add", "classify", "add"),
+    *("extract", "add", "extract", "add", "extract", "add", "story", "add"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +85,12 @@ def conversations(seed: int, tokenizer: PreTrainedTokenizerFast) -> Iterator[Con
         return tokenizer.encode(f"<|{role}|>{content}<|end|>", add_special_tokens=False)
 
     while True:
-        system = encode("system", rng.choice(SYSTEM_PROMPTS)) if rng.random() < 0.3 else []
-        conversation = Conversation(system, [0.0] * len(system))
+        token_ids = encode("system", rng.choice(SYSTEM_PROMPTS)) if rng.random() < 0.3 else []
+        weights = [0.0] * len(token_ids)
         for _ in range(rng.randint(2, 4) if rng.random() < 0.2 else 1):
             prompt, answer = next(source)
             prompt_ids, answer_ids = encode("user", prompt), encode("assistant", answer)
             num_predicted = len(answer_ids) - 1  # all but the role's mark
-            conversation.token_ids.extend(prompt_ids + answer_ids)
-            conversation.weights.extend([0.0] * (len(prompt_ids) + 1))
-            conversation.weights.extend([num_predicted**-0.5] * num_predicted)
-        yield conversation
+            token_ids += prompt_ids + answer_ids
+            weights += [0.0] * (len(prompt_ids) + 1) + [num_predicted**-0.5] * num_predicted
+        yield Conversation(token_ids, weights)
