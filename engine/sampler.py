@@ -123,7 +123,7 @@ def _draw(logits: torch.Tensor, sequences: Rows[Sequence], rows: list[int]) -> t
         uniforms([s.random_key for s in drawn_from], [s.num_generated for s in drawn_from])
     ).to(device)
     temperatures = torch.tensor([p.temperature for p in params], device=device)
-    tempered = logits[rows] / temperatures[:, None]
+    tempered = (logits if len(rows) == len(logits) else logits[rows]) / temperatures[:, None]
 
     drawn = torch.empty(len(rows), dtype=torch.int64, device=device)
     filtered = [i for i, p in enumerate(params) if p.top_k or p.top_p < 1.0 or p.min_p]
@@ -137,7 +137,8 @@ def _draw(logits: torch.Tensor, sequences: Rows[Sequence], rows: list[int]) -> t
         )
     free = sorted({*range(len(rows))}.difference(filtered))
     if free:
-        weights = torch.exp(tempered[free] - tempered[free].amax(dim=-1, keepdim=True))
+        unfiltered = tempered[free] if filtered else tempered
+        weights = torch.exp(unfiltered - unfiltered.amax(dim=-1, keepdim=True))
         drawn[free] = _invert_cdf(weights, chances[free])
     return drawn
 

@@ -58,8 +58,7 @@ class Scheduler:
         self._waiting: list[tuple[tuple[int, int], Sequence]] = []  # a heap; may hold finished ones
         self._num_waiting = 0
         self._plan: dict[Sequence, int] = {}
-        self._under_way: dict[bytes, int] = {}  # blocks this plan fills -> who does, by priority
-        self._awaiting_finish = False  # after a preemption, until somebody ends
+        self._under_way: set[bytes] = set()  # hashes of the blocks that the plan's prefills fill
         self.num_preemptions = 0
         self.num_prompt_tokens = 0  # of sequences that have started
         self.num_cached_tokens = 0  # those of them that the prefix cache held
@@ -82,7 +81,7 @@ class Scheduler:
     def schedule(self) -> dict[Sequence, int]:
         """Decide the next step: how many tokens each chosen sequence is to compute."""
         self._plan = {}
-        self._under_way = {}
+        self._under_way = set()
         prefilling = self._schedule_decodes()
         urgent = [s for s in prefilling if s.request.priority <= Priority.INTERACTIVE]
         self._schedule_prefills(urgent)
@@ -116,7 +115,6 @@ class Scheduler:
         elif sequence.status is SequenceStatus.WAITING:
             self._num_waiting -= 1  # it leaves the heap when it surfaces
         sequence.status = SequenceStatus.FINISHED
-        self._awaiting_finish = False
 
     def distrust(self, sequence: Sequence) -> None:
         """Withdraw a faulty sequence's blocks from the prefix cache, so that it fails alone."""
@@ -158,9 +156,7 @@ class Scheduler:
 
     def _schedule_prefill(self, sequence: Sequence, budget: int) -> None:
         self._plan[sequence] = min(budget, len(sequence.token_ids) - sequence.num_computed)
-        priority = sequence.request.priority
-        for block_hash in sequence.block_hashes[sequence.num_published :]:
-            self._under_way[block_hash] = min(priority, self._under_way.get(block_hash, priority))
+        self._under_way.update(sequence.block_hashes[sequence.num_published :])
 
     def _admit(self, *, max_priority: int | None) -> None:
         """Start as many of those who wait as there is room for, the most urgent first."""
@@ -218,26 +214,25 @@ class Scheduler:
         """Whether to wait for a neighbour that computes the next block anyway.
 
         So the samples of one request share its prompt, and a thousand prompts their preamble.
-        Nobody waits for someone less urgent.
+        Urgent ones never wait for others: those are not planned yet when their turn comes.
         """
         num_usable = (len(sequence.token_ids) - 1) // self._pool.block_size
-        if num_cached >= min(num_usable, len(sequence.block_hashes)):
-            return False
-        neighbour = self._under_way.get(sequence.block_hashes[num_cached])
-        return neighbour is not None and neighbour <= sequence.request.priority
+        hashes = sequence.block_hashes[:num_usable]
+        return num_cached < len(hashes) and hashes[num_cached] in self._under_way
 
     def _allocate(self, sequence: Sequence, cached: list[int]) -> list[int] | None:
-        """Take blocks for all that is known of a sequence; None while it had better wait."""
-        num_blocks = -(-len(sequence.token_ids) // self._pool.block_size)
-        if sequence.request.priority > Priority.INTERACTIVE:
-            if self._running and (
-                self._awaiting_finish or not self._fits_at_peak(sequence, cached)
-            ):
-                return None
-            return self._pool.allocate(num_blocks - len(cached), cached)
-        blocks = self._pool.allocate(num_blocks - len(cached), cached)
-        while blocks is None and self._preempt_less_urgent(sequence):
-            blocks = self._pool.allocate(num_blocks - len(cached), cached)
+        """Take blocks for all that is known of a sequence; None while it had better wait.
+
+        All of them at once, so that a preempted sequence cannot be back before somebody has ended:
+        it needs what it gave, and whoever pushed it out has taken some.
+        """
+        num_fresh = -(-len(sequence.token_ids) // self._pool.block_size) - len(cached)
+        is_urgent = sequence.request.priority <= Priority.INTERACTIVE
+        if not is_urgent and self._running and not self._fits_at_peak(sequence, cached):
+            return None
+        blocks = self._pool.allocate(num_fresh, cached)
+        while blocks is None and is_urgent and self._preempt_less_urgent(sequence):
+            blocks = self._pool.allocate(num_fresh, cached)
         return blocks
 
     def _fits_at_peak(self, candidate: Sequence, cached: list[int]) -> bool:
@@ -295,7 +290,6 @@ class Scheduler:
         sequence.status = SequenceStatus.WAITING
         self.add(sequence)
         self.num_preemptions += 1
-        self._awaiting_finish = True
 
     def _release(self, sequence: Sequence) -> None:
         self._pool.free(sequence.block_table)
