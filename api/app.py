@@ -15,6 +15,9 @@ import redis.asyncio
 from anyio import CapacityLimiter
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.responses import Response
@@ -41,7 +44,7 @@ from .routes import chat, completions, health, job_results, jobs, metrics, model
 from .services import Services
 
 MAX_SUBMISSIONS = 4  # sealed at the same time; more wait
-_REDIS_TIMEOUT_S = 0.9  # and one more try: a dead Redis is told within two seconds
+_REDIS_TIMEOUT_S = 1.5  # a frozen Redis is told within two seconds
 _REBUILD_RETRY_S = 1.0
 _log = logging.getLogger("penstock.api")
 
@@ -85,8 +88,10 @@ async def _open_services(settings: Settings, meters: Meters, stack: AsyncExitSta
     """Open everything, each thing closed again by the stack. Redis may still be away."""
     keys = Keys(settings.namespace)
     quick = connect(settings, socket_timeout_s=_REDIS_TIMEOUT_S)
+    quick.set_retry(Retry(NoBackoff(), 0))  # the client of the API retries, and knows how often
     stack.callback(quick.close)
     quick_async = connect_async(settings, socket_timeout_s=_REDIS_TIMEOUT_S)
+    quick_async.set_retry(AsyncRetry(NoBackoff(), 0))
     stack.push_async_callback(quick_async.aclose)
     patient = connect_async(settings)  # events block on the server for seconds
     stack.push_async_callback(patient.aclose)

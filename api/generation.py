@@ -7,7 +7,7 @@ on one stream, told apart by `choice = prompt_index * n + sample_index`. Whoever
 
 import asyncio
 from collections.abc import AsyncGenerator, Coroutine
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar
 
@@ -101,9 +101,7 @@ class Generation:
     async def aclose(self) -> None:
         """Take back whatever is still running."""
         if self._first is not None:
-            self._first.cancel()
-            with suppress(asyncio.CancelledError, ApiError, StopAsyncIteration):
-                await self._first
+            await _stop(self._first)
         await self._source.aclose()
 
     async def _next(self) -> Part:
@@ -141,11 +139,21 @@ async def unless_gone(request: Request, work: Coroutine[Any, Any, Result]) -> Re
             raise ClientGone
         return task.result()
     finally:
-        leaving.cancel()
-        if not task.done():
+        await _stop(task, leaving)
+
+
+async def _stop(*tasks: asyncio.Future[Any]) -> None:
+    """Cancel tasks and wait for their end. Once is not enough: before Python 3.12 a cancellation
+    is swallowed by an `asyncio.wait_for` whose result comes at the same moment.
+    """
+    running = {task for task in tasks if not task.done()}
+    while running:
+        for task in running:
             task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+        _, running = await asyncio.wait(running, timeout=0.05)
+    for task in tasks:
+        if not task.cancelled():
+            task.exception()  # or asyncio would complain that nobody looked
 
 
 async def _merged(
@@ -179,6 +187,4 @@ async def _merged(
             else:
                 yield part
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await _stop(*tasks)

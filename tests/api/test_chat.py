@@ -22,13 +22,12 @@ def ask(text: str) -> list:
     return [{"role": "user", "content": text}]
 
 
-def wait_until_idle(http: httpx2.Client, within_s: float = 5.0) -> float:
-    """Seconds until no worker runs anything."""
-    started_s = time.monotonic()
+def wait_until_idle(http: httpx2.Client, within_s: float = 10.0) -> None:
+    """Wait until no worker runs anything."""
+    deadline = time.monotonic() + within_s
     while any(worker["running_rows"] for worker in http.get("/v1/workers").json()["data"]):
-        assert time.monotonic() - started_s < within_s, "the engine is still at work"
+        assert time.monotonic() < deadline, f"the engine is still at work after {within_s} s"
         time.sleep(0.05)
-    return time.monotonic() - started_s
 
 
 def test_a_whole_answer(client: openai.OpenAI) -> None:
@@ -154,19 +153,19 @@ def test_too_long_a_prompt_is_a_400_also_for_a_stream(client: openai.OpenAI, str
 
 def test_leaving_a_stream_stops_the_engine(client: openai.OpenAI, http: httpx2.Client) -> None:
     stream = client.chat.completions.create(model=MODEL, messages=ask("[[long]]"), stream=True)
-    for count, _ in enumerate(stream):
-        if count == 5:
+    for _ in stream:
+        if any(worker["running_rows"] for worker in http.get("/v1/workers").json()["data"]):
             break
     stream.close()
-    assert wait_until_idle(http) < 5
+    wait_until_idle(http)
 
 
 def test_leaving_without_an_answer_stops_the_engine(stack: Stack, http: httpx2.Client) -> None:
-    with stack.http(timeout_s=1.5) as impatient, pytest.raises(httpx2.ReadTimeout):
-        impatient.post(
-            "/v1/chat/completions", json={"model": MODEL, "messages": ask("[[long]] whole")}
-        )
-    assert wait_until_idle(http) < 5
+    body = {"model": MODEL, "messages": ask("[[long]] whole")}
+    for patience_s in (0.05, 2.5):
+        with stack.http(patience_s) as impatient, pytest.raises(httpx2.ReadTimeout):
+            impatient.post("/v1/chat/completions", json=body)
+        wait_until_idle(http)
 
 
 def test_logprobs_have_openais_shape() -> None:

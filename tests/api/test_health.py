@@ -73,7 +73,7 @@ def test_without_redis_everything_is_a_quick_503(lone_redis: RedisServer, tmp_pa
         assert pid is not None
         os.kill(pid, signal.SIGSTOP)  # frozen: connections stand, and nothing answers
         try:
-            assert_all_unavailable(http)
+            assert_all_unavailable(http, "/v1/jobs", "/v1/chat/completions")
         finally:
             os.kill(pid, signal.SIGCONT)
         os.kill(pid, signal.SIGKILL)
@@ -83,7 +83,7 @@ def test_without_redis_everything_is_a_quick_503(lone_redis: RedisServer, tmp_pa
         assert "penstock_redis_up 0.0" in http.get("/metrics").text
 
 
-def assert_all_unavailable(http: httpx2.Client) -> None:
+def assert_all_unavailable(http: httpx2.Client, *only: str) -> None:
     time.sleep(0.6)  # what is known of workers is half a second old at most
     for method, path, body in [
         ("GET", "/readyz", None),
@@ -92,6 +92,8 @@ def assert_all_unavailable(http: httpx2.Client) -> None:
         ("POST", "/v1/chat/completions", CHAT),
         ("POST", "/v1/jobs", JOB),
     ]:
+        if only and path not in only:
+            continue
         started_s = time.monotonic()
         answer = http.request(method, path, json=body)
         elapsed_s = time.monotonic() - started_s
@@ -108,8 +110,9 @@ def test_a_key_guards_everything_but_the_health_checks(stack: Stack) -> None:
             answer = http.get(path)
             assert answer.status_code == 401
             assert answer.json()["error"]["code"] == "invalid_api_key"
-        for key in ("s3cre", "s3cret2", "", "s3crét".encode().decode("latin-1")):
-            bad = http.get("/v1/models", headers={"authorization": f"Bearer {key}"})
+        for key in ("s3cre", "s3cret2", "S3CRET", "s3crét"):
+            header = f"Bearer {key}".encode()
+            bad = http.get("/v1/models", headers={b"authorization": header})
             assert bad.status_code == 401
         assert http.get("/v1/models", headers={"authorization": "Basic s3cret"}).status_code == 401
         assert http.get("/healthz").status_code == 200
