@@ -131,7 +131,9 @@ class InteractiveLane:
         while True:
             replies: list[Reply] = []
             with contextlib.suppress(TimeoutError):
-                reply = await asyncio.wait_for(stream.get(), _LOOK_S)
+                # Not wait_for: before Python 3.12 it may swallow a cancellation.
+                async with asyncio.timeout(_LOOK_S):
+                    reply = await stream.get()
                 if reply is not None and reply.first <= num_seen:
                     replies = [reply]
             if not replies:  # quiet, a gap, or a new subscription: the stream knows
