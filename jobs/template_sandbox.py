@@ -19,7 +19,7 @@ ROW = "row"
 CUSTOM_ID = "custom_id"
 SPEND = "_budget"  # names with a leading underscore are out of a template's reach
 
-MAX_WORK = 10_000_000  # characters touched and loop turns, per row
+MAX_WORK = 5_000_000  # characters touched and loop turns, per row
 MAX_TEXT_CHARS = 1_000_000  # of any text made on the way
 MAX_RANGE = 10_000
 

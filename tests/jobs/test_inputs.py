@@ -1,0 +1,177 @@
+import datetime
+import decimal
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from penstock.jobs.inputs import (
+    MAX_LINE_BYTES,
+    InputRow,
+    RejectedLine,
+    UnreadableInput,
+    open_input,
+    rows_input,
+)
+
+
+def read(data: bytes, format: str | None = None) -> tuple[dict[int, Any], dict[int, str]]:
+    """Rows and complaints by line."""
+    items = list(open_input(io.BytesIO(data), format))
+    rows = {item.line: item.row for item in items if isinstance(item, InputRow)}
+    bad = {item.line: item.message for item in items if isinstance(item, RejectedLine)}
+    assert len(rows) + len(bad) == len(items)
+    return rows, bad
+
+
+def parquet(table: pa.Table) -> bytes:
+    file = io.BytesIO()
+    pq.write_table(table, file)
+    return file.getvalue()
+
+
+def test_json_lines_with_every_kind_of_bad_line_among_good_ones() -> None:
+    lines = [
+        b'\xef\xbb\xbf{"a": 1}',
+        b"",
+        b'{"a": "\xff"}',
+        b"[1]",
+        b"null",
+        b'{"a": 1,}',
+        b'{"a": NaN}',
+        b'{"a": 1e999}',
+        b'{"a": "\\ud800"}',
+        b'{"a": ' + b"1" * 5_000 + b"}",
+        b'{"a":' * 5_000,
+        b'{"a": ' + b"[" * 70 + b"]" * 70 + b"}",
+        b'  {"b": "\\u0000 caf\xc3\xa9"} \r',
+        b'{"last": true}',
+    ]
+    rows, bad = read(b"\n".join(lines))
+    assert rows == {1: {"a": 1}, 13: {"b": "\0 café"}, 14: {"last": True}}
+    assert set(bad) == {3, 4, 5, 6, 7, 8, 9, 10, 11, 12}
+    assert bad[4] == "must be a JSON object with the row's columns, got list"
+    assert "trailing comma" in bad[6]
+    assert "64 levels" in bad[12]
+
+
+def test_a_line_too_long_to_be_held_is_passed_over() -> None:
+    long = b'{"a": "' + b"x" * MAX_LINE_BYTES + b'"}'
+    rows, bad = read(b'{"a": 1}\n' + long + b'\n{"a": 2}\n' + long)
+    assert rows == {1: {"a": 1}, 3: {"a": 2}}
+    assert bad == {2: "is longer than 16 MiB", 4: "is longer than 16 MiB"}
+
+
+def test_csv_with_quotes_and_bad_lines() -> None:
+    data = 'id,text\n1,plain\n2\n3,"two\nlines, and ""quotes"""\n\n4,é\n5,"ope"n\n6,z\n7,"no end'
+    rows, bad = read(data.encode(), "csv")
+    assert rows == {
+        2: {"id": "1", "text": "plain"},
+        4: {"id": "3", "text": 'two\nlines, and "quotes"'},
+        7: {"id": "4", "text": "é"},
+        9: {"id": "6", "text": "z"},
+    }
+    assert bad[3] == "has 1 fields, the header 2"
+    assert set(bad) == {3, 8, 10}
+    assert read(b"a\n\xff\nb\n", "csv") == ({3: {"a": "b"}}, {2: "is not UTF-8"})
+
+
+def test_a_long_csv_field_is_fine_and_an_endless_line_is_not() -> None:
+    rows, _ = read(b'a\n"' + b"x" * 1_000_000 + b'"\n', "csv")
+    assert len(rows[2]["a"]) == 1_000_000
+    with pytest.raises(UnreadableInput, match="line longer than 16 MiB"):
+        read(b"a\n" + b"x" * (MAX_LINE_BYTES + 10), "csv")
+
+
+def test_parquet_values_become_json() -> None:
+    table = pa.table(
+        {
+            "date": [datetime.date(2020, 1, 2)],
+            "price": [decimal.Decimal("1.50")],
+            "nan": [float("nan")],
+            "bytes": [b"ab"],
+            "list": [[1, 2]],
+            "struct": [{"k": None}],
+        }
+    )
+    rows, bad = read(parquet(table))
+    assert not bad
+    assert rows == {
+        1: {
+            "date": "2020-01-02",
+            "price": "1.50",
+            "nan": None,
+            "bytes": "YWI=",
+            "list": [1, 2],
+            "struct": {"k": None},
+        }
+    }
+
+
+@pytest.mark.parametrize("damage", ["no footer", "bytes in the middle"])
+def test_damaged_parquet_is_refused(damage: str) -> None:
+    data = bytearray(parquet(pa.table({"a": [f"row {i}" for i in range(1_000)]})))
+    if damage == "no footer":
+        del data[-20:]
+    else:
+        data[40:90] = b"z" * 50
+    with pytest.raises(UnreadableInput, match="as Parquet"):
+        read(bytes(data), "parquet")
+
+
+@pytest.mark.parametrize(
+    ("data", "complaint"),
+    [
+        (b"", "is empty"),
+        (b"hello\n", "cannot tell the format"),
+        (b"\x1f\x8b\x08rest", "gzip"),
+        (b"PK\x03\x04rest", "spreadsheet"),
+        ('{"a": 1}'.encode("utf-16"), "UTF-16"),
+    ],
+)
+def test_what_is_no_input_is_refused_as_a_whole(data: bytes, complaint: str) -> None:
+    with pytest.raises(UnreadableInput, match=complaint):
+        open_input(io.BytesIO(data))
+
+
+def test_a_header_must_name_each_column_once() -> None:
+    for data in (b"a,a\n1,2\n", b"a,,b\n1,2,3\n"):
+        with pytest.raises(UnreadableInput, match="must name every column, once"):
+            read(data, "csv")
+
+
+def test_paths_are_told_by_suffix_and_refused_with_their_cause(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("{\n1\n")  # by its content it could be JSON
+    assert list(open_input(path)) == [InputRow(2, {"{": "1"})]
+    assert list(open_input(io.BytesIO(b"{\n1\n"), filename="a.csv")) == [InputRow(2, {"{": "1"})]
+    with pytest.raises(UnreadableInput, match=r"gone\.jsonl: No such file"):
+        open_input(tmp_path / "gone.jsonl")
+    with pytest.raises(UnreadableInput, match="Is a directory"):
+        open_input(tmp_path)
+    with pytest.raises(UnreadableInput, match="unknown format 'xml'"):
+        open_input(path, "xml")
+
+
+def test_a_pipe_is_refused() -> None:
+    reading, writing = os.pipe()
+    os.close(writing)
+    with os.fdopen(reading, "rb") as file, pytest.raises(UnreadableInput, match="is a stream"):
+        open_input(file)
+
+
+def test_the_file_stays_its_owners() -> None:
+    for data, format in ((b'{"a": 1}\n', "jsonl"), (b"a\n1\n", "csv")):
+        file = io.BytesIO(data)
+        assert len(list(open_input(file, format))) == 1
+        assert not file.closed
+
+
+def test_rows_in_memory_are_held_to_the_same_rules() -> None:
+    items = list(rows_input([{"a": float("nan")}, "text", {"a": object()}, {"a": "\ud800"}]))
+    assert items[0] == InputRow(1, {"a": None})
+    assert [type(item) for item in items[1:]] == [RejectedLine] * 3

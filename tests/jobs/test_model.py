@@ -1,0 +1,33 @@
+import time
+
+import msgspec
+import pytest
+
+from penstock.jobs.model import JobSpec, JobState, Message, TaskSpec, new_job_id
+
+from .conftest import SpecMaker
+
+
+def test_ids_are_unique_and_sort_by_time() -> None:
+    first = [new_job_id() for _ in range(100)]
+    time.sleep(0.002)
+    later = new_job_id()
+    assert len(set(first)) == 100
+    assert all(job_id < later for job_id in first)
+    assert len(later) == len("job_") + 26
+
+
+@pytest.mark.parametrize("state", JobState)
+def test_a_state_is_final_or_open_or_waiting(state: JobState) -> None:
+    assert not (state.is_final and state.is_open)
+    assert state.is_final == (
+        state.value in {"completed", "completed_with_errors", "failed", "cancelled", "expired"}
+    )
+
+
+def test_a_spec_survives_json(make_spec: SpecMaker) -> None:
+    task = TaskSpec(
+        model="m", messages=(Message("user", "{{ row.a }}"),), sampling={"stop": ["a"], "n": 2}
+    )
+    spec = make_spec(task=task, metadata={"team": "a"}, idempotency_key="k", name="é")
+    assert msgspec.json.decode(msgspec.json.encode(spec), type=JobSpec) == spec
