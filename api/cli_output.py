@@ -55,7 +55,12 @@ class Printer:
         lines = [list(row) for row in rows]
         for index, column in enumerate(columns):
             is_number = bool(lines) and all(isinstance(row[index], int | float) for row in lines)
-            table.add_column(column, justify="right" if is_number else "left", overflow="fold")
+            table.add_column(
+                column,
+                justify="right" if is_number else "left",
+                overflow="fold",
+                no_wrap=index == 0,  # what one wants to copy
+            )
         for row in lines:
             table.add_row(*map(cell, row))
         self.out.print(table)

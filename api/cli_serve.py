@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _API_PORT = 8100
 _FLOWER_PORT = 5555
 _API_GRACE_S = 5
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 Host = Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")]
 
@@ -49,6 +50,8 @@ def up(
     stopped = stop_event()
     with LocalStack(in_force, options, on_trouble=printer.note) as stack:
         printer.note(f"starting {', '.join(in_force.models)}; logs in {stack.log_dir}")
+        if in_force.api_key is None and host not in _LOOPBACK:
+            printer.note(f"{host} lets anybody in: set PENSTOCK_API_KEY to ask for a key")
         stack.wait_until_ready(give_up=stopped.is_set)
         if not stopped.is_set():
             _print_welcome(printer, stack)
@@ -119,8 +122,7 @@ def flower(
 
     if not os.environ.get("FLOWER_BASIC_AUTH"):
         os.environ.pop("FLOWER_BASIC_AUTH", None)  # Flower would ask for an empty password
-    is_private = host in ("127.0.0.1", "localhost", "::1")
-    if not (is_private or unprotected or os.environ.get("FLOWER_BASIC_AUTH")):
+    if not (host in _LOOPBACK or unprotected or os.environ.get("FLOWER_BASIC_AUTH")):
         raise UsageProblem(
             f"Flower on {host} would let anybody in: set FLOWER_BASIC_AUTH=user:password, "
             "or say --unprotected behind a proxy that asks for one"

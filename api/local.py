@@ -22,6 +22,7 @@ from .child import Child
 from .client import Client
 from .client_errors import PenstockError
 
+_LOOPBACK = "127.0.0.1"
 _LOOK_S = 0.1
 _HOPELESS_FAILURES = 3  # a part that dies so often before it was ever ready will not get better
 _API_GRACE_S = 8.0
@@ -33,7 +34,10 @@ class StackFailed(PenstockError):
 
 @dataclass(frozen=True, slots=True)
 class StackOptions:
-    """What `up` may choose beside the settings. A port of 0 means any free one."""
+    """What `up` may choose beside the settings. A port of 0 means any free one.
+
+    `host` is the API's; Flower can stop workers and stays on loopback.
+    """
 
     host: str = "127.0.0.1"
     port: int = 0
@@ -186,12 +190,12 @@ class LocalStack:
             )
         ]
         if self.options.flower_port is not None:
-            port = self.options.flower_port or _free_port(self.options.host)
-            self.flower_url = f"http://{_for_url(self.options.host)}:{port}"
+            port = self.options.flower_port or _free_port()
+            self.flower_url = f"http://{_LOOPBACK}:{port}"
             children.append(
                 Child(
                     "flower",
-                    [*command, "flower", "--host", self.options.host, "--port", str(port)],
+                    [*command, "flower", "--host", _LOOPBACK, "--port", str(port)],
                     environ=environ,
                     log_path=self.log_dir / "flower.log",
                 )
@@ -231,7 +235,10 @@ def _listen(host: str, port: int) -> socket.socket:
         StackFailed: the port is taken, or not ours to take.
     """
     try:
-        listener = socket.create_server((host, port), backlog=1024)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listener = socket.create_server(
+            (host, port), family=family, backlog=1024, dualstack_ipv6=host == "::"
+        )
     except OSError as error:
         raise StackFailed(
             f"cannot listen on {host}:{port}: {error.strerror or error}; "
@@ -241,11 +248,13 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _free_port(host: str) -> int:
-    with socket.create_server((host, 0)) as probe:
+def _free_port() -> int:
+    with socket.create_server((_LOOPBACK, 0)) as probe:
         return probe.getsockname()[1]
 
 
 def _for_url(host: str) -> str:
     """Write a host as clients on this machine reach it."""
-    return "127.0.0.1" if host in ("0.0.0.0", "::") else host
+    if host in ("0.0.0.0", "::"):
+        return _LOOPBACK
+    return f"[{host}]" if ":" in host else host
