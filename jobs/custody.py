@@ -21,6 +21,7 @@ from .frames import AbortShard, RunShard, ShardFailed, ShardLanded, ToEngine, Tr
 from .job_table import JobTable
 from .model import JobState, ShardRef
 from .settings import Settings
+from .suspects import Suspects
 from .tasks import ShardBroken, ShardReturned
 
 MAX_TRIES = 5  # of a shard that fails as a whole for a reason nobody foresaw
@@ -98,7 +99,7 @@ class Custody:
 
     def engine_lost(self, reason: str) -> None:
         """Hand back every shard: the engine that ran them is gone."""
-        self._commands.put(lambda: self._return_all(reason))
+        self._commands.put(lambda: self._lose_engine(reason))
 
     def _run(self) -> None:
         while True:
@@ -185,6 +186,11 @@ class Custody:
         self._drop(held)
         self._patiently(lambda: self._table.release(held.ref, held.attempt))
         held.on_done(ShardReturned(reason))
+
+    def _lose_engine(self, reason: str) -> None:
+        for held in self._held.values():
+            Suspects(self._settings.jobs_dir, held.ref).note_crash()
+        self._return_all(f"the engine was lost: {reason}")
 
     def _return_all(self, reason: str) -> None:
         for held in list(self._held.values()):

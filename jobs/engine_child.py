@@ -32,6 +32,8 @@ from .frames import (
     InteractiveRequest,
     Ready,
     RunShard,
+    ShardFailed,
+    ShardLanded,
     ToEngine,
     Unusable,
 )
@@ -55,7 +57,7 @@ class EngineChild:
         self._engine: Any = load_engine(configuration.settings, configuration.model)
         self._encoder = PromptEncoder(self._engine.tokenizer)
         self._requests: queue.SimpleQueue[InteractiveRequest | AbortRequest] = queue.SimpleQueue()
-        self._lander = Lander(link.send)
+        self._lander = Lander(self._landed)
         self._loop = EngineLoop(
             self._engine,
             self._engine.tokenizer,
@@ -89,6 +91,10 @@ class EngineChild:
             )
         )
         self._loop.run()
+
+    def _landed(self, outcome: ShardLanded | ShardFailed) -> None:
+        self._link.send(outcome)
+        self._loop.inbox.put(outcome)
 
     def _serve_link(self) -> None:
         reason = self._link.run(self._take)

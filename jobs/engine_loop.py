@@ -7,6 +7,7 @@ comes through one inbox, and one thread does everything else.
 import logging
 import queue
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -19,7 +20,7 @@ from ..engine.outputs import (
     StepOutput,
     TokenLogprobs,
 )
-from .frames import AbortRequest, AbortShard, Delta, Deltas, Progress
+from .frames import AbortRequest, AbortShard, Delta, Deltas, Progress, ShardFailed, ShardLanded
 from .model import SamplingParams
 from .prompt_encoder import Tokenizer
 from .shard_run import ShardRun
@@ -74,7 +75,8 @@ class Interactive:
     request: Request | RequestError
 
 
-Arrival = ShardRun | Interactive | AbortShard | AbortRequest
+ShardKey = tuple[str, int, int]  # job, shard, attempt
+Arrival = ShardRun | Interactive | AbortShard | AbortRequest | ShardLanded | ShardFailed
 
 
 class EngineLoop:
@@ -96,7 +98,9 @@ class EngineLoop:
         self._send = send
         self._on_shard_done = on_shard_done
         self._num_unread_shards = num_unread_shards
-        self._shards: dict[tuple[str, int, int], ShardRun] = {}
+        self._shards: dict[ShardKey, ShardRun] = {}
+        self._deferred: deque[ShardRun] = deque()  # behind one that must run alone
+        self._landing: dict[ShardKey, ShardRun] = {}
         self._shard_of: dict[str, ShardRun] = {}
         self._samples_left: dict[str, int] = {}  # of interactive requests
         self._num_steps = 0
@@ -115,6 +119,7 @@ class EngineLoop:
         self._report()
         while True:
             self._take_arrivals()
+            self._begin_shards()
             if self._engine.has_work:
                 self._step()
             elif time.monotonic() > max(self._proved_at_s + CANARY_S, self._next_canary_s):
@@ -134,7 +139,9 @@ class EngineLoop:
     def _take(self, arrival: Arrival) -> None:
         match arrival:
             case ShardRun():
-                self._begin_shard(arrival)
+                self._deferred.append(arrival)
+            case ShardLanded() | ShardFailed():
+                self._landing.pop((arrival.job_id, arrival.index, arrival.attempt), None)
             case Interactive():
                 self._begin_request(arrival)
             case AbortShard():
@@ -143,19 +150,43 @@ class EngineLoop:
                 if self._samples_left.pop(arrival.request_id, None) is not None:
                     self._engine.abort(arrival.request_id)
 
-    def _begin_shard(self, run: ShardRun) -> None:
-        self._shards[run.key] = run
-        for request in run.requests():
-            refusal = self._engine.add(request)
-            if refusal is None:
-                self._shard_of[request.request_id] = run
-            else:
-                run.refuse(refusal)
-        self._finish_if_done(run)
+    def _begin_shards(self) -> None:
+        """Begin shards in their order, but let a careful one run alone."""
+        while self._deferred and not (
+            self._shards and (self._deferred[0].is_careful or self._runs_carefully)
+        ):
+            run = self._deferred.popleft()
+            self._shards[run.key] = run
+            self._feed(run)
 
-    def _abort_shard(self, key: tuple[str, int, int]) -> None:
+    @property
+    def _runs_carefully(self) -> bool:
+        return any(run.is_careful for run in self._shards.values())
+
+    def _feed(self, run: ShardRun) -> None:
+        """Hand a shard's next rows to the engine; without care these are all."""
+        while not run.is_done:
+            num_accepted = 0
+            for request in run.next_requests():
+                refusal = self._engine.add(request)
+                if refusal is None:
+                    self._shard_of[request.request_id] = run
+                    num_accepted += 1
+                else:
+                    run.refuse(refusal)
+            if num_accepted:
+                return
+        self._finish(run)
+
+    def _finish(self, run: ShardRun) -> None:
+        del self._shards[run.key]
+        self._landing[run.key] = run
+        self._on_shard_done(run)
+
+    def _abort_shard(self, key: ShardKey) -> None:
+        self._deferred = deque(run for run in self._deferred if run.key != key)
         run = self._shards.pop(key, None)
-        if run is None:  # it is landing already
+        if run is None:  # deferred until now, or landing already
             return
         for request_id in run.unfinished():
             if self._shard_of.pop(request_id, None) is not None:
@@ -180,7 +211,7 @@ class EngineLoop:
             if run is not None:
                 if run.take(output):
                     del self._shard_of[output.request_id]
-                    self._finish_if_done(run)
+                    self._row_ended(run)
             elif output.request_id in self._samples_left:
                 deltas.append(self._delta(output))
         if outputs:
@@ -190,10 +221,11 @@ class EngineLoop:
         if deltas:
             self._send(Deltas(tuple(deltas)))
 
-    def _finish_if_done(self, run: ShardRun) -> None:
+    def _row_ended(self, run: ShardRun) -> None:
         if run.is_done:
-            del self._shards[run.key]
-            self._on_shard_done(run)
+            self._finish(run)
+        elif run.is_careful:
+            self._feed(run)
 
     def _delta(self, output: StepOutput) -> Delta:
         is_last = False
@@ -249,7 +281,11 @@ class EngineLoop:
                 tokens=stats.generated_tokens,
                 kv_used_fraction=stats.kv_used_fraction,
                 proved_at_ms=self.proved_at_ms,
-                shards=tuple(run.progress() for run in self._shards.values()),
+                shards=tuple(
+                    run.progress()
+                    for runs in (self._shards.values(), self._landing.values(), self._deferred)
+                    for run in runs
+                ),
             )
         )
 

@@ -28,7 +28,7 @@ from celery.platforms import EX_FAILURE
 from celery.worker import state
 
 from ..engine.outputs import RequestError
-from .frames import AbortRequest, Delta, InteractiveRequest
+from .frames import AbortRequest, Delta, InteractiveRequest, ShardProgress
 from .model import ShardRef
 from .settings import Settings
 from .station import Station
@@ -135,8 +135,8 @@ class EnginePool(BasePool):
         if len(open_shards) < _MIN_OPEN_SHARDS:
             return True
         num_rows = sum(int(handle.kwargs.get("rows", ready.slots)) for handle in open_shards)
-        progress = self.station.engine.progress
-        num_done = sum(shard.rows for shard in progress.shards) if progress else 0
+        reports = self._shard_reports()
+        num_done = sum(reports[h.ref].rows for h in open_shards if h.ref in reports)
         return num_rows - num_done < _WINDOW * ready.slots
 
     def has_express_room(self) -> bool:
@@ -196,7 +196,7 @@ class EnginePool(BasePool):
         self.station.reporter.is_draining = True
         deadline_s = time.monotonic() + self._settings.grace_s
         if self._in_flight:
-            grace = f"{self._settings.grace_s:.0f} s"
+            grace = f"{self._settings.grace_s:g} s"
             logger.info("stopping: %d tasks have %s to finish", len(self._in_flight), grace)
         while self._in_flight and time.monotonic() < deadline_s:
             self._has_news.wait(TICK_S)
@@ -317,18 +317,20 @@ class EnginePool(BasePool):
 
     def _tell_progress(self) -> None:
         """Let Flower show rows and speed of every shard while it runs."""
-        progress = self.station.engine.progress
-        if progress is None:
-            return
-        by_ref = {ShardRef(shard.job_id, shard.index): shard for shard in progress.shards}
+        reports = self._shard_reports()
         speed = f"{self.station.reporter.tokens_per_s:.0f} tok/s"
         for handle in self._in_flight.values():
-            shard = by_ref.get(handle.ref) if handle.ref is not None else None
-            if shard is not None:
+            if handle.ref in reports:
+                shard = reports[handle.ref]
                 request = handle.options["callback"].__self__
                 request.send_event(
                     "task-progress", result=f"{shard.rows}/{shard.total} rows · {speed}"
                 )
+
+    def _shard_reports(self) -> dict[ShardRef | None, ShardProgress]:
+        progress = self.station.engine.progress
+        shards = progress.shards if progress is not None else ()
+        return {ShardRef(shard.job_id, shard.index): shard for shard in shards}
 
     def _close(self) -> None:
         self.station.stop()

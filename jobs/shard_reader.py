@@ -16,11 +16,12 @@ from .errors import CorruptJob, UnknownJob
 from .frames import AbortShard, RunShard, ShardFailed, ShardLanded, Trouble
 from .job_dir import JobDir
 from .landing import CorruptPart, part_counts
-from .model import InvalidSampling, SamplingParams
+from .model import InvalidSampling, SamplingParams, ShardRef
 from .prompt_encoder import PromptEncoder
 from .results_dir import ResultsDir
 from .sealed_input import CorruptInput, SealedInput, SealedRow
 from .shard_run import PreparedRow, ShardRun
+from .suspects import Suspects
 from .templates import RenderError, TemplateError, render_task
 
 _OPEN_JOBS = 8
@@ -95,11 +96,13 @@ class ShardReader:
                 ShardLanded(order.job_id, order.index, order.attempt, part_counts(part))
             )
             return
+        suspects = Suspects(self._jobs_dir, ShardRef(order.job_id, order.index))
         rows = [
-            PreparedRow(sealed, self._request(order, job, sealed))
+            PreparedRow(sealed, _verdict(suspects, sealed) or self._request(order, job, sealed))
             for sealed in job.input.shard(order.index)
         ]
-        self._on_prepared(ShardRun(order, job.spec, rows, self._worker))
+        careful = suspects if suspects.wants_care else None
+        self._on_prepared(ShardRun(order, job.spec, rows, self._worker, careful))
 
     def _request(self, order: RunShard, job: _OpenJob, sealed: SealedRow) -> Request | RequestError:
         try:
@@ -128,3 +131,11 @@ class ShardReader:
 
     def _fail(self, order: RunShard, message: str, trouble: Trouble) -> None:
         self._on_outcome(ShardFailed(order.job_id, order.index, order.attempt, message, trouble))
+
+
+def _verdict(suspects: Suspects, sealed: SealedRow) -> RequestError | None:
+    if not suspects.is_guilty(sealed.row_index):
+        return None
+    num_crashes = suspects.num_crashes(sealed.row_index)
+    message = f"the engine died {num_crashes} times while it ran this row alone"
+    return RequestError(code="engine_crashed", message=message)

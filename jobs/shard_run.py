@@ -1,9 +1,10 @@
-"""One shard on its way through the engine: rows go in, samples come out. Knows no file, no thread.
+"""One shard on its way through the engine: rows go in, samples come out. Knows no thread.
 
 SealedRow -> (rendered, tokenized) -> Request -> StepOutput... -> LandedRow, one per sample
 """
 
 import time
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ from .frames import RunShard, ShardProgress
 from .landing import LandedRow
 from .model import JobSpec, RowStatus
 from .sealed_input import SealedRow
+from .suspects import Suspects
 
 _NO_REASON = RequestError(code="engine_error", message="the engine refused the row")
 
@@ -40,18 +42,24 @@ class ShardRun:
     """Collects what becomes of a shard's rows until all have ended."""
 
     def __init__(
-        self, order: RunShard, spec: JobSpec, rows: list[PreparedRow], worker: str
+        self,
+        order: RunShard,
+        spec: JobSpec,
+        rows: list[PreparedRow],
+        worker: str,
+        suspects: Suspects | None = None,
     ) -> None:
         self.order = order
         self.spec = spec
         self.num_failed = 0
         self.num_tokens = 0
         self._worker = worker
+        self._suspects = suspects
         self._num_rows = len(rows)
         self._in_flight: dict[str, _Row] = {}
         self._landed: list[LandedRow] = []
         self._num_done = 0
-        self._requests: list[Request] = []
+        self._requests: deque[Request] = deque()
         for row in rows:
             if isinstance(row.request, RequestError):
                 self._fail(row.sealed, row.request)
@@ -69,10 +77,20 @@ class ShardRun:
         """Whether every row has ended."""
         return self._num_done == self._num_rows
 
-    def requests(self) -> Iterator[Request]:
-        """Yield the requests to hand to the engine, each once."""
-        yield from self._requests
-        self._requests.clear()
+    @property
+    def is_careful(self) -> bool:
+        """Whether its rows are to run one by one, with no other shard beside them."""
+        return self._suspects is not None
+
+    def next_requests(self) -> Iterator[Request]:
+        """Yield the requests to hand to the engine now, each once: all, or with care one."""
+        if self._suspects is None:
+            while self._requests:
+                yield self._requests.popleft()
+        elif self._requests:
+            request = self._requests.popleft()
+            self._suspects.note_row(self._in_flight[request.request_id].sealed.row_index)
+            yield request
 
     def unfinished(self) -> list[str]:
         """Name the requests that have not ended."""

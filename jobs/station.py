@@ -102,5 +102,5 @@ class Station:
                 self.custody.failed(frame)
 
     def _engine_lost(self, reason: str) -> None:
-        self.custody.engine_lost(f"the engine was lost: {reason}")
+        self.custody.engine_lost(reason)
         self.replies.fail_all(f"the engine was lost: {reason}")

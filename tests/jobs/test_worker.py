@@ -1,4 +1,5 @@
 import os
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -112,6 +113,23 @@ def test_a_revoked_shard_runs_again_and_shows_no_prompt(served: Live) -> None:
     app.close()
 
 
+def test_flower_sees_rows_and_speed_of_a_running_shard(served: Live) -> None:
+    app = create_app(served.settings)
+    told: list[str] = []
+    spec = served.submit(["[[long]]", *prompts_of(3)])
+
+    def on_progress(event: dict[str, Any]) -> None:
+        told.append(event["result"])
+        receiver.should_stop = len(told) > 1
+
+    with app.connection_for_read() as connection:
+        receiver = app.events.Receiver(connection, handlers={"task-progress": on_progress})
+        receiver.capture(limit=None, timeout=20, wakeup=False)
+    assert re.fullmatch(r"3/4 rows · \d+ tok/s", told[-1])
+    cancel(served.settings, served.table, spec.job_id)
+    app.close()
+
+
 def test_events_tell_a_jobs_story(served: Live) -> None:
     spec = served.submit(prompts_of(100))
     served.wait_until_done(spec)
@@ -159,6 +177,18 @@ def test_kill_9_of_the_engine_loses_no_row(live: Live) -> None:
     live.check_rows(spec, prompts)
     assert worker.poll() is None
     assert {row["attempts"] for row in live.rows(spec)} == {1, 2}
+
+
+def test_a_row_that_kills_the_engine_is_found_and_fails_alone(live: Live) -> None:
+    prompts = prompts_of(40)
+    prompts[21] = "poison [[crash]]"
+    live.start_worker(MODEL)
+    spec = live.submit(prompts, shard_rows=8)
+    snapshot = live.wait_until_done(spec)
+    assert (snapshot.counts.succeeded, snapshot.counts.failed) == (39, 1)
+    (failed,) = [row for row in live.rows(spec) if row["status"] == "failed"]
+    assert (failed["row_index"], failed["error"]["code"]) == (21, "engine_crashed")
+    assert len(live.rows(spec)) == 40
 
 
 def test_sigterm_hands_unfinished_shards_back(live: Live) -> None:
