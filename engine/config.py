@@ -57,6 +57,7 @@ class EngineConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        """Fill in what this machine decides, then check everything."""
         if self.dtype not in DTYPES:
             raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {self.dtype!r}")
         if self.device == "auto":

@@ -56,7 +56,15 @@ class ModelRunner:
 
     @torch.inference_mode()
     def execute(self, batch: StepBatch) -> torch.Tensor:
-        """Run one step: cache its keys and values, return float32 logits [L, vocab]."""
+        """Run one step: cache its keys and values, return float32 logits [L, vocab].
+
+        Raises:
+            ValueError: a row is longer than `max_model_len`.
+        """
+        if batch.max_context_len > self.max_model_len:  # past it the rotary table ends
+            raise ValueError(
+                f"a row must not exceed {self.max_model_len} tokens, got {batch.max_context_len}"
+            )
         return self._decoder(batch, self._layer_caches).float()
 
     def _load(self, num_positions: int, num_threads: int) -> Decoder:

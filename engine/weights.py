@@ -38,6 +38,7 @@ class Checkpoint:
         self._unread: set[str] = set()
 
     def __enter__(self) -> Self:
+        """Open every file and read the headers."""
         try:
             for file_name in self._file_names():
                 self._open(file_name)
@@ -50,10 +51,12 @@ class Checkpoint:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
+        """Close the files; what was read stays valid."""
         self._files.clear()
         self._open_files.close()
 
     def __contains__(self, name: str) -> bool:
+        """Whether there is a tensor called `name`."""
         return name in self._home_of
 
     def require(self, names: Iterable[str]) -> None:
@@ -89,7 +92,8 @@ class Checkpoint:
                 f"expected one of {', '.join(sorted(_FLOATS))}"
             )
         self._unread.discard(name)
-        return self._files[file_name].get_tensor(name).to(dtype)
+        # A copy in any case: a tensor that stays in the mapped file dies with whoever rewrites it.
+        return self._files[file_name].get_tensor(name).to(dtype, copy=True)
 
     def ignore(self, names: Iterable[str]) -> None:
         """Let these tensors go unread: copies of others, or buffers computed anew."""

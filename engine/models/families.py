@@ -1,6 +1,6 @@
 """The model families that share our decoder: what their layers have and what they call it.
 
-Adding a family that fits is one entry here; its weights' names are relative to `prefix`.
+All of them name their weights alike (`loading.py`), so a family that fits is one entry here.
 """
 
 from dataclasses import dataclass

@@ -132,6 +132,13 @@ def test_a_row_must_fit_its_blocks() -> None:
         build_step_batch([ScheduledRow([], 0, [1])], 16, torch.device("cpu"))
 
 
+def test_a_row_beyond_the_model_is_refused(tiny_checkpoint: Checkpoints) -> None:
+    runner = make_runner(tiny_checkpoint("llama"), max_model_len=20)
+    batch = build_step_batch([ScheduledRow([5] * 21, 0, [1, 2])], 16, runner.device)
+    with pytest.raises(ValueError, match="must not exceed 20 tokens, got 21"):
+        runner.execute(batch)
+
+
 def test_eos_ids_of_both_files_count(tmp_path: Path) -> None:
     directory = TINY_MODELS["llama"].save(tmp_path)
     (directory / "generation_config.json").write_text('{"eos_token_id": [7, 2, 9]}')

@@ -122,6 +122,16 @@ def test_reading_twice_gives_the_same(llama: Path) -> None:
     torch.testing.assert_close(first, second)
 
 
+def test_a_loaded_model_outlives_its_file(llama: Path) -> None:
+    prompt = random_prompt(9)
+    runner = load(llama)
+    (before,) = logits_in_chunks(runner, [prompt], 9)
+    with (llama / "model.safetensors").open("r+b") as file:
+        file.write(bytes((llama / "model.safetensors").stat().st_size))
+    (after,) = logits_in_chunks(runner, [prompt], 9)
+    torch.testing.assert_close(after, before)
+
+
 def test_unknown_models_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("./nowhere", "/no/such/place", "a/b/c"):
         with pytest.raises(ModelNotFound, match="there is no directory"):
