@@ -4,47 +4,27 @@ The life of a request, in the order in which this file tells it:
 
     1. add       it is checked, and becomes one sequence for each sample
     2. schedule  the step's sequences are chosen, and how many tokens of each
-    3. run       the model computes them: logits for those that have caught up
-    4. sample    each of these gets its next token
-    5. update    full blocks are shared, endings are found, text is cut at stop strings
-    6. collect   what happened is handed out; the last output of a sample says why it ended
+    3. run       the model computes them; those that have caught up get their next token
+    4. update    full blocks are shared, endings are found, text is cut at stop strings
+    5. collect   what happened is handed out; the last output of a sample says why it ended
 
 Whatever goes wrong with one row ends that row with an error, and no other.
 """
 
 from itertools import count
-from typing import Protocol
 
-import torch
-
-from .architecture import ModelArchitecture
-from .batch import ScheduledRow, StepBatch, build_step_batch
 from .block_pool import BlockPool
 from .config import EngineConfig, resolve_model
 from .detokenizer import Detokenizer
 from .metrics import EngineCounters, EngineStats
 from .outputs import FinishReason, Request, RequestError, StepOutput
 from .runner import ModelRunner
-from .sampler import SampledTokens, sample
 from .scheduler import Scheduler
 from .sequence import Ending, Sequence
+from .step_runner import Runner, StepResult, StepRunner
 from .tokenizer import Tokenizer
 
 _RESERVED_PART = 16  # one slot in so many is kept for interactive requests
-
-
-class Runner(Protocol):
-    """What the engine asks of a model; `ModelRunner` says what the attributes mean."""
-
-    architecture: ModelArchitecture
-    device: torch.device
-    num_blocks: int
-    block_size: int
-    max_model_len: int
-
-    def execute(self, batch: StepBatch) -> torch.Tensor:
-        """Run one step and return float32 logits [L, vocab]."""
-        ...
 
 
 class Engine:
@@ -68,6 +48,7 @@ class Engine:
         self.tokenizer = tokenizer or Tokenizer.from_directory(resolve_model(config.model))
         self.runner: Runner = runner or ModelRunner(config)
         self._pool = BlockPool(self.runner.num_blocks, self.runner.block_size)
+        self._step_runner = StepRunner(self.runner, self._pool)
         self.context_window = min(
             self.runner.max_model_len, self._pool.capacity * self._pool.block_size
         )
@@ -104,13 +85,7 @@ class Engine:
         return self._scheduler.num_waiting
 
     def add(self, request: Request) -> StepOutput | None:
-        """Accept a request; return None, or the one output of a request that cannot run.
-
-        Raises:
-            ValueError: a live request has the same id.
-        """
-        if request.request_id in self._live:
-            raise ValueError(f"request_id must be unique, {request.request_id!r} is still running")
+        """Accept a request; return None, or the one output of a request that cannot run."""
         error = self._refusal(request)
         if error is not None:
             self._counters.errors += 1
@@ -147,113 +122,46 @@ class Engine:
 
     def _refusal(self, request: Request) -> RequestError | None:
         prompt = request.prompt_token_ids
-        if not prompt:
-            return _invalid_prompt("prompt must hold at least one token, got none")
         vocab_size = self.runner.architecture.vocab_size
+        if request.request_id in self._live:
+            return _refused(f"must be unique, {request.request_id!r} is running", "request_id")
+        if not prompt:
+            return _refused("must hold at least one token, got none")
         if min(prompt) < 0 or max(prompt) >= vocab_size:
             strange = next(i for i in prompt if not 0 <= i < vocab_size)
-            return _invalid_prompt(f"prompt token ids must be 0 to {vocab_size - 1}, got {strange}")
-        if len(prompt) < self.context_window:
-            return None
-        limit = "context window"
-        if self.context_window < self.runner.architecture.max_position_embeddings:
-            limit = "max_model_len or key-value cache"
-        return _invalid_prompt(
-            f"prompt has {len(prompt)} tokens; with one token of output, this engine's {limit} "
-            f"allows at most {self.context_window - 1}",
-            code="context_length_exceeded",
-        )
+            return _refused(f"must hold token ids from 0 to {vocab_size - 1}, got {strange}")
+        if len(prompt) >= self.context_window:
+            is_models = self.context_window == self.runner.architecture.max_position_embeddings
+            limit = "the model's context" if is_models else "max_model_len or the key-value cache"
+            return _refused(
+                f"must leave room for an output: {limit} allows {self.context_window - 1} tokens, "
+                f"got {len(prompt)}",
+                code="context_length_exceeded",
+            )
+        return None
 
     # -- the step -----------------------------------------------------------------------------
 
     def step(self) -> list[StepOutput]:
         """Advance the requests by one step and return what became of them."""
         if plan := self._scheduler.schedule():
-            logits, sequences = self._run(plan)
-            sampled = sample(logits, sequences)
-            self._update(plan, sequences, sampled)
+            result = self._step_runner.run(plan)
+            self._update(plan, result)
         return self._collect()
 
-    def _run(self, plan: dict[Sequence, int]) -> tuple[torch.Tensor, list[Sequence]]:
-        """Compute the planned tokens; return logits and the sequences they belong to."""
-        try:
-            return self._execute(plan)
-        except torch.AcceleratorError:  # the device is lost, and with it every row
-            raise
-        except Exception as fault:
-            return self._run_one_by_one(plan, fault)
-
-    def _execute(self, plan: dict[Sequence, int]) -> tuple[torch.Tensor, list[Sequence]]:
-        rows: list[ScheduledRow] = []
-        caught_up: list[Sequence] = []
-        for sequence, num_tokens in plan.items():
-            begin = sequence.num_computed
-            end = begin + num_tokens
-            is_last = end == len(sequence.token_ids)
-            if is_last:
-                caught_up.append(sequence)
-            tokens = sequence.token_ids[begin:end]
-            rows.append(ScheduledRow(tokens, begin, sequence.block_table, is_last))
-        batch = build_step_batch(rows, self._pool.block_size, self.runner.device)
-        return self.runner.execute(batch), caught_up
-
-    def _run_one_by_one(
-        self, plan: dict[Sequence, int], fault: Exception
-    ) -> tuple[torch.Tensor, list[Sequence]]:
-        """Repeat a failed step row by row, so that only the rows at fault end.
-
-        Raises:
-            Exception: the original one, if the model cannot even do what is no row's fault.
-        """
-        parts: list[torch.Tensor] = []
-        caught_up: list[Sequence] = []
-        for sequence, num_tokens in list(plan.items()):
-            try:
-                logits, sequences = self._execute({sequence: num_tokens})
-            except torch.AcceleratorError:
-                raise
-            except Exception as error:
-                del plan[sequence]
-                self._fail(sequence, f"the model failed on this row: {_shown(error)}")
-            else:
-                parts.append(logits)
-                caught_up += sequences
-        if not plan and not self._is_model_alive():
-            raise fault
-        vocab_size = self.runner.architecture.vocab_size
-        return torch.cat(parts) if parts else torch.empty(0, vocab_size), caught_up
-
-    def _is_model_alive(self) -> bool:
-        """Whether the model can compute a single token of no row at all."""
-        blocks = self._pool.allocate(1)
-        if blocks is None:
-            return False
-        try:
-            row = ScheduledRow((0,), 0, blocks)
-            self.runner.execute(build_step_batch([row], self._pool.block_size, self.runner.device))
-        except Exception:
-            return False
-        finally:
-            self._pool.free(blocks)
-        return True
-
-    def _update(
-        self, plan: dict[Sequence, int], sequences: list[Sequence], sampled: SampledTokens
-    ) -> None:
-        """Record the step: blocks first, so that those of faulty rows are never shared."""
-        for row in sampled.faulty:
-            del plan[sequences[row]]
-            self._scheduler.distrust(sequences[row])
-            self._fail(sequences[row], "the model's logits are not finite numbers")
+    def _update(self, plan: dict[Sequence, int], result: StepResult) -> None:
+        """Record a step: its faults first, so that a faulty row's blocks are never shared."""
+        for sequence, message in result.faults.items():
+            del plan[sequence]
+            self._scheduler.distrust(sequence)
+            self._fail(sequence, message)
         self._scheduler.update(plan)
         self._counters.steps += 1
-        self._counters.generated_tokens += len(sequences) - len(sampled.faulty)
-        for row, (sequence, token_id) in enumerate(zip(sequences, sampled.token_ids, strict=True)):
-            if row in sampled.faulty:
-                continue
+        self._counters.generated_tokens += len(result.sequences)
+        for sequence, token_id in zip(result.sequences, result.token_ids, strict=True):
             sequence.token_ids.append(token_id)
             if sequence.logprobs is not None:
-                sequence.logprobs.append(sampled.logprobs[row])
+                sequence.logprobs.append(result.logprobs[sequence])
             if (
                 sequence.is_watched
                 or token_id in sequence.stop_token_ids
@@ -272,8 +180,8 @@ class Engine:
         try:
             ending = sequence.find_ending()
         except Exception as error:  # a tokenizer's, and this row's alone
-            message = f"the output cannot be turned into text: {_shown(error)}"
-            self._fail(sequence, message, retryable=False)
+            message = f"the output cannot be turned into text: {type(error).__name__}: {error}"
+            self._fail(sequence, message[:300], retryable=False)
             return
         if ending is not None:
             self._scheduler.finish(sequence)
@@ -327,10 +235,5 @@ class Engine:
             )
 
 
-def _invalid_prompt(message: str, code: str = "invalid_request") -> RequestError:
-    return RequestError(code=code, message=message, param="prompt", stage="validate")
-
-
-def _shown(error: Exception) -> str:
-    text = f"{type(error).__name__}: {error}"
-    return text if len(text) <= 300 else text[:297] + "..."
+def _refused(message: str, param: str = "prompt", *, code: str = "invalid_request") -> RequestError:
+    return RequestError(code=code, message=f"{param} {message}", param=param, stage="validate")

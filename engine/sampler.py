@@ -131,7 +131,9 @@ def _draw(logits: torch.Tensor, sequences: Rows[Sequence], rows: list[int]) -> t
         drawn[filtered] = _draw_filtered(
             tempered[filtered],
             chances[filtered],
-            top_k=torch.tensor([params[i].top_k for i in filtered], device=device),
+            top_k=torch.tensor(
+                [min(params[i].top_k, logits.shape[-1]) for i in filtered], device=device
+            ),
             top_p=torch.tensor([params[i].top_p for i in filtered], device=device),
             min_p=torch.tensor([params[i].min_p for i in filtered], device=device),
         )

@@ -13,7 +13,7 @@ from penstock.engine.config import EngineConfig
 from penstock.engine.detokenizer import Detokenizer
 from penstock.engine.engine import Engine
 from penstock.engine.outputs import FinishReason, Priority, Request, StepOutput
-from penstock.engine.sampler import sample
+from penstock.engine.sampler import SampledTokens, sample
 from penstock.engine.sampling_params import SamplingParams
 from penstock.engine.sequence import Sequence
 
@@ -236,8 +236,8 @@ def test_a_row_may_fill_the_whole_cache() -> None:
         ((), "invalid_request", "at least one token"),
         ((5, 263), "invalid_request", "0 to 262, got 263"),
         ((5, -1), "invalid_request", "0 to 262, got -1"),
-        (tuple(range(64)), "context_length_exceeded", "prompt has 64 tokens"),
-        (tuple(range(200)), "context_length_exceeded", "allows at most 63"),
+        (tuple(range(64)), "context_length_exceeded", "key-value cache allows 63 tokens, got 64"),
+        (tuple(range(200)), "context_length_exceeded", "allows 63 tokens, got 200"),
     ],
 )
 def test_a_prompt_that_cannot_run_is_answered_at_once(
@@ -254,12 +254,15 @@ def test_a_prompt_that_cannot_run_is_answered_at_once(
     assert target.stats().errors == 1
 
 
-def test_two_live_requests_of_one_name_are_a_mistake() -> None:
+def test_a_second_live_request_of_one_name_is_refused() -> None:
     target = engine()
     run(target, request("a", [5]))
-    target.add(request("a", [5]))
-    with pytest.raises(ValueError, match="must be unique"):
-        target.add(request("a", [6]))
+    assert target.add(request("a", [5])) is None
+    refused = target.add(request("a", [6]))
+    assert refused is not None
+    assert refused.error is not None
+    assert refused.error.param == "request_id"
+    assert [*run(target)] == [("a", 0)]
 
 
 def test_an_aborted_request_is_gone_at_once_and_told_of_once() -> None:
@@ -298,6 +301,32 @@ def test_a_row_at_fault_ends_alone(fault: int) -> None:
         assert (error.code, error.retryable) == ("engine_error", True)
         assert tokens_of(outputs["bad", index]) == []
     assert target.stats().errors == 2
+
+
+def test_a_row_that_cannot_be_sampled_ends_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def picky(logits: torch.Tensor, sequences: list[Sequence]) -> SampledTokens:
+        logits.zero_()  # whatever was done to them is undone by computing them again
+        if any(sequence.request.request_id == "bad" for sequence in sequences):
+            raise ValueError("no such token")
+        return sample(logits_after(sequences[0].token_ids)[None], sequences)
+
+    target = engine()
+    good, bad = request("good", range(30, 50), max_tokens=5), request("bad", range(30, 50))
+    monkeypatch.setattr("penstock.engine.step_runner.sample", picky)
+    outputs = run(target, good, bad)
+    assert tokens_of(outputs["good", 0]) == reference_tokens(good)
+    error = outputs["bad", 0][-1].error
+    assert error is not None
+    assert "ValueError: no such token" in error.message
+
+
+def test_parameters_beyond_all_measure_are_harmless() -> None:
+    huge = 2**70
+    one = request("a", [5], temperature=1.0, top_k=huge, stop_token_ids=(huge,), max_tokens=huge)
+    target = engine(max_model_len=30)
+    pieces = run(target, one, request("b", [5], repetition_penalty=1e-300, max_tokens=3))
+    assert pieces["a", 0][-1].finish_reason in {FinishReason.STOP, FinishReason.LENGTH}
+    assert pieces["b", 0][-1].finish_reason is not None
 
 
 def test_a_faulty_rows_blocks_are_never_found_again() -> None:

@@ -1,0 +1,131 @@
+"""One step of the model, with walls between its rows. Knows the runner and the sampler, and which
+rows a plan names; not why the scheduler chose them.
+
+A step that fails is repeated row by row (writing the same keys and values again does no harm), so
+that a row that makes the model or the sampler fail does so alone.
+"""
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+
+from .architecture import ModelArchitecture
+from .batch import ScheduledRow, StepBatch, build_step_batch
+from .block_pool import BlockPool
+from .outputs import TokenLogprobs
+from .sampler import sample
+from .sequence import Sequence
+
+
+class Runner(Protocol):
+    """What is asked of a model; `ModelRunner` says what the attributes mean."""
+
+    architecture: ModelArchitecture
+    device: torch.device
+    num_blocks: int
+    block_size: int
+    max_model_len: int
+
+    def execute(self, batch: StepBatch) -> torch.Tensor:
+        """Run one step and return float32 logits [L, vocab]."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """What a step brought.
+
+    Attributes:
+        sequences: those that had caught up, each with its next token in `token_ids`.
+        logprobs: for those that asked for them.
+        faults: why a sequence failed; it is not among `sequences`.
+    """
+
+    sequences: list[Sequence] = field(default_factory=list)
+    token_ids: list[int] = field(default_factory=list)
+    logprobs: dict[Sequence, TokenLogprobs] = field(default_factory=dict)
+    faults: dict[Sequence, str] = field(default_factory=dict)
+
+
+class StepRunner:
+    """Computes what a plan asks for, and samples."""
+
+    def __init__(self, runner: Runner, pool: BlockPool) -> None:
+        self._runner = runner
+        self._pool = pool
+
+    def run(self, plan: dict[Sequence, int]) -> StepResult:
+        """Compute the planned number of tokens of each sequence, and draw the next ones.
+
+        Raises:
+            Exception: the model is beyond use, whatever the rows.
+        """
+        try:
+            return self._run(plan)
+        except torch.AcceleratorError:  # the device is lost, and with it every row
+            raise
+        except Exception as fault:
+            return self._run_one_by_one(plan, fault)
+
+    def _run(self, plan: dict[Sequence, int]) -> StepResult:
+        rows: list[ScheduledRow] = []
+        caught_up: list[Sequence] = []
+        for sequence, num_tokens in plan.items():
+            begin = sequence.num_computed
+            end = begin + num_tokens
+            is_last = end == len(sequence.token_ids)
+            if is_last:
+                caught_up.append(sequence)
+            tokens = sequence.token_ids[begin:end]
+            rows.append(ScheduledRow(tokens, begin, sequence.block_table, is_last))
+        sampled = sample(self._execute(rows), caught_up)
+        if not sampled.faulty:
+            logprobs = {caught_up[row]: record for row, record in sampled.logprobs.items()}
+            return StepResult(caught_up, sampled.token_ids, logprobs)
+        result = StepResult()
+        for row, (sequence, token_id) in enumerate(zip(caught_up, sampled.token_ids, strict=True)):
+            if row in sampled.faulty:
+                result.faults[sequence] = "the model's logits are not finite numbers"
+                continue
+            result.sequences.append(sequence)
+            result.token_ids.append(token_id)
+            if row in sampled.logprobs:
+                result.logprobs[sequence] = sampled.logprobs[row]
+        return result
+
+    def _run_one_by_one(self, plan: dict[Sequence, int], fault: Exception) -> StepResult:
+        result = StepResult()
+        for sequence, num_tokens in plan.items():
+            try:
+                alone = self._run({sequence: num_tokens})
+            except torch.AcceleratorError:
+                raise
+            except Exception as error:
+                message = f"the model failed on this row: {type(error).__name__}: {error}"
+                result.faults[sequence] = message[:300]
+            else:
+                result.sequences.extend(alone.sequences)
+                result.token_ids.extend(alone.token_ids)
+                result.logprobs.update(alone.logprobs)
+                result.faults.update(alone.faults)
+        if len(result.faults) == len(plan) and not self._is_model_alive():
+            raise fault
+        return result
+
+    def _is_model_alive(self) -> bool:
+        """Whether the model can compute one token of no row at all; if there is room to try."""
+        blocks = self._pool.allocate(1)
+        if blocks is None:
+            return True
+        try:
+            self._execute([ScheduledRow((0,), 0, blocks)])
+        except Exception:
+            return False
+        finally:
+            self._pool.free(blocks)
+        return True
+
+    def _execute(self, rows: list[ScheduledRow]) -> torch.Tensor:
+        batch = build_step_batch(rows, self._runner.block_size, self._runner.device)
+        return self._runner.execute(batch)
