@@ -15,16 +15,20 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from ..jobs.settings import Settings
 from .child import Child
 from .client import Client
 from .client_errors import PenstockError
 
+if TYPE_CHECKING:
+    from ..jobs.redis_server import RedisServer
+
 _LOOPBACK = "127.0.0.1"
 _LOOK_S = 0.1
-_HOPELESS_FAILURES = 3  # a part that dies so often before it was ever ready will not get better
+_PAUSE_S = 2.0
+_HOPELESS_FAILURES = 2  # a part that dies so often before it was ever ready will not get better
 _API_GRACE_S = 8.0
 
 
@@ -106,7 +110,10 @@ class LocalStack:
             while not give_up() and not self._is_ready(client):
                 for child in self.children:
                     if child.num_failures >= _HOPELESS_FAILURES:
-                        raise StackFailed(f"{child.name} does not start:\n{child.last_words()}")
+                        reason = child.last_words(1) or "it says nothing"
+                        raise StackFailed(
+                            f"{child.name} does not start: {reason} (log: {child.log_path})"
+                        )
                 if time.monotonic() > deadline:
                     raise StackFailed(
                         f"the stack was not ready after {timeout_s:g} s; logs: {self.log_dir}"
@@ -144,7 +151,7 @@ class LocalStack:
 
     def _keep(self) -> None:
         """Start, watch and stop all parts in this one thread, to which the kernel ties them."""
-        from ..jobs.redis_server import RedisServer  # the light client must not need Redis
+        from ..jobs.redis_server import RedisServer, RedisUnavailable  # not for the light client
 
         redis = None
         try:
@@ -156,13 +163,11 @@ class LocalStack:
                 child.start()
             self._up.set()
             while not self._down.wait(_LOOK_S):
-                if redis is not None and not redis.is_alive:
-                    self._on_trouble(f"Redis ended; starting it again (log: {redis.log_path})")
-                    redis.start()
-                for child in self.children:
-                    trouble = child.look_after()
-                    if trouble is not None:
-                        self._on_trouble(trouble)
+                try:
+                    self._look_after(redis)
+                except (OSError, RedisUnavailable) as error:  # no memory, say; it may pass
+                    self._on_trouble(f"cannot start a part again yet: {error}")
+                    self._down.wait(_PAUSE_S)
         except BaseException as error:
             self._error = error
         finally:
@@ -174,6 +179,16 @@ class LocalStack:
             if redis is not None:
                 redis.stop()
             self._up.set()
+
+    def _look_after(self, redis: "RedisServer | None") -> None:
+        """Start again what has ended."""
+        if redis is not None and not redis.is_alive:
+            self._on_trouble(f"Redis ended; starting it again (log: {redis.log_path})")
+            redis.start()
+        for child in self.children:
+            trouble = child.look_after()
+            if trouble is not None:
+                self._on_trouble(trouble)
 
     def _make_children(self) -> list[Child]:
         command = [sys.executable, "-P", "-m", "penstock.api.cli"]

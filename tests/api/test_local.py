@@ -173,6 +173,17 @@ class TestStack:
         with pytest.raises(StackFailed, match="another Penstock already runs"):
             LocalStack(Settings(data=stack.settings.data, models=(MODEL,))).start()
 
+    def test_redis_comes_back_and_finished_jobs_are_still_known(self, stack: LocalStack) -> None:
+        with Client(stack.url) as client:
+            rows = [{"text": "x"}] * 3
+            job = client.jobs.submit(rows, prompt="{{ row.text }}").wait(timeout_s=30)
+            [server] = _descendants(os.getpid(), "unixsocket:", stack.settings.data)
+            os.kill(server, signal.SIGKILL)
+            assert eventually(lambda: not is_running(server))
+            assert client.jobs.get(job.id).counts.succeeded == 3
+            again = client.jobs.submit(rows, prompt="{{ row.text }}").wait(timeout_s=30)
+            assert again.counts.succeeded == 3
+
     @pytest.mark.parametrize("part", ["api", "worker"])
     def test_what_is_killed_comes_back_and_nobody_is_refused(
         self, stack: LocalStack, part: str
@@ -219,7 +230,17 @@ def test_all_parts_end_with_up(
     assert "/v1/chat/completions" in printed
 
 
-def _descendants(pid: int) -> set[int]:
+def test_a_model_that_is_none_is_named_at_once(tmp_path: Path, redis_server: RedisServer) -> None:
+    settings = Settings(data=str(tmp_path), models=("fake:nonsense=1",))
+    with (
+        LocalStack(settings) as stack,
+        pytest.raises(StackFailed, match=r"worker-.* does not start: .*unknown key 'nonsense'"),
+    ):
+        stack.wait_until_ready(60)
+
+
+def _descendants(pid: int, *words: str) -> set[int]:
+    """All processes below one, or those whose command line holds certain words."""
     parents: dict[int, int] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -229,7 +250,11 @@ def _descendants(pid: int) -> set[int]:
     found: set[int] = set()
     while new := {p for p, parent in parents.items() if parent in found | {pid}} - found:
         found |= new
-    return found
+    return {
+        p
+        for p in found
+        if all(word.encode() in Path(f"/proc/{p}/cmdline").read_bytes() for word in words)
+    }
 
 
 def test_compose_starts_verbs_that_exist() -> None:
