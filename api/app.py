@@ -140,7 +140,7 @@ async def _cancel(task: asyncio.Task[None]) -> None:
 
 async def _refuse(request: Request, error: Exception) -> Response:
     refusal = refusal_for(error)
-    if refusal.status >= 500:
+    if refusal.status >= 500 and refusal is not error:  # it came from below
         _log.warning("%s %s: %s", request.method, request.url.path, error)
     return refusal.response()
 

@@ -19,6 +19,8 @@ _SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 Schema = TypeVar("Schema", bound=BaseModel)
 
+_NOT_NAMES = frozenset({"query", "path", "header", "[key]"})  # pydantic's words for where it looked
+_SUBJECT = re.compile(r"^(Value error, |\w+ (?=should ))")  # "String should ..."; we name the field
 _CODE_OF = {  # pydantic's names for what is wrong -> OpenAI's
     "missing": "missing_required_parameter",
     "extra_forbidden": "unknown_parameter",
@@ -120,13 +122,13 @@ def _no_constant(name: str) -> NoReturn:
 def refusal_of_fields(errors: Sequence[Any]) -> InvalidRequest:
     """Tell the first of pydantic's complaints; the value is quoted only when it is short."""
     first = errors[0]
-    param = ".".join(str(part) for part in first["loc"] if part not in ("query", "path", "header"))
+    param = ".".join(str(part) for part in first["loc"] if part not in _NOT_NAMES)
     kind = first["type"]
     code = _CODE_OF.get(kind, "invalid_type" if "type" in kind else "invalid_value")
     if kind == "extra_forbidden":
         return InvalidRequest(f"unknown parameter: {param}", param=param, code=code)
     if kind == "missing":
         return InvalidRequest(f"{param} is required", param=param, code=code)
-    reason = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    reason = _SUBJECT.sub("", first["msg"])
     message = f"{param} {reason}, got {shown(first['input'])}" if param else reason
     return InvalidRequest(message, param=param or None, code=code)

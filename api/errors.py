@@ -92,7 +92,7 @@ class InvalidKey(ApiError):
     """The API key is missing or wrong."""
 
     status = 401
-    kind = "authentication_error"
+    kind = "invalid_request_error"
     code = "invalid_api_key"
 
     def headers(self) -> dict[str, str]:

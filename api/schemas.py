@@ -13,6 +13,7 @@ from .errors import InvalidRequest, UnsupportedParameter
 
 MAX_PROMPTS = 128
 MAX_MESSAGES = 4096
+MAX_STOP_CHARS = 1024
 MAX_TOKEN_ID = 2**31 - 1
 
 Prompt = str | tuple[int, ...]  # text, or token ids
@@ -37,8 +38,14 @@ class Strict(BaseModel):
         return {name: value for name, value in values.items() if name not in cls.not_supported}
 
 
-def _as_strings(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
+def _as_stop_strings(value: Any) -> Any:
+    """Bring the spellings of `stop` into one. Every step of the engine looks for these strings."""
+    strings = [value] if isinstance(value, str) else value
+    if isinstance(strings, list):
+        for text in strings:
+            if isinstance(text, str) and len(text) > MAX_STOP_CHARS:
+                raise ValueError(f"strings may have at most {MAX_STOP_CHARS} characters")
+    return strings
 
 
 def _as_text(content: Any) -> Any:
@@ -116,7 +123,7 @@ class GenerationRequest(Strict):
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
     seed: int | None = None
-    stop: Annotated[list[str] | None, BeforeValidator(_as_strings)] = None
+    stop: Annotated[list[str] | None, BeforeValidator(_as_stop_strings)] = None
     max_tokens: int | None = None
     # The same, known from vLLM.
     top_k: int | None = None

@@ -168,6 +168,23 @@ def test_leaving_without_an_answer_stops_the_engine(stack: Stack, http: httpx2.C
         wait_until_idle(http)
 
 
+def test_a_stream_that_breaks_says_so_in_band(client: openai.OpenAI, http: httpx2.Client) -> None:
+    stream = client.chat.completions.create(model=MODEL, messages=ask("[[long]]"), stream=True)
+    next(iter(stream))
+    killer = http.post("/v1/chat/completions", json={"model": MODEL, "messages": ask("[[crash]]")})
+    assert killer.status_code == 503
+    assert killer.json()["error"]["code"] == "worker_lost"
+    with pytest.raises(openai.APIError) as caught:
+        list(stream)
+    assert caught.value.code == "worker_lost"
+    deadline = time.monotonic() + 20
+    while http.post(
+        "/v1/chat/completions", json={"model": MODEL, "messages": ask("again")}
+    ).is_error:
+        assert time.monotonic() < deadline, "the engine did not come back"
+        time.sleep(0.2)
+
+
 def test_logprobs_have_openais_shape() -> None:
     token = {
         "token": "ü",

@@ -35,7 +35,7 @@ def assert_envelope(answer: httpx2.Response) -> dict[str, str]:
     ("change", "param", "code", "words"),
     [
         ({"foo": 1}, "foo", "unknown_parameter", "unknown parameter: foo"),
-        ({"messages": []}, "messages", "empty_array", "at least 1 item"),
+        ({"messages": []}, "messages", "empty_array", "messages should have at least 1 item"),
         ({"messages": {"role": "user"}}, "messages", "invalid_type", "valid list"),
         ({"messages": [{"role": "root", "content": "x"}]}, "messages.0.role", "invalid_value", ""),
         ({"messages": [{"role": "user"}]}, "messages.0.content", "missing_required_parameter", ""),
@@ -64,6 +64,7 @@ def assert_envelope(answer: httpx2.Response) -> dict[str, str]:
         ({"seed": 2**70}, "seed", "invalid_value", "at most"),
         ({"stop": 3}, "stop", "invalid_type", ""),
         ({"stop": ["a"] * 17}, "stop", "invalid_value", "at most 16"),
+        ({"stop": "s" * 1025}, "stop", "invalid_value", "at most 1024 characters"),
         ({"stop": [""]}, "stop", "invalid_value", "non-empty"),
         ({"stream": "yes"}, "stream", "invalid_type", ""),
         ({"stream_options": {"include_usage": True}}, "stream_options", "invalid_value", "stream"),
@@ -71,6 +72,7 @@ def assert_envelope(answer: httpx2.Response) -> dict[str, str]:
         ({"logprobs": True, "top_logprobs": 21}, "logprobs", "invalid_value", "at most 20"),
         ({"user": "u" * 513}, "user", "string_above_max_length", ""),
         ({"metadata": {f"k{i}": "v" for i in range(17)}}, "metadata", "array_above_max_length", ""),
+        ({"metadata": {"k" * 65: "v"}}, "metadata." + "k" * 65, "string_above_max_length", ""),
         ({"tools": [{"type": "function"}]}, "tools", "unsupported_parameter", "not supported"),
         ({"tool_choice": "required"}, "tool_choice", "unsupported_parameter", ""),
         (
