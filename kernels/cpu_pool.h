@@ -10,6 +10,9 @@
 //                                      operation it has not read
 #pragma once
 
+#include <pthread.h>
+#include <signal.h>
+
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
@@ -60,6 +63,9 @@ class Pool {
     }
 
     void help(int index) {
+        sigset_t every;
+        sigfillset(&every);  // signals are for threads that run Python
+        pthread_sigmask(SIG_BLOCK, &every, nullptr);
         for (uint32_t heard = bell_.load();;) {
             for (int spins = 0; spins < SPINS && bell_.load() == heard; spins++) relax();
             bell_.wait(heard);
