@@ -1,0 +1,305 @@
+import errno
+import io
+import json
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from penstock.jobs import durable
+from penstock.jobs.idempotency import IdempotencyKeys
+from penstock.jobs.job_dir import JobDir
+from penstock.jobs.job_table import JobTable
+from penstock.jobs.model import (
+    ColumnType,
+    Counts,
+    InvalidSampling,
+    JobState,
+    Message,
+    RejectedLine,
+    TaskSpec,
+)
+from penstock.jobs.results_dir import ResultsDir
+from penstock.jobs.sealed_input import InputSealer
+from penstock.jobs.settings import Settings
+from penstock.jobs.submission import (
+    FileSource,
+    InvalidJob,
+    PathSource,
+    RowsSource,
+    StorageFull,
+    SubmitRequest,
+    UnreadableInput,
+    submit,
+)
+
+from .memory import peak_growth_mb
+
+TASK = TaskSpec(model="m", prompt="Say {{ row.text }}")
+ROWS = RowsSource([{"text": "a"}, {"text": "b"}])
+
+
+def nothing_is_left(settings: Settings) -> bool:
+    """No job directory, no results directory, however it failed."""
+    places = (settings.jobs_dir, settings.results_dir)
+    return all(not place.exists() or not list(place.iterdir()) for place in places)
+
+
+def test_a_job_from_a_file_with_bad_lines(
+    settings: Settings, table: JobTable, tmp_path: Path
+) -> None:
+    path = tmp_path / "in.jsonl"
+    path.write_text(
+        '{"text": "a", "n": 1, "doc": 7}\n\n{broken\n{"text": "b", "n": 2.5, "tags": ["x"]}\n[]\n'
+        '{"text": "c", "n": null, "flag": true, "doc": "x"}\n'
+    )
+    request = SubmitRequest(TASK, name="n", id_column="doc", priority=2, metadata={"k": "v"})
+    submission = submit(settings, table, PathSource(path), request)
+    spec = submission.spec
+    assert submission.created
+    assert submission.num_rejected == spec.num_rejected == 2
+    assert [line.line for line in submission.rejected] == [3, 5]
+    assert (spec.num_rows, spec.num_shards, spec.shard_rows) == (3, 1, 64)
+    assert spec.columns == {
+        "text": ColumnType.STRING,
+        "n": ColumnType.FLOAT,
+        "doc": ColumnType.JSON,  # a number here, a text there
+        "tags": ColumnType.JSON,
+        "flag": ColumnType.BOOL,
+    }
+    assert (spec.name, spec.priority, spec.metadata, spec.tenant) == ("n", 2, {"k": "v"}, "default")
+    job_dir = JobDir(settings.jobs_dir, spec.job_id)
+    with job_dir.open_input() as sealed:
+        # Bad lines have a place in the order, blank ones have not.
+        found = [(row.row_index, row.custom_id) for row in sealed.shard(0)]
+        assert found == [(0, "7"), (2, None), (4, "x")]
+    assert [line.line for line in job_dir.read_bad_lines()] == [3, 5]
+    snapshot = table.snapshot(spec.job_id)
+    assert snapshot is not None
+    assert (snapshot.state, snapshot.counts) == (
+        JobState.QUEUED,
+        Counts(total=3, pending=3, rejected=2),
+    )
+    assert ResultsDir.of(spec).rows.is_dir()
+
+
+@pytest.mark.parametrize(
+    ("source", "format"),
+    [
+        (FileSource(io.BytesIO(b'{"text": "a"}\n'), "upload.jsonl"), None),
+        (FileSource(io.BytesIO(b"text\na\n")), "csv"),
+        (RowsSource([{"text": "a"}]), None),
+    ],
+)
+def test_every_kind_of_source(
+    settings: Settings, table: JobTable, source: Any, format: str
+) -> None:
+    spec = submit(settings, table, source, SubmitRequest(TASK, format=format)).spec
+    assert (spec.num_rows, spec.columns) == (1, {"text": ColumnType.STRING})
+
+
+@pytest.mark.parametrize(
+    ("changes", "param", "complaint"),
+    [
+        (
+            {"task": TaskSpec(model="m", prompt="{{ row.txt }}")},
+            "prompt",
+            r"uses row.txt, but the input has no column 'txt' \(columns: text\)",
+        ),
+        ({"task": TaskSpec(model="m", prompt="{{ row.text")}, "prompt", "cannot be used: line 1"),
+        (
+            {"task": TaskSpec(model="m", messages=(Message("user", "{{ row.x }}"),))},
+            "messages[0].content",
+            "no column 'x'",
+        ),
+        ({"task": TaskSpec(model="m", messages=())}, "messages", "at least one"),
+        (
+            {"task": TaskSpec(model="m", prompt="", messages=(Message("user", ""),))},
+            "messages",
+            "either prompt or messages",
+        ),
+        ({"task": TaskSpec(model="m")}, "prompt", "give a prompt or messages template"),
+        ({"task": TaskSpec(model="", prompt="x")}, "model", "must be named"),
+        (
+            {"task": TaskSpec(model="m", prompt="x", endpoint="/v1/dance")},
+            "endpoint",
+            "must be one of .*, got '/v1/dance'",
+        ),
+        ({"id_column": "doc"}, "id", r"no column 'doc' for the id \(columns: text\)"),
+        ({"shard_rows": 0}, "shard_rows", "at least 1, got 0"),
+        ({"out": "/proc/nowhere"}, "out", "cannot write results to /proc/nowhere"),
+    ],
+)
+def test_what_cannot_become_a_job_names_the_part_at_fault(
+    settings: Settings, table: JobTable, changes: dict[str, Any], param: str, complaint: str
+) -> None:
+    request = SubmitRequest(**{"task": TASK, **changes})
+    with pytest.raises(InvalidJob, match=complaint) as caught:
+        submit(settings, table, ROWS, request)
+    assert caught.value.param == param
+    assert nothing_is_left(settings)
+    assert table.list() == []
+
+
+def test_sampling_is_checked_once_for_all_rows(settings: Settings, table: JobTable) -> None:
+    task = TaskSpec(model="m", prompt="x", sampling={"temperature": 9})
+    with pytest.raises(InvalidSampling, match="temperature must be from 0 to 2, got 9"):
+        submit(settings, table, ROWS, SubmitRequest(task))
+    assert nothing_is_left(settings)
+
+
+@pytest.mark.parametrize(
+    ("source", "error", "complaint"),
+    [
+        (RowsSource([]), InvalidJob, "no usable rows: it is empty"),
+        (
+            FileSource(io.BytesIO(b'\n{"a"}\n[]\n'), "a.jsonl"),
+            InvalidJob,
+            "no usable rows: line 2 is not JSON",
+        ),
+        (PathSource("/nowhere/in.jsonl"), UnreadableInput, "No such file"),
+        (FileSource(io.BytesIO(b"PAR1 and no more"), "a"), UnreadableInput, "as Parquet"),
+        (
+            RowsSource([{f"column {i}": 1} for i in range(1_001)]),
+            InvalidJob,
+            "more than 1000 columns, at line 1001",
+        ),
+    ],
+)
+def test_an_input_without_usable_rows_leaves_nothing(
+    settings: Settings, table: JobTable, source: Any, error: type[Exception], complaint: str
+) -> None:
+    with pytest.raises(error, match=complaint):
+        submit(settings, table, source, SubmitRequest(TASK))
+    assert nothing_is_left(settings)
+
+
+def test_the_same_key_makes_one_job(
+    settings: Settings, table: JobTable, redis_client: redis.Redis
+) -> None:
+    request = SubmitRequest(TASK, idempotency_key="night-7")
+    rows = RowsSource([{"text": "a"}, 3])  # pyright: ignore[reportArgumentType]
+    first = submit(settings, table, rows, request)
+    again = submit(settings, table, ROWS, request)
+    assert (first.created, again.created) == (True, False)
+    assert again.spec == first.spec
+    assert again.rejected == first.rejected
+    assert [type(line) for line in again.rejected] == [RejectedLine]
+    other = submit(
+        settings, table, ROWS, SubmitRequest(TASK, idempotency_key="night-7", tenant="b")
+    )
+    assert other.created
+    # Its submitter died between job.json and the table: asking again mends that.
+    redis_client.delete(*(table.keys.job(first.spec.job_id, part) for part in ("", "landed")))
+    assert not submit(settings, table, ROWS, request).created
+    assert table.snapshot(first.spec.job_id) is not None
+
+
+def test_racing_submissions_under_one_key_make_one_job(settings: Settings, table: JobTable) -> None:
+    request = SubmitRequest(TASK, idempotency_key="k")
+    answers: list[tuple[str, bool]] = []
+
+    def race() -> None:
+        submission = submit(settings, table, ROWS, request)
+        answers.append((submission.spec.job_id, submission.created))
+
+    threads = [threading.Thread(target=race) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(answers) == 6
+    assert len({job_id for job_id, _ in answers}) == 1
+    assert sum(created for _, created in answers) == 1
+    assert len(list(settings.jobs_dir.iterdir())) == len(list(settings.results_dir.iterdir())) == 1
+
+
+def test_a_key_whose_holder_died_before_job_json_is_taken_over(
+    settings: Settings, table: JobTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("penstock.jobs.submission._HOLDER_TIMEOUT_S", 0.05)
+    keys = IdempotencyKeys(table.redis, table.keys)
+    assert keys.reserve("default", "k", "job_dead") == "job_dead"
+    submission = submit(settings, table, ROWS, SubmitRequest(TASK, idempotency_key="k"))
+    assert submission.created
+    assert keys.holder("default", "k") == submission.spec.job_id
+
+
+def test_a_failed_submission_frees_its_key(
+    settings: Settings, table: JobTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = SubmitRequest(TASK, idempotency_key="k")
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("penstock.jobs.job_dir.replace_file", fail)
+        with pytest.raises(OSError, match="full"):
+            submit(settings, table, ROWS, request)
+    assert nothing_is_left(settings)
+    assert IdempotencyKeys(table.redis, table.keys).holder("default", "k") is None
+    assert submit(settings, table, ROWS, request).created
+
+
+@pytest.mark.parametrize("step", ["write", "fsync", "link"])
+def test_a_full_disk_at_the_seal_leaves_no_half_job(
+    settings: Settings, table: JobTable, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(durable.os, step, fail)
+        if step == "link":  # job.json is renamed into place, not linked
+            patch.setattr(Path, "replace", fail)
+        with pytest.raises(StorageFull, match="no space left"):
+            submit(settings, table, ROWS, SubmitRequest(TASK))
+    assert nothing_is_left(settings)
+    assert table.list() == []
+
+
+def test_a_full_disk_in_the_middle_of_the_input_leaves_no_half_job(
+    settings: Settings, table: JobTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[int] = []
+    real_flush = InputSealer._flush
+
+    def flush(sealer: InputSealer) -> None:
+        written.append(1)
+        if len(written) == 3:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real_flush(sealer)
+
+    monkeypatch.setattr(InputSealer, "_flush", flush)
+    rows = RowsSource([{"text": "x" * 100}] * 500)
+    with pytest.raises(StorageFull):
+        submit(settings, table, rows, SubmitRequest(TASK))
+    assert nothing_is_left(settings)
+
+
+def test_a_hundred_thousand_rows_are_sealed_in_bounded_memory(
+    settings: Settings, table: JobTable, tmp_path: Path
+) -> None:
+    path = tmp_path / "large.jsonl"
+    with path.open("w") as file:
+        for index in range(100_500):
+            file.write(json.dumps({"id": index, "text": f"row {index} " + "lorem ipsum " * 80}))
+            file.write("\n")
+    assert path.stat().st_size > 95_000_000
+    request = SubmitRequest(TASK, id_column="id")
+    assert peak_growth_mb(lambda: submit(settings, table, PathSource(path), request)) < 60
+    [job] = table.list()
+    spec = JobDir(settings.jobs_dir, job.job_id).read_spec()
+    assert (spec.num_rows, spec.shard_rows, spec.num_shards) == (100_500, 256, 393)
+    with JobDir(settings.jobs_dir, spec.job_id).open_input() as sealed:
+        assert sealed.num_shards == 393
+        for shard in (0, 200, 392):
+            rows = sealed.shard(shard)
+            first = shard * 256
+            assert [row.row_index for row in rows] == list(range(first, first + len(rows)))
+            assert all(row.custom_id == str(row.row["id"]) == str(row.row_index) for row in rows)
+    assert [each.name for each in (settings.jobs_dir / spec.job_id).glob("*.small")] == []
