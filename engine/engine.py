@@ -24,7 +24,8 @@ from .sequence import Ending, Sequence
 from .step_runner import Runner, StepResult, StepRunner
 from .tokenizer import Tokenizer
 
-_RESERVED_PART = 16  # one slot in so many is kept for interactive requests
+_MAX_RESERVED = 4  # slots kept for interactive requests; more come from preempting bulk rows
+_RESERVED_PART = 16  # but never more than one slot in so many
 
 
 class Engine:
@@ -53,7 +54,7 @@ class Engine:
             self.runner.max_model_len, self._pool.capacity * self._pool.block_size
         )
         if reserved_interactive_seqs is None:
-            reserved_interactive_seqs = config.max_num_seqs // _RESERVED_PART
+            reserved_interactive_seqs = min(_MAX_RESERVED, config.max_num_seqs // _RESERVED_PART)
         self._scheduler = Scheduler(
             self._pool,
             max_num_seqs=config.max_num_seqs,

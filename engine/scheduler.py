@@ -129,7 +129,7 @@ class Scheduler:
         if num_waiting != self._num_waiting:
             raise RuntimeError(f"{num_waiting} sequences wait, {self._num_waiting} were counted")
 
-    # -- the three parts of a step -----------------------------------------------------------
+    # -- the parts of a step ------------------------------------------------------------------
 
     def _schedule_decodes(self) -> list[Sequence]:
         """Plan every sequence that lacks one token; return those that lack more."""
@@ -238,15 +238,16 @@ class Scheduler:
     def _fits_at_peak(self, candidate: Sequence, cached: list[int]) -> bool:
         """Whether the cache is expected to hold the running sequences and this one to their end."""
         block_size = self._pool.block_size
-        lengths = [len(candidate.token_ids) - len(cached) * block_size]
-        remaining = [self._remaining(candidate)]
-        for sequence in self._running:  # a shared prefix counts once, for whoever brought it
-            lengths.append(len(sequence.token_ids) - sequence.num_cached)
-            remaining.append(self._remaining(sequence))
-        capacity = self._pool.capacity * block_size * _FILL_TARGET
-        if sum(lengths) + sum(remaining) <= capacity:
+        lengths = [len(sequence.token_ids) - sequence.num_cached for sequence in self._running]
+        remaining = [self._remaining(sequence) for sequence in self._running]
+        num_held = (self._pool.capacity - self._pool.num_available) * block_size
+        num_shared = max(0, num_held - sum(lengths))  # prefixes whose first user has gone
+        lengths.append(len(candidate.token_ids) - len(cached) * block_size)
+        remaining.append(self._remaining(candidate))
+        room = self._pool.capacity * block_size * _FILL_TARGET - num_shared
+        if sum(lengths) + sum(remaining) <= room:
             return True
-        return peak_num_tokens(lengths, remaining) <= capacity
+        return peak_num_tokens(lengths, remaining) <= room
 
     def _remaining(self, sequence: Sequence) -> int:
         max_more = sequence.max_num_tokens - len(sequence.token_ids)
