@@ -98,7 +98,7 @@ def main() -> None:
         write_input(home / "rows.jsonl", asked.rows)
         floor = landing_rows_per_s(home)
         with running_stack(home / "data", "--no-flower", "--model", MODEL) as stack:
-            client = Client(stack.url, timeout=600)
+            client = Client(stack.url, timeout_s=600)
             probe = MemoryProbe(stack.data / "redis" / "redis.sock")
             probe.start()
             started = time.perf_counter()

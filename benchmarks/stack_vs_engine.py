@@ -66,7 +66,7 @@ def main() -> None:
         tempfile.TemporaryDirectory(prefix="ps") as home,
         running_stack(Path(home) / "data", "--no-flower") as stack,
     ):
-        client = Client(stack.url, timeout=600)
+        client = Client(stack.url, timeout_s=600)
         run_through(client, [task.prompt for task in demo_tasks.load(200, 0, "train")])
         run_alone(llm, [task.prompt for task in demo_tasks.load(200, 0, "train")])
         for number in range(asked.rounds):
