@@ -198,7 +198,7 @@ class EnginePool(BasePool):
         if self._in_flight:
             grace = f"{self._settings.grace_s:g} s"
             logger.info("stopping: %d tasks have %s to finish", len(self._in_flight), grace)
-        while self._in_flight and time.monotonic() < deadline_s:
+        while self._in_flight and time.monotonic() < deadline_s and state.should_terminate is None:
             self._has_news.wait(TICK_S)
             self._has_news.clear()
             self._drain()

@@ -1,12 +1,15 @@
 """One worker process: Celery's worker program around one engine. Runs until it is told to stop.
 
 SIGTERM or Ctrl-C: take nothing new, let rows finish for `grace_s`, hand back what is left, exit.
-A second Ctrl-C: hand back at once.
+A second one: hand back at once. If Redis is frozen, so that nothing can be handed back, the process
+ends all the same, and the leases run out.
 """
 
 import logging
 import os
+import signal
 import socket
+import threading
 import time
 import warnings
 from typing import Any
@@ -14,6 +17,8 @@ from typing import Any
 import redis
 from celery.apps.worker import Worker as CeleryWorker
 from celery.exceptions import CPendingDeprecationWarning
+from celery.platforms import EX_FAILURE, EX_OK
+from celery.worker import state
 
 from .app import Assignment, PenstockApp, create_app
 from .express import add_lanes
@@ -23,8 +28,30 @@ from .redis_client import connect
 from .settings import Settings
 
 _REDIS_PAUSE_S = 2.0
+_STOP_PATIENCE_S = 10.0  # beyond the rows' grace: for what is to be handed back
 
 logger = logging.getLogger(__name__)
+
+
+class WorkerProgram(CeleryWorker):
+    """Celery's worker program, with signals that mean what an operator expects."""
+
+    def install_platform_tweaks(self, worker: Any) -> None:
+        """Take the two signals that stop the worker."""
+        super().install_platform_tweaks(worker)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._stop_on_signal)
+
+    def _stop_on_signal(self, signum: int, frame: object) -> None:
+        if state.should_stop is None:
+            state.should_stop = EX_OK  # the main loop looks at it
+            app: Any = self.app
+            limit_s = app.settings.grace_s + _STOP_PATIENCE_S
+            deadline = threading.Timer(limit_s, os._exit, (EX_FAILURE,))
+            deadline.daemon = True
+            deadline.start()
+        else:
+            state.should_terminate = EX_FAILURE
 
 
 def run_worker(settings: Settings, model: str, name: str | None = None) -> int:
@@ -50,12 +77,10 @@ def worker_name(name: str | None = None) -> str:
     return f"{name or 'worker'}-{os.getpid()}@{socket.gethostname()}"
 
 
-def _celery_worker(app: PenstockApp, model: str, worker: str) -> Any:
+def _celery_worker(app: PenstockApp, model: str, worker: str) -> WorkerProgram:
     # Celery warns of root because of pickle; only JSON is taken here.
     warnings.filterwarnings("ignore", message="You're running the worker with superuser")
-    # It recommends a setting that strands messages on Redis (see `app`).
-    warnings.filterwarnings("ignore", category=CPendingDeprecationWarning)
-    return CeleryWorker(
+    program = WorkerProgram(
         app=app,
         hostname=worker,
         pool=EnginePool,
@@ -66,6 +91,9 @@ def _celery_worker(app: PenstockApp, model: str, worker: str) -> Any:
         without_gossip=True,
         without_mingle=True,
     )
+    # After Celery's own filters: this one recommends a setting that strands messages on Redis.
+    warnings.filterwarnings("ignore", category=CPendingDeprecationWarning)
+    return program
 
 
 def _wait_for_redis(settings: Settings) -> None:
