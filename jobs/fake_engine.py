@@ -12,6 +12,7 @@ a row can be checked whoever computed it. Some words in a prompt make it misbeha
 
 import hashlib
 import os
+import re
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -37,14 +38,14 @@ class FakeModel:
 
     @classmethod
     def from_name(cls, name: str) -> Self:
-        """Read `fake:key=value,key=value`.
+        """Read `fake:key=value;key=value`; commas do too, but not in PENSTOCK_MODELS.
 
         Raises:
             ValueError: a key is unknown, or its value is no number.
         """
         known = {field.name: field.type for field in fields(cls)}
         values: dict[str, Any] = {}
-        for item in filter(None, name.removeprefix(PREFIX).split(",")):
+        for item in filter(None, re.split("[,;]", name.removeprefix(PREFIX))):
             key, _, text = item.partition("=")
             if key not in known:
                 raise ValueError(f"{name}: unknown key {key!r}; known: {', '.join(known)}")
