@@ -117,7 +117,15 @@ class TaskSpec:
     prompt: str | None = None
     messages: tuple[Message, ...] | None = None
     endpoint: str | None = None  # None | "/v1/chat/completions" | "/v1/completions"
-    sampling: dict[str, Any] = field(default_factory=dict)  # SamplingParams.from_mapping reads it
+    sampling: dict[str, Any] = field(default_factory=dict)
+
+    def sampling_params(self) -> SamplingParams:
+        """Read `sampling`; without `max_tokens` an answer may go on to the context's end.
+
+        Raises:
+            InvalidSampling: a value is wrong, or a name is unknown.
+        """
+        return SamplingParams.from_mapping({"max_tokens": None, **self.sampling})
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from .errors import CorruptJob, UnknownJob
 from .frames import AbortShard, RunShard, ShardFailed, ShardLanded, Trouble
 from .job_dir import JobDir
 from .landing import CorruptPart, part_counts
-from .model import InvalidSampling, SamplingParams, ShardRef
+from .model import InvalidSampling, ShardRef
 from .prompt_encoder import PromptEncoder
 from .results_dir import ResultsDir
 from .sealed_input import CorruptInput, SealedInput, SealedRow
@@ -34,7 +34,7 @@ class _OpenJob:
 
     def __init__(self, directory: JobDir) -> None:
         self.spec = directory.read_spec()
-        self.params = SamplingParams.from_mapping(self.spec.task.sampling)
+        self.params = self.spec.task.sampling_params()
         self.results = ResultsDir.of(self.spec)
         self.input: SealedInput = directory.open_input()
 

@@ -26,7 +26,6 @@ from .model import (
     DEFAULT_PRIORITY,
     JobSpec,
     RejectedLine,
-    SamplingParams,
     TaskSpec,
     new_job_id,
 )
@@ -171,7 +170,7 @@ def _check(request: SubmitRequest) -> dict[str, frozenset[str]]:
         raise InvalidJob("endpoint", f"endpoint must be one of {known}, got {task.endpoint!r}")
     if request.shard_rows is not None and request.shard_rows < 1:
         raise InvalidJob("shard_rows", f"shard_rows must be at least 1, got {request.shard_rows}")
-    SamplingParams.from_mapping(task.sampling)
+    task.sampling_params()
     try:
         return task_columns(task)
     except TemplateError as error:

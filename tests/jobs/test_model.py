@@ -31,3 +31,8 @@ def test_a_spec_survives_json(make_spec: SpecMaker) -> None:
     )
     spec = make_spec(task=task, metadata={"team": "a"}, idempotency_key="k", name="é")
     assert msgspec.json.decode(msgspec.json.encode(spec), type=JobSpec) == spec
+
+
+def test_answers_of_a_job_are_not_cut_short_unless_it_says_so() -> None:
+    assert TaskSpec(model="m").sampling_params().max_tokens is None
+    assert TaskSpec(model="m", sampling={"max_tokens": 5}).sampling_params().max_tokens == 5
