@@ -1,0 +1,73 @@
+import pytest
+
+from penstock.jobs.ending import cancel, end
+from penstock.jobs.errors import UnknownJob
+from penstock.jobs.job_dir import JobDir
+from penstock.jobs.job_table import JobTable
+from penstock.jobs.manifest import finalize
+from penstock.jobs.model import JobState
+from penstock.jobs.settings import Settings
+
+from .conftest import JobMaker, ShardRunner
+
+
+def test_cancel_is_durable_and_keeps_what_has_landed(
+    settings: Settings, table: JobTable, make_job: JobMaker, run_shards: ShardRunner
+) -> None:
+    spec = make_job()
+    run_shards(spec, [1])
+    snapshot = cancel(settings, table, spec.job_id)
+    assert snapshot.state is JobState.CANCELLED
+    assert (snapshot.counts.succeeded, snapshot.counts.pending) == (4, 6)
+    final = JobDir(settings.jobs_dir, spec.job_id).read_final()
+    assert final is not None
+    assert (final.state, final.at_ms) == (JobState.CANCELLED, snapshot.finished_at_ms)
+    assert final.started_at_ms == snapshot.started_at_ms
+    assert cancel(settings, table, spec.job_id) == snapshot
+
+
+def test_a_job_that_has_ended_is_left_as_it_is(
+    settings: Settings, table: JobTable, make_job: JobMaker, run_shards: ShardRunner
+) -> None:
+    spec = make_job()
+    run_shards(spec)
+    assert cancel(settings, table, spec.job_id).state is JobState.LANDING  # nothing left to stop
+    finalize(settings, table, spec.job_id)
+    assert cancel(settings, table, spec.job_id).state is JobState.COMPLETED
+    assert end(settings, table, spec.job_id, JobState.FAILED, "no").state is JobState.COMPLETED
+
+
+def test_a_job_that_cannot_go_on_fails_with_its_reason(
+    settings: Settings, table: JobTable, make_job: JobMaker
+) -> None:
+    spec = make_job()
+    end(settings, table, spec.job_id, JobState.FAILED, "the input is damaged")
+    snapshot = table.snapshot(spec.job_id)
+    assert snapshot is not None
+    assert (snapshot.state, snapshot.error) == (JobState.FAILED, "the input is damaged")
+
+
+def test_an_end_cut_short_after_the_disk_is_carried_through(
+    settings: Settings, table: JobTable, make_job: JobMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = make_job()
+    with monkeypatch.context() as patch:
+        patch.setattr(table, "finish", lambda *_, **__: None)  # killed before the table heard of it
+        end(settings, table, spec.job_id, JobState.CANCELLED)
+    assert table.open_jobs() == [spec.job_id]
+    assert cancel(settings, table, spec.job_id).state is JobState.CANCELLED
+    assert table.open_jobs() == []
+
+
+def test_cancel_reaches_a_job_that_a_wiped_table_forgot(
+    settings: Settings, table: JobTable, make_job: JobMaker
+) -> None:
+    spec = make_job()
+    table.redis.flushall()
+    assert cancel(settings, table, spec.job_id).state is JobState.CANCELLED
+
+
+def test_unknown_jobs_are_told(settings: Settings, table: JobTable) -> None:
+    for job_id in ("job_ghost", "../job"):
+        with pytest.raises(UnknownJob):
+            cancel(settings, table, job_id)
