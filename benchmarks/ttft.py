@@ -68,10 +68,13 @@ def through_the_queue(http: httpx2.Client, model: str, chats: int) -> dict[str, 
         started_s = time.perf_counter()
         with http.stream("POST", "/v1/chat/completions", json=body) as answer:
             answer.raise_for_status()
-            next(line for line in answer.iter_lines() if has_text(line))
-            samples_s.append(time.perf_counter() - started_s)
-            for _ in answer.iter_lines():
-                pass
+            first_s = None
+            for line in answer.iter_lines():
+                if first_s is None and has_text(line):
+                    first_s = time.perf_counter() - started_s
+        if first_s is None:
+            sys.exit(f"chat {number} brought no text")
+        samples_s.append(first_s)
     return summary(samples_s[WARM_UP:])
 
 
@@ -84,7 +87,7 @@ def while_a_job_runs(
         prompt="Tell a story about the number {{ row.n }}.",
         sampling={"max_tokens": 64, "ignore_eos": not model.startswith("fake:")},
     )
-    while not job.refresh().counts["succeeded"]:
+    while not job.refresh().counts.succeeded:
         time.sleep(0.1)
     found = through_the_queue(http, model, chats)
     if job.refresh().status.is_final:
