@@ -46,15 +46,15 @@ def reconcile(settings: Settings, table: JobTable, job_id: str) -> bool:
 
 
 def _reconcile(job_dir: JobDir, table: JobTable) -> bool:
-    spec = job_dir.read_spec()
-    final = job_dir.read_final()
-    snapshot = table.snapshot(spec.job_id)
+    snapshot = table.snapshot(job_dir.job_id)
     if snapshot is not None and snapshot.state.is_final:
         return False
-    parts = ResultsDir.of(spec).parts()
-    is_known = snapshot is not None and final is None and len(parts) <= snapshot.shards_landed
-    if is_known:
-        return False
+    spec = job_dir.read_spec()
+    final = job_dir.read_final()
+    if snapshot is not None and final is None:
+        num_parts = len(ResultsDir.of(spec).parts())
+        if num_parts <= snapshot.shards_landed:
+            return False
     _rebuild(spec, final, _counts(spec), table)
     if snapshot is None and spec.idempotency_key is not None:
         keys = IdempotencyKeys(table.redis, table.keys)
