@@ -149,6 +149,8 @@ class Keeper:
         restored = rebuild_all(self._settings, self._table)
         if restored:
             logger.warning("restored %d jobs from %s", len(restored), self._settings.jobs_dir)
+            # Of those that are landing, whoever was to finalize them is gone: do not wait for him.
+            self._landing_since_s.update(dict.fromkeys(restored, float("-inf")))
         self._redis.set(mark, run_id)
 
     def _reap(self) -> None:

@@ -18,7 +18,7 @@ that on a cluster they share a slot and one script may touch them all.
     {ns}:wake:{job}           channel events          the same events, best effort
     {ns}:tail:{request}       stream  events          durable tail of one streamed answer, 10 min
     {ns}:reply:{api}          channel events          answers on their way to one API process
-    {ns}:worker:{name}        string  worker          its last heartbeat as JSON, expires in 10 s
+    {ns}:worker:{name}        string  worker          its last heartbeat as JSON, expires in 6 s
     {ns}:workers              set     worker          names that may have a heartbeat
     {ns}:leader:{role}        string  keeper          who holds the role, expires in 3 s
     {ns}:restored             string  keeper          run of the server that the table was made for

@@ -1,4 +1,4 @@
-"""The register of live workers: one heartbeat each, gone ten seconds after its last beat.
+"""The register of live workers: one heartbeat each, gone six seconds after its last beat.
 
 Knows Redis, no Celery and no engine. What a worker says of itself is believed.
 """
@@ -13,7 +13,7 @@ import redis.asyncio
 from .keys import Keys
 
 HEARTBEAT_S = 1.0
-LIFETIME_MS = 10_000
+LIFETIME_MS = 6_000
 
 
 class WorkerInfo(msgspec.Struct, frozen=True, kw_only=True):
