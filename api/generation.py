@@ -63,6 +63,7 @@ class Generation:
     def __init__(self, lane: InteractiveLane, requests: list[InteractiveRequest], n: int) -> None:
         self._n = n
         self._num_choices = n * len(requests)
+        self._prompt_param = "prompt" if requests[0].messages is None else "messages"
         self._source = _merged(lane, requests, n)
         self._first: asyncio.Task[Part] | None = None
         self._last_of_choice: dict[int, Delta] = {}
@@ -113,20 +114,24 @@ class Generation:
                 raise Unavailable("the answer broke off half-way", code="worker_lost") from None
             raise
         if part.delta.error is not None:
-            raise refusal_of(part.delta.error)
+            raise refusal_of(part.delta.error, self._prompt_param)
         if part.delta.finish_reason == "abort":
             raise Unavailable("the worker stopped before the answer was complete", code="aborted")
         self._last_of_choice[part.choice] = part.delta
         return part
 
 
-def refusal_of(error: RequestError) -> ApiError:
-    """Translate the fault of one row into an answer with a status."""
+def refusal_of(error: RequestError, prompt_param: str) -> ApiError:
+    """Translate the fault of one row into an answer with a status.
+
+    The engine says "prompt" for what a chat calls "messages"; `prompt_param` is the caller's word.
+    """
+    param = prompt_param if error.param == "prompt" else error.param
     if error.stage in _BEFORE_THE_ENGINE or error.code.startswith(("invalid", "context_length")):
-        return InvalidRequest(error.message, param=error.param, code=error.code)
+        return InvalidRequest(error.message, param=param, code=error.code)
     if error.retryable:
         return Unavailable(error.message, code=error.code)
-    return GenerationFailed(error.message, param=error.param, code=error.code)
+    return GenerationFailed(error.message, param=param, code=error.code)
 
 
 async def unless_gone(request: Request, work: Coroutine[Any, Any, Result]) -> Result:

@@ -25,7 +25,7 @@ from ...jobs.submission import (
 from ..bodies import json_body, parse, read_json
 from ..errors import InvalidRequest, JobNotFound
 from ..job_object import job_object
-from ..schemas import JobRequest
+from ..job_schemas import JobRequest
 from ..services import Services, TheServices
 from ..upload import is_multipart, receive_upload
 

@@ -4,10 +4,12 @@ and the application behind a real uvicorn.
 It is shared by all tests of this folder, so a test leaves nothing running behind.
 """
 
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,32 +72,26 @@ def client(stack: Stack) -> Iterator[openai.OpenAI]:
         yield client
 
 
-class _worker:
+@contextmanager
+def _worker(settings: Settings, log_path: Path) -> Iterator[None]:
     """A worker in a process of its own, told to stop at the end."""
-
-    def __init__(self, settings: Settings, log: Path) -> None:
-        self._environ = settings.to_environ()
-        self._log = log
-
-    def __enter__(self) -> None:
-        import os
-
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-c", _RUN_WORKER, MODEL],
-                env={**os.environ, **self._environ},
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-
-    def __exit__(self, *_: object) -> None:
-        self._process.terminate()
+    with log_path.open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-c", _RUN_WORKER, MODEL],
+            env={**os.environ, **settings.to_environ()},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        yield
+    finally:
+        process.terminate()
         try:
-            self._process.wait(15)
+            process.wait(15)
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+            process.kill()
+            process.wait()
 
 
 def _wait_until_ready(url: str, log: Path) -> None:

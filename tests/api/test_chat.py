@@ -7,11 +7,12 @@ import httpx2
 import openai
 import pytest
 
-from penstock.api.errors import ApiError
-from penstock.api.generation import Part, Usage
+from penstock.api.answer import token_entry
+from penstock.api.generation import Part, Usage, refusal_of
 from penstock.api.routes.chat import ChatShape
 from penstock.jobs.fake_engine import expected_text
 from penstock.jobs.frames import Delta
+from penstock.jobs.model import RequestError
 
 from .conftest import MODEL, Stack
 
@@ -185,6 +186,17 @@ def test_a_stream_that_breaks_says_so_in_band(client: openai.OpenAI, http: httpx
         time.sleep(0.2)
 
 
+def test_refusals_of_the_engine_keep_their_meaning() -> None:
+    too_long = RequestError(code="context_length_exceeded", message="m", param="prompt")
+    refusal = refusal_of(too_long, "messages")
+    assert (refusal.status, refusal.param) == (400, "messages")
+    assert refusal_of(RequestError(code="nan", message="m"), "prompt").status == 500
+    lost = RequestError(code="worker_lost", message="m", retryable=True)
+    assert refusal_of(lost, "prompt").status == 503
+    template = RequestError(code="template_error", message="m", stage="render")
+    assert refusal_of(template, "prompt").status == 400
+
+
 def test_logprobs_have_openais_shape() -> None:
     token = {
         "token": "ü",
@@ -199,10 +211,10 @@ def test_logprobs_have_openais_shape() -> None:
         "content": [{**entry, "top_logprobs": [entry]}],
         "refusal": None,
     }
+    assert token_entry({"token": "\ufffd", "logprob": -1.0})["bytes"] is None
 
 
 def test_usage_adds_up() -> None:
     usage = Usage(prompt_tokens=3, completion_tokens=4, cached_tokens=2).to_openai()
     assert usage["total_tokens"] == 7
     assert usage["prompt_tokens_details"] == {"cached_tokens": 2}
-    assert ApiError("x").status == 500

@@ -112,6 +112,13 @@ def test_neutral_values_of_what_we_lack_may_pass(http: httpx2.Client) -> None:
     assert http.post(CHAT, json=chat(**neutral)).status_code == 200
 
 
+def test_an_escaped_pair_of_surrogates_is_one_good_character(http: httpx2.Client) -> None:
+    body = json.dumps(chat(messages=[{"role": "user", "content": "\U0001f600"}]))
+    assert "\\ud83d\\ude00" in body
+    answer = http.post(CHAT, content=body, headers={"content-type": "application/json"})
+    assert answer.json()["usage"]["prompt_tokens"] == 1
+
+
 @pytest.mark.parametrize(
     "body",
     [

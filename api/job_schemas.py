@@ -1,0 +1,52 @@
+"""What clients may send to make a job. Knows no queue; whether the input fits is told later."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from .errors import InvalidRequest
+from .schemas import Metadata, Role, ShortText, Strict
+
+
+class JobInput(Strict):
+    """Where the rows come from: a file that the server can read, or the request itself."""
+
+    path: str | None = None
+    rows: list[dict[str, Any]] | None = None
+
+
+class JobOutput(Strict):
+    """Where the rows go."""
+
+    path: str
+
+
+class TemplateMessage(Strict):
+    """One message of a conversation; its content is a template over the row's columns."""
+
+    role: Role
+    content: str
+
+
+class JobRequest(Strict):
+    """The body of POST /v1/jobs, or its part `request` when the rows come as an upload."""
+
+    input: JobInput | None = None
+    format: Literal["jsonl", "parquet", "csv"] | None = None
+    name: ShortText | None = None
+    model: str | None = None
+    prompt: str | None = None
+    messages: Annotated[list[TemplateMessage], Field(min_length=1)] | None = None
+    endpoint: Literal["/v1/chat/completions", "/v1/completions"] | None = None
+    sampling: dict[str, Any] | None = None
+    id: str | None = None
+    priority: Annotated[int, Field(ge=-100, le=100)] | None = None
+    metadata: Metadata | None = None
+    idempotency_key: ShortText | None = None
+    output: JobOutput | None = None
+
+    @model_validator(mode="after")
+    def _check_task(self) -> "JobRequest":
+        if self.prompt is not None and self.messages is not None:
+            raise InvalidRequest("send either prompt or messages, not both", param="messages")
+        return self
