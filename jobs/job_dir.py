@@ -10,7 +10,9 @@ $data/jobs/<job_id>/
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -56,6 +58,19 @@ class JobDir:
         for path in sorted(jobs_dir.iterdir()):
             if _JOB_ID.fullmatch(path.name) and (path / "job.json").exists():
                 yield cls(jobs_dir, path.name)
+
+    @classmethod
+    def half_made(cls, jobs_dir: Path, older_than_s: float) -> Iterator[Self]:
+        """Find directories that never became jobs, and have not been touched for so long."""
+        if not jobs_dir.is_dir():
+            return
+        for path in sorted(jobs_dir.iterdir()):
+            if not _JOB_ID.fullmatch(path.name) or (path / "job.json").exists():
+                continue
+            with suppress(FileNotFoundError):  # its submission is ending just now
+                touched_s = max(each.stat().st_mtime for each in (path, *path.glob("*")))
+                if time.time() - touched_s > older_than_s:
+                    yield cls(jobs_dir, path.name)
 
     def create(self) -> None:
         """Make the empty directory.

@@ -17,14 +17,20 @@ from .part_counts import PartCounts
 from .results_dir import ResultsDir
 from .settings import Settings
 
+HALF_MADE_AGE_S = 24 * 3600  # nobody uploads one input for that long
+
 logger = logging.getLogger(__name__)
 
 
 def rebuild_all(settings: Settings, table: JobTable) -> list[str]:
     """Reconcile every job on disk; returns those for which the table had something to learn.
 
-    A job that cannot be read is logged and passed over: it must not keep the others away.
+    A job that cannot be read is logged and passed over: it must not keep the others away. What
+    submissions killed long ago left behind is swept.
     """
+    for half_made in JobDir.half_made(settings.jobs_dir, HALF_MADE_AGE_S):
+        ResultsDir(settings.results_dir / half_made.job_id).remove()
+        half_made.remove()
     changed: list[str] = []
     for job_dir in JobDir.all(settings.jobs_dir):
         try:
