@@ -29,6 +29,7 @@ from celery.worker import state
 
 from ..engine.outputs import RequestError
 from .frames import AbortRequest, Delta, InteractiveRequest, ShardProgress
+from .handle import Handle
 from .model import ShardRef
 from .settings import Settings
 from .station import Station
@@ -44,49 +45,6 @@ _SIDE_THREADS = 2
 Outcome = str | Exception
 
 logger = logging.getLogger(__name__)
-
-
-class Handle:
-    """One task in flight, as Celery's request holds it (weakly: the pool keeps it alive)."""
-
-    __slots__ = ("__weakref__", "accepted_at_s", "arguments", "options", "pool", "ref", "target")
-
-    def __init__(
-        self, pool: "EnginePool", target: Callable[..., Any], arguments: Any, options: Any
-    ) -> None:
-        self.pool = pool
-        self.target = target
-        self.arguments = arguments
-        self.options = options
-        self.accepted_at_s = time.monotonic()
-        self.ref: ShardRef | None = None
-
-    @property
-    def task_id(self) -> str:
-        """The task's id."""
-        return self.arguments[1]
-
-    @property
-    def name(self) -> str:
-        """The task's name."""
-        return self.arguments[0]
-
-    @property
-    def kwargs(self) -> dict[str, Any]:
-        """The task's arguments, as the message holds them."""
-        return self.arguments[2]["kwargs"]
-
-    @property
-    def title(self) -> str:
-        """What people are shown of it."""
-        return self.arguments[2].get("kwargsrepr") or self.name
-
-    def terminate(self, signum: int) -> None:
-        """Take the task back: it was revoked, or the worker stops."""
-        self.pool.abort(self)
-
-    def wait(self, timeout: float | None = None) -> None:
-        """Celery asks for this on shutdown; `EnginePool.on_stop` has waited already."""
 
 
 class EnginePool(BasePool):
@@ -160,7 +118,7 @@ class EnginePool(BasePool):
         self, target: Callable[..., Any], args: Any = None, kwargs: Any = None, **options: Any
     ) -> Handle:
         """Take a task. Never raises: Celery would forget the message without an acknowledgement."""
-        handle = Handle(self, target, args, options)
+        handle = Handle(target, args, options, on_terminate=self.abort)
         options["accept_callback"](os.getpid(), handle.accepted_at_s)
         if handle.name not in ENGINE_TASKS:
             assert self._side is not None

@@ -9,9 +9,10 @@ import pytest
 from celery.app.trace import build_tracer, trace_task_ret
 
 from penstock.jobs.app import Assignment, PenstockApp, create_app
+from penstock.jobs.handle import Handle
 from penstock.jobs.job_table import JobTable
 from penstock.jobs.model import TaskSpec
-from penstock.jobs.pool import EnginePool, Handle
+from penstock.jobs.pool import EnginePool
 from penstock.jobs.settings import Settings
 from penstock.jobs.submission import RowsSource, SubmitRequest, submit
 from penstock.jobs.tasks import FINALIZE, GENERATE, INTERACTIVE

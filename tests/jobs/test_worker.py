@@ -249,6 +249,18 @@ def test_a_restarted_redis_is_waited_for(live: Live) -> None:
     live.check_rows(spec, prompts)
 
 
+def test_cut_connections_double_no_row(live: Live) -> None:
+    prompts = prompts_of(96)
+    live.start_worker(SLOW)
+    spec = live.submit(prompts, model=SLOW, shard_rows=16)
+    for _ in range(3):
+        wait_for(lambda: live.snapshot(spec).counts.running, "the job to run")
+        live.redis.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        time.sleep(0.5)
+    assert live.wait_until_done(spec).counts.succeeded == 96
+    live.check_rows(spec, prompts)
+
+
 def test_two_more_keepers_do_no_harm(live: Live) -> None:
     prompts = prompts_of(300)
     live.start_worker()
