@@ -1,4 +1,7 @@
+import base64
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from typing import Any
 
@@ -46,7 +49,6 @@ def test_without_redis_it_says_what_to_do() -> None:
 
 def message(client: Any, queue: str) -> tuple[dict[str, Any], Any]:
     envelope = json.loads(client.rpop(queue))
-    import base64
 
     return envelope["headers"], json.loads(base64.b64decode(envelope["body"]))
 
@@ -120,3 +122,11 @@ def test_importing_the_app_for_flower_does_no_work(monkeypatch: pytest.MonkeyPat
     monkeypatch.delitem(vars(worker_app), "app")
     with pytest.raises(AttributeError):
         _ = worker_app.nothing
+
+
+def test_a_worker_and_an_api_process_never_load_torch() -> None:
+    code = (
+        "import sys, penstock.jobs.worker, penstock.jobs.interactive, penstock.jobs.engine_child\n"
+        "sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
