@@ -19,7 +19,6 @@ from .template_sandbox import CUSTOM_ID, ROW, SPEND, Budget, RowSandbox
 
 MAX_TEMPLATE_CHARS = 100_000
 MAX_OUTPUT_CHARS = 1_000_000
-COMPLETIONS = "/v1/completions"
 _ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
 
 
