@@ -12,6 +12,7 @@ a row can be checked whoever computed it. Some words in a prompt make it misbeha
 
 import hashlib
 import os
+import sys
 import re
 import time
 from collections import deque
@@ -118,6 +119,9 @@ class FakeEngine:
             code = "context_length_exceeded" if num_prompt_tokens else "invalid_request"
             message = f"the prompt has {num_prompt_tokens} tokens, of {self.model.context} at most"
             return _failure(request, 0, RequestError(code=code, message=message))
+        if max(request.prompt_token_ids) > sys.maxunicode:
+            message = f"prompt token ids must be at most {sys.maxunicode}"
+            return _failure(request, 0, RequestError(code="invalid_request", message=message))
         text = "".join(map(chr, request.prompt_token_ids))
         limit = min(self.model.tokens, request.params.max_tokens or _LONG)
         if "[[long]]" in text:

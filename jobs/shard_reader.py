@@ -118,6 +118,7 @@ class ShardReader:
             params=job.params,
             priority=Priority.BULK,
             cache_salt=job.spec.tenant,
+            stream_interval=0,  # nobody watches a bulk row: its text is put together once
         )
 
     def _open(self, job_id: str) -> _OpenJob:

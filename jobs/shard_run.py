@@ -86,9 +86,9 @@ class ShardRun:
         """Yield the requests to hand to the engine now, each once: all, or with care one."""
         if self._suspects is None:
             while self._requests:
-                yield self._requests.popleft()
+                yield self._start(self._requests.popleft())
         elif self._requests:
-            request = self._requests.popleft()
+            request = self._start(self._requests.popleft())
             self._suspects.note_row(self._in_flight[request.request_id].sealed.row_index)
             yield request
 
@@ -99,8 +99,6 @@ class ShardRun:
     def take(self, output: StepOutput) -> bool:
         """Take what a step added to one of this shard's rows; returns whether the row has ended."""
         row = self._in_flight[output.request_id]
-        if row.started_at_ms is None:
-            row.started_at_ms = _now_ms()
         row.texts[output.sample_index].append(output.text)
         self.num_tokens += len(output.token_ids)
         if output.finish_reason is None:
@@ -130,6 +128,10 @@ class ShardRun:
             failed=self.num_failed,
             completion_tokens=self.num_tokens,
         )
+
+    def _start(self, request: Request) -> Request:
+        self._in_flight[request.request_id].started_at_ms = _now_ms()
+        return request
 
     def _finish(self, row: _Row) -> None:
         outputs = [output for output in row.ended if output is not None]

@@ -184,7 +184,7 @@ def _create_results(results: ResultsDir) -> None:
             results.create()
     except OSError as error:
         raise InvalidJob(
-            "out", f"cannot write results to {results.path}: {error.strerror or error}"
+            "output", f"cannot write results to {results.path}: {error.strerror or error}"
         ) from error
 
 

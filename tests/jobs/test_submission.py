@@ -134,7 +134,7 @@ def test_every_kind_of_source(
         ),
         ({"id_column": "doc"}, "id", r"no column 'doc' for the id \(columns: text\)"),
         ({"shard_rows": 0}, "shard_rows", "at least 1, got 0"),
-        ({"out": "/proc/nowhere"}, "out", "cannot write results to /proc/nowhere"),
+        ({"out": "/proc/nowhere"}, "output", "cannot write results to /proc/nowhere"),
     ],
 )
 def test_what_cannot_become_a_job_names_the_part_at_fault(
