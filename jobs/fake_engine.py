@@ -12,8 +12,8 @@ a row can be checked whoever computed it. Some words in a prompt make it misbeha
 
 import hashlib
 import os
-import sys
 import re
+import sys
 import time
 from collections import deque
 from collections.abc import Sequence
