@@ -72,6 +72,8 @@ def progress_facts(record: JobRecord) -> str:
         facts.append(f"{counts.failed:,} failed")
     if counts.rejected:
         facts.append(f"{counts.rejected:,} rejected")
+    if record.error:
+        facts.append(record.error)
     return " · ".join(facts)
 
 

@@ -166,6 +166,10 @@ class Custody:
         )
         # Not handed back at once: its lease runs out, which paces the next attempt.
         self._drop(held)
+        if frame.trouble is Trouble.STORAGE:
+            self._patiently(
+                lambda: self._table.note(ref.job_id, f"rows cannot land yet: {frame.message}")
+            )
         if not is_hopeless:
             held.on_done(ShardReturned(frame.message))
             return

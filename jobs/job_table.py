@@ -66,6 +66,7 @@ class JobTable:
         self._create = _register(client, "create")
         self._finish = _register(client, "finish")
         self._issue = _register(client, "issue")
+        self._note = _register(client, "note")
         self._reap = _register(client, "reap")
         self._reap_gate = _register(client, "reap_gate")
         self._reissue_stale = _register(client, "reissue_stale")
@@ -148,6 +149,10 @@ class JobTable:
     def cancel(self, job_id: str) -> bool:
         """End a job as cancelled. False if it had ended before or is unknown."""
         return self.finish(job_id, JobState.CANCELLED)
+
+    def note(self, job_id: str, trouble: str) -> None:
+        """Say what holds a job up, as its snapshot's error, until a shard is committed again."""
+        self._note(self._keys(job_id), [trouble])
 
     # A shard's life.
 
@@ -313,5 +318,5 @@ def _read_snapshot(job_id: str, answer: Any) -> JobSnapshot | None:
         priority=number("priority"),
         tenant=fields["tenant"],
         out=fields["out"],
-        error=fields.get("error") or None,
+        error=fields.get("error") or fields.get("trouble") or None,
     )

@@ -198,7 +198,7 @@ class JobSnapshot:
     priority: int
     tenant: str
     out: str
-    error: str | None = None
+    error: str | None = None  # why it failed; while it runs, what holds it up
 
 
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"

@@ -7,6 +7,7 @@ redis.call('SREM', KEYS[8], ARGV[1])
 if not state or final[state] then
   return 0
 end
+redis.call('HDEL', JOB, 'trouble')
 redis.call('DEL', LEASES, ATTEMPTS, QUEUED, RETRY)
 local at_ms = ARGV[3] ~= '' and ARGV[3] or now_ms()
 redis.call('HSET', JOB, 'state', ARGV[2], 'finished_at_ms', at_ms, 'error', ARGV[4])

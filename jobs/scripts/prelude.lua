@@ -58,6 +58,7 @@ local function add_landed(shard, rows, failed, prompt, completion, cached)
   redis.call('HINCRBY', JOB, 'prompt_tokens', prompt)
   redis.call('HINCRBY', JOB, 'completion_tokens', completion)
   redis.call('HINCRBY', JOB, 'cached_tokens', cached)
+  redis.call('HDEL', JOB, 'trouble')
   local landed = redis.call('HINCRBY', JOB, 'shards_landed', 1)
   local left = redis.call('HGET', JOB, 'num_shards') - landed
   if left == 0 then

@@ -1,6 +1,8 @@
 """A job table on the real server, and small jobs to put into it."""
 
-from collections.abc import Callable, Iterable, Sequence
+import shutil
+import subprocess
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -110,3 +112,17 @@ def answered(row: SealedRow, fails: bool = False) -> LandedRow:
         finished_at_ms=1_700_000_002_000,
         columns=row.row,
     )
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of one mebibyte, where the tests may mount one."""
+    mount = tmp_path / "small"
+    mount.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(mount)]
+    if shutil.which("mount") is None or subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("may not mount a small file system")
+    try:
+        yield mount
+    finally:
+        subprocess.run(["umount", "--lazy", str(mount)], check=True)

@@ -382,3 +382,28 @@ def test_the_client_must_decode(redis_url: str, keys: Keys) -> None:
         pytest.raises(ValueError, match="decode_responses"),
     ):
         JobTable(client, keys)
+
+
+def test_what_holds_a_job_up_is_shown_until_it_goes_on(
+    table: JobTable, make_spec: SpecMaker
+) -> None:
+    spec = make_spec(num_rows=8, shard_rows=4)
+    table.note("job_unknown", "nobody hears this")
+    assert table.snapshot("job_unknown") is None
+    table.create(spec)
+    table.issue(spec.job_id, 2)
+    claims = [table.claim(ShardRef(spec.job_id, index), "w1", LEASE_MS) for index in range(2)]
+
+    def error() -> str | None:
+        snapshot = table.snapshot(spec.job_id)
+        assert snapshot is not None
+        return snapshot.error
+
+    table.note(spec.job_id, "the disk is full")
+    assert error() == "the disk is full"
+    table.commit(ShardRef(spec.job_id, 0), claims[0].attempt, counts(4))
+    assert error() is None
+    table.note(spec.job_id, "the disk is full again")
+    table.finish(spec.job_id, JobState.FAILED, "the input is gone")
+    table.note(spec.job_id, "too late")
+    assert error() == "the input is gone"

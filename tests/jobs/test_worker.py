@@ -1,6 +1,7 @@
 import os
 import re
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -314,3 +315,19 @@ def test_a_shard_that_landed_before_its_commit_is_only_committed(live: Live) -> 
     live.start_worker()
     assert live.wait_until_done(spec).counts.succeeded == 32
     assert parts == {path: path.stat().st_mtime_ns for path in ResultsDir.of(spec).parts().values()}
+
+
+def test_a_full_disk_holds_a_job_up_and_room_lets_it_go_on(live: Live, small_disk: Path) -> None:
+    live.start_worker()
+    prompts = [f"{number} " + os.urandom(3_000).hex() for number in range(512)]
+    spec = live.submit(prompts, out=str(small_disk / "out"))
+    snapshot = wait_for(
+        lambda: s if (s := live.snapshot(spec)).error else None, "the job to say what is wrong"
+    )
+    assert snapshot.state is JobState.RUNNING
+    assert "no space left" in (snapshot.error or "")
+    assert snapshot.counts.failed == 0
+    subprocess.run(["mount", "-o", "remount,size=16m", str(small_disk)], check=True)
+    final = live.wait_until_done(spec)
+    assert (final.state, final.error) == (JobState.COMPLETED, None)
+    live.check_rows(spec, prompts)
