@@ -36,7 +36,7 @@ class EngineConfig:
         max_model_len: tokens per row at most, prompt and output; the model's own limit by default.
         enable_prefix_caching: let rows share blocks of equal prefixes.
         num_threads: CPU threads of the model; None for one per core that this process may use.
-            Where our own kernels do the work, PyTorch itself is then held to one thread.
+            PyTorch itself is often held to one, see `kernels.ops.pytorch_threads`.
         seed: the seed of rows that bring none.
 
     Raises:

@@ -15,6 +15,7 @@ everywhere; the order in memory is the device's:
 """
 
 import os
+from dataclasses import dataclass
 from math import prod
 
 import numpy as np
@@ -30,33 +31,51 @@ _CACHE_LINE = 64
 _CPU_MOST_BYTES = 4 * GIB  # a long job touches all of it in the end, and the machine is shared
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockShape:
+    """What one block holds.
+
+    Attributes:
+        head_dim: numbers per head as the kernels keep it, which may be more than the model has.
+        block_size: tokens.
+    """
+
+    num_layers: int
+    num_kv_heads: int
+    head_dim: int
+    block_size: int
+    dtype: torch.dtype
+
+    @property
+    def layer_elements(self) -> int:
+        """Elements of one layer's keys, or of its values."""
+        return self.num_kv_heads * self.head_dim * self.block_size
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes over all layers, keys and values."""
+        return 2 * self.num_layers * self.layer_elements * self.dtype.itemsize
+
+
 class KVCache:
     """Keys and values of all layers for `num_blocks` blocks."""
 
-    def __init__(
-        self,
-        arch: ModelArchitecture,
-        num_blocks: int,
-        block_size: int,
-        dtype: torch.dtype,
-        device: torch.device,
-    ) -> None:
+    def __init__(self, block: BlockShape, num_blocks: int, device: torch.device) -> None:
+        self.block = block
         self.num_blocks = num_blocks
-        self.block_size = block_size
-        per_layer = arch.num_kv_heads * arch.head_dim * block_size
-        self._storage = _zeros((num_blocks, arch.num_layers, 2, per_layer), dtype, device)
-        self._sizes = (arch.num_kv_heads, arch.head_dim)
+        shape = (num_blocks, block.num_layers, 2, block.layer_elements)
+        self._storage = _zeros(shape, block.dtype, device)
 
     def layer(self, index: int) -> LayerCache:
         """Return the keys and values of one layer."""
-        heads, dim = self._sizes
+        heads, dim, block_size = self.block.num_kv_heads, self.block.head_dim, self.block.block_size
         key, value = self._storage[:, index].unbind(1)
         if key.is_cuda:
-            shape = (self.num_blocks, self.block_size, heads, dim)
+            shape = (self.num_blocks, block_size, heads, dim)
             return LayerCache(key.view(shape), value.view(shape))
         return LayerCache(
-            key.view(self.num_blocks, heads, dim, self.block_size).permute(0, 3, 1, 2),
-            value.view(self.num_blocks, heads, self.block_size, dim).permute(0, 2, 1, 3),
+            key.view(self.num_blocks, heads, dim, block_size).permute(0, 3, 1, 2),
+            value.view(self.num_blocks, heads, block_size, dim).permute(0, 2, 1, 3),
         )
 
 
@@ -73,26 +92,19 @@ def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> 
     return torch.from_numpy(aligned).view(dtype).view(shape)
 
 
-def bytes_per_block(arch: ModelArchitecture, block_size: int, dtype: torch.dtype) -> int:
-    """Return what one block takes over all layers, keys and values."""
-    return 2 * arch.num_layers * arch.num_kv_heads * arch.head_dim * block_size * dtype.itemsize
-
-
-def plan_num_blocks(config: EngineConfig, arch: ModelArchitecture, dtype: torch.dtype) -> int:
+def plan_num_blocks(config: EngineConfig, arch: ModelArchitecture, block: BlockShape) -> int:
     """Return how many blocks to allocate, the null block included. Call once weights are loaded.
 
     Raises:
         ValueError: not even one row of two blocks would fit.
     """
     longest = config.max_model_len or arch.max_position_embeddings
-    usable = config.max_num_seqs * -(-longest // config.block_size) + 1
-    num_blocks = min(
-        usable, _budget_bytes(config) // bytes_per_block(arch, config.block_size, dtype)
-    )
+    usable = config.max_num_seqs * -(-longest // block.block_size) + 1
+    num_blocks = min(usable, _budget_bytes(config) // block.num_bytes)
     if num_blocks < 3:
         raise ValueError(
-            f"kv_cache_gb must hold at least 3 blocks of "
-            f"{bytes_per_block(arch, config.block_size, dtype)} bytes, got {config.kv_cache_gb}"
+            f"kv_cache_gb must hold at least 3 blocks of {block.num_bytes} bytes, "
+            f"got {config.kv_cache_gb}"
         )
     return num_blocks
 

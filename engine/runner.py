@@ -13,12 +13,12 @@ from pathlib import Path
 
 import torch
 
-from ..kernels.ops import choose_ops, pytorch_threads
+from ..kernels.ops import Ops, choose_ops, pytorch_threads
 from .architecture import ModelArchitecture, read_architecture
 from .batch import StepBatch
 from .config import EngineConfig, resolve_model
 from .cores import usable_cores
-from .kv_cache import GIB, KVCache, plan_num_blocks
+from .kv_cache import GIB, BlockShape, KVCache, plan_num_blocks
 from .models.decoder import Decoder
 from .models.loading import DecoderLoader
 from .weights import Checkpoint
@@ -44,15 +44,22 @@ class ModelRunner:
         self.device = torch.device(config.device)
         self.dtype = choose_dtype(config.dtype, self.architecture, self.device)
         self.block_size = config.block_size
-        wanted = config.max_model_len or self.architecture.max_position_embeddings
-        longest = min(wanted, self.architecture.max_position_embeddings)
-        self._decoder = self._load(longest, config.num_threads or usable_cores())
-        self.num_blocks = plan_num_blocks(config, self.architecture, self.dtype)
-        self.max_model_len = min(longest, (self.num_blocks - 1) * self.block_size)
-        self._cache = KVCache(
-            self.architecture, self.num_blocks, self.block_size, self.dtype, self.device
+        arch = self.architecture
+        wanted = config.max_model_len or arch.max_position_embeddings
+        longest = min(wanted, arch.max_position_embeddings)
+        ops = self._choose_ops(config.num_threads or usable_cores())
+        self._decoder = self._load(ops, longest)
+        block = BlockShape(
+            num_layers=arch.num_layers,
+            num_kv_heads=arch.num_kv_heads,
+            head_dim=ops.padded_head_dim(arch.head_dim),
+            block_size=self.block_size,
+            dtype=self.dtype,
         )
-        self._layer_caches = [self._cache.layer(i) for i in range(self.architecture.num_layers)]
+        self.num_blocks = plan_num_blocks(config, arch, block)
+        self.max_model_len = min(longest, (self.num_blocks - 1) * self.block_size)
+        self._cache = KVCache(block, self.num_blocks, self.device)
+        self._layer_caches = [self._cache.layer(i) for i in range(arch.num_layers)]
 
     @torch.inference_mode()
     def execute(self, batch: StepBatch) -> torch.Tensor:
@@ -67,11 +74,15 @@ class ModelRunner:
             )
         return self._decoder(batch, self._layer_caches).float()
 
-    def _load(self, num_positions: int, num_threads: int) -> Decoder:
+    def _choose_ops(self, num_threads: int) -> Ops:
         arch = self.architecture
         ops = choose_ops(self.device, self.dtype, arch.head_dim, self.block_size, num_threads)
         if self.device.type == "cpu":
-            torch.set_num_threads(pytorch_threads(ops, num_threads))
+            torch.set_num_threads(pytorch_threads(ops, arch.num_parameters, num_threads))
+        return ops
+
+    def _load(self, ops: Ops, num_positions: int) -> Decoder:
+        arch = self.architecture
         with torch.inference_mode(), Checkpoint(self.directory) as checkpoint:
             return DecoderLoader(checkpoint, arch, ops, self.dtype, self.device).load(num_positions)
 

@@ -57,7 +57,7 @@ class CpuOps:
         cls, dtype: torch.dtype, head_dim: int, block_size: int, num_threads: int
     ) -> Self | None:
         """Return the operations for this type and shape, or None where the kernels cannot serve."""
-        fits = head_dim % _LANES == 0 and head_dim <= _MAX_HEAD_DIM and block_size % _LANES == 0
+        fits = head_dim <= _MAX_HEAD_DIM and block_size % _LANES == 0
         library = cpu_library() if fits and dtype in _NAMES else None
         return cls(library, dtype, num_threads) if library else None
 
@@ -67,6 +67,10 @@ class CpuOps:
         if self._dtype is torch.float32:
             return True
         return hasattr(self._library, "matmul_bfloat16") and not self._has_amx
+
+    def padded_head_dim(self, head_dim: int) -> int:
+        """See `reference.padded_head_dim`."""
+        return -(-head_dim // _LANES) * _LANES
 
     def projection(
         self,
@@ -262,9 +266,12 @@ def _block_stride(cache: LayerCache) -> int:
     """Return elements from block to block, having checked that the cache lies as the kernels read.
 
     Raises:
-        ValueError: keys are not [block, head, dim, token], or values not [block, head, token, dim].
+        ValueError: keys are not [block, head, dim, token], or values not [block, head, token, dim];
+            or heads are not padded.
     """
     block_size, _, head_dim = cache.key.shape[1:]
+    if head_dim % _LANES:
+        raise ValueError(f"head_dim must be a multiple of {_LANES} in the cache, got {head_dim}")
     per_head = block_size * head_dim
     block_stride = cache.key.stride(0)
     if cache.key.stride() != (block_stride, 1, per_head, block_size) or cache.value.stride() != (

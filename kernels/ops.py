@@ -12,9 +12,15 @@ from . import reference
 from .cpu import CpuOps
 from .reference import HeadNorm, LayerCache, Projection
 
+_SMALL_MODEL = 2**25  # weights
+
 
 class Ops(Protocol):
     """The operations of a decoder, as `reference` specifies them."""
+
+    def padded_head_dim(self, head_dim: int) -> int:
+        """See `reference.padded_head_dim`."""
+        ...
 
     def projection(
         self,
@@ -74,11 +80,14 @@ def choose_ops(
     return reference
 
 
-def pytorch_threads(ops: Ops, num_threads: int) -> int:
+def pytorch_threads(ops: Ops, num_parameters: int, num_threads: int) -> int:
     """Return how many threads PyTorch itself should use beside these operations on a CPU.
 
-    One, if they need none of its own: each of its parallel loops ends in a barrier, and where
-    other processes want the cores a barrier waits for whole time slices. Measured on two cores that
-    four processes wanted, the demo model, 64 x 64 tokens: 2.0 s with two threads, 0.9 s with one.
+    One, if our kernels multiply or the model is small; else all. Each of PyTorch's parallel loops
+    ends in a barrier, and where other processes want the cores a barrier waits for whole time
+    slices. Measured on two cores that four processes wanted, the demo model, 64 x 64 tokens: 2.0 s
+    with two threads, 0.9 s with one. In plain PyTorch, 29 million weights, 16 rows: 75 to 150 ms a
+    step with two, 40 to 60 ms with one; on idle cores small models lose up to half by this rule.
     """
-    return 1 if isinstance(ops, CpuOps) and ops.multiplies else num_threads
+    ours = isinstance(ops, CpuOps) and ops.multiplies
+    return 1 if ours or num_parameters < _SMALL_MODEL else num_threads

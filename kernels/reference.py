@@ -34,6 +34,14 @@ class HeadNorm:
     eps: float
 
 
+def padded_head_dim(head_dim: int) -> int:
+    """Return the size that heads of `head_dim` are to have in queries, cache and weights.
+
+    A kernel may ask for zeros at the end of both halves of each head; here nothing is needed.
+    """
+    return head_dim
+
+
 def projection(
     weight: torch.Tensor,
     bias: torch.Tensor | None = None,

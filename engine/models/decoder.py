@@ -39,6 +39,7 @@ class Decoder:
     Attributes:
         embedding: [vocab, hidden].
         rotary_table: float32 [positions, head_dim], see `kernels.reference.rotary_table`.
+        attention_scale: factor on attention's scores.
         head: the projection to the vocabulary.
     """
 
@@ -48,7 +49,7 @@ class Decoder:
     final_norm: torch.Tensor
     head: Projection
     rotary_table: torch.Tensor
-    head_dim: int
+    attention_scale: float
     rms_norm_eps: float
 
     def __call__(self, batch: StepBatch, caches: Sequence[LayerCache]) -> torch.Tensor:
@@ -85,7 +86,7 @@ class Decoder:
             batch.query_start,
             batch.context_lens,
             batch.block_tables,
-            self.head_dim**-0.5,
+            self.attention_scale,
             layer.sliding_window,
         )
         return attended.flatten(1)

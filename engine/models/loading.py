@@ -6,10 +6,11 @@ Knows the Hugging Face names of a decoder's weights. Refuses to know files (`wei
 import torch
 
 from ...kernels.ops import Ops
-from ...kernels.reference import HeadNorm, Projection, rotary_table
+from ...kernels.reference import Projection, rotary_table
 from ..architecture import ModelArchitecture
 from ..weights import Checkpoint
 from .decoder import Decoder, DecoderLayer
+from .padded_heads import PaddedHeads
 
 _EMBEDDING = "model.embed_tokens.weight"
 _FINAL_NORM = "model.norm.weight"
@@ -32,6 +33,7 @@ class DecoderLoader:
         self._ops = ops
         self._dtype = dtype
         self._device = device
+        self._heads = PaddedHeads(arch.head_dim, ops.padded_head_dim(arch.head_dim))
 
     def load(self, num_positions: int) -> Decoder:
         """Read every weight and return the decoder, with rotary tables for `num_positions`.
@@ -55,7 +57,7 @@ class DecoderLoader:
             for index in range(arch.num_layers)
         )
         self._checkpoint.require_all_read()
-        frequencies = arch.rope.inverse_frequencies().to(self._device)
+        frequencies = self._heads.frequencies(arch.rope.inverse_frequencies().to(self._device))
         return Decoder(
             ops=self._ops,
             embedding=embedding,
@@ -63,7 +65,7 @@ class DecoderLoader:
             final_norm=final_norm,
             head=self._ops.projection(head, out_dtype=torch.float32),
             rotary_table=rotary_table(frequencies, num_positions),
-            head_dim=arch.head_dim,
+            attention_scale=self._heads.scale(layers[0].head_norm),
             rms_norm_eps=arch.rms_norm_eps,
         )
 
@@ -72,36 +74,46 @@ class DecoderLoader:
         prefix = self._prefix(index)
         attention, mlp = f"{prefix}self_attn.", f"{prefix}mlp."
         hidden, inner = arch.hidden_size, arch.intermediate_size
-        query_size, kv_size = arch.num_heads * arch.head_dim, arch.num_kv_heads * arch.head_dim
-        qkv = {"q_proj": query_size, "k_proj": kv_size, "v_proj": kv_size}
-        gate_up = {"gate_proj": inner, "up_proj": inner}
+        gate_up = {f"{mlp}{name}_proj.weight": inner for name in ("gate", "up")}
         head_norm = None
         if arch.qk_norm:
-            head_norm = HeadNorm(
-                query=self._read(f"{attention}q_norm.weight", arch.head_dim),
-                key=self._read(f"{attention}k_norm.weight", arch.head_dim),
-                eps=arch.rms_norm_eps,
+            head_norm = self._heads.norm(
+                self._read(f"{attention}q_norm.weight", arch.head_dim),
+                self._read(f"{attention}k_norm.weight", arch.head_dim),
+                arch.rms_norm_eps,
             )
         return DecoderLayer(
             input_norm=self._read(f"{prefix}input_layernorm.weight", hidden),
-            qkv=self._fused(attention, qkv, hidden, bias=arch.qkv_bias),
+            qkv=self._qkv(attention),
             head_norm=head_norm,
-            output=self._fused(attention, {"o_proj": hidden}, query_size, bias=arch.output_bias),
+            output=self._output(attention),
             post_attention_norm=self._read(f"{prefix}post_attention_layernorm.weight", hidden),
-            gate_up=self._fused(mlp, gate_up, hidden, bias=False),
-            down=self._fused(mlp, {"down_proj": hidden}, inner, bias=False),
+            gate_up=self._ops.projection(self._joined(gate_up, hidden)),
+            down=self._ops.projection(self._read(f"{mlp}down_proj.weight", hidden, inner)),
             sliding_window=arch.sliding_windows[index],
         )
 
-    def _fused(self, prefix: str, sizes: dict[str, int], inputs: int, *, bias: bool) -> Projection:
-        """Join projections of the same input into one."""
-        weights = [
-            self._read(f"{prefix}{name}.weight", size, inputs) for name, size in sizes.items()
-        ]
-        if not bias:
-            return self._ops.projection(torch.cat(weights))
-        biases = [self._read(f"{prefix}{name}.bias", size) for name, size in sizes.items()]
-        return self._ops.projection(torch.cat(weights), torch.cat(biases))
+    def _qkv(self, prefix: str) -> Projection:
+        arch = self._arch
+        heads = {"q": arch.num_heads, "k": arch.num_kv_heads, "v": arch.num_kv_heads}
+
+        def joined(kind: str, *inputs: int) -> torch.Tensor:
+            sizes = {f"{prefix}{x}_proj.{kind}": n * arch.head_dim for x, n in heads.items()}
+            return self._heads.outputs(self._joined(sizes, *inputs))
+
+        bias = joined("bias") if arch.qkv_bias else None
+        return self._ops.projection(joined("weight", arch.hidden_size), bias)
+
+    def _output(self, prefix: str) -> Projection:
+        arch = self._arch
+        inputs = arch.num_heads * arch.head_dim
+        weight = self._heads.inputs(self._read(f"{prefix}o_proj.weight", arch.hidden_size, inputs))
+        bias = self._read(f"{prefix}o_proj.bias", arch.hidden_size) if arch.output_bias else None
+        return self._ops.projection(weight, bias)
+
+    def _joined(self, sizes: dict[str, int], *inputs: int) -> torch.Tensor:
+        """Join tensors over the same inputs into one; `sizes` are their names and outputs."""
+        return torch.cat([self._read(name, size, *inputs) for name, size in sizes.items()])
 
     def _read(self, name: str, *shape: int) -> torch.Tensor:
         return self._checkpoint.read(name, shape, self._dtype).to(self._device)

@@ -64,9 +64,12 @@ TINY_MODELS = {
         LlamaConfig,
         {"rope_parameters": {"rope_type": "linear", "rope_theta": 5000.0, "factor": 2.0}},
     ),
-    "llama-head-24": TinyModel(LlamaConfig, {"head_dim": 24}),
+    "llama-head-104": TinyModel(LlamaConfig, {"head_dim": 104, "attention_bias": True}),
     "mistral": TinyModel(MistralConfig, {"sliding_window": 24}),
     "qwen2": TinyModel(Qwen2Config, {"tie_word_embeddings": True}),
+    "qwen2-head-8": TinyModel(Qwen2Config, {"head_dim": 8}),
+    "qwen2-head-24": TinyModel(Qwen2Config, {"head_dim": 24}),
+    "qwen2-head-80": TinyModel(Qwen2Config, {"head_dim": 80}),
     "qwen2-seven-per-group": TinyModel(
         Qwen2Config, {"hidden_size": 112, "num_attention_heads": 7, "num_key_value_heads": 1}
     ),
@@ -74,6 +77,7 @@ TINY_MODELS = {
         Qwen2Config, {"use_sliding_window": True, "sliding_window": 20, "max_window_layers": 1}
     ),
     "qwen3": TinyModel(Qwen3Config, {"head_dim": 32}),
+    "qwen3-head-24": TinyModel(Qwen3Config, {"head_dim": 24}),
 }
 
 

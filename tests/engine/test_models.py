@@ -9,7 +9,9 @@ import torch
 from penstock.engine.architecture import UnsupportedModel, read_architecture
 from penstock.engine.batch import ScheduledRow, build_step_batch
 from penstock.engine.config import EngineConfig
+from penstock.engine.kv_cache import GIB
 from penstock.engine.runner import ModelRunner
+from penstock.kernels.cpu import CpuOps
 from penstock.kernels.native import cpu_library
 
 from .checkpoints import TINY_MODELS, judge
@@ -78,7 +80,9 @@ def test_logits_are_those_of_transformers(name: str, tiny_checkpoint: Checkpoint
             torch.testing.assert_close(found, wanted[last], atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["llama", "mistral", "qwen2-seven-per-group", "qwen3"])
+@pytest.mark.parametrize(
+    "name", ["llama", "mistral", "qwen2-seven-per-group", "qwen2-head-24", "qwen3"]
+)
 def test_bits_do_not_depend_on_steps_or_company(name: str, tiny_checkpoint: Checkpoints) -> None:
     if cpu_library() is None:
         pytest.skip("plain PyTorch promises tokens, not bits")
@@ -92,7 +96,7 @@ def test_bits_do_not_depend_on_steps_or_company(name: str, tiny_checkpoint: Chec
             assert torch.equal(found, expected[last])
 
 
-@pytest.mark.parametrize("name", ["llama", "qwen2", "qwen3"])
+@pytest.mark.parametrize("name", ["llama", "qwen2", "qwen3", "qwen2-head-24", "qwen3-head-24"])
 def test_bfloat16_points_the_same_way(name: str, tiny_checkpoint: Checkpoints) -> None:
     directory = tiny_checkpoint(name)
     prompt = random_prompt(50)
@@ -101,6 +105,27 @@ def test_bfloat16_points_the_same_way(name: str, tiny_checkpoint: Checkpoints) -
     runner = make_runner(directory, dtype="bfloat16")
     (found,) = logits_in_chunks(runner, [prompt], 1)
     assert torch.cosine_similarity(found, expected).min() > 0.999
+
+
+@pytest.mark.parametrize("name", TINY_MODELS)
+def test_every_head_size_has_kernels(name: str, tiny_checkpoint: Checkpoints) -> None:
+    if cpu_library() is None:
+        pytest.skip("no C++ compiler here")
+    runner = make_runner(tiny_checkpoint(name), num_threads=2)
+    assert type(runner._decoder.ops) is CpuOps
+    assert torch.get_num_threads() == 1
+
+
+@pytest.mark.parametrize(("name", "head_dim"), [("qwen2-head-24", 32), ("qwen2-head-80", 80)])
+def test_the_cache_is_counted_with_its_padding(
+    name: str, head_dim: int, tiny_checkpoint: Checkpoints
+) -> None:
+    if cpu_library() is None:
+        pytest.skip("plain PyTorch pads nothing")
+    bytes_per_token = 2 * 2 * 2 * head_dim * torch.float32.itemsize  # layers, key and value, heads
+    runner = make_runner(tiny_checkpoint(name), kv_cache_gb=50 * 16 * bytes_per_token / GIB)
+    assert runner.num_blocks == 50
+    assert runner._layer_caches[0].key.shape == (50, 16, 2, head_dim)
 
 
 @pytest.mark.parametrize("block_size", [16, 32, 64])

@@ -9,7 +9,7 @@ import torch
 
 from penstock.kernels import native, reference
 from penstock.kernels.cpu import CpuOps, PaddedProjection
-from penstock.kernels.ops import choose_ops
+from penstock.kernels.ops import choose_ops, pytorch_threads
 from penstock.kernels.reference import HeadNorm, LayerCache
 
 DTYPES = [torch.float32, torch.bfloat16]
@@ -219,7 +219,7 @@ def test_a_cache_in_another_order_is_refused() -> None:
     ("dtype", "head_dim", "block_size"),
     [
         (torch.float16, 64, 16),
-        (torch.float32, 40, 16),
+        (torch.float32, 264, 16),
         (torch.float32, 512, 16),
         (torch.float32, 64, 8),
     ],
@@ -228,6 +228,32 @@ def test_shapes_the_kernels_lack_go_to_pytorch(
     dtype: torch.dtype, head_dim: int, block_size: int
 ) -> None:
     assert choose_ops(torch.device("cpu"), dtype, head_dim, block_size, 1) is reference
+
+
+@pytest.mark.parametrize(
+    ("head_dim", "padded"), [(8, 16), (16, 16), (24, 32), (80, 80), (104, 112), (250, 256)]
+)
+def test_heads_of_other_sizes_are_padded(head_dim: int, padded: int) -> None:
+    assert reference.padded_head_dim(head_dim) == head_dim
+    ops = choose_ops(torch.device("cpu"), torch.float32, head_dim, 16, 1)
+    if ops is reference:
+        pytest.skip("no C++ compiler here")
+    assert isinstance(ops, CpuOps)
+    assert ops.padded_head_dim(head_dim) == padded
+
+
+def test_a_cache_of_unpadded_heads_is_refused() -> None:
+    case = attention_case([(1, 5)], 2, 2, 24, torch.float32, 16)
+    with pytest.raises(ValueError, match="head_dim must be a multiple of 16 in the cache, got 24"):
+        ops_for(torch.float32).paged_attention(**case)
+
+
+def test_pytorch_threads() -> None:
+    ours = ops_for(torch.float32, num_threads=4)
+    small, large = 10**6, 10**9
+    assert pytorch_threads(ours, large, 4) == 1
+    assert pytorch_threads(reference, small, 4) == 1
+    assert pytorch_threads(reference, large, 4) == 4
 
 
 @pytest.fixture
