@@ -59,13 +59,15 @@ class ShardRun:
         self._in_flight: dict[str, _Row] = {}
         self._landed: list[LandedRow] = []
         self._num_done = 0
-        self._requests: deque[Request] = deque()
+        requests: list[Request] = []
         for row in rows:
             if isinstance(row.request, RequestError):
                 self._fail(row.sealed, row.request)
             else:
                 self._in_flight[row.request.request_id] = _Row(row.sealed, row.request.params.n)
-                self._requests.append(row.request)
+                requests.append(row.request)
+        # Side by side, prompts that begin alike share their blocks; landing sorts the rows again.
+        self._requests = deque(sorted(requests, key=lambda request: request.prompt_token_ids))
 
     @property
     def key(self) -> tuple[str, int, int]:
