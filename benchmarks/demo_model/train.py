@@ -1,6 +1,6 @@
 """Train the demo model that ships with Penstock, from nothing but the text it generates itself.
 
-    python benchmarks/demo_model/train.py --out engine/demo_model --seed 0 --steps 4000
+    python benchmarks/demo_model/train.py --out engine/demo_model --seed 0 --steps 2500
 
 Knows the model's shape and its schedule. The same seed, number of steps and threads give the same
 weights on the same kind of machine. Where other work runs too, OMP_WAIT_POLICY=passive in the

@@ -202,8 +202,9 @@ def test_packed_conversations_are_blind_to_each_other(tokenizer):
     assert not mask[second, second + 1]
 
 
-def test_the_model_extracts_heldout_orders():
-    tasks = load(60, seed=1, kinds=["extract"])
+@pytest.mark.parametrize("kind", GRADED)
+def test_the_model_answers_heldout_tasks(kind: Kind):
+    tasks = load(60, seed=1, kinds=[kind])
     outputs = transformers_answerer(str(MODEL))(tasks)
     num_correct = sum(map(is_correct, tasks, outputs))
     assert num_correct >= 57
