@@ -45,6 +45,8 @@ from .prompt_encoder import PromptEncoder
 from .settings import Settings
 from .shard_reader import ShardReader
 
+_RESERVED_SEQS = 4  # beside the bulk rows', for requests that somebody waits for
+
 logger = logging.getLogger(__name__)
 
 
@@ -143,18 +145,19 @@ def load_engine(settings: Settings, model: str) -> Any:
     from ..engine.config import EngineConfig
     from ..engine.engine import Engine
 
+    num_seqs = settings.max_num_seqs + _RESERVED_SEQS
     config = EngineConfig(
         model=model,
         model_name=model,
         dtype=settings.dtype,
         device=settings.device,
-        max_num_seqs=settings.max_num_seqs,
-        max_num_batched_tokens=settings.max_num_batched_tokens,
+        max_num_seqs=num_seqs,
+        max_num_batched_tokens=max(num_seqs, settings.max_num_batched_tokens),
         max_model_len=settings.max_model_len,
         kv_cache_gb=settings.kv_cache_gb,
         num_threads=settings.num_threads,
     )
-    return Engine(config)
+    return Engine(config, reserved_interactive_seqs=_RESERVED_SEQS)
 
 
 def main(arguments: list[str]) -> None:

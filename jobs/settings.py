@@ -35,7 +35,7 @@ class Settings:
     namespace: str = _setting("penstock", "PENSTOCK_NAMESPACE", "prefix of every key and queue")
     dtype: str = _setting("auto", "PENSTOCK_DTYPE", "auto, float32, bfloat16 or float16")
     device: str = _setting("auto", "PENSTOCK_DEVICE", "auto, cpu or cuda")
-    max_num_seqs: int = _setting(64, "PENSTOCK_MAX_NUM_SEQS", "rows decoded together at most")
+    max_num_seqs: int = _setting(64, "PENSTOCK_MAX_NUM_SEQS", "bulk rows decoded together at most")
     max_num_batched_tokens: int = _setting(
         2048, "PENSTOCK_MAX_NUM_BATCHED_TOKENS", "tokens per engine step at most"
     )
