@@ -4,16 +4,21 @@
 
 Both work through the same prompts with greedy decoding and no early end: "fixed" is 128 tokens in
 and 64 out, "mixed" 16 to 256 in and 8 to 128 out. transformers runs `generate` on one padded batch
-and, with --continuous, `generate_batch`. A machine shared with others makes wall times doubtful,
-so the processor time that each took is printed as well.
+and, with --continuous, its continuous batching (what `generate_batch` runs on). Each has a process
+of its own with its own default number of threads; they work in turn. A machine shared with others
+makes wall times doubtful, so the processor time that each took is printed as well.
 """
 
 import argparse
+import json
+import os
 import random
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +100,13 @@ def penstock(directory: Path, dtype: str) -> Callable[[Work], list[list[int]]]:
     return run
 
 
-def transformers_static(model: Any) -> Callable[[Work], list[list[int]]]:
+def load_transformers(directory: Path, dtype: str) -> Any:
+    return AutoModelForCausalLM.from_pretrained(directory, dtype=dtype).eval()
+
+
+def transformers_static(directory: Path, dtype: str) -> Callable[[Work], list[list[int]]]:
+    model = load_transformers(directory, dtype)
+
     def run(work: Work) -> list[list[int]]:
         width, most = max(map(len, work.prompts)), max(work.lengths)
         token_ids = torch.zeros(len(work.prompts), width, dtype=torch.long)
@@ -119,7 +130,9 @@ def transformers_static(model: Any) -> Callable[[Work], list[list[int]]]:
     return run
 
 
-def transformers_continuous(model: Any) -> Callable[[Work], list[list[int]]]:
+def transformers_continuous(directory: Path, dtype: str) -> Callable[[Work], list[list[int]]]:
+    model = load_transformers(directory, dtype)
+
     def run(work: Work) -> list[list[int]]:
         settings = GenerationConfig(do_sample=False, eos_token_id=-1, pad_token_id=0)
         queue = model.init_continuous_batching(generation_config=settings)
@@ -143,18 +156,58 @@ def transformers_continuous(model: Any) -> Callable[[Work], list[list[int]]]:
     return run
 
 
-def measure(
-    engines: dict[str, Callable[[Work], list[list[int]]]], work: Work, rounds: int, title: str
-) -> None:
-    """Run the engines in turn and print each one's best round, and whether the tokens agree."""
+CONTENDERS: dict[str, Callable[[Path, str], Callable[[Work], list[list[int]]]]] = {
+    "penstock": penstock,
+    "transformers static": transformers_static,
+    "transformers continuous": transformers_continuous,
+}
+
+
+def contend(name: str, directory: Path, dtype: str) -> None:
+    """Be one contender: work through each line of stdin, answer with tokens and times on stdout."""
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")  # libraries may print what they like
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    run = CONTENDERS[name](directory, dtype)
+    for line in sys.stdin:
+        work = Work(**json.loads(line))
+        wall_s, used_s = time.perf_counter(), time.process_time()
+        token_ids = run(work)
+        took_s = [time.perf_counter() - wall_s, time.process_time() - used_s]
+        print(json.dumps([token_ids, took_s]), file=answers, flush=True)
+
+
+class Contender:
+    """A contender in a process of its own, so that nobody sets another one's threads."""
+
+    def __init__(self, name: str, directory: Path, dtype: str) -> None:
+        self.name = name
+        command = [sys.executable, __file__, "--contender", name, str(directory), dtype]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def run(self, work: Work) -> tuple[list[list[int]], tuple[float, float]]:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        print(json.dumps(asdict(work)), file=self._process.stdin, flush=True)
+        answer = self._process.stdout.readline()
+        if not answer:
+            raise RuntimeError(f"{self.name} died; what it said stands above")
+        token_ids, (wall_s, used_s) = json.loads(answer)
+        return token_ids, (wall_s, used_s)
+
+    def close(self) -> None:
+        self._process.communicate()
+
+
+def measure(contenders: list[Contender], work: Work, rounds: int, title: str) -> None:
+    """Let them work in turn and print each one's best round, and whether the tokens agree."""
     best: dict[str, tuple[float, float]] = {}
     found: dict[str, list[list[int]]] = {}
     for _ in range(rounds):
-        for name, run in engines.items():
-            wall, used = time.perf_counter(), time.process_time()
-            found[name] = run(work)
-            took = time.perf_counter() - wall, time.process_time() - used
-            best[name] = min(best.get(name, took), took)
+        for contender in contenders:
+            found[contender.name], took = contender.run(work)
+            best[contender.name] = min(best.get(contender.name, took), took)
     ours, *_ = best.values()
     truth = next(iter(found.values()))
     for name, (wall, used) in best.items():
@@ -168,6 +221,10 @@ def measure(
 
 
 def main() -> None:
+    if sys.argv[1:2] == ["--contender"]:
+        name, directory, dtype = sys.argv[2:]
+        contend(name, Path(directory), dtype)
+        return
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("models", nargs="*", default=["demo", "qwen-0.5b"])
     parser.add_argument("--prompts", type=int, default=64)
@@ -175,22 +232,20 @@ def main() -> None:
     parser.add_argument("--kinds", nargs="*", default=["fixed", "mixed"])
     parser.add_argument("--continuous", action="store_true")
     arguments = parser.parse_args()
+    names = [name for name in CONTENDERS if "continuous" not in name or arguments.continuous]
     with tempfile.TemporaryDirectory() as scratch:
-        for name in arguments.models:
-            if name == "demo":
-                directory, dtype = resolve_model(DEMO_MODEL), "float32"
+        for model in arguments.models:
+            if model == "demo":
+                directory, dtype, vocab_size = resolve_model(DEMO_MODEL), "float32", 1024
             else:
                 directory, dtype = make_qwen_checkpoint(Path(scratch)), "bfloat16"
-            model = AutoModelForCausalLM.from_pretrained(directory, dtype=dtype).eval()
-            engines = {
-                "penstock": penstock(directory, dtype),
-                "transformers static": transformers_static(model),
-            }
-            if arguments.continuous:
-                engines["transformers continuous"] = transformers_continuous(model)
+                vocab_size = 151_936
+            contenders = [Contender(name, directory, dtype) for name in names]
             for kind in arguments.kinds:
-                work = make_work(kind, arguments.prompts, model.config.vocab_size)
-                measure(engines, work, arguments.rounds, f"{name} {dtype} {kind}")
+                work = make_work(kind, arguments.prompts, vocab_size)
+                measure(contenders, work, arguments.rounds, f"{model} {dtype} {kind}")
+            for contender in contenders:
+                contender.close()
 
 
 if __name__ == "__main__":
