@@ -19,6 +19,7 @@ help:  ## list the targets
 	$(BIN)/pip install --quiet --retries 1 --no-deps $(TORCH) $(INDEX)
 	$(BIN)/pip install --quiet --quiet --editable '.[all]' --group dev $(TRITON)
 	mkdir -p .venv/typing && ln -sfn ../.. .venv/typing/penstock  # lets type checkers read `penstock.*`
+	$(BIN)/python -c 'from penstock.kernels.native import cpu_library; cpu_library()'  # build them now
 	touch $@
 
 install: .venv/ready  ## make .venv with everything in it

@@ -9,6 +9,8 @@ import queue
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import replace
+from hashlib import blake2b
 from pathlib import Path
 
 from ..engine.outputs import Priority, Request, RequestError
@@ -16,7 +18,7 @@ from .errors import CorruptJob, UnknownJob
 from .frames import AbortShard, RunShard, ShardFailed, ShardLanded, Trouble
 from .job_dir import JobDir
 from .landing import CorruptPart, part_counts
-from .model import InvalidSampling, ShardRef
+from .model import InvalidSampling, SamplingParams, ShardRef
 from .prompt_encoder import PromptEncoder
 from .results_dir import ResultsDir
 from .sealed_input import CorruptInput, SealedInput, SealedRow
@@ -115,7 +117,7 @@ class ShardReader:
         return Request(
             request_id=f"{order.job_id}/{order.index}.{order.attempt}/{sealed.row_index}",
             prompt_token_ids=token_ids,
-            params=job.params,
+            params=row_params(job.params, order.job_id, sealed.row_index),
             priority=Priority.BULK,
             cache_salt=job.spec.tenant,
             stream_interval=0,  # nobody watches a bulk row: its text is put together once
@@ -132,6 +134,19 @@ class ShardReader:
 
     def _fail(self, order: RunShard, message: str, trouble: Trouble) -> None:
         self._on_outcome(ShardFailed(order.job_id, order.index, order.attempt, message, trouble))
+
+
+def row_params(params: SamplingParams, job_id: str, row_index: int) -> SamplingParams:
+    """Give a row chances of its own: equal prompts differ, and a row run again repeats itself.
+
+    They follow from the job's seed, so the same job under another id repeats itself too; without
+    a seed, from the job's id.
+    """
+    if params.is_greedy:
+        return params
+    source = job_id if params.seed is None else params.seed
+    digest = blake2b(f"{source}/{row_index}".encode(), digest_size=8).digest()
+    return replace(params, seed=int.from_bytes(digest, "little", signed=True))
 
 
 def _verdict(suspects: Suspects, sealed: SealedRow) -> RequestError | None:

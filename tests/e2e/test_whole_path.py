@@ -113,6 +113,18 @@ def test_a_landed_row_is_what_the_engine_says_alone(stack: Stack, tmp_path: Path
     assert through == [out.outputs[0].text for out in alone]
 
 
+def test_a_seed_repeats_a_job_and_leaves_its_rows_different(stack: Stack) -> None:
+    rows = [{"ask": "Tell a tiny story about a fox."}] * 8
+    sampling = {"temperature": 1.0, "seed": 7, "max_tokens": 24}
+    with Client(stack.url) as client:
+        jobs = [
+            client.jobs.submit(rows, prompt="{{ row.ask }}", sampling=sampling) for _ in range(2)
+        ]
+        first, second = ([row["output"] for row in job.wait().results()] for job in jobs)
+    assert first == second
+    assert len(set(first)) > 4
+
+
 def test_bad_rows_fail_alone_and_bad_lines_are_numbered(stack: Stack, tmp_path: Path) -> None:
     path = tmp_path / "mixed.jsonl"
     too_long = "word " * 20_000
