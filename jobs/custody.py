@@ -15,10 +15,12 @@ from typing import Any
 
 import redis
 
+from .durable import StorageFull
 from .ending import end
+from .errors import UnknownJob
 from .events import SHARD_LANDED, JobEvents
 from .frames import AbortShard, RunShard, ShardFailed, ShardLanded, ToEngine, Trouble
-from .job_table import JobTable
+from .job_table import Commit, JobTable
 from .model import JobState, ShardRef
 from .settings import Settings
 from .suspects import Suspects
@@ -137,23 +139,25 @@ class Custody:
     def _commit(self, frame: ShardLanded) -> None:
         held = self._held_by(frame)
         ref = ShardRef(frame.job_id, frame.index)
-        commit = self._patiently(lambda: self._table.commit(ref, frame.attempt, frame.counts))
-        if commit is None:
-            return  # we are stopping: whoever claims the shard next finds the part and commits it
+        outcome: Outcome = ShardReturned("its commit failed")
+        try:
+            commit = self._patiently(lambda: self._table.commit(ref, frame.attempt, frame.counts))
+            if commit is None:
+                held = None  # we are stopping: `close` hands it back; the next one finds the part
+                return
+            outcome = _summary(frame) if commit.status != "fenced" else _NOT_OURS
+            self._announce(frame, commit)
+        finally:
+            if held is not None:
+                self._end(held, outcome)
+
+    def _announce(self, frame: ShardLanded, commit: Commit) -> None:
         if commit.left == 0:
             self._on_job_landed(frame.job_id)
         if commit.status == "committed":
             counts = frame.counts
-            self._tell(
-                frame.job_id,
-                SHARD_LANDED,
-                {"index": frame.index, "rows": counts.rows, "failed": counts.failed},
-            )
-        if held is not None:
-            self._drop(held)
-            held.on_done(
-                _summary(frame) if commit.status != "fenced" else "landed; not ours any more"
-            )
+            data = {"index": frame.index, "rows": counts.rows, "failed": counts.failed}
+            self._tell(frame.job_id, SHARD_LANDED, data)
 
     def _fail(self, frame: ShardFailed) -> None:
         held = self._held_by(frame)
@@ -165,19 +169,29 @@ class Custody:
             frame.trouble is Trouble.UNEXPECTED and held.tries >= MAX_TRIES
         )
         # Not handed back at once: its lease runs out, which paces the next attempt.
-        self._drop(held)
-        if frame.trouble is Trouble.STORAGE:
-            self._patiently(
-                lambda: self._table.note(ref.job_id, f"rows cannot land yet: {frame.message}")
-            )
-        if not is_hopeless:
-            held.on_done(ShardReturned(frame.message))
-            return
-        message = f"shard {ref.index}: {frame.message}"
-        self._patiently(
-            lambda: end(self._settings, self._table, ref.job_id, JobState.FAILED, error=message)
-        )
-        held.on_done(ShardBroken(frame.message))
+        outcome: Outcome = ShardReturned(frame.message)
+        try:
+            if frame.trouble is Trouble.STORAGE:
+                self._note(ref.job_id, f"rows cannot land yet: {frame.message}")
+            if is_hopeless and self._end_job(ref.job_id, f"shard {ref.index}: {frame.message}"):
+                outcome = ShardBroken(frame.message)
+        finally:
+            self._end(held, outcome)
+
+    def _end_job(self, job_id: str, message: str) -> bool:
+        """End a job as failed; returns whether that stands."""
+        failed = JobState.FAILED
+        try:
+            self._patiently(lambda: end(self._settings, self._table, job_id, failed, error=message))
+        except UnknownJob:  # its directory is gone, so there is nothing that could revive it
+            self._patiently(lambda: self._table.finish(job_id, failed, message))
+        except StorageFull as error:
+            self._note(job_id, f"{message}; that the job has failed cannot be written: {error}")
+            return False
+        return True
+
+    def _note(self, job_id: str, trouble: str) -> None:
+        self._patiently(lambda: self._table.note(job_id, trouble))
 
     def _abandon(self, ref: ShardRef) -> None:
         held = self._held.get(ref)
@@ -188,8 +202,10 @@ class Custody:
 
     def _return(self, held: _Held, reason: str) -> None:
         self._drop(held)
-        self._patiently(lambda: self._table.release(held.ref, held.attempt))
-        held.on_done(ShardReturned(reason))
+        try:
+            self._patiently(lambda: self._table.release(held.ref, held.attempt))
+        finally:
+            held.on_done(ShardReturned(reason))
 
     def _lose_engine(self, reason: str) -> None:
         for held in self._held.values():
@@ -221,6 +237,10 @@ class Custody:
         self._drop(held)
         self._send(AbortShard(held.ref.job_id, held.ref.index, held.attempt))
         held.on_done(ShardReturned("the job has ended, or another worker has the shard now"))
+
+    def _end(self, held: _Held, outcome: Outcome) -> None:
+        self._drop(held)
+        held.on_done(outcome)
 
     def _drop(self, held: _Held) -> None:
         if self._held.get(held.ref) is held:
@@ -262,6 +282,7 @@ _NOT_GRANTED = {
     "stopped": "the job has ended or pauses",
     "unknown": "no such job or shard",
 }
+_NOT_OURS = "landed; not ours any more"
 
 
 def _summary(frame: ShardLanded) -> str:

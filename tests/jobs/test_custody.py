@@ -1,0 +1,142 @@
+"""Custody on its own: table and disk are real, the engine is whatever a test says it did."""
+
+import queue
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from penstock.jobs.custody import MAX_TRIES, Custody
+from penstock.jobs.durable import StorageFull
+from penstock.jobs.events import JobEvents
+from penstock.jobs.frames import RunShard, ShardFailed, ShardLanded, ToEngine, Trouble
+from penstock.jobs.job_dir import JobDir
+from penstock.jobs.job_table import JobTable
+from penstock.jobs.landing import land
+from penstock.jobs.model import JobSpec, JobState, ShardRef
+from penstock.jobs.settings import Settings
+from penstock.jobs.tasks import ShardBroken, ShardReturned
+
+from .conftest import JobMaker, answered
+
+
+class Holder:
+    """A custody, what it told the engine, and how each shard ended."""
+
+    def __init__(self, settings: Settings, table: JobTable) -> None:
+        self.settings = settings
+        self.table = table
+        self.sent: queue.SimpleQueue[ToEngine] = queue.SimpleQueue()
+        self.outcomes: queue.SimpleQueue[str | Exception] = queue.SimpleQueue()
+        self.on_job_landed: Callable[[str], None] = lambda job_id: None
+        self.custody = Custody(
+            settings,
+            table,
+            JobEvents(table.redis, table.keys),
+            "w1",
+            send=self._send,
+            on_job_landed=lambda job_id: self.on_job_landed(job_id),
+        )
+        self.custody.start()
+
+    def _send(self, frame: ToEngine) -> bool:
+        self.sent.put(frame)
+        return True
+
+    def open(self, spec: JobSpec, index: int = 0) -> RunShard:
+        self.table.issue(spec.job_id, 100)
+        self.custody.open(ShardRef(spec.job_id, index), self.outcomes.put)
+        order = self.sent.get(timeout=10)
+        assert isinstance(order, RunShard)
+        return order
+
+    def outcome(self) -> str | Exception:
+        return self.outcomes.get(timeout=10)
+
+    def fail(self, order: RunShard, trouble: Trouble) -> None:
+        frame = ShardFailed(order.job_id, order.index, order.attempt, "it broke", trouble)
+        self.custody.failed(frame)
+
+    def land(self, spec: JobSpec, order: RunShard) -> None:
+        with JobDir(self.settings.jobs_dir, spec.job_id).open_input() as sealed:
+            rows = [answered(row) for row in sealed.shard(order.index)]
+        counts = land(spec, order.index, order.attempt, rows)
+        self.custody.landed(ShardLanded(order.job_id, order.index, order.attempt, counts))
+
+    def state(self, spec: JobSpec) -> JobState:
+        snapshot = self.table.snapshot(spec.job_id)
+        assert snapshot is not None
+        return snapshot.state
+
+
+@pytest.fixture
+def holder(settings: Settings, table: JobTable) -> Iterator[Holder]:
+    holder = Holder(settings, table)
+    yield holder
+    holder.custody.close()
+
+
+def test_a_shard_that_can_never_run_fails_its_job(holder: Holder, make_job: JobMaker) -> None:
+    spec = make_job()
+    holder.fail(holder.open(spec), Trouble.LASTING)
+    assert isinstance(holder.outcome(), ShardBroken)
+    assert holder.state(spec) is JobState.FAILED
+    final = JobDir(holder.settings.jobs_dir, spec.job_id).read_final()
+    assert final is not None and final.error == "shard 0: it broke"
+
+
+def test_a_shard_that_fails_again_and_again_fails_its_job(
+    holder: Holder, make_job: JobMaker
+) -> None:
+    spec = make_job()
+    for number in range(1, MAX_TRIES + 1):
+        order = holder.open(spec)
+        assert order.tries == number
+        holder.fail(order, Trouble.UNEXPECTED)
+        is_last = number == MAX_TRIES
+        assert isinstance(holder.outcome(), ShardBroken if is_last else ShardReturned)
+        assert holder.state(spec) is (JobState.FAILED if is_last else JobState.RUNNING)
+        holder.table.release(ShardRef(spec.job_id, 0), order.attempt)  # or wait for its lease
+
+
+def test_a_shard_of_a_job_whose_directory_is_gone_is_over(
+    holder: Holder, make_job: JobMaker
+) -> None:
+    spec = make_job()
+    order = holder.open(spec)
+    shutil.rmtree(holder.settings.jobs_dir / spec.job_id)
+    holder.fail(order, Trouble.LASTING)
+    assert isinstance(holder.outcome(), ShardBroken)
+    assert holder.state(spec) is JobState.FAILED
+
+
+def test_a_full_disk_puts_the_end_of_a_job_off(
+    holder: Holder, make_job: JobMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise StorageFull(Path("final.json"))
+
+    spec = make_job()
+    order = holder.open(spec)
+    monkeypatch.setattr("penstock.jobs.custody.end", full)
+    holder.fail(order, Trouble.LASTING)
+    assert isinstance(holder.outcome(), ShardReturned)
+    snapshot = holder.table.snapshot(spec.job_id)
+    assert snapshot is not None and snapshot.state is JobState.RUNNING
+    assert "no space left" in (snapshot.error or "")
+
+
+def test_a_hint_that_cannot_be_sent_keeps_no_shard_open(
+    holder: Holder, make_job: JobMaker, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(job_id: str) -> None:
+        raise OSError("no broker")
+
+    spec = make_job(num_rows=4)
+    holder.on_job_landed = broken
+    holder.land(spec, holder.open(spec))
+    assert holder.outcome() == "4 rows · 12 tokens"
+    assert holder.state(spec) is JobState.LANDING
+    holder.custody.close()
+    assert "no broker" in caplog.text
