@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from .cli_client import open_client
 from .cli_options import ApiKey, Model, Output, Sampling, Url, sampling_of
 from .cli_output import OutputFormat, Printer
 from .client import Client
@@ -25,7 +26,7 @@ def chat(
     """Ask a model now, ahead of all bulk work. The answer is text unless -o json is given."""
     said = [{"role": "system", "content": system}] if system else []
     options = sampling_of(sampling)
-    with Client(url, api_key) as client:
+    with open_client(url, api_key) as client:
         if message is None and sys.stdin.isatty():
             _converse(client, said, model, options)
             return
@@ -39,7 +40,7 @@ def chat(
 def models(url: Url = None, api_key: ApiKey = None, output: Output = None) -> None:
     """List the models that are served."""
     printer = Printer(output)
-    with Client(url, api_key) as client:
+    with open_client(url, api_key) as client:
         found = client.models.list()
     if printer.is_json:
         for model in found:

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from .cli_client import open_client
 from .cli_options import (
     ApiKey,
     Format,
@@ -25,7 +26,7 @@ from .cli_options import (
     task_options,
 )
 from .cli_output import Printer, cell, summary
-from .client import Client, Job
+from .client import Job
 from .client_errors import PenstockError
 from .job_calls import SubmitOptions
 from .records import JobRecord
@@ -72,7 +73,7 @@ def submit(
         output=out,
         idempotency_key=idempotency_key,
     )
-    with Client(url, api_key) as client:
+    with open_client(url, api_key) as client:
         job = client.jobs.submit(rows, **options)
         note_rejected(printer, job.record)
         if watch:
@@ -84,7 +85,7 @@ def submit(
 
 def watch(job_id: JobId, url: Url = None, api_key: ApiKey = None, output: Output = None) -> None:
     """Follow a job to its end. Ctrl-C leaves, and the job goes on."""
-    with Client(url, api_key) as client:
+    with open_client(url, api_key) as client:
         _watch(Printer(output), client.jobs.get(job_id))
 
 
@@ -96,14 +97,14 @@ def jobs(
     output: Output = None,
 ) -> None:
     """List jobs, newest first."""
-    with Client(url, api_key) as client:
+    with open_client(url, api_key) as client:
         found = client.jobs.list(limit=limit, after=after)
     Printer(output).jobs(job.record for job in found)
 
 
 def show(job_id: JobId, url: Url = None, api_key: ApiKey = None, output: Output = None) -> None:
     """Show one job."""
-    with Client(url, api_key) as client:
+    with open_client(url, api_key) as client:
         Printer(output).job(client.jobs.get(job_id).record)
 
 
@@ -128,7 +129,7 @@ def results(
     if limit is None and not printer.is_json:
         limit = _SCREENFUL
     page_rows = min(1000, limit + 1) if limit else 1000
-    with Client(url, api_key) as client:
+    with open_client(url, api_key) as client:
         job = client.jobs.get(job_id)
         rows = job.results(status=status, follow=follow, page_rows=page_rows)
         printer.rows(itertools.islice(rows, limit))
@@ -141,7 +142,7 @@ def results(
 def errors(job_id: JobId, url: Url = None, api_key: ApiKey = None, output: Output = None) -> None:
     """List the input lines that were rejected and the rows that failed."""
     printer = Printer(output)
-    with Client(url, api_key) as client:
+    with open_client(url, api_key) as client:
         found = client.jobs.get(job_id).errors()
     if printer.is_json:
         for error in found:
@@ -155,7 +156,7 @@ def errors(job_id: JobId, url: Url = None, api_key: ApiKey = None, output: Outpu
 
 def cancel(job_id: JobId, url: Url = None, api_key: ApiKey = None, output: Output = None) -> None:
     """Stop a job; what has landed stays."""
-    with Client(url, api_key) as client:
+    with open_client(url, api_key) as client:
         Printer(output).job(client.jobs.cancel(job_id).record)
 
 

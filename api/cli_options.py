@@ -79,12 +79,19 @@ class UsageProblem(PenstockError):
 
 def settings_of(config: Path | None, pairs: Sequence[str] | None, **flags: Any) -> Settings:
     """Read the settings in force; `--set` stands beside the flags that have a name of their own."""
+    return settings_and_sources(config, pairs, **flags)[0]
+
+
+def settings_and_sources(
+    config: Path | None, pairs: Sequence[str] | None, **flags: Any
+) -> tuple[Settings, dict[str, str]]:
+    """As `settings_of`, and tell for each setting where its value came from."""
     given: dict[str, Any] = dict(map(_split, pairs or ()))
     unknown = given.keys() - {item.name for item in fields(Settings)}
     if unknown:
         raise UsageProblem(f"there is no setting {min(unknown)!r}; `penstock doctor` lists all")
     given |= {name: value for name, value in flags.items() if value is not None}
-    return Settings.load(toml=config, **given)
+    return Settings.load_with_sources(toml=config, **given)
 
 
 def sampling_of(pairs: Sequence[str] | None) -> dict[str, Any]:

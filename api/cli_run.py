@@ -14,7 +14,9 @@ from typing import Annotated, Any
 
 import typer
 
+from ..jobs.model import JobState
 from ..jobs.settings import Settings
+from . import tables
 from .cli_jobs import exit_code, follow_to_the_end, note_rejected
 from .cli_options import (
     ApiKey,
@@ -32,7 +34,7 @@ from .cli_options import (
     Set,
     System,
     Url,
-    settings_of,
+    settings_and_sources,
     task_options,
 )
 from .cli_output import Printer, summary
@@ -42,13 +44,16 @@ from .job_calls import SubmitOptions
 from .records import Row
 
 _NUM_SAMPLES = 5
+_COMPLETE = (JobState.COMPLETED, JobState.COMPLETED_WITH_ERRORS)
 
 
 def run(
     rows: Input,
     prompt: Prompt = None,
     model: Model = None,
-    out: Annotated[Path, typer.Option(help="Directory that receives JOB/rows.")] = Path("out"),
+    out: Annotated[
+        Path, typer.Option(help="Directory of this machine that receives JOB/rows.")
+    ] = Path("out"),
     system: System = None,
     sampling: Sampling = None,
     id_column: IdColumn = None,
@@ -74,39 +79,43 @@ def run(
         id=id_column,
         name=name,
         format=file_format,
-        output=str(out.expanduser().absolute()),
     )
-    in_force = settings_of(config, settings, data=data, models=[model] if model else None)
-    with _server(printer, in_force, url, api_key) as server, Client(server.url, api_key) as client:
-        if not again:
-            options["idempotency_key"] = _key_of(rows, options)
-        job = client.jobs.submit(rows, **options)
-        if job.is_final and not _has_landed(job):  # cancelled, failed, or its results were removed
-            options.pop("idempotency_key", None)
-            job = client.jobs.submit(rows, **options)
-        elif job.is_final:
+    in_force, sources = settings_and_sources(
+        config, settings, data=data, url=url, api_key=api_key, models=[model] if model else None
+    )
+    out = out.expanduser().absolute()
+    named_url = None if sources["url"] == "default" else in_force.url
+    if named_url is None:
+        options["output"] = str(out)  # a server elsewhere has directories of its own
+    key = None if again else _key_of(rows, options)
+    with (
+        _server(printer, in_force, named_url) as server,
+        Client(server.url, in_force.api_key) as client,
+    ):
+        job = _submit(client, rows, options, key, server)
+        if job.is_final:
             printer.note(f"{job.id} did this before; --again does it anew")
         note_rejected(printer, job.record)
         try:
             follow_to_the_end(printer, job, server.how_to_return(job))
         except JobFailed as error:
             printer.note(str(error))
+        if server.data is None and job.status in _COMPLETE:
+            _fetch_rows(printer, job, out / job.id / "rows" / "part-000000.parquet")
         print_results(printer, job)
+        if server.data is not None and _has_landed(job):
+            printer.note(f"{job.output_path}/rows/*.parquet")
     raise typer.Exit(exit_code(job.record))
 
 
 def print_results(printer: Printer, job: Job) -> None:
-    """Show where the rows are, the first of them, and how it went."""
+    """Show the first rows, and how it went."""
     record = job.record
     if printer.is_json:
         printer.json_line(record.raw)
     elif record.counts.succeeded + record.counts.failed:
         printer.rows(first_rows(job))
     printer.note(summary(record))
-    if _has_landed(job):
-        printer.note(f"{record.output_path}/rows/*.parquet")
-    elif record.output_path and job.is_final and not exit_code(record):
-        printer.note(f"on the server: {record.output_path}/rows (penstock results {job.id})")
 
 
 def first_rows(job: Job) -> Iterator[Row]:
@@ -129,10 +138,31 @@ class _Server:
         return "nothing that has landed is lost. The same command goes on from here"
 
 
+def _submit(
+    client: Client, rows: Path, options: SubmitOptions, key: str | None, server: _Server
+) -> Job:
+    """Submit under the key; each job that came to nothing hands it on, so that a chain forms.
+
+    The same command finds the end of the chain again, whatever became of those before.
+    """
+    while True:
+        options["idempotency_key"] = key
+        job = client.jobs.submit(rows, **options)
+        is_good = job.status in _COMPLETE and (server.data is None or _has_landed(job))
+        if is_good or not job.is_final or key is None:
+            return job
+        key = f"run-after-{job.id}"
+
+
+def _fetch_rows(printer: Printer, job: Job, path: Path) -> None:
+    """Bring the rows from the server that has them, unless they are here."""
+    if not path.exists():
+        tables.save_parquet(job.to_arrow(), path)
+    printer.note(f"the rows are in {path}")
+
+
 @contextmanager
-def _server(
-    printer: Printer, settings: Settings, url: str | None, api_key: str | None
-) -> Iterator[_Server]:
+def _server(printer: Printer, settings: Settings, url: str | None) -> Iterator[_Server]:
     """Use the server that is named, or run one for as long as the block lasts."""
     if url is not None:
         yield _Server(url)

@@ -63,7 +63,7 @@ def submit_job(upload: Upload, options: SubmitOptions, retry: RetryPolicy) -> Ta
     body: dict[str, Any] = {key: value for key, value in options.items() if value is not None}
     key = body.pop("idempotency_key", None) or uuid4().hex
     if "output" in body:
-        body["output"] = {"path": str(Path(body["output"]).expanduser().absolute())}
+        body["output"] = {"path": str(body["output"])}  # the server's, so not ours to resolve
     return (
         yield from ask(
             Send(

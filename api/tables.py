@@ -23,6 +23,14 @@ def landed_table(record: JobRecord) -> "pa.Table | None":
     return arrow.concat_tables(tables) if tables else None
 
 
+def save_parquet(table: "pa.Table", path: Path) -> None:
+    """Write a table as one Parquet file, which is there as a whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.tmp")
+    _import("pyarrow.parquet", "save_parquet").write_table(table, unfinished, compression="zstd")
+    unfinished.replace(path)
+
+
 def table_of(rows: Iterable[Row]) -> "pa.Table":
     """Build a table from rows that came over the wire; the types are inferred."""
     return _import("pyarrow", "to_arrow").Table.from_pylist(list(rows))

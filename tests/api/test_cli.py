@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from penstock.api import cli
+from penstock.api.app import create_app
 from penstock.api.client import Client
 
 from .conftest import MODEL, Stack
+from .serving import serving
 
 NOWHERE = "http://127.0.0.1:9"
 
@@ -181,7 +183,7 @@ class TestJobs:
 
 
 class TestRun:
-    def test_lands_parquet_and_does_nothing_twice(
+    def test_brings_the_rows_here_and_does_nothing_twice(
         self, penstock: Penstock, stack: Stack, rows: Path, tmp_path: Path
     ) -> None:
         command = ("run", rows, "--prompt", "{{ row.text }}", "-m", MODEL, "--url", stack.url)
@@ -189,16 +191,42 @@ class TestRun:
         first = penstock(*command)
         assert first.code == 0, first.err
         [job] = first.lines
-        [part] = (tmp_path / "out" / job["id"] / "rows").glob("*.parquet")
-        assert pq.read_table(part).num_rows == 20
-        assert str(part.parent) in first.err
+        assert job["output"]["path"] == f"{stack.settings.results_dir}/{job['id']}"
+        part = tmp_path / "out" / job["id"] / "rows" / "part-000000.parquet"
+        assert pq.read_table(part).column("row_index").to_pylist() == list(range(20))
+        assert f"the rows are in {part}" in first.err
 
+        part.unlink()
+        (Path(job["output"]["path"]) / "_SUCCESS").unlink()  # as on a machine that has it not
         second = penstock(*command)
         assert second.lines[0]["id"] == job["id"]
         assert "did this before; --again" in second.err
+        assert pq.read_table(part).num_rows == 20
         assert penstock(*command, "--again").lines[0]["id"] != job["id"]
-        (tmp_path / "out" / job["id"] / "_SUCCESS").unlink()
-        assert penstock(*command).lines[0]["id"] != job["id"]
+
+    def test_after_a_cancelled_run_the_same_command_still_finds_its_job(
+        self, penstock: Penstock, stack: Stack, rows: Path, tmp_path: Path
+    ) -> None:
+        rows.write_text('{"text": "[[long]]"}')
+        command = [sys.executable, "-m", "penstock.api.cli", "run", str(rows), "-m", MODEL]
+        command += ["--prompt", "{{ row.text }}", "--url", stack.url, "--out", str(tmp_path)]
+
+        def detach() -> str:
+            """Run until the job is known, then leave with Ctrl-C."""
+            with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as run:
+                assert run.stderr is not None
+                job_id = run.stderr.readline().split()[0]
+                run.send_signal(signal.SIGINT)
+                run.stderr.read()
+                assert run.wait(10) == 130
+            return job_id
+
+        cancelled = detach()
+        penstock("cancel", cancelled, "--url", stack.url)
+        second = detach()
+        assert second != cancelled
+        assert detach() == second
+        penstock("cancel", second, "--url", stack.url)
 
     def test_a_terminal_gets_samples(
         self, penstock: Penstock, stack: Stack, rows: Path, tmp_path: Path
@@ -209,6 +237,27 @@ class TestRun:
         )  # fmt: skip
         assert run.code == 0
         assert len(run.out.splitlines()) == 1 + 5  # the head and five rows
+
+
+class TestSettingsFile:
+    def test_names_the_server_of_every_verb(
+        self,
+        penstock: Penstock,
+        stack: Stack,
+        rows: Path,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        config = tmp_path / "penstock.toml"
+        with serving(create_app(replace(stack.settings, api_key="from-the-file"))) as url:
+            config.write_text(f'url = "{url}"\napi_key = "from-the-file"\n')
+            command = ("run", rows, "--prompt", "{{ row.text }}", "-m", MODEL)
+            run = penstock(*command, "--out", tmp_path / "out", "--config", config)
+            assert run.code == 0, run.err
+            assert "no server is named" not in run.err
+            monkeypatch.setenv("PENSTOCK_CONFIG", str(config))
+            assert penstock("show", run.lines[0]["id"]).code == 0
+            assert penstock("jobs", "--api-key", "a-flag-outranks-it").code == 1
 
 
 class TestAsking:

@@ -130,7 +130,7 @@ class TestSubmit:
             prompt="{{ row.text }}",
             sampling={"max_tokens": 3},
             id="id",
-            output="/srv/out",
+            output="~/out",
         )
         parts = parts_of(calls[0])
         assert json.loads(payload(parts["request"])) == {
@@ -138,7 +138,7 @@ class TestSubmit:
             "prompt": "{{ row.text }}",
             "sampling": {"max_tokens": 3},
             "id": "id",
-            "output": {"path": "/srv/out"},
+            "output": {"path": "~/out"},  # the server's home
         }
         assert parts["file"].get_filename() == "rows.jsonl"
         lines = payload(parts["file"]).split(b"\n")
