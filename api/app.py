@@ -9,6 +9,7 @@ import os
 import socket
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from urllib.parse import urlsplit
 
 import redis
 import redis.asyncio
@@ -41,6 +42,7 @@ from .meters import Meters
 from .refusals import TRANSLATED, refusal_for
 from .request_context import RequestContext
 from .routes import chat, completions, health, job_results, jobs, metrics, models, workers
+from .same_site import SameSiteCheck
 from .services import Services
 
 MAX_SUBMISSIONS = 4  # sealed at the same time; more wait
@@ -49,8 +51,10 @@ _REBUILD_RETRY_S = 1.0
 _log = logging.getLogger("penstock.api")
 
 
-def create_app(settings: Settings | None = None) -> FastAPI:
+def create_app(settings: Settings | None = None, *, host: str | None = None) -> FastAPI:
     """Build the application; without settings it reads them from the environment.
+
+    `host` is the name under which it listens, if that is known.
 
     Raises:
         InvalidSetting: a setting cannot be used.
@@ -67,6 +71,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     middleware = [Middleware(RequestContext, meters=meters)]
     if settings.api_key is not None:
         middleware.append(Middleware(KeyCheck, api_key=settings.api_key))
+    else:
+        own_hosts = (host, urlsplit(settings.url).hostname)
+        middleware.append(Middleware(SameSiteCheck, own_hosts=own_hosts))
     app = FastAPI(
         title="Penstock",
         version=__version__,

@@ -93,11 +93,11 @@ def json_body(schema: type[BaseModel]) -> dict[str, Any]:
 
 
 def _check_media_type(request: Request) -> None:
-    media_type = request.headers.get("content-type", "application/json").partition(";")[0].strip()
+    # One that is missing is no guess at JSON: a web page can leave it out without asking first.
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip()
     if media_type.lower() != "application/json":
-        raise UnsupportedMediaType(
-            f"send `content-type: application/json`, not {shown(media_type)}"
-        )
+        got = shown(media_type) if media_type else "none"
+        raise UnsupportedMediaType(f"send `content-type: application/json`, got {got}")
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise UnsupportedMediaType("compressed bodies are not read here; send plain JSON")
 

@@ -79,7 +79,7 @@ def api(
         connect(in_force).close()  # it connects when first used; a Redis that is away may come
     server = uvicorn.Server(
         uvicorn.Config(
-            create_app(in_force),
+            create_app(in_force, host=host),
             host=host,
             port=port,
             access_log=False,

@@ -4,12 +4,15 @@
     ├── InvalidRequest 400            a value is wrong, missing or unknown
     │   └── UnsupportedParameter 400  part of OpenAI's API, not (yet) of ours
     ├── InvalidKey 401
+    ├── ForeignPage 403               a web page of elsewhere, and no key asked for
     ├── NotFound 404
     │   ├── ModelNotFound
     │   └── JobNotFound
+    ├── JobGone 410                   the job is known, its directory is not there any more
     ├── BodyTooLarge 413
     ├── UnsupportedMediaType 415
     ├── GenerationFailed 500          the engine gave up on this request
+    ├── JobDamaged 500                files of this job cannot be read
     ├── Unavailable 503               no worker, no Redis: worth another try
     └── OutOfStorage 507
 
@@ -100,6 +103,14 @@ class InvalidKey(ApiError):
         return {**super().headers(), "www-authenticate": "Bearer"}
 
 
+class ForeignPage(ApiError):
+    """The request comes from a web page of elsewhere, or under a name that is not ours."""
+
+    status = 403
+    kind = "invalid_request_error"
+    code = "foreign_page"
+
+
 class NotFound(ApiError):
     """There is nothing at this address."""
 
@@ -129,6 +140,19 @@ class JobNotFound(NotFound):
         super().__init__(f"there is no job {shown(job_id)}", param="job_id")
 
 
+class JobGone(ApiError):
+    """The job is known, but its directory is not there any more."""
+
+    status = 410
+    kind = "invalid_request_error"
+    code = "job_gone"
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(
+            f"the directory of {job_id} is gone from the server's disk", param="job_id"
+        )
+
+
 class BodyTooLarge(ApiError):
     """The body is longer than this route takes."""
 
@@ -149,6 +173,12 @@ class GenerationFailed(ApiError):
     """The engine took the request and could not finish it; others are not affected."""
 
     code = "engine_error"
+
+
+class JobDamaged(ApiError):
+    """Files of this job cannot be read; the others are not affected."""
+
+    code = "job_damaged"
 
 
 class Unavailable(ApiError):

@@ -2,12 +2,16 @@
 
 import json
 import socket
+from collections.abc import Iterator
 
 import httpx2
 import openai
 import pytest
 
+from penstock.api.app import create_app
+
 from .conftest import IDLE_MODEL, MODEL, Stack
+from .serving import serving
 
 CHAT = "/v1/chat/completions"
 MESSAGES = [{"role": "user", "content": "hi"}]
@@ -15,6 +19,14 @@ MESSAGES = [{"role": "user", "content": "hi"}]
 
 def chat(**change: object) -> dict[str, object]:
     return {"model": MODEL, "messages": MESSAGES, "max_tokens": 4, **change}
+
+
+@pytest.fixture(scope="module")
+def named(stack: Stack) -> Iterator[httpx2.Client]:
+    """An API of its own that listens under a name."""
+    app = create_app(stack.settings, host="gpu.lab.example")
+    with serving(app) as url, httpx2.Client(base_url=url) as client:
+        yield client
 
 
 def assert_envelope(answer: httpx2.Response) -> dict[str, str]:
@@ -159,6 +171,59 @@ def test_large_foreign_and_compressed_bodies_are_refused(http: httpx2.Client) ->
         headers={"content-type": "application/json", "content-encoding": "gzip"},
     )
     assert packed.status_code == 415
+
+
+def test_a_body_must_say_that_it_is_json(http: httpx2.Client) -> None:
+    request = http.build_request("POST", CHAT, content=json.dumps(chat()))
+    request.headers.pop("content-type", None)
+    answer = http.send(request)
+    assert (answer.status_code, assert_envelope(answer)["code"]) == (415, "unsupported_media_type")
+    utf8 = {"content-type": "application/json; charset=utf-8"}
+    assert http.post(CHAT, content=json.dumps(chat()), headers=utf8).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "is_let_in"),
+    [
+        ("/v1/models", {"host": "rebound.example.com:8100"}, False),
+        ("/v1/models", {"host": "127.0.0.1.example.com"}, False),
+        ("/v1/models", {"host": "["}, False),
+        ("/v1/models", {"host": ""}, False),
+        ("/v1/models", {"host": "localhost:8100"}, True),
+        ("/v1/models", {"host": "[::1]:8100"}, True),
+        ("/v1/models", {"host": "10.1.2.3:8100"}, True),
+        ("/v1/models", {"host": "api:8100"}, True),
+        ("/v1/models", {"host": "gpu.lab.example:8100"}, True),
+        ("/v1/models", {"host": "localhost:1", "origin": "http://localhost:1"}, True),
+        ("/v1/models", {"host": "localhost:1", "origin": "http://localhost:2"}, False),
+        ("/v1/models", {"origin": "https://example.com"}, False),
+        ("/v1/models", {"origin": "null"}, False),
+        ("/v1/models", {"sec-fetch-site": "cross-site", "sec-fetch-mode": "no-cors"}, False),
+        ("/v1/models", {"sec-fetch-site": "same-origin"}, True),
+        ("/docs", {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"}, True),
+        ("/healthz", {"host": "balancer.example.com"}, True),
+    ],
+)
+def test_web_pages_of_elsewhere_are_kept_out_where_no_key_does_it(
+    named: httpx2.Client, path: str, headers: dict[str, str], is_let_in: bool
+) -> None:
+    answer = named.get(path, headers=headers)
+    assert answer.status_code == (200 if is_let_in else 403), answer.text
+    if not is_let_in:
+        assert assert_envelope(answer)["code"] == "foreign_page"
+
+
+@pytest.mark.parametrize("content_type", ["text/plain", "application/json", "multipart/form-data"])
+def test_a_web_page_can_start_no_job(http: httpx2.Client, stack: Stack, content_type: str) -> None:
+    before = sorted(stack.settings.jobs_dir.glob("*"))
+    body = {"model": MODEL, "prompt": "{{ row.text }}", "input": {"path": "/etc/passwd"}}
+    answer = http.post(
+        "/v1/jobs",
+        content=json.dumps(body),
+        headers={"content-type": content_type, "origin": "https://example.com"},
+    )
+    assert (answer.status_code, assert_envelope(answer)["code"]) == (403, "foreign_page")
+    assert sorted(stack.settings.jobs_dir.glob("*")) == before
 
 
 @pytest.mark.parametrize(
