@@ -35,6 +35,7 @@ __all__ = ["Delta", "InteractiveLane", "InteractiveRequest", "NoWorker", "QueueU
 
 PUBLISH_TIMEOUT_S = 2.0
 TAKEN_TIMEOUT_S = 15.0  # from published to taken by a worker
+QUIET_LIMIT_S = 40.0  # a worker speaks of every request it has far more often than that
 _LOOK_S = 1.0  # how often a quiet request looks for lost replies and for its worker
 _MAX_WAITING = 1_000
 
@@ -127,7 +128,7 @@ class InteractiveLane:
         self, request: InteractiveRequest, stream: asyncio.Queue[Reply | None]
     ) -> AsyncIterator[Delta]:
         num_seen, worker = 0, None
-        deadline = time.monotonic() + TAKEN_TIMEOUT_S
+        heard_at_s = time.monotonic()
         while True:
             replies: list[Reply] = []
             with contextlib.suppress(TimeoutError):
@@ -138,13 +139,18 @@ class InteractiveLane:
                     replies = [reply]
             if not replies:  # quiet, a gap, or a new subscription: the stream knows
                 replies = await self._read_tail(request.request_id, num_seen)
-                if not replies and worker is None and time.monotonic() > deadline:
+                quiet_s = time.monotonic() - heard_at_s
+                if not replies and worker is None and quiet_s > TAKEN_TIMEOUT_S:
                     raise QueueUnavailable(f"no worker took the request in {TAKEN_TIMEOUT_S:.0f} s")
                 if not replies and worker is not None and not await self._is_alive(worker):
                     yield _lost(request.request_id, f"worker {worker} died")
                     return
+                if not replies and quiet_s > QUIET_LIMIT_S:
+                    message = f"nothing was heard of it for {QUIET_LIMIT_S:.0f} s"
+                    yield _lost(request.request_id, message)
+                    return
             for reply in replies:
-                worker = reply.worker
+                worker, heard_at_s = reply.worker, time.monotonic()
                 if reply.first > num_seen:
                     yield _lost(request.request_id, "part of the answer was lost on its way")
                     return

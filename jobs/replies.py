@@ -3,11 +3,13 @@
 Each reply goes two ways in one round trip: published on the channel of the API process that asked
 (fast, but a slow subscriber is cut off and misses some), and appended to the request's own stream
 (kept ten minutes). A reply's `first` tells the reader whether one is missing; the stream fills in.
+Every open request is heard of every few seconds, so that a reader can tell a long wait from a loss.
 """
 
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +22,9 @@ from .keys import Keys
 
 MAX_TAIL = 20_000
 TAIL_KEPT_S = 600
+KEEPALIVE_S = 5.0
+PATIENCE_S = 30.0  # how long deltas wait for Redis; then their readers find a gap
+_RETRY_S = 0.25
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +32,7 @@ logger = logging.getLogger(__name__)
 class Reply(msgspec.Struct, frozen=True):
     """Some deltas of one request; they are numbers `first`, `first + 1`, … of its deltas.
 
-    The one that says a worker has taken the request holds none.
+    The one that says a worker has taken the request, or still has it, holds none.
     """
 
     request_id: str
@@ -49,8 +54,8 @@ class _Stream:
 class ReplyPublisher:
     """Publishes deltas from a thread of its own, all that wait together in one pipeline.
 
-    While Redis is away deltas wait; a request whose deltas cannot be sent for long is given up by
-    its reader, not by us.
+    While Redis is away deltas wait, for `PATIENCE_S`; a request that lost some is given up by its
+    reader, not by us.
     """
 
     def __init__(
@@ -62,6 +67,7 @@ class ReplyPublisher:
         self._on_over = on_over
         self._queue: queue.SimpleQueue[tuple[Delta, ...] | None] = queue.SimpleQueue()
         self._streams: dict[str, _Stream] = {}
+        self._is_stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="replies", daemon=True)
 
     def start(self) -> None:
@@ -69,7 +75,8 @@ class ReplyPublisher:
         self._thread.start()
 
     def stop(self, timeout_s: float = 5.0) -> None:
-        """Publish what waits, then stop."""
+        """Publish what waits, if Redis lets us at once, then stop."""
+        self._is_stopping.set()
         self._queue.put(None)
         if self._thread.is_alive():
             self._thread.join(timeout_s)
@@ -101,42 +108,93 @@ class ReplyPublisher:
         self._streams.pop(request_id, None)
 
     def _run(self) -> None:
+        kept_alive_s = time.monotonic()
         while True:
-            batch = [self._queue.get()]
-            while not self._queue.empty():
-                batch.append(self._queue.get())
-            deltas = [delta for item in batch if item is not None for delta in item]
-            self._publish(deltas)
+            batch = self._next_batch()
+            replies = self._replies([delta for item in batch if item is not None for delta in item])
+            if time.monotonic() - kept_alive_s > KEEPALIVE_S:
+                kept_alive_s = time.monotonic()
+                replies += self._keepalives()
+            try:
+                self._publish_patiently(replies)
+            except Exception:  # the requests of this batch are cut short; all others go on
+                logger.exception("cannot publish %d replies", len(replies))
+            for reply in replies:
+                self._advance(reply)
             if None in batch:
                 return
 
-    def _publish(self, deltas: list[Delta]) -> None:
+    def _next_batch(self) -> list[tuple[Delta, ...] | None]:
+        try:
+            batch = [self._queue.get(timeout=KEEPALIVE_S)]
+        except queue.Empty:
+            return []
+        while not self._queue.empty():
+            batch.append(self._queue.get())
+        return batch
+
+    def _replies(self, deltas: list[Delta]) -> list[Reply]:
         grouped: dict[str, list[Delta]] = {}
         for delta in deltas:
-            grouped.setdefault(delta.request_id, []).append(delta)
-        with self._redis.pipeline(transaction=False) as pipeline:
-            for request_id, items in grouped.items():
-                stream = self._streams.get(request_id)
-                if stream is not None:
-                    self._add(pipeline, request_id, stream, items)
-            try:
-                pipeline.execute()
-            except redis.RedisError as error:
-                logger.warning("cannot publish %d deltas: %s", len(deltas), error)
+            news = grouped.setdefault(delta.request_id, [])
+            if not _is_empty(delta):
+                news.append(delta)
+        return [
+            Reply(request_id, self._worker, stream.num_sent, tuple(news))
+            for request_id, news in grouped.items()
+            if (stream := self._streams.get(request_id)) is not None
+        ]
 
-    def _add(self, pipeline: Any, request_id: str, stream: _Stream, items: list[Delta]) -> None:
-        is_opening = stream.num_sent == 0 and _is_empty(items[0])
-        deltas = tuple(items[1:] if is_opening else items)
-        reply = msgspec.json.encode(Reply(request_id, self._worker, stream.num_sent, deltas))
-        pipeline.publish(self._keys.reply(stream.reply_to), reply)
-        stream.num_sent += len(deltas)
-        if deltas:
-            tail = self._keys.tail(request_id)
+    def _keepalives(self) -> list[Reply]:
+        streams = list(self._streams.items())
+        return [Reply(request_id, self._worker, stream.num_sent) for request_id, stream in streams]
+
+    def _publish_patiently(self, replies: list[Reply]) -> None:
+        deadline_s = time.monotonic() + PATIENCE_S
+        is_away = False
+        while replies:
+            try:
+                self._publish(replies)
+                return
+            except redis.RedisError as error:
+                if self._is_stopping.is_set() or time.monotonic() > deadline_s:
+                    raise
+                if not is_away:
+                    logger.warning("%d replies wait for Redis: %s", len(replies), error)
+                is_away = True
+                self._is_stopping.wait(_RETRY_S)
+
+    def _publish(self, replies: list[Reply]) -> None:
+        """Send replies in one go. Doing it again harms nothing: readers and streams see doubles."""
+        with self._redis.pipeline(transaction=False) as pipeline:
+            for reply in replies:
+                self._add(pipeline, reply)
+            for answer in pipeline.execute(raise_on_error=False):
+                if isinstance(answer, redis.RedisError) and _SEEN not in str(answer):
+                    raise answer
+
+    def _add(self, pipeline: Any, reply: Reply) -> None:
+        stream = self._streams.get(reply.request_id)
+        if stream is None:  # nobody waits for it any more
+            return
+        body = msgspec.json.encode(reply)
+        pipeline.publish(self._keys.reply(stream.reply_to), body)
+        if reply.deltas:
+            tail = self._keys.tail(reply.request_id)
             # The id is the number of the last delta within, so a reader can ask for what it lacks.
-            pipeline.xadd(tail, {"reply": reply}, id=f"{stream.num_sent}-0", maxlen=MAX_TAIL)
+            number = reply.first + len(reply.deltas)
+            pipeline.xadd(tail, {"reply": body}, id=f"{number}-0", maxlen=MAX_TAIL)
             pipeline.expire(tail, TAIL_KEPT_S)
-            if deltas[-1].is_last:
-                self._streams.pop(request_id, None)
+
+    def _advance(self, reply: Reply) -> None:
+        stream = self._streams.get(reply.request_id)
+        if stream is not None and reply.deltas:
+            stream.num_sent = reply.first + len(reply.deltas)
+            if reply.deltas[-1].is_last:
+                self._streams.pop(reply.request_id, None)
+
+
+_SEEN = "equal or smaller than the target stream top item"
 
 
 def _is_empty(delta: Delta) -> bool:
