@@ -11,6 +11,7 @@ from .redis_server import RedisUnavailable
 from .settings import Settings
 
 _CONNECT_TIMEOUT_S = 2.0
+_MAX_ASYNC_CONNECTIONS = 4_096  # every follower of a job's events holds one
 
 
 def connect(settings: Settings, *, socket_timeout_s: float = 5.0) -> redis.Redis:
@@ -28,7 +29,10 @@ def connect_async(settings: Settings, *, socket_timeout_s: float = 5.0) -> redis
     from redis.asyncio.retry import Retry as AsyncRetry
 
     return redis.asyncio.Redis.from_url(
-        _url(settings), **_options(socket_timeout_s), retry=AsyncRetry(NoBackoff(), 1)
+        _url(settings),
+        **_options(socket_timeout_s),
+        retry=AsyncRetry(NoBackoff(), 1),
+        max_connections=_MAX_ASYNC_CONNECTIONS,
     )
 
 

@@ -3,6 +3,8 @@
 Knows Redis, no Celery and no engine. What a worker says of itself is believed.
 """
 
+import asyncio
+import logging
 import time
 from typing import Any
 
@@ -14,6 +16,8 @@ from .keys import Keys
 
 HEARTBEAT_S = 1.0
 LIFETIME_MS = 6_000
+
+logger = logging.getLogger(__name__)
 
 
 class WorkerInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,19 +84,25 @@ class AsyncWorkerRegister:
         self._redis: Any = client
         self._keys = keys
         self._max_age_s = max_age_s
-        self._read_at = float("-inf")
+        self._read_at_s = float("-inf")
         self._infos: list[WorkerInfo] = []
+        self._look: asyncio.Task[None] | None = None
 
     async def list(self) -> list[WorkerInfo]:
-        """Return the live workers by name."""
-        if time.monotonic() - self._read_at > self._max_age_s:
-            names = sorted(map(_text, await self._redis.smembers(self._keys.workers)))
-            values = (
-                await self._redis.mget([self._keys.worker(name) for name in names]) if names else []
-            )
-            self._infos, _ = _read(names, values)
-            self._read_at = time.monotonic()
+        """Return the live workers by name. Those who ask at once share one look."""
+        if time.monotonic() - self._read_at_s > self._max_age_s:
+            if self._look is None or self._look.done():
+                self._look = asyncio.create_task(self._read())
+            await asyncio.shield(self._look)  # of whoever gives up, the others must hear nothing
         return self._infos
+
+    async def _read(self) -> None:
+        names = sorted(map(_text, await self._redis.smembers(self._keys.workers)))
+        values = (
+            await self._redis.mget([self._keys.worker(name) for name in names]) if names else []
+        )
+        self._infos, _ = _read(names, values)
+        self._read_at_s = time.monotonic()
 
     async def serving(self, model: str) -> "list[WorkerInfo]":
         """Return the live workers that take requests for a model."""
@@ -104,8 +114,11 @@ def _read(names: list[str], values: list[Any]) -> tuple[list[WorkerInfo], list[s
     for name, value in zip(names, values, strict=True):
         if value is None:
             gone.append(name)
-        else:
+            continue
+        try:
             infos.append(msgspec.json.decode(value, type=WorkerInfo, strict=False))
+        except msgspec.DecodeError as error:  # of another version, which its own API understands
+            logger.warning("what worker %s says of itself is not understood: %s", name, error)
     return infos, gone
 
 

@@ -1,6 +1,7 @@
 import asyncio
 import time
 
+import pytest
 import redis
 
 from penstock.jobs.keys import Keys
@@ -66,3 +67,33 @@ def test_the_event_loop_sees_who_serves(
             return everyone, remembered, [info.name for info in await seen.serving("m")]
 
     assert asyncio.run(look()) == (["a", "b", "c"], ["a", "b", "c"], ["a"])
+
+
+def test_many_who_ask_at_once_share_one_look(
+    redis_client: redis.Redis, keys: Keys, settings: Settings
+) -> None:
+    WorkerRegister(redis_client, keys).announce(worker("a"))
+
+    async def look() -> int:
+        async with connect_async(settings) as client:
+            seen = AsyncWorkerRegister(client, keys)
+            impatient = asyncio.create_task(seen.list())
+            others = [asyncio.create_task(seen.list()) for _ in range(200)]
+            await asyncio.sleep(0)
+            impatient.cancel()
+            for infos in await asyncio.gather(*others):
+                assert [info.name for info in infos] == ["a"]
+            return len(client.connection_pool._available_connections)
+
+    assert asyncio.run(look()) == 1
+
+
+def test_a_worker_that_is_not_understood_hides_no_other(
+    redis_client: redis.Redis, keys: Keys, caplog: pytest.LogCaptureFixture
+) -> None:
+    register = WorkerRegister(redis_client, keys)
+    register.announce(worker("a"))
+    redis_client.sadd(keys.workers, "b")
+    redis_client.set(keys.worker("b"), '{"name": "b"}')
+    assert [info.name for info in register.list()] == ["a"]
+    assert "worker b" in caplog.text
