@@ -99,9 +99,13 @@ class Custody:
         """Deal with a shard that could not be run as a whole."""
         self._commands.put(lambda: self._fail(frame))
 
-    def engine_lost(self, reason: str) -> None:
-        """Hand back every shard: the engine that ran them is gone."""
-        self._commands.put(lambda: self._lose_engine(reason))
+    def engine_lost(self, reason: str, *, is_proof: bool = True) -> None:
+        """Hand back every shard: the engine that ran them is gone.
+
+        It is no proof against a row that ran alone when a request ran beside it, or when the
+        engine was ended because it stood still.
+        """
+        self._commands.put(lambda: self._lose_engine(reason, is_proof))
 
     def _run(self) -> None:
         while True:
@@ -207,9 +211,11 @@ class Custody:
         finally:
             held.on_done(ShardReturned(reason))
 
-    def _lose_engine(self, reason: str) -> None:
-        for held in self._held.values():
-            Suspects(self._settings.jobs_dir, held.ref).note_crash()
+    def _lose_engine(self, reason: str, is_proof: bool) -> None:
+        traces = [Suspects(self._settings.jobs_dir, ref) for ref in self._held]
+        # While a row runs alone, the other shards wait: they have done nothing.
+        for trace in [trace for trace in traces if trace.has_row_alone] or traces:
+            trace.note_crash(is_proof=is_proof)
         self._return_all(f"the engine was lost: {reason}")
 
     def _return_all(self, reason: str) -> None:

@@ -104,6 +104,7 @@ class EngineLoop:
         self._shard_of: dict[str, ShardRun] = {}
         self._samples_left: dict[str, int] = {}  # of interactive requests
         self._num_steps = 0
+        self._slowest_step_s = 0.0
         self._proved_at_s = float("-inf")
         self._progress_at_s = 0.0
         self._next_canary_s = 0.0
@@ -203,7 +204,9 @@ class EngineLoop:
             self._samples_left[item.request_id] = item.request.params.n
 
     def _step(self) -> None:
+        started_s = time.monotonic()
         outputs = self._engine.step()
+        self._slowest_step_s = max(self._slowest_step_s, time.monotonic() - started_s)
         self._num_steps += 1
         deltas: list[Delta] = []
         for output in outputs:
@@ -275,6 +278,7 @@ class EngineLoop:
         self._send(
             Progress(
                 steps=self._num_steps,
+                slowest_step_s=self._slowest_step_s,
                 running_rows=self._engine.num_running,
                 waiting_rows=self._engine.num_waiting,
                 unread_shards=self._num_unread_shards(),

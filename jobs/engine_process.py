@@ -6,6 +6,7 @@ One thread lives through all of that. It must outlive every engine process it st
 kernel kills a process with the thread that asked for it (see `parent_death`).
 """
 
+import contextlib
 import logging
 import os
 import socket
@@ -14,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import msgspec
 
@@ -22,14 +24,22 @@ from .frames import Configuration, Progress, Ready, ToEngine, ToWorker, Unusable
 from .settings import Settings
 
 LOAD_LIMIT_S = 1800.0
-HANG_LIMIT_S = 20.0
-FIRST_STEPS_LIMIT_S = 120.0  # compiling kernels may take a while
+FIRST_STEPS_LIMIT_S = 600.0  # compiling kernels may take a while
 _NUM_FIRST_STEPS = 20
+_HANG_FACTOR = 20  # a step may take so many times as long as the slowest one before it
 SHORTEST_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 30.0
 _HEALTHY_S = 60.0  # an engine that served for so long starts with the shortest pause again
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """How an engine process was lost: it died, or we ended it because it stood still."""
+
+    reason: str
+    has_hung: bool = False
 
 
 class EngineProcess:
@@ -50,9 +60,8 @@ class EngineProcess:
         worker: str,
         *,
         on_frame: Callable[[ToWorker], None],
-        on_lost: Callable[[str], None],
+        on_lost: Callable[[Loss], None],
         on_unusable: Callable[[str], None],
-        hang_limit_s: float = HANG_LIMIT_S,
     ) -> None:
         self.ready: Ready | None = None
         self.progress: Progress | None = None
@@ -60,7 +69,7 @@ class EngineProcess:
         self._on_frame = on_frame
         self._on_lost = on_lost
         self._on_unusable = on_unusable
-        self._hang_limit_s = hang_limit_s
+        self._hang_limit_s = settings.hang_limit_s
         self._stopping = threading.Event()
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
@@ -68,6 +77,7 @@ class EngineProcess:
         self._moved_at_s = 0.0
         self._ready_at_s = 0.0
         self._verdict = ""
+        self._has_hung = False
         self._thread = threading.Thread(target=self._run, name="engine-process", daemon=True)
 
     def start(self) -> None:
@@ -101,55 +111,65 @@ class EngineProcess:
     def _run(self) -> None:
         pause_s = SHORTEST_PAUSE_S
         while not self._stopping.is_set():
-            reason = self._serve_once()
+            try:
+                reason = self._serve_once()
+            except Exception as error:  # no process to be had, or none that reads; this may pass
+                logger.exception("the engine cannot be started")
+                reason = f"{type(error).__name__}: {error}"
             if self._stopping.is_set():
                 return
             if self._ready_at_s and time.monotonic() - self._ready_at_s > _HEALTHY_S:
                 pause_s = SHORTEST_PAUSE_S
             logger.error("the engine is lost (%s); a new one starts in %.1f s", reason, pause_s)
-            self._on_lost(reason)
+            try:
+                self._on_lost(Loss(reason, self._has_hung))
+            except Exception:  # whoever was told late will see that there is a new engine
+                logger.exception("the loss of the engine could not be told")
             self._stopping.wait(pause_s)
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
     def _serve_once(self) -> str:
         """Start a process and serve it to its end; return why it ended."""
-        ours, theirs = socket.socketpair()
-        link = FrameLink(ours, ToWorker)
-        self._verdict = ""
+        self._verdict, self._has_hung = "", False
         self._ready_at_s = 0.0
-        with self._lock:
-            if self._stopping.is_set():
-                ours.close()
-                theirs.close()
-                return "stopped"
-            process = self._process = self._spawn(theirs)
-            self._link = link
-        self._moved_at_s = time.monotonic()
-        try:
-            reason = link.run(self._take, on_tick=self._watch)
-        finally:
-            self.ready = None
-            self.progress = None
-            process.kill()
-            status = process.wait()
-            self._link = None
+        ours, theirs = socket.socketpair()
+        with ours, theirs:  # the link takes ours over; closing it once more does no harm
+            with self._lock:
+                if self._stopping.is_set():
+                    return "stopped"
+                process = self._process = self._spawn(theirs)
+            theirs.close()
+            self._moved_at_s = time.monotonic()
+            try:
+                self._configure(process)
+                link = self._link = FrameLink(ours, ToWorker)
+                reason = link.run(self._take, on_tick=self._watch)
+            finally:
+                self.ready = None
+                self.progress = None
+                process.kill()
+                status = process.wait()
+                self._link = None
+                if process.stdin is not None:
+                    with contextlib.suppress(OSError):  # it never read what was meant for it
+                        process.stdin.close()
         if self._verdict:
             return self._verdict
         return f"signal {-status}" if status < 0 and status != -9 else f"{reason}, status {status}"
 
     def _spawn(self, theirs: socket.socket) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "penstock.jobs.engine_child"]
-        with theirs:
-            process = subprocess.Popen(
-                [*command, str(theirs.fileno()), str(os.getpid())],
-                stdin=subprocess.PIPE,
-                pass_fds=[theirs.fileno()],
-                start_new_session=True,  # a Ctrl-C is for the worker, which lets rows finish first
-            )
+        return subprocess.Popen(
+            [*command, str(theirs.fileno()), str(os.getpid())],
+            stdin=subprocess.PIPE,
+            pass_fds=[theirs.fileno()],
+            start_new_session=True,  # a Ctrl-C is for the worker, which lets rows finish first
+        )
+
+    def _configure(self, process: subprocess.Popen[bytes]) -> None:
         assert process.stdin is not None
-        with process.stdin as stdin:
-            stdin.write(msgspec.json.encode(self._configuration))
-        return process
+        process.stdin.write(msgspec.json.encode(self._configuration))
+        process.stdin.close()
 
     def _take(self, frame: ToWorker) -> None:
         match frame:
@@ -177,15 +197,20 @@ class EngineProcess:
 
     def _watch(self) -> None:
         """End a process that stands still: the engine's own thread reports, so it cannot lie."""
-        if self.ready is None:
-            limit_s = LOAD_LIMIT_S
-        elif self.progress is None or self.progress.steps < _NUM_FIRST_STEPS:
-            limit_s = max(FIRST_STEPS_LIMIT_S, self._hang_limit_s)
-        else:
-            limit_s = self._hang_limit_s
+        limit_s = self._limit_s()
         if time.monotonic() - self._moved_at_s > limit_s and self._link is not None:
-            self._verdict = f"no progress for {limit_s:.0f} s"
+            self._verdict = f"no progress for {limit_s:g} s"
+            self._has_hung = self.ready is not None
             self._link.close()
+
+    def _limit_s(self) -> float:
+        """Say how long the engine may stand still: by what it has shown to need."""
+        if self.ready is None:
+            return LOAD_LIMIT_S
+        if self.progress is None or self.progress.steps < _NUM_FIRST_STEPS:
+            return max(FIRST_STEPS_LIMIT_S, self._hang_limit_s)
+        slowest_s = _HANG_FACTOR * self.progress.slowest_step_s
+        return max(self._hang_limit_s, min(slowest_s, LOAD_LIMIT_S))
 
     @property
     def _model(self) -> str:

@@ -137,6 +137,7 @@ class Progress(msgspec.Struct, frozen=True, tag=True):
     kv_used_fraction: float
     proved_at_ms: int
     shards: tuple[ShardProgress, ...] = ()
+    slowest_step_s: float = 0.0
 
 
 class Delta(msgspec.Struct, frozen=True):

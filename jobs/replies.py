@@ -107,6 +107,11 @@ class ReplyPublisher:
         """Forget a request that nobody waits for; after its last delta this happens by itself."""
         self._streams.pop(request_id, None)
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether a request is open."""
+        return bool(self._streams)
+
     def _run(self) -> None:
         kept_alive_s = time.monotonic()
         while True:

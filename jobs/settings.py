@@ -1,9 +1,10 @@
 """What is in force and where it came from: flags over environment over TOML over defaults."""
 
+import math
 import os
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import Field, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,8 +16,8 @@ class InvalidSetting(ValueError):
     """A setting has a value that cannot be used; the message says which and from where."""
 
 
-def _setting(default: Any, env: str, text: str) -> Any:
-    return field(default=default, metadata={"env": env, "help": text})
+def _setting(default: Any, env: str, text: str, *, at_least: float | None = None) -> Any:
+    return field(default=default, metadata={"env": env, "help": text, "at_least": at_least})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,21 +36,39 @@ class Settings:
     namespace: str = _setting("penstock", "PENSTOCK_NAMESPACE", "prefix of every key and queue")
     dtype: str = _setting("auto", "PENSTOCK_DTYPE", "auto, float32, bfloat16 or float16")
     device: str = _setting("auto", "PENSTOCK_DEVICE", "auto, cpu or cuda")
-    max_num_seqs: int = _setting(64, "PENSTOCK_MAX_NUM_SEQS", "bulk rows decoded together at most")
+    max_num_seqs: int = _setting(
+        64, "PENSTOCK_MAX_NUM_SEQS", "bulk rows decoded together at most", at_least=1
+    )
     max_num_batched_tokens: int = _setting(
-        2048, "PENSTOCK_MAX_NUM_BATCHED_TOKENS", "tokens per engine step at most"
+        2048, "PENSTOCK_MAX_NUM_BATCHED_TOKENS", "tokens per engine step at most", at_least=1
     )
     max_model_len: int | None = _setting(
         None,
         "PENSTOCK_MAX_MODEL_LEN",
         "longest prompt plus answer in tokens; default: the model's",
+        at_least=1,
     )
-    kv_cache_gb: float | None = _setting(None, "PENSTOCK_KV_CACHE_GB", "size of the KV cache, GiB")
+    kv_cache_gb: float | None = _setting(
+        None, "PENSTOCK_KV_CACHE_GB", "size of the KV cache, GiB", at_least=0.001
+    )
     num_threads: int | None = _setting(
-        None, "PENSTOCK_NUM_THREADS", "CPU threads of the engine; default: the machine's cores"
+        None,
+        "PENSTOCK_NUM_THREADS",
+        "CPU threads of the engine; default: the machine's cores",
+        at_least=1,
     )
-    lease_s: float = _setting(4.0, "PENSTOCK_LEASE_S", "how long a silent worker keeps its shards")
-    grace_s: float = _setting(20.0, "PENSTOCK_GRACE_S", "time a stopping worker has to finish rows")
+    lease_s: float = _setting(
+        4.0, "PENSTOCK_LEASE_S", "how long a silent worker keeps its shards", at_least=2
+    )
+    grace_s: float = _setting(
+        20.0, "PENSTOCK_GRACE_S", "time a stopping worker has to finish rows", at_least=0
+    )
+    hang_limit_s: float = _setting(
+        120.0,
+        "PENSTOCK_HANG_LIMIT_S",
+        "how long an engine may stand still before it is replaced, unless its steps are slow",
+        at_least=1,
+    )
 
     @classmethod
     def load(
@@ -91,6 +110,9 @@ class Settings:
             if flags.get(item.name) is not None:
                 values[item.name], sources[item.name] = flags[item.name], "flag"
         typed = {name: _read(cls, name, value, sources[name]) for name, value in values.items()}
+        for item in fields(cls):
+            if item.name in typed:
+                _check_range(item, typed[item.name], sources[item.name])
         return replace(cls(), **typed), sources
 
     @property
@@ -127,6 +149,14 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise InvalidSetting(f"cannot read settings from {path}: {error}") from error
 
 
+def _check_range(item: Field[Any], value: Any, source: str) -> None:
+    lowest = item.metadata["at_least"]
+    if lowest is None or value is None or (math.isfinite(value) and value >= lowest):
+        return
+    wanted = f"at least {lowest:g}" if math.isfinite(value) else "a finite number"
+    raise InvalidSetting(f"{item.name} must be {wanted}, got {value!r} (from {source})")
+
+
 def _read(cls: type[Settings], name: str, value: Any, source: str) -> Any:
     """Bring a value to its field's type: numbers from text, a tuple from a comma-separated list."""
     kind = cls.__annotations__[name]
@@ -139,5 +169,5 @@ def _read(cls: type[Settings], name: str, value: Any, source: str) -> Any:
         if kind in (float, float | None):
             return float(value)
         return str(value)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise InvalidSetting(f"{name} must be a number, got {value!r} (from {source})") from error

@@ -109,12 +109,14 @@ class ShardRun:
         if None in row.ended:
             return False
         del self._in_flight[output.request_id]
+        self._row_ended()
         self._finish(row)
         return True
 
     def refuse(self, refusal: StepOutput) -> None:
         """Take the engine's refusal of a row; it stands for all of the row's samples."""
         row = self._in_flight.pop(refusal.request_id)
+        self._row_ended()
         self._fail(row.sealed, refusal.error or _NO_REASON, refusal.num_prompt_tokens)
 
     def landed_rows(self) -> list[LandedRow]:
@@ -134,6 +136,10 @@ class ShardRun:
     def _start(self, request: Request) -> Request:
         self._in_flight[request.request_id].started_at_ms = _now_ms()
         return request
+
+    def _row_ended(self) -> None:
+        if self._suspects is not None:
+            self._suspects.note_row_ended()
 
     def _finish(self, row: _Row) -> None:
         outputs = [output for output in row.ended if output is not None]

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from .custody import Custody
-from .engine_process import EngineProcess
+from .engine_process import EngineProcess, Loss
 from .events import JobEvents
 from .frames import Delta, Deltas, Generate, InteractiveRequest, ShardFailed, ShardLanded, ToWorker
 from .job_table import JobTable
@@ -101,6 +101,6 @@ class Station:
             case ShardFailed():
                 self.custody.failed(frame)
 
-    def _engine_lost(self, reason: str) -> None:
-        self.custody.engine_lost(reason)
-        self.replies.fail_all(f"the engine was lost: {reason}")
+    def _engine_lost(self, loss: Loss) -> None:
+        self.custody.engine_lost(loss.reason, is_proof=not (loss.has_hung or self.replies.is_busy))
+        self.replies.fail_all(f"the engine was lost: {loss.reason}")

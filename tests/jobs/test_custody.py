@@ -16,6 +16,7 @@ from penstock.jobs.job_table import JobTable
 from penstock.jobs.landing import land
 from penstock.jobs.model import JobSpec, JobState, ShardRef
 from penstock.jobs.settings import Settings
+from penstock.jobs.suspects import Suspects
 from penstock.jobs.tasks import ShardBroken, ShardReturned
 
 from .conftest import JobMaker, answered
@@ -140,3 +141,20 @@ def test_a_hint_that_cannot_be_sent_keeps_no_shard_open(
     assert holder.state(spec) is JobState.LANDING
     holder.custody.close()
     assert "no broker" in caplog.text
+
+
+def test_shards_that_wait_behind_a_row_alone_are_not_blamed(
+    holder: Holder, make_job: JobMaker
+) -> None:
+    spec = make_job()
+    for index in range(2):
+        holder.open(spec, index)
+    first, second = (ShardRef(spec.job_id, index) for index in range(2))
+    jobs_dir = holder.settings.jobs_dir
+    Suspects(jobs_dir, first).note_row(2)
+    holder.custody.engine_lost("test")
+    for _ in range(2):
+        assert isinstance(holder.outcome(), ShardReturned)
+    assert Suspects(jobs_dir, first).num_crashes(2) == 1
+    Suspects(jobs_dir, second).note_crash()  # its first one
+    assert not Suspects(jobs_dir, second).wants_care

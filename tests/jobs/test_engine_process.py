@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from penstock.engine.outputs import Priority, Request
-from penstock.jobs.engine_process import EngineProcess
+from penstock.jobs.engine_process import EngineProcess, Loss
 from penstock.jobs.fake_engine import FakeEngine, FakeModel, expected_text
 from penstock.jobs.frame_link import FrameLink
 from penstock.jobs.frames import (
@@ -44,7 +44,7 @@ class Heard:
 
     def __init__(self) -> None:
         self.frames: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self.losses: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self.losses: queue.SimpleQueue[Loss] = queue.SimpleQueue()
         self.unusable: queue.SimpleQueue[str] = queue.SimpleQueue()
 
     def next(self, kind: type[Any], where: Callable[[Any], bool] = lambda frame: True) -> Any:
@@ -69,16 +69,15 @@ class Heard:
 def engines(tmp_path: Path) -> Iterator[Callable[..., tuple[EngineProcess, Heard]]]:
     started: list[EngineProcess] = []
 
-    def start(model: str = MODEL, **options: Any) -> tuple[EngineProcess, Heard]:
+    def start(model: str = MODEL, **settings: Any) -> tuple[EngineProcess, Heard]:
         heard = Heard()
         engine = EngineProcess(
-            Settings(data=str(tmp_path)),
+            Settings(data=str(tmp_path), **settings),
             model,
             "worker-1",
             on_frame=heard.frames.put,
             on_lost=heard.losses.put,
             on_unusable=heard.unusable.put,
-            **options,
         )
         started.append(engine)
         engine.start()
@@ -162,7 +161,7 @@ def test_kill_9_brings_a_new_one(engines: Any) -> None:
     engine.send(generate("[[long]]"))
     heard.next(Deltas)
     os.kill(first.pid, signal.SIGKILL)
-    assert "status -9" in heard.losses.get(timeout=20)
+    assert "status -9" in heard.losses.get(timeout=20).reason
     second = heard.next(Ready)
     assert second.pid != first.pid
     engine.send(generate("hello"))
@@ -174,8 +173,42 @@ def test_a_hung_engine_is_replaced(engines: Any, monkeypatch: pytest.MonkeyPatch
     engine, heard = engines(hang_limit_s=1.0)
     heard.next(Ready)
     engine.send(generate("[[hang]]"))
-    assert "no progress for 1 s" in heard.losses.get(timeout=20)
+    assert heard.losses.get(timeout=20) == Loss("no progress for 1 s", has_hung=True)
     heard.next(Ready)
+
+
+def test_a_slow_engine_is_given_time(engines: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("penstock.jobs.engine_process.FIRST_STEPS_LIMIT_S", 0.0)
+    monkeypatch.setattr("penstock.jobs.engine_process._HANG_FACTOR", 200)
+    engine, heard = engines("fake:step_ms=15,tokens=6", hang_limit_s=1.0)
+    heard.next(Ready)
+    for _ in range(4):
+        engine.send(generate("hello"))
+        heard.text_of("hello")
+    heard.next(Progress, lambda frame: frame.steps > 20)
+    started_s = time.monotonic()
+    engine.send(generate("[[hang]]"))
+    assert heard.losses.get(timeout=20).has_hung
+    assert time.monotonic() - started_s > 2.5  # 200 steps of 15 ms
+
+
+@pytest.mark.parametrize("step", ["_spawn", "_configure"])
+def test_a_process_that_cannot_be_started_is_started_later(
+    engines: Any, monkeypatch: pytest.MonkeyPatch, step: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    works = getattr(EngineProcess, step)
+    failures = [BlockingIOError("Resource temporarily unavailable"), BrokenPipeError("gone")]
+
+    def fail(self: EngineProcess, *arguments: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return works(self, *arguments)
+
+    monkeypatch.setattr(EngineProcess, step, fail)
+    _, heard = engines()
+    assert "gone" in heard.losses.get(timeout=20).reason
+    assert "unavailable" in heard.losses.get(timeout=20).reason
+    assert heard.next(Ready)
 
 
 def test_garbage_on_the_socket_ends_that_engine_only(engines: Any) -> None:

@@ -46,6 +46,14 @@ def test_text_is_brought_to_its_type() -> None:
     [
         ({"PENSTOCK_MAX_NUM_SEQS": "many"}, "max_num_seqs must be a number, got 'many'"),
         ({"PENSTOCK_LEASE_S": "soon"}, r"lease_s .*\(from PENSTOCK_LEASE_S\)"),
+        ({"PENSTOCK_LEASE_S": "0.5"}, "lease_s must be at least 2, got 0.5"),
+        ({"PENSTOCK_LEASE_S": "-1"}, "lease_s must be at least 2, got -1"),
+        ({"PENSTOCK_LEASE_S": "nan"}, "lease_s must be a finite number, got nan"),
+        ({"PENSTOCK_GRACE_S": "inf"}, "grace_s must be a finite number, got inf"),
+        ({"PENSTOCK_MAX_NUM_SEQS": "0"}, "max_num_seqs must be at least 1, got 0"),
+        ({"PENSTOCK_MAX_MODEL_LEN": "0"}, "max_model_len must be at least 1, got 0"),
+        ({"PENSTOCK_NUM_THREADS": "-2"}, "num_threads must be at least 1, got -2"),
+        ({"PENSTOCK_KV_CACHE_GB": "0"}, "kv_cache_gb must be at least 0.001, got 0"),
         ({"PENSTOCK_CONFIG": "/nowhere/at.all"}, "cannot read settings from /nowhere/at.all"),
     ],
 )
@@ -65,7 +73,7 @@ def test_unknown_and_broken_toml_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_child_process_gets_the_same_settings(tmp_path: Path) -> None:
-    settings = Settings(data=str(tmp_path), models=("a", "b"), lease_s=1.5, max_model_len=99)
+    settings = Settings(data=str(tmp_path), models=("a", "b"), lease_s=2.5, max_model_len=99)
     assert Settings.load(environ=settings.to_environ()) == settings
 
 
