@@ -9,12 +9,14 @@ import re
 from collections.abc import Sequence
 from typing import Any, NoReturn, TypeVar
 
+import anyio.to_thread
 from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect, Request
 
 from .errors import BodyTooLarge, InvalidRequest, UnsupportedMediaType, shown
 
 MAX_JSON_BYTES = 4 << 20
+_PARSED_AT_ONCE_BYTES = 256 << 10
 _SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 Schema = TypeVar("Schema", bound=BaseModel)
@@ -40,7 +42,10 @@ async def read_json(request: Request, schema: type[Schema], max_bytes: int) -> S
         UnsupportedMediaType: the body is declared as something else, or compressed.
     """
     _check_media_type(request)
-    return parse(await read_bytes(request, max_bytes), schema)
+    body = await read_bytes(request, max_bytes)
+    if len(body) > _PARSED_AT_ONCE_BYTES:  # in a thread, or all answers would halt meanwhile
+        return await anyio.to_thread.run_sync(parse, body, schema)
+    return parse(body, schema)
 
 
 async def read_bytes(request: Request, max_bytes: int) -> bytes:

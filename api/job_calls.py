@@ -161,10 +161,12 @@ class ResultsPager:
     def next_page(self, retry: RetryPolicy) -> Talk[tuple[Row, ...]]:
         """Fetch the next rows; none at all is a page, too."""
         page = yield from self._fetch(retry)
+        is_all_for_now = not page.rows and page.next_cursor == self._cursor
         self._cursor = page.next_cursor
-        is_all_for_now = not page.rows and not (page.incomplete and self._follow)
-        self.is_done = page.next_cursor is None or is_all_for_now
-        if not page.rows and not self.is_done:
+        self.is_done = page.next_cursor is None or (
+            is_all_for_now and not (page.incomplete and self._follow)
+        )
+        if is_all_for_now and not self.is_done:
             yield from ask(self._look(), retry, _read_job)  # comes back when something has changed
         return page.rows
 

@@ -3,18 +3,21 @@
 import redis
 
 from ..jobs.durable import StorageFull
-from ..jobs.errors import InvalidJob, UnknownJob
+from ..jobs.errors import CorruptJob, InvalidJob, UnknownJob
 from ..jobs.inputs import UnreadableInput
 from ..jobs.interactive import NoWorker, QueueUnavailable
+from ..jobs.landing import CorruptPart
 from ..jobs.model import InvalidSampling
 from ..jobs.results import InvalidCursor
-from .errors import ApiError, InvalidRequest, JobNotFound, OutOfStorage, Unavailable
+from .errors import ApiError, InvalidRequest, JobDamaged, JobNotFound, OutOfStorage, Unavailable
 
 NO_WORKER_RETRY_S = 5
 
 # What routes let pass, because it is told here.
 TRANSLATED: tuple[type[Exception], ...] = (
     ApiError,
+    CorruptJob,
+    CorruptPart,
     InvalidCursor,
     InvalidJob,
     InvalidSampling,
@@ -38,6 +41,8 @@ def refusal_for(error: Exception) -> ApiError:
             return InvalidRequest(str(error), param="input", code="unreadable_input")
         case UnknownJob():
             return JobNotFound(error.job_id)
+        case CorruptJob() | CorruptPart():
+            return JobDamaged(str(error))
         case NoWorker():
             return Unavailable(str(error), code="no_worker", retry_after_s=NO_WORKER_RETRY_S)
         case QueueUnavailable():

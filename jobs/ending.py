@@ -44,13 +44,17 @@ def end(
 def cancel(settings: Settings, table: JobTable, job_id: str) -> JobSnapshot:
     """Cancel a job: what has landed stays, nothing more is begun. Returns the job as it is then.
 
-    A job whose rows have all landed is left to complete; one that has ended is left as it is.
+    A job whose rows have all landed is left to complete; one that has ended is left as it is. One
+    whose directory was removed cannot be ended on disk, and nothing is left to revive it.
 
     Raises:
         UnknownJob: there is no such job.
     """
     snapshot = table.snapshot(job_id)
-    if snapshot is None or snapshot.state is not JobState.LANDING:
+    if snapshot is not None and not JobDir(settings.jobs_dir, job_id).spec.exists():
+        table.finish(job_id, JobState.CANCELLED, "its directory is gone")
+        snapshot = table.snapshot(job_id)
+    elif snapshot is None or snapshot.state is not JobState.LANDING:
         end(settings, table, job_id, JobState.CANCELLED)
         reconcile(settings, table, job_id)  # a table that was wiped meanwhile learns of it
         snapshot = table.snapshot(job_id)

@@ -20,6 +20,7 @@ from .results_dir import ResultsDir
 
 _CURSOR = re.compile(r"s(\d{1,9})r(\d{1,9})")
 _LOOK_AHEAD = 64  # shards asked about at a time
+_MAX_PARTS = 256  # read for one page: rows of one status may be rare
 
 
 class InvalidCursor(ValueError):
@@ -30,7 +31,7 @@ class InvalidCursor(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A run of rows. No rows means that nothing more can be read now.
+    """A run of rows. No rows, and no cursor but the one asked for, means: nothing more now.
 
     `next_cursor` is None when nothing will ever follow. `complete` says that no row behind this
     page is still on its way.
@@ -65,15 +66,19 @@ def read_results(
     if snapshot is None:
         raise UnknownJob(spec.job_id)
     complete = snapshot.state.is_final or snapshot.state is JobState.LANDING
+    if status is RowStatus.FAILED and snapshot.counts.failed == 0:
+        return Page([], None if complete else f"s{shard}r{offset}", complete)
     rows: list[dict[str, Any]] = []
     landed: dict[int, bool] = {}
-    while shard < spec.num_shards and len(rows) < limit:
+    num_read = 0
+    while shard < spec.num_shards and len(rows) < limit and num_read < _MAX_PARTS:
         if shard not in landed:
             ahead = range(shard, min(shard + _LOOK_AHEAD, spec.num_shards))
             landed = dict(zip(ahead, table.landed(spec.job_id, ahead), strict=True))
         if not landed[shard] and not complete:
             break
         part = _read_part(spec, shard, status) if landed[shard] else []
+        num_read += landed[shard]
         for position in range(offset, len(part)):
             if len(rows) == limit:
                 return Page(rows, f"s{shard}r{position}", complete)

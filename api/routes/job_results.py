@@ -3,7 +3,6 @@
 import re
 from collections.abc import AsyncGenerator
 from dataclasses import asdict
-from functools import partial
 from itertools import islice
 from typing import Annotated, Any, Literal
 
@@ -15,13 +14,13 @@ from starlette.responses import Response
 
 from ...jobs.events import DONE, RESET, STATUS
 from ...jobs.job_dir import JobDir
-from ...jobs.model import JobSnapshot, RowStatus
-from ...jobs.results import read_results
+from ...jobs.model import JobSnapshot, JobSpec, RowStatus
+from ...jobs.results import Page, read_results
 from ..errors import InvalidRequest, shown
 from ..refusals import refusal_for
 from ..services import Services, TheServices
 from ..sse import EventStream, frame
-from .jobs import find_job, show
+from .jobs import find_job, read_spec, show
 
 PAGE_ROWS = 1_000
 MAX_PAGE_ROWS = 10_000
@@ -45,36 +44,41 @@ async def get_results(
 
     With `limit`, or as one JSON object, one page: `x-next-cursor` is where the next one begins,
     and `x-incomplete: true` says that rows behind it have not landed yet. As JSON lines without
-    a limit, everything there is.
+    a limit, everything there is. A page of one `status` looks at so many rows and no more: it may
+    be empty and yet have a next one, under another cursor.
     """
     await find_job(services, job_id)
-    spec = await anyio.to_thread.run_sync(JobDir(services.settings.jobs_dir, job_id).read_spec)
-    read = partial(read_results, services.table, spec, status=status)
-    page = await anyio.to_thread.run_sync(partial(read, after, limit or PAGE_ROWS))
+    spec = await read_spec(services, job_id)
+    encode = _lines if format == "jsonl" else _json_page
+
+    async def read(cursor: str | None, num_rows: int) -> tuple[Page, bytes]:
+        """Read and encode in a thread: ten thousand rows would hold up everybody else."""
+
+        def work() -> tuple[Page, bytes]:
+            page = read_results(services.table, spec, cursor, num_rows, status)
+            return page, encode(page)
+
+        return await anyio.to_thread.run_sync(work)
+
+    page, body = await read(after, limit or PAGE_ROWS)
     headers = {"x-incomplete": "true" if page.incomplete else "false"}
     if page.next_cursor is not None:
         headers["x-next-cursor"] = page.next_cursor
     if format == "json":
-        content = {
-            "object": "list",
-            "data": page.rows,
-            "has_more": page.next_cursor is not None,
-            "next_cursor": page.next_cursor,
-            "incomplete": page.incomplete,
-        }
-        return Response(
-            msgspec.json.encode(content), headers=headers, media_type="application/json"
-        )
+        return Response(body, headers=headers, media_type="application/json")
     if limit is not None or page.next_cursor is None:
-        return Response(_lines(page.rows), headers=headers, media_type=NDJSON)
+        return Response(body, headers=headers, media_type=NDJSON)
     del headers["x-next-cursor"]
 
     async def everything() -> AsyncGenerator[bytes, None]:
-        nonlocal page
-        yield _lines(page.rows)
-        while page.rows and page.next_cursor is not None:
-            page = await anyio.to_thread.run_sync(partial(read, page.next_cursor, PAGE_ROWS))
-            yield _lines(page.rows)
+        cursor, following, lines = after, page.next_cursor, body
+        while True:
+            yield lines
+            if following is None or following == cursor:  # the next row has not landed yet
+                return
+            cursor = following
+            next_page, lines = await read(cursor, PAGE_ROWS)
+            following = next_page.next_cursor
 
     return StreamingResponse(everything(), headers=headers, media_type=NDJSON)
 
@@ -89,23 +93,36 @@ async def get_errors(
 
     `limit` cuts either list; all failed rows, page by page, are `results?status=failed`.
     """
-    await find_job(services, job_id)
-    return await anyio.to_thread.run_sync(_errors, services, job_id, limit)
+    job = await find_job(services, job_id)
+    spec = await read_spec(services, job_id)
+    return await anyio.to_thread.run_sync(_errors, services, spec, job.counts.failed, limit)
 
 
-def _errors(services: Services, job_id: str, limit: int) -> dict[str, Any]:
-    job_dir = JobDir(services.settings.jobs_dir, job_id)
+def _errors(services: Services, spec: JobSpec, num_failed: int, limit: int) -> dict[str, Any]:
+    job_dir = JobDir(services.settings.jobs_dir, spec.job_id)
     lines = [asdict(bad) for bad in islice(job_dir.read_bad_lines(), limit + 1)]
-    page = read_results(
-        services.table, job_dir.read_spec(), after=None, limit=limit, status=RowStatus.FAILED
-    )
+    failed, has_more = _failed_rows(services, spec, limit) if num_failed else ([], False)
     names = ("row_index", "custom_id", "sample_index", "error")
-    rows = [{name: row[name] for name in names} for row in page.rows]
+    rows = [{name: row[name] for name in names} for row in failed]
     return {
         "object": "list",
         "data": [*lines[:limit], *rows],
-        "has_more": len(lines) > limit or page.next_cursor is not None,
+        "has_more": len(lines) > limit or has_more,
     }
+
+
+def _failed_rows(
+    services: Services, spec: JobSpec, limit: int
+) -> tuple[list[dict[str, Any]], bool]:
+    """Collect failed rows over as many pages as it takes; also tell whether there may be more."""
+    rows: list[dict[str, Any]] = []
+    cursor = None
+    while True:
+        page = read_results(services.table, spec, cursor, limit - len(rows), RowStatus.FAILED)
+        rows += page.rows
+        if page.next_cursor in (None, cursor) or len(rows) == limit:
+            return rows, page.next_cursor is not None
+        cursor = page.next_cursor
 
 
 @router.get("/v1/jobs/{job_id}/events")
@@ -138,9 +155,9 @@ async def _event_frames(
     try:
         if last_id is None:
             yield frame(await show(services, job), event=STATUS)
-        if job.state.is_final:
-            yield frame(await now(), event=DONE)
-            return
+            if job.state.is_final:
+                yield frame(await now(), event=DONE)
+                return
         async for event in services.events.follow(job.job_id, last_id, is_final=is_final):
             data = await now() if event.kind in (RESET, DONE) else event.data
             yield frame(data, event=event.kind, event_id=event.id)
@@ -148,5 +165,17 @@ async def _event_frames(
         yield frame(refusal_for(error).envelope(), event="error")
 
 
-def _lines(rows: list[dict[str, Any]]) -> bytes:
-    return b"".join(msgspec.json.encode(row) + b"\n" for row in rows)
+def _lines(page: Page) -> bytes:
+    return b"".join(msgspec.json.encode(row) + b"\n" for row in page.rows)
+
+
+def _json_page(page: Page) -> bytes:
+    return msgspec.json.encode(
+        {
+            "object": "list",
+            "data": page.rows,
+            "has_more": page.next_cursor is not None,
+            "next_cursor": page.next_cursor,
+            "incomplete": page.incomplete,
+        }
+    )

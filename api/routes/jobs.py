@@ -2,6 +2,7 @@
 
 import re
 import time
+from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any
 
@@ -11,8 +12,9 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
 
 from ...jobs.ending import cancel
+from ...jobs.errors import CorruptJob, UnknownJob
 from ...jobs.job_dir import JobDir
-from ...jobs.model import JobSnapshot, Message, TaskSpec
+from ...jobs.model import JobSnapshot, JobSpec, Message, TaskSpec
 from ...jobs.submission import (
     FileSource,
     PathSource,
@@ -23,7 +25,7 @@ from ...jobs.submission import (
     submit,
 )
 from ..bodies import json_body, parse, read_json
-from ..errors import InvalidRequest, JobNotFound
+from ..errors import InvalidRequest, JobGone, JobNotFound
 from ..job_object import job_object
 from ..job_schemas import JobRequest
 from ..services import Services, TheServices
@@ -116,9 +118,29 @@ async def find_job(services: Services, job_id: str) -> JobSnapshot:
 
 
 async def show(services: Services, job: JobSnapshot) -> dict[str, Any]:
-    """Return a job as clients see it; its metadata is in the job directory only."""
-    spec = await anyio.to_thread.run_sync(JobDir(services.settings.jobs_dir, job.job_id).read_spec)
-    return job_object(job, spec.metadata, services.rates)
+    """Return a job as clients see it; its metadata is in the job directory only.
+
+    A directory that is gone or damaged is told as the job's error: it must not hide the job, nor
+    the others of a list.
+    """
+    try:
+        metadata = (await read_spec(services, job.job_id)).metadata
+    except (JobGone, CorruptJob) as error:
+        return job_object(replace(job, error=job.error or str(error)), {}, services.rates)
+    return job_object(job, metadata, services.rates)
+
+
+async def read_spec(services: Services, job_id: str) -> JobSpec:
+    """Read what a job that the table knows was told to do.
+
+    Raises:
+        JobGone: its directory is not there any more.
+        CorruptJob: it cannot be read.
+    """
+    try:
+        return await anyio.to_thread.run_sync(JobDir(services.settings.jobs_dir, job_id).read_spec)
+    except UnknownJob:
+        raise JobGone(job_id) from None
 
 
 async def _create(

@@ -334,6 +334,7 @@ class TestResults:
             httpx2.Response(200, json=job_json()),
             page({"row_index": 0}, after="c1", incomplete=True),
             page(after="c2", incomplete=True),
+            page(after="c2", incomplete=True),
             httpx2.Response(200, json=job_json("cancelled")),
             page({"row_index": 1}, after=None),
         )
@@ -342,10 +343,20 @@ class TestResults:
         assert calls[-1].url.params["after"] == "c2"
 
     def test_without_follow_it_ends_at_once(self) -> None:
-        handler, _ = script(
-            httpx2.Response(200, json=job_json()), page(after="c0", incomplete=True)
-        )
+        empty = page(after="c0", incomplete=True)
+        handler, _ = script(httpx2.Response(200, json=job_json()), empty, empty)
         assert list(connect(handler).jobs.get("job_1").results(follow=False)) == []
+
+    @pytest.mark.parametrize("follow", [True, False])
+    def test_an_empty_page_that_leads_on_is_not_the_end(self, follow: bool) -> None:
+        handler, calls = script(
+            httpx2.Response(200, json=job_json("completed")),
+            page(after="c1"),
+            page({"row_index": 9, "status": "failed"}, after=None),
+        )
+        rows = connect(handler).jobs.get("job_1").results(status="failed", follow=follow)
+        assert [row["row_index"] for row in rows] == [9]
+        assert calls[-1].url.params["after"] == "c1"
 
     def test_data_frames_over_the_wire_and_from_disk(self, tmp_path: Path) -> None:
         done = httpx2.Response(200, json=job_json("completed"))

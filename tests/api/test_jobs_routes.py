@@ -1,6 +1,9 @@
 """Jobs over HTTP: submitted as JSON, as an upload and as a path; watched, paged, cancelled."""
 
+import asyncio
 import json
+import shutil
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +11,10 @@ from typing import Any
 
 import httpx2
 import pytest
+from pydantic import BaseModel
+from starlette.requests import Request
 
+from penstock.api.bodies import read_json
 from penstock.jobs.fake_engine import expected_text
 
 from .conftest import IDLE_MODEL, MODEL, Stack
@@ -314,10 +320,73 @@ def test_events_tell_a_job_to_its_end_and_can_be_resumed(http: httpx2.Client) ->
     )
 
 
+def test_events_that_were_missed_are_sent_although_the_job_has_ended(
+    http: httpx2.Client, finished: dict[str, Any]
+) -> None:
+    path = f"/v1/jobs/{finished['id']}/events"
+    with http.stream("GET", path, headers={"last-event-id": "0-0"}) as answer:
+        seen = list(events(answer))
+    assert [kind for _, kind, _ in seen].count("shard.landed") == 3
+    assert seen[-1][1] == "done"
+    assert all(event_id for event_id, _, _ in seen)
+
+
 def test_events_of_a_job_that_ended_long_ago(http: httpx2.Client, finished: dict[str, Any]) -> None:
     with http.stream("GET", f"/v1/jobs/{finished['id']}/events") as answer:
         kinds = [kind for _, kind, _ in events(answer)]
     assert kinds == ["job.status", "done"]
+
+
+@pytest.mark.parametrize(
+    ("is_gone", "status", "code"), [(True, 410, "job_gone"), (False, 500, "job_damaged")]
+)
+def test_a_job_whose_directory_is_lost_hides_no_other_and_can_be_cancelled(
+    http: httpx2.Client, stack: Stack, is_gone: bool, status: int, code: str
+) -> None:
+    good = submit(http, model=IDLE_MODEL, input={"rows": rows(1)})
+    bad = submit(http, model=IDLE_MODEL, input={"rows": rows(1)}, metadata={"a": "b"})
+    job_dir = stack.settings.jobs_dir / bad["id"]
+    if is_gone:
+        shutil.rmtree(job_dir)
+    else:
+        (job_dir / "job.json").write_text("{")
+    listed = {job["id"]: job for job in http.get("/v1/jobs").json()["data"]}
+    assert listed[good["id"]]["error"] is None
+    assert str(job_dir.name) in listed[bad["id"]]["error"]
+    assert http.get(f"/v1/jobs/{bad['id']}").json() == listed[bad["id"]]
+    for path in ("results", "errors"):
+        answer = http.get(f"/v1/jobs/{bad['id']}/{path}")
+        assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
+    for job in (good, bad):
+        assert http.post(f"/v1/jobs/{job['id']}/cancel").json()["status"] == "cancelled"
+
+
+def test_a_lost_part_is_told_and_where_nothing_failed_no_part_is_read(http: httpx2.Client) -> None:
+    job = wait(http, submit(http, input={"rows": rows(2)})["id"])
+    Path(job["output"]["path"], "rows", "part-000000.parquet").unlink()
+    lost = http.get(f"/v1/jobs/{job['id']}/results")
+    assert (lost.status_code, lost.json()["error"]["code"]) == (500, "job_damaged")
+    assert "part-000000.parquet" in lost.json()["error"]["message"]
+    assert results(http, job["id"], status="failed") == []
+    assert http.get(f"/v1/jobs/{job['id']}/errors").json()["data"] == []
+
+
+def test_a_large_body_is_read_beside_the_event_loop() -> None:
+    class Body(BaseModel):
+        text: str
+
+        def model_post_init(self, context: object) -> None:
+            read_in.append(threading.current_thread())
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": json.dumps({"text": texts.pop()}).encode()}
+
+    texts = ["short", "long" * 100_000]
+    read_in: list[threading.Thread] = []
+    scope = {"type": "http", "headers": [(b"content-type", b"application/json")]}
+    while texts:
+        asyncio.run(read_json(Request(scope, receive), Body, 1 << 20))
+    assert [thread is threading.main_thread() for thread in read_in] == [False, True]
 
 
 def test_a_large_upload_is_not_held_in_memory(http: httpx2.Client, stack: Stack) -> None:

@@ -1,5 +1,6 @@
 import pytest
 
+from penstock.jobs import results
 from penstock.jobs.errors import UnknownJob
 from penstock.jobs.job_table import JobTable
 from penstock.jobs.landing import CorruptPart
@@ -35,6 +36,27 @@ def test_pages_of_any_size_hold_every_row_once_in_order(
     [row] = read_results(table, spec, "s0r3", 1).rows
     assert (row["custom_id"], row["id"], row["text"]) == ("r3", "r3", "text 3")
     assert row["output"] == "answer to text 3"
+
+
+def test_a_page_of_rare_rows_reads_so_many_parts_and_no_more(
+    table: JobTable, make_job: JobMaker, run_shards: ShardRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(results, "_MAX_PARTS", 2)
+    spec = make_job(num_rows=20, shard_rows=4)
+    run_shards(spec, failing=(17,))
+    pages = [read_results(table, spec, after, 9, RowStatus.FAILED) for after in (None, "s2r0")]
+    assert pages == [Page([], "s2r0", complete=True), Page([], "s4r0", complete=True)]
+    [row] = read_results(table, spec, "s4r0", 9, RowStatus.FAILED).rows
+    assert row["row_index"] == 17
+
+
+def test_where_no_row_has_failed_no_part_is_read(
+    table: JobTable, make_job: JobMaker, run_shards: ShardRunner
+) -> None:
+    spec = make_job(num_rows=10, shard_rows=4)
+    run_shards(spec, [0])
+    ResultsDir.of(spec).part(0).unlink()
+    assert read_results(table, spec, None, 9, RowStatus.FAILED) == Page([], "s0r0", complete=False)
 
 
 def test_a_cursor_never_skips_a_shard_that_lands_later(
