@@ -6,14 +6,17 @@ difference, and there is no other notion of "prefill" or "decode":
     1. sequences that lack one token        everybody who is generating moves on
     2. urgent ones that lack more, or wait  a chat does not queue behind bulk prompts
     3. the others that lack more            prompts under way, in chunks of what is left
-    4. the others that wait                 in order of arrival
+    4. the others that wait                 in order of arrival; a few pass one that does not fit
 
 Whoever is out of room takes it from the newest of the least urgent, who starts over later with
 what it had generated, and finds most of its blocks still cached.
+
+Urgent ones may leave bulk rows no room, in a trickle that never ends. So every now and then the
+oldest of those has a turn: it goes before everybody, for a few tokens.
 """
 
 import heapq
-from bisect import insort
+from bisect import bisect_left, insort
 from operator import attrgetter
 
 from .block_pool import BlockPool
@@ -23,13 +26,22 @@ from .sequence import Sequence, SequenceStatus
 
 _ORDER = attrgetter("order")
 _FILL_TARGET = 0.97  # of the cache, at the foretold peak
+_MAX_PASSES = 16  # of rows that start before one that came first and does not fit
+_MAX_MISFITS = 4  # rows to look at in a step that turn out not to fit
+_PATIENCE_STEPS = 128  # in which bulk rows wait and none moves on, before the oldest has a turn
+_TURN_TOKENS = 16  # generated in a turn; what urgent ones feel of it is this and one prompt
+_TURN_PRIORITY = Priority.INTERACTIVE - 1
+_FIRST_BULK = (Priority.INTERACTIVE + 1, 0)  # in order: whoever comes before this one is urgent
 
 
 class Scheduler:
     """Holds every living sequence, and is the only one to hand out and take back its blocks.
 
-    A sequence alone always fits, because the engine refuses those longer than the pool; the most
-    urgent one is never preempted for another. So every sequence ends, whatever else arrives.
+    A sequence alone always fits, because the engine refuses those longer than the pool, and who
+    comes first in order is never preempted. An urgent sequence stands behind no more than those
+    that came before it. A bulk one that waits is passed only so often, then others end until it
+    fits, and has a turn where that does not help. So every sequence ends, whatever else arrives,
+    unless there is always an urgent one that waits.
     """
 
     def __init__(
@@ -59,6 +71,11 @@ class Scheduler:
         self._num_waiting = 0
         self._plan: dict[Sequence, int] = {}
         self._under_way: set[bytes] = set()  # hashes of the blocks that the plan's prefills fill
+        self._passed: Sequence | None = None  # the oldest that did not fit
+        self._num_passes = 0  # rows that have started before it since
+        self._num_idle_steps = 0  # in which bulk rows waited and none moved on
+        self._turn: Sequence | None = None  # the bulk row that goes before everybody
+        self._turn_end = 0  # generated tokens at which it is one of many again
         self.num_preemptions = 0
         self.num_prompt_tokens = 0  # of sequences that have started
         self.num_cached_tokens = 0  # those of them that the prefix cache held
@@ -82,12 +99,14 @@ class Scheduler:
         """Decide the next step: how many tokens each chosen sequence is to compute."""
         self._plan = {}
         self._under_way = set()
+        self._end_turn()
         prefilling = self._schedule_decodes()
-        urgent = [s for s in prefilling if s.request.priority <= Priority.INTERACTIVE]
+        urgent = [sequence for sequence in prefilling if _is_urgent(sequence)]
         self._schedule_prefills(urgent)
-        self._admit(max_priority=Priority.INTERACTIVE)
+        self._admit(urgent_only=True)
         self._schedule_prefills(prefilling[len(urgent) :])
-        self._admit(max_priority=None)
+        self._admit(urgent_only=False)
+        self._begin_turn()
         return self._plan
 
     def update(self, plan: dict[Sequence, int]) -> None:
@@ -158,25 +177,33 @@ class Scheduler:
         self._plan[sequence] = min(budget, len(sequence.token_ids) - sequence.num_computed)
         self._under_way.update(sequence.block_hashes[sequence.num_published :])
 
-    def _admit(self, *, max_priority: int | None) -> None:
-        """Start as many of those who wait as there is room for, the most urgent first."""
+    def _admit(self, *, urgent_only: bool) -> None:
+        """Start as many of those who wait as there is room for, in their order."""
         held_back: list[Sequence] = []
+        num_misfits = 0
         while sequence := self._next_waiting():
-            if max_priority is not None and sequence.request.priority > max_priority:
+            if urgent_only and not _is_urgent(sequence):
+                break
+            if num_misfits and self._num_passes >= _MAX_PASSES:
                 break
             budget = self._budget_left()
-            if not budget or len(held_back) > self._max_num_seqs or not self._has_slot(sequence):
+            if not budget or len(held_back) > self._max_num_seqs or not self._may_start(sequence):
                 break
             cached = self._find_cached(sequence)
             if self._is_under_way(sequence, len(cached)):
                 held_back.append(self._pop_waiting())
                 continue
             blocks = self._allocate(sequence, cached)
-            if blocks is None:
+            if blocks is not None:
+                self._pop_waiting()
+                self._num_passes += num_misfits > 0
+                self._start(sequence, blocks, num_cached=len(cached) * self._pool.block_size)
+                self._schedule_prefill(sequence, budget)
+            elif num_misfits < _MAX_MISFITS and self._may_be_passed(sequence):
+                num_misfits += 1
+                held_back.append(self._pop_waiting())
+            else:
                 break
-            self._pop_waiting()
-            self._start(sequence, blocks, num_cached=len(cached) * self._pool.block_size)
-            self._schedule_prefill(sequence, budget)
         for sequence in held_back:
             self.add(sequence)
 
@@ -195,12 +222,27 @@ class Scheduler:
         return heapq.heappop(self._waiting)[1]
 
     def _has_slot(self, sequence: Sequence) -> bool:
-        """Whether one more may run; an interactive sequence pushes a bulk one out if need be."""
-        if sequence.request.priority > Priority.INTERACTIVE:
-            return len(self._running) < self._max_num_bulk_seqs
-        if len(self._running) == self._max_num_seqs:
-            return self._preempt_less_urgent(sequence)
-        return True
+        """Whether one more may run: of all, and of bulk rows, to which some slots are closed."""
+        if len(self._running) >= self._max_num_seqs:
+            return False
+        return _is_urgent(sequence) or self._num_bulk_running() < self._max_num_bulk_seqs
+
+    def _may_start(self, sequence: Sequence) -> bool:
+        """Whether there is a slot, or somebody to take it from."""
+        return self._has_slot(sequence) or (
+            _is_urgent(sequence) and self._is_victim_there(sequence)
+        )
+
+    def _may_be_passed(self, sequence: Sequence) -> bool:
+        """Whether others may start before one that does not fit; every step asks the oldest first.
+
+        A preempted one is not passed: it waits for the very room that it gave.
+        """
+        if _is_urgent(sequence) or sequence.num_generated:
+            return False
+        if self._passed is None or self._passed.status is not SequenceStatus.WAITING:
+            self._passed, self._num_passes = sequence, 0
+        return self._num_passes < _MAX_PASSES
 
     def _find_cached(self, sequence: Sequence) -> list[int]:
         """Find the blocks that need no computing; the last token always is, for its logits."""
@@ -224,15 +266,22 @@ class Scheduler:
         """Take blocks for all that is known of a sequence; None while it had better wait.
 
         All of them at once, so that a preempted sequence cannot be back before somebody has ended:
-        it needs what it gave, and whoever pushed it out has taken some.
+        it needs what it gave, and whoever pushed it out has taken some. An urgent one takes a slot
+        and blocks from others if need be.
         """
         num_fresh = -(-len(sequence.token_ids) // self._pool.block_size) - len(cached)
-        is_urgent = sequence.request.priority <= Priority.INTERACTIVE
-        if not is_urgent and self._running and not self._fits_at_peak(sequence, cached):
-            return None
-        blocks = self._pool.allocate(num_fresh, cached)
-        while blocks is None and is_urgent and self._preempt_less_urgent(sequence):
-            blocks = self._pool.allocate(num_fresh, cached)
+        if not _is_urgent(sequence):
+            # The first bulk row need not fit to its end: there may never be a better time.
+            if self._num_bulk_running() and not self._fits_at_peak(sequence, cached):
+                return None
+            return self._pool.allocate(num_fresh, cached)
+        while (
+            not self._has_slot(sequence)
+            or (blocks := self._pool.allocate(num_fresh, cached)) is None
+        ):
+            if not self._is_victim_there(sequence):
+                return None
+            self._preempt(self._running[-1])
         return blocks
 
     def _fits_at_peak(self, candidate: Sequence, cached: list[int]) -> bool:
@@ -249,9 +298,50 @@ class Scheduler:
             return True
         return peak_num_tokens(lengths, remaining) <= room
 
+    def _num_bulk_running(self) -> int:
+        return len(self._running) - bisect_left(self._running, _FIRST_BULK, key=_ORDER)
+
     def _remaining(self, sequence: Sequence) -> int:
         max_more = sequence.max_num_tokens - len(sequence.token_ids)
         return self._forecast.remaining(sequence.num_generated, max_more)
+
+    # -- turns --------------------------------------------------------------------------------
+
+    def _begin_turn(self) -> None:
+        """Let the oldest bulk row go first once bulk has stood still for long."""
+        oldest = self._next_waiting()
+        if oldest is None or self._does_bulk_move_on():
+            self._num_idle_steps = 0
+            return
+        self._num_idle_steps += 1
+        is_due = self._num_idle_steps > _PATIENCE_STEPS and self._turn is None
+        if is_due and not _is_urgent(oldest) and not self._num_bulk_running():
+            self._num_idle_steps = 0
+            self._turn = self._pop_waiting()
+            self._turn_end = oldest.num_generated + _TURN_TOKENS
+            oldest.order = (_TURN_PRIORITY, oldest.order[1])
+            self.add(oldest)
+
+    def _end_turn(self) -> None:
+        """Put a bulk row back among the others once it has generated what a turn allows."""
+        row = self._turn
+        if row is None:
+            return
+        if row.status is SequenceStatus.FINISHED:
+            self._turn = None
+        elif row.status is SequenceStatus.RUNNING and row.num_generated >= self._turn_end:
+            self._turn = None
+            self._running.remove(row)
+            row.order = (row.request.priority, row.order[1])
+            insort(self._running, row, key=_ORDER)
+
+    def _does_bulk_move_on(self) -> bool:
+        """Whether a bulk row gets a token in this step."""
+        return any(
+            sequence.num_computed + num_tokens == len(sequence.token_ids)
+            for sequence, num_tokens in self._plan.items()
+            if sequence.request.priority > Priority.INTERACTIVE
+        )
 
     # -- blocks -------------------------------------------------------------------------------
 
@@ -276,12 +366,9 @@ class Scheduler:
         sequence.block_table += blocks
         return True
 
-    def _preempt_less_urgent(self, sequence: Sequence) -> bool:
-        """Preempt the newest of the least urgent; False if nobody is less urgent than this one."""
-        if not self._running or self._running[-1].request.priority <= sequence.request.priority:
-            return False
-        self._preempt(self._running[-1])
-        return True
+    def _is_victim_there(self, sequence: Sequence) -> bool:
+        """Whether the newest of the least urgent is less urgent than this one."""
+        return bool(self._running) and self._running[-1].order[0] > sequence.order[0]
 
     def _preempt(self, sequence: Sequence) -> None:
         """Send a running sequence back to wait, to be computed again: it keeps its tokens."""
@@ -297,3 +384,8 @@ class Scheduler:
         sequence.block_table = []
         sequence.num_computed = 0
         sequence.num_published = 0
+
+
+def _is_urgent(sequence: Sequence) -> bool:
+    """Whether it goes before bulk rows, by its priority or because it is its turn."""
+    return sequence.order < _FIRST_BULK

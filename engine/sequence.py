@@ -37,7 +37,8 @@ class Sequence:
     """The mutable state of one sample; compared and hashed by identity.
 
     Attributes:
-        order: (priority, arrival): the smaller, the sooner it is served.
+        order: (priority, arrival): the smaller, the sooner it is served. The scheduler may lend a
+            bulk row another priority.
         token_ids: prompt and generated tokens.
         num_computed: leading tokens whose keys and values are in the cache.
         num_cached: prompt tokens that the prefix cache held at the first admission, -1 before it.

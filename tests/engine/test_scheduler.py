@@ -1,5 +1,5 @@
 from collections.abc import Iterator
-from itertools import count
+from itertools import count, groupby
 from typing import Any
 
 import pytest
@@ -33,7 +33,7 @@ class Line:
         self,
         prompt: int | tuple[int, ...],
         *,
-        max_tokens: int = 8,
+        max_tokens: int | None = 8,
         priority: int = Priority.BULK,
         salt: str = "",
     ) -> Sequence:
@@ -106,6 +106,28 @@ def test_reserved_slots_are_kept_from_bulk() -> None:
     line.step()
     assert line.scheduler.num_running == 4
     assert line.scheduler.num_preemptions == 0
+
+
+def test_chats_in_the_reserved_slots_cost_bulk_none_of_its_own() -> None:
+    line = Line(max_num_seqs=4, reserved_interactive_seqs=2)
+    chats = [line.add(4, max_tokens=50, priority=Priority.INTERACTIVE) for _ in range(2)]
+    bulk = [line.add(4, max_tokens=50) for _ in range(3)]
+    line.step()
+    assert line.step() == dict.fromkeys([*chats, *bulk[:2]], 1)
+    line.scheduler.remove(chats[0])
+    line.step()
+    assert line.scheduler.num_running == 3, "what is reserved stays free"
+
+
+def test_an_urgent_one_that_waits_for_its_neighbour_pushes_nobody_out() -> None:
+    line = Line(max_num_seqs=2)
+    old, new = (line.add(4, max_tokens=20) for _ in range(2))
+    line.step()
+    prompt = tuple(range(900, 909))
+    urgent = [line.add(prompt, max_tokens=1, priority=Priority.INTERACTIVE) for _ in range(2)]
+    assert line.step() == {old: 1, urgent[0]: 9}
+    assert new.status is SequenceStatus.WAITING
+    assert line.scheduler.num_preemptions == 1
 
 
 def test_an_urgent_one_takes_the_slot_of_the_newest_bulk_row() -> None:
@@ -247,6 +269,63 @@ def test_admission_leaves_room_for_the_outputs_to_come() -> None:
             line.add(4, max_tokens=40)
         line.step()
     assert careful.scheduler.num_running < bold.scheduler.num_running
+
+
+def test_a_few_small_rows_pass_one_that_does_not_fit_and_then_it_comes() -> None:
+    line = Line(num_blocks=65, max_num_seqs=4)
+    line.scheduler._forecast.observe(4)
+    line.add(40, max_tokens=40)
+    line.step()
+    large = line.add(230, max_tokens=8)
+    small = [line.add(4, max_tokens=4) for _ in range(200)]
+    while large.status is SequenceStatus.WAITING:
+        line.step()
+    passed = [row for row in small if row.num_generated]
+    assert passed == small[:16]
+    while large.status is not SequenceStatus.FINISHED:
+        line.step()
+
+
+def test_turns_are_short_and_far_apart() -> None:
+    line = Line(num_blocks=65)
+    chat = line.add(20, max_tokens=230, priority=Priority.INTERACTIVE)
+    line.step()
+    large = line.add(200, max_tokens=40)
+    was_served: list[bool] = []
+    while chat.status is not SequenceStatus.FINISHED:
+        was_served.append(chat in line.step())
+    served, stalled, *_ = [len([*steps]) for _, steps in groupby(was_served)]
+    assert served >= 100
+    assert stalled <= 16 + 4, "so many tokens after a prompt in four steps"
+    assert large.num_generated >= 16
+
+
+def until_all_end(line: Line, rows: list[Sequence], *, chat_every: int, max_steps: int) -> None:
+    """Step while a chat comes so often that one is always running, and small rows keep coming."""
+    for step in range(max_steps):
+        if all(row.status is SequenceStatus.FINISHED for row in rows):
+            return
+        if step % chat_every == 0:
+            line.add(6, max_tokens=30, priority=Priority.INTERACTIVE)
+        if step % 10 == 0:
+            line.add(20)
+        line.step()
+    ended = [row.status is SequenceStatus.FINISHED for row in rows]
+    raise AssertionError(f"after {max_steps} steps {sum(ended)} of {len(rows)} rows have ended")
+
+
+@pytest.mark.parametrize("enable_prefix_caching", [True, False])
+def test_a_trickle_of_chats_keeps_no_large_row_out(enable_prefix_caching: bool) -> None:
+    line = Line(num_blocks=257, enable_prefix_caching=enable_prefix_caching)
+    rows = [line.add(1000, max_tokens=20), *(line.add(20) for _ in range(50))]
+    until_all_end(line, rows, chat_every=25, max_steps=1500)
+
+
+@pytest.mark.parametrize("enable_prefix_caching", [True, False])
+def test_rows_without_a_limit_end_beside_a_trickle_of_chats(enable_prefix_caching: bool) -> None:
+    line = Line(num_blocks=65, enable_prefix_caching=enable_prefix_caching)
+    rows = [line.add(20, max_tokens=None) for _ in range(3)]
+    until_all_end(line, rows, chat_every=15, max_steps=6000)
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
