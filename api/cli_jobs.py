@@ -128,14 +128,18 @@ def results(
     printer = Printer(output)
     if limit is None and not printer.is_json:
         limit = _SCREENFUL
+        if follow:
+            printer.note(f"{limit} rows at most: --limit N shows more, a pipe gets them all")
     page_rows = min(1000, limit + 1) if limit else 1000
     with open_client(url, api_key) as client:
         job = client.jobs.get(job_id)
         rows = job.results(status=status, follow=follow, page_rows=page_rows)
         printer.rows(itertools.islice(rows, limit))
+        if follow:
+            return  # whether there are more would have to be waited for
         if limit is not None and next(rows, None) is not None:
             printer.note("there are more: --limit N shows them, a pipe gets them all")
-        elif not job.is_final and not follow:
+        elif not job.is_final:
             printer.note(f"the job is {job.status}: this is what has landed; --follow waits")
 
 

@@ -104,6 +104,11 @@ def worker(
     from ..jobs.worker import run_worker
 
     in_force = settings_of(config, settings)
+    if model is None and len(in_force.models) != 1:
+        configured = ", ".join(in_force.models) or "none"
+        raise UsageProblem(
+            f"a worker serves one model: name it with --model (configured: {configured})"
+        )
     with _redis_is_named():
         code = run_worker(in_force, model or in_force.models[0], name)
     raise typer.Exit(code)

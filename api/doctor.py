@@ -12,6 +12,7 @@ from typing import cast
 
 import typer
 
+from ..jobs.redis_url import without_password
 from ..jobs.settings import Settings
 from .cli_options import ApiKey, Config, Data, Output, Url
 from .cli_output import Printer
@@ -84,6 +85,8 @@ def settings_in_force(settings: Settings, sources: dict[str, str]) -> Iterator[F
         if item.name in _SECRETS and value is not None:
             value = "***"
         text = ", ".join(value) if isinstance(value, tuple) else str(value)
+        if item.name == "redis_url":
+            text = without_password(text)
         yield Finding("setting", item.name, text, source=sources[item.name])
 
 
@@ -131,7 +134,7 @@ def redis_server(settings: Settings) -> Iterator[Finding]:
             info = cast("dict[str, str]", client.info("server"))
         yield Finding("redis", "server", f"answers, version {info.get('redis_version')}", True)
     except (redis.RedisError, ValueError) as error:
-        yield Finding("redis", "server", f"{settings.redis_url}: {error}", False)
+        yield Finding("redis", "server", f"{without_password(settings.redis_url)}: {error}", False)
 
 
 def api_server(settings: Settings, *, was_named: bool) -> Iterator[Finding]:

@@ -25,6 +25,7 @@ from .express import add_lanes
 from .logs import configure_logging
 from .pool import EnginePool
 from .redis_client import connect
+from .redis_url import without_password
 from .settings import Settings
 
 _REDIS_PAUSE_S = 2.0
@@ -106,13 +107,8 @@ def _wait_for_redis(settings: Settings) -> None:
                 logger.warning(
                     "Redis at %s does not answer (%s); trying again in %.0f s. Is it running, and "
                     "is PENSTOCK_REDIS_URL right?",
-                    _without_password(settings.redis_url or ""),
+                    without_password(settings.redis_url or ""),
                     error,
                     _REDIS_PAUSE_S,
                 )
                 time.sleep(_REDIS_PAUSE_S)
-
-
-def _without_password(url: str) -> str:
-    scheme, _, rest = url.partition("://")
-    return f"{scheme}://{rest.rpartition('@')[2]}"

@@ -84,6 +84,8 @@ class TestTroubles:
             (["up", "--set", "max_num_seqs=lots"], "max_num_seqs must be a number, got 'lots'"),
             (["up", "--set", "nope=1"], "there is no setting 'nope'"),
             (["flower", "--host", "0.0.0.0"], "FLOWER_BASIC_AUTH"),
+            (["worker", "--set", "models=a,b"], "name it with --model (configured: a, b)"),
+            (["worker", "--set", "models= "], "name it with --model (configured: none)"),
         ],
     )
     def test_usage(self, penstock: Penstock, arguments: list[str], says: str) -> None:
@@ -142,6 +144,21 @@ class TestJobs:
         ]
         assert "there are more" in table.err
         assert "status" in penstock("show", job["id"], "-o", "table", *at).out
+
+    def test_following_up_to_a_limit_waits_for_no_row_more(
+        self, penstock: Penstock, stack: Stack
+    ) -> None:
+        rows = [{"text": "short"}] * 64 + [{"text": "[[long]]"}] * 64  # two shards
+        with Client(stack.url) as client:
+            job = client.jobs.submit(rows, prompt="{{ row.text }}", model=MODEL)
+            try:
+                command = [sys.executable, "-m", "penstock.api.cli", "results", job.id, "--follow"]
+                command += ["--limit", "64", "--url", stack.url]
+                run = subprocess.run(command, capture_output=True, timeout=30, check=True)
+                assert len(run.stdout.splitlines()) == 64
+                assert not job.refresh().is_final
+            finally:
+                job.cancel()
 
     def test_rows_that_fail_and_lines_that_are_none(
         self, penstock: Penstock, stack: Stack, tmp_path: Path
@@ -287,6 +304,19 @@ class TestAsking:
         assert "secret" not in run.out
         assert found["redis", "server"]["ok"]
         assert found["api", "ready"]["value"] == MODEL
+
+    @pytest.mark.parametrize(
+        "redis_url",
+        ["redis://u:hunter2@127.0.0.1:9/0", "redis://127.0.0.1:9?password=hunter2&db=1"],
+    )
+    def test_doctor_keeps_the_password_of_redis(
+        self, penstock: Penstock, monkeypatch: pytest.MonkeyPatch, redis_url: str
+    ) -> None:
+        monkeypatch.setenv("PENSTOCK_REDIS_URL", redis_url)
+        run = penstock("doctor", "--url", NOWHERE)
+        assert "127.0.0.1:9" in run.out
+        assert "***" in run.out
+        assert "hunter2" not in run.out + run.err
 
     def test_doctor_without_a_server(self, penstock: Penstock) -> None:
         run = penstock("doctor", "--url", NOWHERE)
