@@ -78,30 +78,7 @@ class JobTable:
 
     def create(self, spec: JobSpec) -> bool:
         """Enter a sealed job; its shards may be issued from now on. False if it was there."""
-        fields = {
-            "state": JobState.QUEUED.value,
-            "model": spec.task.model,
-            "name": spec.name or "",
-            "tenant": spec.tenant,
-            "priority": spec.priority,
-            "out": spec.out,
-            "num_rows": spec.num_rows,
-            "num_rejected": spec.num_rejected,
-            "num_shards": spec.num_shards,
-            "shard_rows": spec.shard_rows,
-            "created_at_ms": spec.created_at_ms,
-            "cursor": 0,
-            "last_attempt": 0,
-            "shards_landed": 0,
-            "succeeded": 0,
-            "failed": 0,
-            "prompt_tokens": 0,
-            "completion_tokens": 0,
-            "cached_tokens": 0,
-        }
-        arguments = [spec.job_id, spec.created_at_ms]
-        arguments += [item for pair in fields.items() for item in pair]
-        return bool(self._create(self._keys_with_indexes(spec.job_id), arguments))
+        return self._enter(spec, state=JobState.QUEUED)
 
     def rebuild(
         self,
@@ -116,9 +93,12 @@ class JobTable:
         """Bring a job up to what the disk knows: enter it, count its parts, end it if it ended.
 
         Safe at any time, beside live workers too: what is counted already is not counted twice.
-        Returns how many parts were new to the table.
+        A job that has ended is never open on the way. Returns how many parts were new to the table.
         """
-        self.create(spec)
+        if final is None:
+            self.create(spec)
+        else:
+            self._enter(spec, state=JobState.LANDING)
         starts = [part.started_at_ms for part in landed.values() if part.started_at_ms is not None]
         if started_at_ms is None:
             started_at_ms = min(starts, default=None)
@@ -145,10 +125,6 @@ class JobTable:
             raise ValueError(f"a job can only finish in a final state, got {state.value!r}")
         arguments = [job_id, state.value, "" if at_ms is None else at_ms, error or ""]
         return bool(self._finish(self._keys_with_indexes(job_id), arguments))
-
-    def cancel(self, job_id: str) -> bool:
-        """End a job as cancelled. False if it had ended before or is unknown."""
-        return self.finish(job_id, JobState.CANCELLED)
 
     def note(self, job_id: str, trouble: str) -> None:
         """Say what holds a job up, as its snapshot's error, until a shard is committed again."""
@@ -230,6 +206,15 @@ class JobTable:
         job_ids: Any = self.redis.smembers(self.keys.open)
         return sorted(job_ids)
 
+    def unlisted(self, job_ids: Sequence[str]) -> "list[str]":
+        """Pick the jobs that the table has never heard of."""
+        unlisted: list[str] = []
+        for first in range(0, len(job_ids), ABSORB_CHUNK):
+            chunk = job_ids[first : first + ABSORB_CHUNK]
+            scores: Any = self.redis.zmscore(self.keys.jobs, list(chunk))
+            unlisted += [job for job, score in zip(chunk, scores, strict=True) if score is None]
+        return unlisted
+
     def landed(self, job_id: str, shards: Iterable[int]) -> list[bool]:
         """Tell for each of these shards whether it is committed."""
         pipeline = self.redis.pipeline(transaction=False)
@@ -252,6 +237,32 @@ class JobTable:
         job_ids: Any = self.redis.zrevrange(self.keys.jobs, start, start + limit - 1)
         snapshots = (self.snapshot(job_id) for job_id in job_ids)
         return [snapshot for snapshot in snapshots if snapshot is not None]
+
+    def _enter(self, spec: JobSpec, state: JobState) -> bool:
+        fields = {
+            "state": state.value,
+            "model": spec.task.model,
+            "name": spec.name or "",
+            "tenant": spec.tenant,
+            "priority": spec.priority,
+            "out": spec.out,
+            "num_rows": spec.num_rows,
+            "num_rejected": spec.num_rejected,
+            "num_shards": spec.num_shards,
+            "shard_rows": spec.shard_rows,
+            "created_at_ms": spec.created_at_ms,
+            "cursor": 0,
+            "last_attempt": 0,
+            "shards_landed": 0,
+            "succeeded": 0,
+            "failed": 0,
+            "prompt_tokens": 0,
+            "completion_tokens": 0,
+            "cached_tokens": 0,
+        }
+        arguments = [spec.job_id, spec.created_at_ms, int(state.is_open)]
+        arguments += [item for pair in fields.items() for item in pair]
+        return bool(self._create(self._keys_with_indexes(spec.job_id), arguments))
 
     def _keys(self, job_id: str) -> "list[str]":
         return [self.keys.job(job_id, part) for part in _PARTS]

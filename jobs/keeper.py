@@ -4,7 +4,8 @@
     reap       hand back the shards of silent workers        twice a second
     reissue    find messages that were lost                  once a second
     restore    make the job table again after Redis lost it  once a second, if need be
-    finalize   hint at jobs whose shards have all landed     every two seconds
+    enter      list jobs that were made while Redis was away every five seconds
+    finalize   complete jobs that no worker completed        every two seconds
 
 Every step is atomic in Redis and harmless when repeated, so it does not matter if two lead for a
 moment. Leadership only saves work.
@@ -14,19 +15,21 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import kombu.exceptions
 import redis
 
 from .app import create_app
+from .errors import CorruptJob, UnknownJob
 from .feeder import Feeder
 from .job_table import JobTable
 from .model import JobState
-from .reconciler import rebuild_all
+from .reconciler import rebuild_all, reconcile, unlisted
 from .redis_client import connect
 from .settings import Settings
-from .tasks import send_finalize
+from .tasks import complete
 from .workers import WorkerRegister
 
 TICK_S = 0.1
@@ -70,12 +73,16 @@ class Keeper:
         self._lead = self._redis.register_script(_LEAD)
         self._yield = self._redis.register_script(_YIELD)
         self._landing_since_s: dict[str, float] = {}
+        self._completing: dict[str, Future[str]] = {}
+        self._completer = ThreadPoolExecutor(1, "completer")  # reading many parts takes its time
+        self._unreadable: set[str] = set()
         self._chores: list[tuple[float, Callable[[], object]]] = [
             (_ELECTION_S, self._restore),
             (0.0, self._feeder.feed),
             (0.5, self._reap),
             (1.0, self._feeder.reissue),
             (2.0, self._finalize),
+            (5.0, self._enter),
         ]
         self._done_at_s = [float("-inf")] * len(self._chores)
         self._elected_at_s = float("-inf")
@@ -92,6 +99,7 @@ class Keeper:
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join(timeout_s)
+        self._completer.shutdown(wait=False, cancel_futures=True)
         self._app.close()
         self._redis.close()
 
@@ -112,13 +120,10 @@ class Keeper:
             self._give_up_lead()
 
     def _tick(self) -> None:
-        now_s = time.monotonic()
-        if now_s - self._elected_at_s >= _ELECTION_S:
-            leader = self._app.keys.leader("keeper")
-            self.is_leading = bool(self._lead([leader], [self._owner, LEADERSHIP_MS]))
-            self._elected_at_s = now_s
+        self._elect()
         if not self.is_leading:
             return
+        now_s = time.monotonic()
         for number, (every_s, chore) in enumerate(self._chores):
             if now_s - self._done_at_s[number] >= every_s:
                 self._done_at_s[number] = now_s
@@ -129,6 +134,14 @@ class Keeper:
                 except Exception:  # it may do better next time, and the others must go on
                     logger.exception("a chore of the keeper failed")
                     self._done_at_s[number] = now_s + _FAULT_PAUSE_S
+
+    def _elect(self) -> None:
+        """Take the leadership, or keep it, when it is time to."""
+        now_s = time.monotonic()
+        if now_s - self._elected_at_s >= _ELECTION_S:
+            leader = self._app.keys.leader("keeper")
+            self.is_leading = bool(self._lead([leader], [self._owner, LEADERSHIP_MS]))
+            self._elected_at_s = now_s
 
     def _give_up_lead(self) -> None:
         try:
@@ -146,10 +159,10 @@ class Keeper:
         run_id = self._redis.info("server")["run_id"]
         if self._redis.get(mark) == run_id:
             return
-        restored = rebuild_all(self._settings, self._table)
+        restored = rebuild_all(self._settings, self._table, on_job=self._elect)
         if restored:
             logger.warning("restored %d jobs from %s", len(restored), self._settings.jobs_dir)
-            # Of those that are landing, whoever was to finalize them is gone: do not wait for him.
+            # Of those that are landing, whoever was to complete them is gone: do not wait for him.
             self._landing_since_s.update(dict.fromkeys(restored, float("-inf")))
         self._redis.set(mark, run_id)
 
@@ -157,6 +170,17 @@ class Keeper:
         reaped = self._table.reap(_REAP_LIMIT)
         if reaped:
             logger.warning("%d shards of silent workers will run again", len(reaped))
+
+    def _enter(self) -> None:
+        for job_id in unlisted(self._settings, self._table):
+            if job_id in self._unreadable:
+                continue
+            try:
+                reconcile(self._settings, self._table, job_id)
+                logger.info("%s was made while Redis was away; it is in the table now", job_id)
+            except (CorruptJob, UnknownJob) as error:
+                logger.error("%s; the job is passed over", error)
+                self._unreadable.add(job_id)
 
     def _finalize(self) -> None:
         now_s = time.monotonic()
@@ -166,7 +190,15 @@ class Keeper:
             if snapshot is None or snapshot.state is not JobState.LANDING:
                 continue
             landing[job_id] = self._landing_since_s.get(job_id, now_s)
-            if now_s - landing[job_id] > _LANDING_PATIENCE_S:
-                send_finalize(self._app, job_id)
+            if now_s - landing[job_id] > _LANDING_PATIENCE_S and job_id not in self._completing:
+                self._completing[job_id] = self._completer.submit(self._complete, job_id)
                 landing[job_id] = now_s
         self._landing_since_s = landing
+        self._completing = {job: each for job, each in self._completing.items() if not each.done()}
+
+    def _complete(self, job_id: str) -> str:
+        try:
+            return complete(self._settings, self._table, job_id)
+        except Exception as error:  # no room for the manifest, say: it is tried again
+            logger.warning("%s cannot be completed yet: %s", job_id, error)
+            return "not complete yet"

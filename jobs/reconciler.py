@@ -6,6 +6,9 @@ final.json, and open in the table   -> ended
 """
 
 import logging
+from collections.abc import Callable
+
+import msgspec
 
 from .errors import CorruptJob
 from .idempotency import IdempotencyKeys
@@ -22,23 +25,54 @@ HALF_MADE_AGE_S = 24 * 3600  # nobody uploads one input for that long
 logger = logging.getLogger(__name__)
 
 
-def rebuild_all(settings: Settings, table: JobTable) -> list[str]:
+class _ManifestPart(msgspec.Struct, frozen=True):
+    rows: int
+    failed: int
+    attempt: int
+
+
+class _Usage(msgspec.Struct, frozen=True):
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+
+
+class _Manifest(msgspec.Struct, frozen=True):
+    """What of `_manifest.json` the table counts."""
+
+    usage: _Usage
+    parts: list[_ManifestPart]
+
+
+def rebuild_all(
+    settings: Settings, table: JobTable, *, on_job: Callable[[], object] = lambda: None
+) -> list[str]:
     """Reconcile every job on disk; returns those for which the table had something to learn.
 
-    A job that cannot be read is logged and passed over: it must not keep the others away. What
-    submissions killed long ago left behind is swept.
+    Jobs that wait for work come first. `on_job` is called before each one, as all of them may take
+    a while. A job that cannot be read is logged and passed over: it must not keep the others away.
+    What submissions killed long ago left behind is swept.
     """
     for half_made in JobDir.half_made(settings.jobs_dir, HALF_MADE_AGE_S):
         ResultsDir(settings.results_dir / half_made.job_id).remove()
         half_made.remove()
     changed: list[str] = []
-    for job_dir in JobDir.all(settings.jobs_dir):
+    for job_dir in sorted(JobDir.all(settings.jobs_dir), key=lambda each: each.final.exists()):
+        on_job()
         try:
             if _reconcile(job_dir, table):
                 changed.append(job_dir.job_id)
         except CorruptJob as error:
             logger.error("%s; the job is passed over", error)
     return changed
+
+
+def unlisted(settings: Settings, table: JobTable) -> list[str]:
+    """Find the jobs on disk that the table does not know: Redis was away when they were made."""
+    if not settings.jobs_dir.is_dir():
+        return []
+    names = table.unlisted(sorted(path.name for path in settings.jobs_dir.iterdir()))
+    return [name for name in names if (settings.jobs_dir / name / "job.json").exists()]
 
 
 def reconcile(settings: Settings, table: JobTable, job_id: str) -> bool:
@@ -61,7 +95,7 @@ def _reconcile(job_dir: JobDir, table: JobTable) -> bool:
         num_parts = len(ResultsDir.of(spec).parts())
         if num_parts <= snapshot.shards_landed:
             return False
-    _rebuild(spec, final, _counts(spec), table)
+    _rebuild(spec, final, _counts(spec, final), table)
     if snapshot is None and spec.idempotency_key is not None:
         keys = IdempotencyKeys(table.redis, table.keys)
         keys.reserve(spec.tenant, spec.idempotency_key, spec.job_id)
@@ -84,12 +118,36 @@ def _rebuild(
     )
 
 
-def _counts(spec: JobSpec) -> dict[int, PartCounts]:
+def _counts(spec: JobSpec, final: Final | None) -> dict[int, PartCounts]:
     """Read what the landed parts add; one that cannot be read does not count as landed."""
-    counts: dict[int, PartCounts] = {}
+    counts = _counts_by_manifest(spec) if final is not None else None
+    if counts is not None:
+        return counts
+    counts = {}
     for index, path in ResultsDir.of(spec).parts().items():
         try:
             counts[index] = part_counts(path)
         except CorruptPart as error:
             logger.error("%s; its shard counts as not landed", error)
     return counts
+
+
+def _counts_by_manifest(spec: JobSpec) -> dict[int, PartCounts] | None:
+    """Read the counts of a complete job from its manifest, without opening any of its parts.
+
+    It tells the tokens of all parts together; only their sums matter here, so the first part has
+    them all. None when there is no such manifest.
+    """
+    try:
+        data = ResultsDir.of(spec).manifest.read_bytes()
+        manifest = msgspec.json.decode(data, type=_Manifest)
+    except (OSError, msgspec.MsgspecError):
+        return None
+    if len(manifest.parts) != spec.num_shards:
+        return None
+    usage = manifest.usage
+    tokens = (usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens)
+    return {
+        index: PartCounts(part.rows, part.failed, *(tokens if index == 0 else (0, 0, 0)))
+        for index, part in enumerate(manifest.parts)
+    }

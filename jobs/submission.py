@@ -5,6 +5,7 @@
 Whatever fails on the way, no half of a job stays behind. It blocks: call it in a thread.
 """
 
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -51,6 +52,8 @@ MAX_COLUMNS = 1_000
 MAX_REJECTED_SHOWN = 100
 _ENDPOINTS = (None, "/v1/chat/completions", "/v1/completions")
 _HOLDER_TIMEOUT_S = 5.0  # how long a submission under the same key may take from key to job.json
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +139,16 @@ def submit(
     if quicker is not None:
         _discard(job_dir, results)
         return _found(table, quicker)
-    table.create(spec)
+    _enter(table, spec)
     return Submission(spec, _first_rejected(job_dir), spec.num_rejected, created=True)
+
+
+def _enter(table: JobTable, spec: JobSpec) -> None:
+    """Enter a sealed job into the table. It is accepted even if Redis fails just now."""
+    try:
+        table.create(spec)
+    except redis.RedisError as error:  # the keeper will find the directory
+        logger.warning("%s is not in the job table yet: %s", spec.job_id, error)
 
 
 def _seal(job_dir: JobDir, keys: IdempotencyKeys, spec: JobSpec) -> None:
@@ -338,7 +349,7 @@ def _reserve(settings: Settings, keys: IdempotencyKeys, spec: JobSpec) -> JobDir
 def _found(table: JobTable, job_dir: JobDir) -> Submission:
     spec = job_dir.read_spec()
     if job_dir.read_final() is None:
-        table.create(spec)  # its submitter may have died before that
+        _enter(table, spec)  # its submitter may have died before that
     return Submission(spec, _first_rejected(job_dir), spec.num_rejected, created=False)
 
 

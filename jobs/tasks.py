@@ -15,6 +15,7 @@ from .landing import num_shard_rows
 from .manifest import finalize
 from .model import JobSpec, ShardRef
 from .redis_client import connect
+from .settings import Settings
 
 if TYPE_CHECKING:
     from kombu.messaging import Producer
@@ -83,7 +84,12 @@ def send_request(app: "PenstockApp", request: InteractiveRequest, reply_to: str)
 def send_finalize(app: "PenstockApp", job_id: str) -> None:
     """Hint that all shards of a job have landed."""
     app.send_task(
-        FINALIZE, kwargs={"job_id": job_id}, queue=app.control_lane, argsrepr="", kwargsrepr=job_id
+        FINALIZE,
+        kwargs={"job_id": job_id},
+        queue=app.control_lane,
+        argsrepr="",
+        kwargsrepr=job_id,
+        expires=60,  # the keeper has done it by then
     )
 
 
@@ -117,12 +123,18 @@ def _finalize_task(task: Task, job_id: str) -> str:
     """Seal a job whose shards have all landed: manifest, `_SUCCESS`, final state. Idempotent."""
     app: Any = task.app
     with connect(app.settings) as client:
-        table = JobTable(client, app.keys)
-        finalize(app.settings, table, job_id)
-        snapshot = table.snapshot(job_id)
-        if snapshot is None or not snapshot.state.is_final:
-            return "not complete yet"
-        events = JobEvents(client, app.keys)
+        return complete(app.settings, JobTable(client, app.keys), job_id)
+
+
+def complete(settings: Settings, table: JobTable, job_id: str) -> str:
+    """Seal a job if all its shards have landed, and tell its followers; returns what it is now."""
+    before = table.snapshot(job_id)
+    finalize(settings, table, job_id)
+    snapshot = table.snapshot(job_id)
+    if snapshot is None or not snapshot.state.is_final:
+        return "not complete yet"
+    if before is None or not before.state.is_final:
+        events = JobEvents(table.redis, table.keys)
         events.publish(job_id, STATUS, {"status": snapshot.state})
         events.publish(job_id, DONE, {"status": snapshot.state})
-        return str(snapshot.state)
+    return str(snapshot.state)

@@ -3,11 +3,14 @@
 -- ARGV: started_at_ms ('' for unknown), then shard rows failed prompt completion cached ...
 -- Returns how many were new.
 local job = redis.call('HMGET', JOB, 'state', 'num_shards')
-if not (is_open(job[1]) or job[1] == 'paused') then
+if not (is_open(job[1]) or job[1] == 'paused' or job[1] == 'landing') then
   return 0
 end
 if job[1] == 'queued' and (#ARGV > 1 or ARGV[1] ~= '') then
   redis.call('HSET', JOB, 'state', 'running', 'started_at_ms', ARGV[1])
+end
+if job[1] == 'landing' and ARGV[1] ~= '' then
+  redis.call('HSETNX', JOB, 'started_at_ms', ARGV[1])
 end
 local absorbed = 0
 for i = 2, #ARGV, 6 do

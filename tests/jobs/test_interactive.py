@@ -13,7 +13,7 @@ import pytest
 from penstock.jobs.fake_engine import expected_text
 from penstock.jobs.frames import Delta, InteractiveRequest
 from penstock.jobs.interactive import InteractiveLane, NoWorker, QueueUnavailable
-from penstock.jobs.model import new_job_id
+from penstock.jobs.model import JobState, new_job_id
 
 from .live import MODEL, Live, live_queue, stop, wait_for
 
@@ -126,7 +126,7 @@ def test_requests_overtake_a_bulk_job(served: Live) -> None:
             )
             busy = [await first_token_ms(lane) for _ in range(10)]
             assert served.snapshot(spec).shards_landed == 0  # the job really was in the way
-            served.table.cancel(spec.job_id)
+            served.table.finish(spec.job_id, JobState.CANCELLED)
             return idle, busy
 
     idle, busy = asyncio.run(run())

@@ -206,8 +206,8 @@ def test_cancel_takes_everything_back(table: JobTable, make_spec: SpecMaker) -> 
     table.issue(spec.job_id, 3)
     first, second = (table.claim(ShardRef(spec.job_id, i), "w1", LEASE_MS) for i in (0, 1))
     table.commit(ShardRef(spec.job_id, 0), first.attempt, counts(4))
-    assert table.cancel(spec.job_id)
-    assert not table.cancel(spec.job_id)
+    assert table.finish(spec.job_id, JobState.CANCELLED)
+    assert not table.finish(spec.job_id, JobState.CANCELLED)
     assert table.renew(spec.job_id, [(1, second.attempt)], LEASE_MS) == [1]
     assert table.commit(ShardRef(spec.job_id, 1), second.attempt, counts(4)).status == "fenced"
     assert table.claim(ShardRef(spec.job_id, 2), "w1", LEASE_MS).status == "stopped"
@@ -229,7 +229,7 @@ def test_unknown_jobs_and_shards(table: JobTable, make_spec: SpecMaker) -> None:
     assert table.renew("job_ghost", [], LEASE_MS) == []
     assert not table.release(ghost, 1)
     assert table.issue("job_ghost", 5) == []
-    assert not table.cancel("job_ghost")
+    assert not table.finish("job_ghost", JobState.CANCELLED)
     spec = make_spec()
     table.create(spec)
     assert table.claim(ShardRef(spec.job_id, 3), "w1", LEASE_MS).status == "unknown"
@@ -307,7 +307,7 @@ def test_landing_goes_on_when_redis_is_full(
         assert table.commit(ref, held[0].attempt, counts(4)) == Commit("committed", 2)
         assert table.release(ShardRef(spec.job_id, 1), held[1].attempt)
         assert table.snapshot(spec.job_id) is not None
-        assert table.cancel(spec.job_id)
+        assert table.finish(spec.job_id, JobState.CANCELLED)
     finally:
         redis_client.config_set("maxmemory", "0")
 

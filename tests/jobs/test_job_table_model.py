@@ -225,7 +225,9 @@ class JobTableMachine(RuleBasedStateMachine):
     @rule(number=jobs, now=seldom)
     def cancel(self, number: int, now: bool) -> None:
         if now and (job := self.pick(number)):
-            assert self.table.cancel(job.spec.job_id) == (not job.state.is_final)
+            assert self.table.finish(job.spec.job_id, JobState.CANCELLED) == (
+                not job.state.is_final
+            )
             if not job.state.is_final:
                 job.end(JobState.CANCELLED)
 

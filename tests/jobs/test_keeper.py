@@ -1,5 +1,6 @@
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import redis
@@ -11,6 +12,7 @@ from penstock.jobs.landing import LandedRow, land
 from penstock.jobs.model import JobState, RowStatus, ShardRef, TaskSpec
 from penstock.jobs.settings import Settings
 from penstock.jobs.submission import RowsSource, Submission, SubmitRequest, submit
+from penstock.jobs.tasks import complete
 
 from .live import wait_for
 
@@ -68,9 +70,15 @@ def test_shards_of_a_silent_worker_run_again(
     assert table.issue(job_id, 5) == [0, 1]
 
 
-def test_a_job_stuck_in_landing_is_hinted_at_again(
-    make_keeper: MakeKeeper, submitted: Submission, table: JobTable, keys: Keys
+def test_a_job_stuck_in_landing_is_completed_without_any_worker(
+    make_keeper: MakeKeeper,
+    submitted: Submission,
+    table: JobTable,
+    keys: Keys,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("penstock.jobs.keeper._LANDING_PATIENCE_S", 0.5)
     spec = submitted.spec
     left = -1
     for index, text in enumerate("ab"):
@@ -82,8 +90,35 @@ def test_a_job_stuck_in_landing_is_hinted_at_again(
         left = table.commit(ref, claim.attempt, counts).left
     assert left == 0
     make_keeper("keeper")
-    hinted = wait_for(lambda: table.redis.llen(keys.control_queue), "a hint to finalize", 12)
-    assert hinted == 1
+
+    def is_completed() -> bool:
+        snapshot = table.snapshot(spec.job_id)
+        return snapshot is not None and snapshot.state is JobState.COMPLETED
+
+    wait_for(is_completed, "the job to be completed", 12)
+    assert table.redis.llen(keys.control_queue) == 0
+    wait_for(lambda: table.redis.xlen(keys.events(spec.job_id)) == 2, "its followers to hear", 5)
+    for _ in range(2):  # a late hint: nobody is told twice
+        assert complete(settings, table, spec.job_id) == "completed"
+    entries: Any = table.redis.xrange(keys.events(spec.job_id))
+    assert [fields["kind"] for _, fields in entries] == ["job.status", "done"]
+
+
+def test_a_job_made_while_redis_failed_is_entered(
+    make_keeper: MakeKeeper, settings: Settings, table: JobTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise redis.ConnectionError("cut")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(table, "create", fail)
+        rows, task = RowsSource([{"text": "a"}]), TaskSpec(model=MODEL, prompt="{{ row.text }}")
+        spec = submit(settings, table, rows, SubmitRequest(task)).spec
+    assert table.snapshot(spec.job_id) is None
+    table.redis.set(table.keys.restored, table.redis.info("server")["run_id"])
+    make_keeper("keeper")
+    wait_for(lambda: table.snapshot(spec.job_id), "the job to be entered", 10)
+    assert table.open_jobs() == [spec.job_id]
 
 
 def test_a_wiped_redis_is_restored(

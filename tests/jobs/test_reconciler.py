@@ -1,6 +1,7 @@
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,7 +40,9 @@ def test_a_wiped_redis_comes_back_as_it_was(
         JobState.CANCELLED,
     }
     table.redis.flushall()
-    assert rebuild_all(settings, table) == sorted(job.job_id for job in before)
+    rebuilt = rebuild_all(settings, table)
+    assert rebuilt[0] == fresh.job_id  # it waits for work
+    assert sorted(rebuilt) == sorted(job.job_id for job in before)
     assert sorted(table.list(), key=lambda job: job.job_id) == sorted(
         before, key=lambda job: job.job_id
     )
@@ -143,3 +146,43 @@ def test_what_a_killed_submission_left_is_swept_a_day_later(
     rebuild_all(settings, table)
     for place in (settings.jobs_dir, settings.results_dir):
         assert {path.name for path in place.iterdir()} == {"job_uploading", job.job_id}
+
+
+def test_a_job_that_ended_is_never_open_on_its_way_back(
+    settings: Settings,
+    table: JobTable,
+    make_job: JobMaker,
+    run_shards: ShardRunner,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    completed, cancelled = make_job(), make_job()
+    run_shards(completed)
+    finalize(settings, table, completed.job_id)
+    run_shards(cancelled, [1])
+    cancel(settings, table, cancelled.job_id)
+    before = {job.job_id: job for job in table.list()}
+    finish, seen = table.finish, []
+
+    def watch(job_id: str, *arguments: Any, **options: Any) -> bool:
+        seen.append((table.open_jobs(), table.issue(job_id, 10)))
+        return finish(job_id, *arguments, **options)
+
+    table.redis.flushall()
+    monkeypatch.setattr(table, "finish", watch)
+    rebuild_all(settings, table)
+    assert seen == [([], [])] * 2
+    assert {job.job_id: job for job in table.list()} == before
+
+
+def test_the_manifest_spares_reading_every_part(
+    settings: Settings, table: JobTable, make_job: JobMaker, run_shards: ShardRunner
+) -> None:
+    spec = make_job()
+    run_shards(spec, failing=[2])
+    finalize(settings, table, spec.job_id)
+    before = table.snapshot(spec.job_id)
+    for part in ResultsDir.of(spec).parts().values():
+        part.unlink()
+    table.redis.flushall()
+    rebuild_all(settings, table)
+    assert table.snapshot(spec.job_id) == before
