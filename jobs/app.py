@@ -83,7 +83,7 @@ def create_app(
         task_ignore_result=True,  # the job table is the result store
         task_serializer="json",
         accept_content=["json"],
-        # How much a worker takes is our own credit of rows (see `lanes`), not a count of messages.
+        # How much a worker takes is our own credit of rows (see `express`), no count of messages.
         worker_prefetch_multiplier=0,
         worker_enable_prefetch_count_reduction=False,
         worker_cancel_long_running_tasks_on_connection_loss=False,  # True strands messages

@@ -1,7 +1,7 @@
 """What happens to a job, as it happens: a short stream per job. Knows Redis, no HTTP.
 
 The stream is the truth and the wake-up in one: a follower blocks on it, and after a lost connection
-goes on from the last id it saw. The same events are published on the job's channel, best effort.
+goes on from the last id it saw.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -46,7 +46,6 @@ class JobEvents:
         with self._redis.pipeline(transaction=False) as pipeline:
             pipeline.xadd(stream, {"kind": kind, "data": body}, maxlen=MAX_EVENTS, approximate=True)
             pipeline.expire(stream, KEPT_S)
-            pipeline.publish(self._keys.wake(job_id), msgspec.json.encode([kind, data]))
             pipeline.execute()
 
 

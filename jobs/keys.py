@@ -1,7 +1,8 @@
 """Every Redis key and queue of Penstock: its type, who writes it, how long it lives.
 
 {ns} is `Settings.namespace`; {job} a job id. All keys of one job carry the job id in braces, so
-that on a cluster they share a slot and one script may touch them all.
+that they share a slot. A cluster will not do all the same: the scripts that enter and end a job
+touch {ns}:jobs and {ns}:open too.
 
     key                       type    written by      lifetime
     {ns}:jobs                 zset    job table       every known job, scored by creation time (ms)
@@ -15,7 +16,6 @@ that on a cluster they share a slot and one script may touch them all.
     {ns}:reaper               hash    job table       when leases were last judged
     {ns}:idempotency          hash    submission      "{tenant}:{key}" -> job id
     {ns}:events:{job}         stream  events          durable tail of a job's events, capped
-    {ns}:wake:{job}           channel events          the same events, best effort
     {ns}:tail:{request}       stream  events          durable tail of one streamed answer, 10 min
     {ns}:reply:{api}          channel events          answers on their way to one API process
     {ns}:worker:{name}        string  worker          its last heartbeat as JSON, expires in 6 s
@@ -45,10 +45,6 @@ class Keys:
     def events(self, job_id: str) -> str:
         """Name the stream of a job's events."""
         return f"{self.namespace}:events:{{{job_id}}}"
-
-    def wake(self, job_id: str) -> str:
-        """Name the channel that mirrors a job's events."""
-        return f"{self.namespace}:wake:{{{job_id}}}"
 
     def tail(self, request_id: str) -> str:
         """Name the stream that keeps one streamed answer."""

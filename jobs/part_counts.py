@@ -14,8 +14,3 @@ class PartCounts:
     cached_tokens: int
     attempt: int = 0  # the claim that landed it
     started_at_ms: int | None = None  # when the first of its rows began
-
-    @property
-    def succeeded(self) -> int:
-        """Rows of which every sample succeeded."""
-        return self.rows - self.failed

@@ -55,8 +55,7 @@ class Prompt:
 class Template:
     """A compiled template. `columns` are those it names as `row.x` or `row["x"]`."""
 
-    def __init__(self, text: str, columns: frozenset[str], template: jinja2.Template) -> None:
-        self.text = text
+    def __init__(self, columns: frozenset[str], template: jinja2.Template) -> None:
         self.columns = columns
         self._template = template
 
@@ -86,7 +85,7 @@ class Template:
         except (RecursionError, SyntaxError, MemoryError) as error:
             raise TemplateError(f"is nested too deeply ({type(error).__name__})") from None
         template = jinja2.Template.from_code(sandbox, code, dict(sandbox.globals))
-        return cls(text, columns, template)
+        return cls(columns, template)
 
     def render(self, row: dict[str, Any], custom_id: str | None = None) -> str:
         """Fill the template in.

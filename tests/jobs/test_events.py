@@ -85,12 +85,3 @@ def test_an_end_without_a_word_is_found_out(keys: Keys, settings: Settings) -> N
         return True
 
     assert [event.kind for event in follow(settings, keys, is_final=is_final)] == [DONE]
-
-
-def test_the_channel_mirrors_the_stream(redis_client: redis.Redis, keys: Keys) -> None:
-    with redis_client.pubsub(ignore_subscribe_messages=True) as subscription:
-        subscription.subscribe(keys.wake(JOB))
-        subscription.get_message(timeout=1.0)
-        JobEvents(redis_client, keys).publish(JOB, "n", {"n": 1})
-        message = subscription.get_message(timeout=2.0)
-    assert message is not None and message["data"] == '["n",{"n":1}]'
