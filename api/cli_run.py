@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -42,6 +42,9 @@ from .client import Client, Job
 from .client_errors import InvalidInput, JobFailed
 from .job_calls import SubmitOptions
 from .records import Row
+
+if TYPE_CHECKING:
+    from .local import LocalStack
 
 _NUM_SAMPLES = 5
 _COMPLETE = (JobState.COMPLETED, JobState.COMPLETED_WITH_ERRORS)
@@ -93,17 +96,19 @@ def run(
         Client(server.url, in_force.api_key) as client,
     ):
         job = _submit(client, rows, options, key, server)
+        note_rejected(printer, job.record)
         if job.is_final:
             printer.note(f"{job.id} did this before; --again does it anew")
-        note_rejected(printer, job.record)
+        else:
+            server.wait_until_ready()
         try:
             follow_to_the_end(printer, job, server.how_to_return(job))
         except JobFailed as error:
             printer.note(str(error))
-        if server.data is None and job.status in _COMPLETE:
+        if server.stack is None and job.status in _COMPLETE:
             _fetch_rows(printer, job, out / job.id / "rows" / "part-000000.parquet")
         print_results(printer, job)
-        if server.data is not None and _has_landed(job):
+        if server.stack is not None and _has_landed(job):
             printer.note(f"{job.output_path}/rows/*.parquet")
     raise typer.Exit(exit_code(job.record))
 
@@ -127,13 +132,18 @@ def first_rows(job: Job) -> Iterator[Row]:
 
 @dataclass(frozen=True, slots=True)
 class _Server:
-    """Where the job runs; `data` is set when the server is ours and ends with us."""
+    """Where the job runs; `stack` is set when the server is ours and ends with us."""
 
     url: str
-    data: str | None = None
+    stack: "LocalStack | None" = None
+
+    def wait_until_ready(self) -> None:
+        """Wait for the engines of our own; those of a named server are not ours to judge."""
+        if self.stack is not None:
+            self.stack.wait_until_ready()
 
     def how_to_return(self, job: Job) -> str:
-        if self.data is None:
+        if self.stack is None:
             return f"the job goes on. penstock watch {job.id}  re-attaches"
         return "nothing that has landed is lost. The same command goes on from here"
 
@@ -148,7 +158,7 @@ def _submit(
     while True:
         options["idempotency_key"] = key
         job = client.jobs.submit(rows, **options)
-        is_good = job.status in _COMPLETE and (server.data is None or _has_landed(job))
+        is_good = job.status in _COMPLETE and (server.stack is None or _has_landed(job))
         if is_good or not job.is_final or key is None:
             return job
         key = f"run-after-{job.id}"
@@ -172,8 +182,8 @@ def _server(printer: Printer, settings: Settings, url: str | None) -> Iterator[_
 
     with sigterm_as_interrupt(), LocalStack(settings, on_trouble=printer.note) as stack:
         printer.note(f"no server is named: starting one here, logs in {stack.log_dir}")
-        stack.wait_until_ready()
-        yield _Server(stack.url, stack.settings.data)
+        stack.wait_until_up()  # what is wrong with the job, or done already, waits for no engine
+        yield _Server(stack.url, stack)
 
 
 def _key_of(path: Path, options: SubmitOptions) -> str:

@@ -105,9 +105,20 @@ class LocalStack:
         Raises:
             StackFailed: a part keeps dying, or the time is up.
         """
+        self._wait_for(lambda client: give_up() or self._is_ready(client), timeout_s)
+
+    def wait_until_up(self, timeout_s: float = 120.0) -> None:
+        """Wait until the API answers; no engine need be ready for that.
+
+        Raises:
+            StackFailed: a part keeps dying, or the time is up.
+        """
+        self._wait_for(_answers, timeout_s)
+
+    def _wait_for(self, condition: Callable[[Client], bool], timeout_s: float) -> None:
         deadline = time.monotonic() + timeout_s
         with Client(self.url, self.settings.api_key, timeout_s=5.0, max_retries=0) as client:
-            while not give_up() and not self._is_ready(client):
+            while not condition(client):
                 for child in self.children:
                     if child.num_failures >= _HOPELESS_FAILURES:
                         reason = child.last_words(1) or "it says nothing"
@@ -234,6 +245,14 @@ class LocalStack:
             return len(client.models.ready()) >= len(set(self.settings.models))
         except PenstockError:
             return False
+
+
+def _answers(client: Client) -> bool:
+    try:
+        client.workers.list()
+    except PenstockError:
+        return False
+    return True
 
 
 def _child_environ(settings: Settings) -> dict[str, str]:

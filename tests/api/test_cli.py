@@ -16,6 +16,8 @@ import pytest
 from penstock.api import cli
 from penstock.api.app import create_app
 from penstock.api.client import Client
+from penstock.api.local import LocalStack
+from penstock.jobs.redis_server import RedisServer
 
 from .conftest import MODEL, Stack
 from .serving import serving
@@ -244,6 +246,26 @@ class TestRun:
         assert second != cancelled
         assert detach() == second
         penstock("cancel", second, "--url", stack.url)
+
+    def test_what_is_done_or_wrong_waits_for_no_engine(
+        self,
+        penstock: Penstock,
+        redis_server: RedisServer,
+        rows: Path,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        command = ("run", rows, "--prompt", "{{ row.text }}", "-m", MODEL, "--out", tmp_path)
+        command = (*command, "--data", tmp_path / "data", "--set", "grace_s=1")
+        [job] = penstock(*command).lines
+
+        def no_engine(*_: object) -> None:
+            raise AssertionError("an engine was waited for")
+
+        monkeypatch.setattr(LocalStack, "wait_until_ready", no_engine)
+        assert penstock(*command).lines[0]["id"] == job["id"]
+        wrong = penstock(*command[:2], "--prompt", "{{ row.txt }}", *command[4:])
+        assert (wrong.code, "no column 'txt'" in wrong.err) == (2, True)
 
     def test_a_terminal_gets_samples(
         self, penstock: Penstock, stack: Stack, rows: Path, tmp_path: Path
