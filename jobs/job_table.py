@@ -149,7 +149,8 @@ class JobTable:
     def renew(self, job_id: str, held: Sequence[tuple[int, int]], lease_ms: int) -> list[int]:
         """Prolong the leases of (shard, attempt) pairs; returns the shards that are lost.
 
-        A lost shard is somebody else's, or its job has ended: stop computing it.
+        A lost shard is somebody else's, or its job has ended: stop computing it. When Redis was
+        wiped none is lost thereby: who renews first has it again.
         """
         if not held:
             return []

@@ -225,7 +225,7 @@ def test_unknown_jobs_and_shards(table: JobTable, make_spec: SpecMaker) -> None:
     assert table.snapshot("job_ghost") is None
     assert table.claim(ghost, "w1", LEASE_MS).status == "unknown"
     assert table.commit(ghost, 1, counts(4)) == Commit("fenced", -1)
-    assert table.renew("job_ghost", [(0, 1)], LEASE_MS) == [0]
+    assert table.renew("job_ghost", [(0, 1)], LEASE_MS) == []  # it may be restored yet
     assert table.renew("job_ghost", [], LEASE_MS) == []
     assert not table.release(ghost, 1)
     assert table.issue("job_ghost", 5) == []
@@ -247,6 +247,41 @@ def test_an_attempt_that_was_never_given_out_holds_nothing(
     assert table.renew(spec.job_id, [(0, attempt)], LEASE_MS) == [0]
     assert not table.release(ref, attempt)
     assert table.commit(ref, attempt, counts(4)).status == "fenced"
+
+
+def test_a_wipe_takes_no_shard_from_who_renews_first(
+    table: JobTable, make_spec: SpecMaker, redis_client: redis.Redis
+) -> None:
+    spec = make_spec()
+    table.create(spec)
+    first, second = (ShardRef(spec.job_id, index) for index in range(2))
+    old, other = (table.claim(ref, "w1", LEASE_MS).attempt for ref in (first, second))
+    redis_client.flushall()
+    assert table.renew(spec.job_id, [(0, old), (1, other)], LEASE_MS) == []
+    table.rebuild(spec, {}, None)
+    assert table.issue(spec.job_id, 1) == [0]
+    assert table.claim(second, "w2", LEASE_MS).status == "granted"
+    assert table.renew(spec.job_id, [(0, old), (1, other)], LEASE_MS) == [1]
+    assert table.window(spec.job_id) == 0  # the message for it is not wanted any more
+    assert table.claim(first, "w2", LEASE_MS).status == "busy"
+    snapshot = table.snapshot(spec.job_id)
+    assert snapshot is not None
+    assert (snapshot.state, snapshot.counts.running) == (JobState.RUNNING, 8)
+    assert table.commit(first, old, counts(4)).status == "committed"
+    assert table.renew(spec.job_id, [(0, old)], LEASE_MS) == [0]
+    assert table.issue(spec.job_id, 10) == [2]
+
+
+def test_a_shard_that_was_handed_back_is_not_taken_back(
+    table: JobTable, make_spec: SpecMaker
+) -> None:
+    spec = make_spec()
+    table.create(spec)
+    ref = ShardRef(spec.job_id, 0)
+    attempt = table.claim(ref, "w1", LEASE_MS).attempt
+    table.release(ref, attempt)
+    assert table.renew(spec.job_id, [(0, attempt)], LEASE_MS) == [0]
+    assert table.renew(spec.job_id, [(1, 10**15), (2, 0), (3, 1)], LEASE_MS) == [1, 2, 3]
 
 
 def test_finish_wants_a_final_state(table: JobTable, make_spec: SpecMaker) -> None:

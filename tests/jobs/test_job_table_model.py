@@ -47,6 +47,8 @@ class ModelJob:
     attempts: list[tuple[int, int]] = field(default_factory=list)  # every one ever given out
     num_commits: dict[int, int] = field(default_factory=dict)
 
+    forgotten: set[int] = field(default_factory=set)  # shards that nobody claimed since a wipe
+
     def __post_init__(self) -> None:
         self.place = dict.fromkeys(range(self.spec.num_shards), "unissued")
 
@@ -130,6 +132,7 @@ class JobTableMachine(RuleBasedStateMachine):
             assert claim.status == "busy"
         else:
             assert claim.status == "granted"
+            job.forgotten.discard(shard)
             assert all(claim.attempt > attempt for _, attempt in job.attempts)
             job.tries[shard] = job.tries.get(shard, 0) + 1
             assert claim.tries == job.tries[shard]
@@ -153,6 +156,10 @@ class JobTableMachine(RuleBasedStateMachine):
             return
         job, shard, attempt = found
         lost = self.table.renew(job.spec.job_id, [(shard, attempt)], lease_ms)
+        if job.state.is_open and shard in job.forgotten:  # by a wipe: who renews first has it
+            job.forgotten.discard(shard)
+            job.place[shard], job.holder[shard], job.tries[shard] = "leases", attempt, 1
+            job.state = JobState.RUNNING
         if job.state.is_open and job.holder.get(shard) == attempt:
             assert lost == []
             job.is_live[shard] = lease_ms > 0
@@ -249,6 +256,7 @@ class JobTableMachine(RuleBasedStateMachine):
             assert self.table.rebuild(job.spec, job.parts, final) == len(job.parts)
             for shard in set(job.place) - job.at("landed"):
                 job.place[shard] = "unissued"
+                job.forgotten.add(shard)
             job.holder.clear()
             job.tries.clear()
             if job.state is JobState.RUNNING and not job.parts:
