@@ -71,10 +71,11 @@ def create_file(path: Path, data: bytes, *, temporary_dir: Path | None = None) -
     ):
         try:
             os.link(temporary, path)
+            is_ours = True
         except FileExistsError:
-            return False
-        fsync_directory(path.parent)
-        return True
+            is_ours = False
+        fsync_directory(path.parent)  # whoever linked it may not have come that far
+        return is_ours
 
 
 @contextmanager

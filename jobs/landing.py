@@ -15,7 +15,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from .durable import StorageFull, create_file
+from .durable import StorageFull, create_file, fsync_directory
 from .model import ColumnType, JobSpec, RequestError, RowStatus
 from .part_counts import PartCounts
 from .results_dir import ResultsDir
@@ -67,7 +67,7 @@ def land(spec: JobSpec, index: int, attempt: int, rows: Sequence[LandedRow]) -> 
     results = ResultsDir.of(spec)
     part = results.part(index)
     if part.exists():
-        return part_counts(part)
+        return found_counts(part)
     counts = _count(spec, index, attempt, rows)
     data = _encode(spec, counts, rows)
     try:
@@ -76,6 +76,18 @@ def land(spec: JobSpec, index: int, attempt: int, rows: Sequence[LandedRow]) -> 
         results.create()
         is_ours = create_file(part, data, temporary_dir=results.temporary)
     return counts if is_ours else part_counts(part)
+
+
+def found_counts(path: Path) -> PartCounts:
+    """Read what a part that was found adds, once its name is as durable as its bytes.
+
+    Whoever linked it may have died before that.
+
+    Raises:
+        CorruptPart: as `part_counts`.
+    """
+    fsync_directory(path.parent)
+    return part_counts(path)
 
 
 def part_counts(path: Path) -> PartCounts:

@@ -17,7 +17,7 @@ from ..engine.outputs import Priority, Request, RequestError
 from .errors import CorruptJob, UnknownJob
 from .frames import AbortShard, RunShard, ShardFailed, ShardLanded, Trouble
 from .job_dir import JobDir
-from .landing import CorruptPart, part_counts
+from .landing import CorruptPart, found_counts
 from .model import InvalidSampling, SamplingParams, ShardRef
 from .prompt_encoder import PromptEncoder
 from .results_dir import ResultsDir
@@ -95,7 +95,7 @@ class ShardReader:
         part = job.results.part(order.index)
         if part.exists():  # landed, but whoever landed it did not live to commit it
             self._on_outcome(
-                ShardLanded(order.job_id, order.index, order.attempt, part_counts(part))
+                ShardLanded(order.job_id, order.index, order.attempt, found_counts(part))
             )
             return
         suspects = Suspects(self._jobs_dir, ShardRef(order.job_id, order.index))

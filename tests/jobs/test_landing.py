@@ -225,3 +225,19 @@ def test_only_parts_are_taken_for_parts(make_spec: SpecMaker) -> None:
     land(spec, 2, 1, rows_of(spec, 2))
     (results.rows / "part-1234567.parquet").touch()
     assert list(results.parts()) == [2, 1_234_567]
+
+
+def test_a_part_that_was_found_is_made_durable(
+    make_spec: SpecMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever linked it may have died before its name was on disk."""
+    spec = make_spec(num_rows=4)
+    results = ResultsDir.of(spec)
+    land(spec, 0, 1, rows_of(spec, 0))
+    synced: list[Path] = []
+    monkeypatch.setattr("penstock.jobs.durable.fsync_directory", synced.append)
+    monkeypatch.setattr("penstock.jobs.landing.fsync_directory", synced.append)
+    land(spec, 0, 2, rows_of(spec, 0))
+    assert synced == [results.rows]
+    assert not durable.create_file(results.part(0), b"late", temporary_dir=results.temporary)
+    assert synced == [results.rows] * 2
