@@ -123,11 +123,15 @@ class EngineChild:
                     self._loop.inbox.put(abort)
 
     def _prepare(self, request: InteractiveRequest) -> Request | RequestError:
+        """Bring a request into the engine's form; whatever is wrong with it is its own error."""
         try:
             params = SamplingParams.from_mapping(request.sampling)
+            token_ids = self._encoder.encode_request(request)
         except InvalidSampling as error:
             return RequestError("invalid_request", str(error), param=error.param, stage="validate")
-        token_ids = self._encoder.encode_request(request)
+        except Exception as error:  # a bug here must not silence the requests behind this one
+            logger.exception("cannot prepare %s", request.request_id)
+            return RequestError("internal_error", f"{type(error).__name__}: {error}")
         if isinstance(token_ids, RequestError):
             return token_ids
         return Request(request.request_id, tuple(token_ids), params, Priority.INTERACTIVE)

@@ -23,7 +23,7 @@ from ..engine.outputs import (
 from .frames import AbortRequest, AbortShard, Delta, Deltas, Progress, ShardFailed, ShardLanded
 from .model import SamplingParams
 from .prompt_encoder import Tokenizer
-from .shard_run import ShardRun
+from .shard_run import NO_REASON, ShardRun
 
 PROGRESS_S = 0.25
 CANARY_S = 10.0
@@ -198,8 +198,8 @@ class EngineLoop:
             self._send(Deltas((_refusal(item.request_id, item.request),)))
             return
         refusal = self._engine.add(item.request)
-        if refusal is not None and refusal.error is not None:
-            self._send(Deltas((_refusal(item.request_id, refusal.error),)))
+        if refusal is not None:
+            self._send(Deltas((_refusal(item.request_id, refusal.error or NO_REASON),)))
         else:
             self._samples_left[item.request_id] = item.request.params.n
 

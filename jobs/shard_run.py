@@ -15,7 +15,7 @@ from .model import JobSpec, RowStatus
 from .sealed_input import SealedRow
 from .suspects import Suspects
 
-_NO_REASON = RequestError(code="engine_error", message="the engine refused the row")
+NO_REASON = RequestError(code="engine_error", message="the engine refused it and did not say why")
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,7 @@ class ShardRun:
         """Take the engine's refusal of a row; it stands for all of the row's samples."""
         row = self._in_flight.pop(refusal.request_id)
         self._row_ended()
-        self._fail(row.sealed, refusal.error or _NO_REASON, refusal.num_prompt_tokens)
+        self._fail(row.sealed, refusal.error or NO_REASON, refusal.num_prompt_tokens)
 
     def landed_rows(self) -> list[LandedRow]:
         """Return the rows as they are to land."""
