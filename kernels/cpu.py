@@ -168,6 +168,11 @@ class CpuOps:
         """See `reference.paged_attention`."""
         block_stride = _block_stride(cache)
         block_size, num_kv_heads, head_dim = cache.key.shape[1:]
+        if query.shape[1] % num_kv_heads:
+            raise ValueError(
+                f"query heads must be a multiple of the {num_kv_heads} key-value heads, "
+                f"got {query.shape[1]}"
+            )
         out = torch.empty_like(query)
         self._paged_attention(
             query.data_ptr(),

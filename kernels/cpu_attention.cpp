@@ -14,6 +14,7 @@
 #include <array>
 #include <cmath>
 #include <limits>
+#include <new>
 #include <type_traits>
 #include <vector>
 
@@ -89,7 +90,8 @@ void gather(const float* weights, const T* const* values, int num_keys, int dim,
 }
 
 // Turns scores into weights e^(score - max) for keys in [low, high), zeros elsewhere, and rescales
-// what was gathered so far to the new max.
+// what was gathered so far to the new max. The max passes NaN over; its weight, and so the total and
+// all that is gathered, is NaN. So it is with infinity, which is its own max: inf - inf.
 void soften(float* scores, int num_keys, int low, int high, float scale, float& max, float& total,
             float* out, int dim) {
     const Ints lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
@@ -100,14 +102,20 @@ void soften(float* scores, int num_keys, int low, int high, float scale, float& 
         if (i < low || i + LANES > high)  // a border: some of the 16 are masked
             scaled = (lane + i >= low) & (lane + i < high) ? scaled : nothing;
         store(scores + i, scaled);
-        most = larger(most, scaled);
+        most = larger(scaled, most);
     }
     const float new_max = std::max(max, largest_of(most));
-    if (new_max == NOTHING) {
-        std::fill(scores, scores + num_keys, 0.0f);
+    Vec sum = {};
+    if (new_max == NOTHING) {  // no key is seen, or none whose score is a number
+        for (int i = 0; i < num_keys; i += LANES) {
+            Vec score = load(scores + i);
+            Vec weight = score == nothing ? Vec{} : score;
+            store(scores + i, weight);
+            sum += weight;
+        }
+        total += sum_of(sum);
         return;
     }
-    Vec sum = {};
     for (int i = 0; i < num_keys; i += LANES) {
         Vec score = load(scores + i);
         Vec weight = exponential(score - new_max);
@@ -211,15 +219,23 @@ void attend(const Step<T>& step, const Tile& tile) {
 
 template <class T>
 void paged_attention(const Step<T>& step, int rows, int threads) {
-    std::vector<Tile> tiles;
     const int group = step.heads / step.kv_heads;
     long work = 0;
-    for (int row = 0; row < rows; row++) {
-        const int flat = (step.query_start[row + 1] - step.query_start[row]) * group;
-        work += long(flat) * step.context_lens[row];
-        for (int kv_head = 0; kv_head < step.kv_heads; kv_head++)
-            for (int first = 0; first < flat; first += TILE_ROWS)
-                tiles.push_back({row, kv_head, first, std::min(TILE_ROWS, flat - first)});
+    auto for_each_tile = [&](auto visit) {
+        for (int row = 0; row < rows; row++) {
+            const int flat = (step.query_start[row + 1] - step.query_start[row]) * group;
+            work += long(flat) * step.context_lens[row];
+            for (int kv_head = 0; kv_head < step.kv_heads; kv_head++)
+                for (int first = 0; first < flat; first += TILE_ROWS)
+                    visit(Tile{row, kv_head, first, std::min(TILE_ROWS, flat - first)});
+        }
+    };
+    std::vector<Tile> tiles;
+    try {
+        for_each_tile([&](const Tile& tile) { tiles.push_back(tile); });
+    } catch (const std::bad_alloc&) {  // no memory to share the work out: no reason to fail
+        for_each_tile([&](const Tile& tile) { attend(step, tile); });
+        return;
     }
     parallel(tiles.size(), work < SMALL_WORK ? 1 : threads,
              [&](long tile) { attend(step, tiles[tile]); });

@@ -16,6 +16,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
+#include <exception>
 #include <mutex>
 #include <thread>
 
@@ -34,9 +35,10 @@ class Pool {
             for (long piece = 0; piece < count; piece++) work(argument, piece);
             return;
         }
-        while (helpers_ < threads - 1) std::thread(&Pool::help, this, helpers_++).detach();
+        if (helpers_ < threads - 1) hire(threads - 1);
         const uint64_t epoch = (ticket_.load(std::memory_order_relaxed) >> 32) + 1;
         ticket_.store(epoch << 32 | CLOSED);  // first nobody can take, then the operation changes
+        std::atomic_thread_fence(std::memory_order_release);
         work_.store(work, std::memory_order_relaxed);
         argument_.store(argument, std::memory_order_relaxed);
         count_.store(count, std::memory_order_relaxed);
@@ -62,10 +64,19 @@ class Pool {
 #endif
     }
 
+    // Starts helpers until there are `wanted`, or as many as the system allows.
+    void hire(int wanted) {
+        sigset_t every, before;
+        sigfillset(&every);  // signals are for threads that run Python, and the mask is inherited
+        pthread_sigmask(SIG_BLOCK, &every, &before);
+        try {
+            for (; helpers_ < wanted; helpers_++) std::thread(&Pool::help, this, helpers_).detach();
+        } catch (const std::exception&) {  // those there are do the work, at worst the caller alone
+        }
+        pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    }
+
     void help(int index) {
-        sigset_t every;
-        sigfillset(&every);  // signals are for threads that run Python
-        pthread_sigmask(SIG_BLOCK, &every, nullptr);
         for (uint32_t heard = bell_.load();;) {
             for (int spins = 0; spins < SPINS && bell_.load() == heard; spins++) relax();
             bell_.wait(heard);
@@ -81,6 +92,7 @@ class Pool {
         const auto argument = argument_.load(std::memory_order_relaxed);
         const uint64_t count = count_.load(std::memory_order_relaxed);
         if (thread >= threads_.load(std::memory_order_relaxed)) return;
+        std::atomic_thread_fence(std::memory_order_acquire);  // with the release fence in `run`
         // A ticket still of this epoch proves that what was read above belongs to it.
         while (ticket >> 32 == epoch && (ticket & CLOSED) < count) {
             if (!ticket_.compare_exchange_weak(ticket, ticket + 1, std::memory_order_acq_rel,

@@ -42,10 +42,13 @@ inline Vec load(const bf16* from) {
     return (Vec)(__builtin_convertvector(halves, Ints) << 16);
 }
 
+constexpr int32_t QUIET_NAN = 0x400000;  // keeps a NaN one when its low bits go
+
 inline void store(float* to, Vec value) { std::memcpy(to, &value, sizeof value); }
 inline void store(bf16* to, Vec value) {
     Ints bits = (Ints)value;
-    bits += 0x7fff + ((bits >> 16) & 1);  // round to nearest, ties to even
+    Ints rounded = bits + 0x7fff + ((bits >> 16) & 1);  // to nearest, ties to even
+    bits = value == value ? rounded : bits | QUIET_NAN;
     Halves halves = __builtin_convertvector(bits >> 16, Halves);
     std::memcpy(to, &halves, sizeof halves);
 }
@@ -54,9 +57,11 @@ inline void put(float* to, float value) { *to = value; }
 inline void put(bf16* to, float value) {
     uint32_t bits;
     std::memcpy(&bits, &value, sizeof bits);
-    to->bits = uint16_t((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
+    bits = value == value ? bits + 0x7fff + ((bits >> 16) & 1) : bits | QUIET_NAN;
+    to->bits = uint16_t(bits >> 16);
 }
 
+// Where either is NaN, `b`.
 inline Vec larger(Vec a, Vec b) { return a > b ? a : b; }
 inline Vec smaller(Vec a, Vec b) { return a < b ? a : b; }
 
@@ -72,10 +77,10 @@ inline float largest_of(Vec v) {
     return v[0];
 }
 
-// e^x to about one unit in the last place; x is clamped to what a float can hold.
+// e^x to about one unit in the last place; x is clamped to what a float can hold. NaN stays NaN.
 inline Vec exponential(Vec x) {
     const Vec zero = {};
-    x = smaller(larger(x, zero - 87.33f), zero + 88.37f);
+    x = smaller(zero + 88.37f, larger(zero - 87.33f, x));
     const float round_to_int = 12582912.0f;  // 1.5 * 2^23: adding it leaves x / ln 2 in the low bits
     Vec shifted = x * 1.44269504f + round_to_int;
     Vec n = shifted - round_to_int;

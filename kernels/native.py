@@ -10,6 +10,7 @@ import logging
 import os
 import platform
 import shutil
+import stat
 import subprocess
 import tempfile
 from functools import cache
@@ -25,16 +26,16 @@ log = logging.getLogger(__name__)
 @cache
 def cpu_library() -> ctypes.CDLL | None:
     """Return the compiled kernels, building them if need be, or None where that cannot be done."""
-    compiler = _compiler()
-    if compiler is None:
-        log.warning("no C++ compiler found: the CPU kernels run in plain PyTorch, which is slower")
-        return None
-    artefact = _cache_dir() / f"cpu_kernels-{_fingerprint(compiler)}.so"
     try:
+        compiler = _compiler()
+        if compiler is None:
+            log.warning("no C++ compiler found: the kernels run in plain PyTorch, which is slower")
+            return None
+        artefact = _cache_dir() / f"cpu_kernels-{_fingerprint(compiler)}.so"
         if not artefact.exists():
             _build(compiler, artefact)
         return ctypes.CDLL(str(artefact))
-    except (OSError, subprocess.SubprocessError) as error:
+    except (OSError, RuntimeError, subprocess.SubprocessError) as error:
         detail = getattr(error, "stderr", None) or str(error)
         log.warning(
             "the CPU kernels run in plain PyTorch, building them failed: %s", detail[-2000:]
@@ -51,15 +52,35 @@ def _compiler() -> str | None:
 
 
 def _cache_dir() -> Path:
-    """Return a directory only this user can write to."""
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "penstock"
+    """Return a directory that only this user can write to: what lies in it will be run.
+
+    Raises:
+        OSError: there is none, neither among the user's caches nor among temporary files.
+    """
+    temporary = Path(tempfile.gettempdir()) / f"penstock-{os.getuid()}"
     try:
-        home.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if os.access(home, os.W_OK) and home.stat().st_uid == os.getuid():
-            return home
-    except OSError:
-        pass
-    return Path(tempfile.mkdtemp(prefix="penstock-"))
+        cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        return _own(Path(cache) / "penstock")
+    except (OSError, RuntimeError) as error:  # no home, one that is read-only, or others' to write
+        log.info("the CPU kernels are kept in %s: %s", temporary, error)
+        return _own(temporary)
+
+
+def _own(directory: Path) -> Path:
+    """Return `directory`, made if need be, once it is this user's alone to write to.
+
+    Raises:
+        OSError: it is not, or cannot be made.
+    """
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    found = directory.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+        raise PermissionError(f"{directory} must be this user's own directory")
+    if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise PermissionError(f"{directory} must not be writable by others: chmod go-w {directory}")
+    if not os.access(directory, os.W_OK | os.X_OK):
+        raise PermissionError(f"{directory} must be writable")
+    return directory
 
 
 def _fingerprint(compiler: str) -> str:
@@ -81,7 +102,9 @@ def _processor() -> str:
 
 
 def _build(compiler: str, artefact: Path) -> None:
-    unfinished = artefact.with_name(f"{artefact.name}.{os.getpid()}")
+    handle, name = tempfile.mkstemp(dir=artefact.parent, prefix=f"{artefact.name}.")
+    os.close(handle)
+    unfinished = Path(name)
     sources = [str(path) for path in sorted(_SOURCES.glob("cpu_*.cpp"))]
     command = [compiler, *_FLAGS, *sources, "-o", str(unfinished)]
     try:

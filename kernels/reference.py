@@ -49,7 +49,8 @@ def projection(
 ) -> Projection:
     """Return x [T, K] -> x @ weight.T + bias [T, N]; weight is [N, K].
 
-    `out_dtype` may ask for float32 where the weight is narrower: logits keep what was summed.
+    `out_dtype` may ask for float32 where the weight is narrower. Kernels of our own then return
+    the sums as they are; PyTorch's product, here, rounds them to the weight's type first.
     """
 
     def project(x: torch.Tensor) -> torch.Tensor:

@@ -1,6 +1,10 @@
 """The CPU kernels agree with their PyTorch twins, and a row's bits do not depend on its company."""
 
-from collections.abc import Callable
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -242,6 +246,77 @@ def test_heads_of_other_sizes_are_padded(head_dim: int, padded: int) -> None:
     assert ops.padded_head_dim(head_dim) == padded
 
 
+def test_heads_that_share_no_key_head_are_refused() -> None:
+    case = attention_case([(1, 5)], 2, 2, 16, torch.float32, 16)
+    case["query"] = torch.randn(1, 3, 16)
+    with pytest.raises(ValueError, match="must be a multiple of the 2 key-value heads, got 3"):
+        ops_for(torch.float32).paged_attention(**case)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("fault", [torch.nan, torch.inf, -torch.inf, 3e38])
+@pytest.mark.parametrize("places", [[0], [15], [16, 17], [300], [599], range(256), range(600)])
+def test_keys_that_are_no_numbers_are_seen(
+    dtype: torch.dtype, fault: float, places: Sequence[int]
+) -> None:
+    case = attention_case([(30, 600), (5, 40)], 6, 2, 32, dtype, 16)
+    place = torch.tensor(places)
+    blocks = case["block_tables"][0].long()[place // 16]
+    case["cache"].key[blocks, place % 16, 1, 3] = fault
+    case["query"][:, ::2, 3] += 9  # so that 3e38 overflows, and infinity has either sign
+    case["query"][:, 1::2, 3] -= 9
+    found = ops_for(dtype).paged_attention(**case)
+    expected = reference.paged_attention(**case)
+    assert torch.equal(found.isnan(), expected.isnan())
+    assert expected.isnan().any()
+    numbers = ~expected.isnan()
+    assert_agree(found[numbers], expected[numbers])
+
+
+@pytest.mark.parametrize("bits", [0x7F800001, 0x7FFFFFFF, 0xFFFFFFFF - 2**32])
+def test_a_nan_stays_one_when_it_is_shortened(bits: int) -> None:
+    weight = torch.eye(32, dtype=torch.bfloat16)
+    bias = torch.tensor([bits] * 32, dtype=torch.int32).view(torch.float32)
+    if not ops_for(torch.bfloat16).multiplies:
+        pytest.skip("bfloat16 products are oneDNN's on this processor")
+    found = ops_for(torch.bfloat16).projection(weight, bias)(weight)
+    assert found.isnan().all()
+
+
+@pytest.mark.parametrize(("missing", "rows"), [("threads", 3000), ("list of tiles", 200_000)])
+def test_a_lack_of_memory_costs_speed_only(missing: str, rows: int) -> None:
+    """C++ throws where a thread's stack or a long list finds no room; Python must not see it."""
+    if native.cpu_library() is None:
+        pytest.skip("no C++ compiler here")
+    run = subprocess.run(
+        [sys.executable, "-c", WITHOUT_MEMORY, str(rows)], capture_output=True, text=True
+    )
+    assert (run.returncode, run.stdout.strip()) == (0, "as expected"), (missing, run.stderr)
+
+
+WITHOUT_MEMORY = """
+import resource, sys
+import numpy as np
+from penstock.kernels.cpu import _SIGNATURES
+from penstock.kernels.native import cpu_library
+
+rows, dim, threads = int(sys.argv[1]), 16, 3
+attend = cpu_library().paged_attention_float32
+attend.argtypes, attend.restype = _SIGNATURES["paged_attention"], None
+query, out = np.ones((2, rows, dim), np.float32)
+keys, values = np.ones((2, dim * 16), np.float32)
+starts = np.arange(rows + 1, dtype=np.int32)
+lengths, tables = np.ones(rows, np.int32), np.zeros(rows, np.int32)
+pointers = [a.ctypes.data for a in (query, keys, values, starts, lengths, tables, out)]
+values[:], out[:] = 7.0, 0.0
+pages = int(open("/proc/self/statm").read().split()[0])
+resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize(), -1))
+attend(*pointers, rows, 1, 1, 1, dim, 16, dim * 16, 1.0, 0, threads)
+resource.setrlimit(resource.RLIMIT_AS, (-1, -1))
+print("as expected" if (out == 7.0).all() else out)
+"""
+
+
 def test_a_cache_of_unpadded_heads_is_refused() -> None:
     case = attention_case([(1, 5)], 2, 2, 24, torch.float32, 16)
     with pytest.raises(ValueError, match="head_dim must be a multiple of 16 in the cache, got 24"):
@@ -287,3 +362,48 @@ def test_the_library_is_built_once(fresh_library: Callable[[], object], tmp_path
     built = artefact.stat().st_mtime_ns
     assert fresh_library() is not None
     assert artefact.stat().st_mtime_ns == built
+
+
+def test_what_others_can_write_to_is_not_run(
+    fresh_library: Callable[[], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    own = temporary / f"penstock-{os.getuid()}"
+    (tmp_path / "penstock").mkdir()
+    (tmp_path / "penstock").chmod(0o770)
+    for _ in range(2):  # the second time it is there already
+        assert native._cache_dir() == own
+        assert own.stat().st_mode & 0o777 == 0o700
+    own.chmod(0o702)
+    with pytest.raises(PermissionError, match="must not be writable by others"):
+        native._cache_dir()
+    assert fresh_library() is None
+    own.rmdir()
+    own.symlink_to(tmp_path)
+    assert fresh_library() is None
+
+
+@pytest.mark.parametrize("missing", ["home", "home and temporary files"])
+def test_a_user_without_a_place_to_write_has_no_library(
+    fresh_library: Callable[[], object],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    missing: str,
+) -> None:
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    def no_temporary_files() -> str:
+        raise FileNotFoundError("No usable temporary directory found")
+
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(Path, "home", no_home)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("CXX", "false")  # which is quick
+    if missing == "home":
+        assert native._cache_dir() == tmp_path / f"penstock-{os.getuid()}"
+    else:
+        monkeypatch.setattr(tempfile, "gettempdir", no_temporary_files)
+    assert fresh_library() is None
