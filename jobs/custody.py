@@ -216,6 +216,8 @@ class Custody:
         # While a row runs alone, the other shards wait: they have done nothing.
         for trace in [trace for trace in traces if trace.has_row_alone] or traces:
             trace.note_crash(is_proof=is_proof)
+        for held in self._held.values():  # one claimed just now may be with the next engine already
+            self._send(AbortShard(held.ref.job_id, held.ref.index, held.attempt))
         self._return_all(f"the engine was lost: {reason}")
 
     def _return_all(self, reason: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 from penstock.jobs.custody import MAX_TRIES, Custody
 from penstock.jobs.durable import StorageFull
 from penstock.jobs.events import JobEvents
-from penstock.jobs.frames import RunShard, ShardFailed, ShardLanded, ToEngine, Trouble
+from penstock.jobs.frames import AbortShard, RunShard, ShardFailed, ShardLanded, ToEngine, Trouble
 from penstock.jobs.job_dir import JobDir
 from penstock.jobs.job_table import JobTable
 from penstock.jobs.landing import land
@@ -153,8 +153,10 @@ def test_shards_that_wait_behind_a_row_alone_are_not_blamed(
     jobs_dir = holder.settings.jobs_dir
     Suspects(jobs_dir, first).note_row(2)
     holder.custody.engine_lost("test")
-    for _ in range(2):
+    for index in range(2):
         assert isinstance(holder.outcome(), ShardReturned)
+        frame = holder.sent.get(timeout=10)  # the next engine may have it already
+        assert isinstance(frame, AbortShard) and frame.index == index
     assert Suspects(jobs_dir, first).num_crashes(2) == 1
     Suspects(jobs_dir, second).note_crash()  # its first one
     assert not Suspects(jobs_dir, second).wants_care

@@ -235,6 +235,7 @@ def test_a_wiped_redis_is_rebuilt_in_mid_job(live: Live) -> None:
     live.redis.flushall()
     assert live.wait_until_done(spec).counts.succeeded == 112
     live.check_rows(spec, prompts)
+    assert {row["attempts"] for row in live.rows(spec)} == {1}  # what ran went on
 
 
 def test_a_restarted_redis_is_waited_for(live: Live) -> None:

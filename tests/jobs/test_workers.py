@@ -97,3 +97,7 @@ def test_a_worker_that_is_not_understood_hides_no_other(
     redis_client.set(keys.worker("b"), '{"name": "b"}')
     assert [info.name for info in register.list()] == ["a"]
     assert "worker b" in caplog.text
+
+
+def test_the_event_loop_has_connections_for_many_followers(settings: Settings) -> None:
+    assert connect_async(settings).connection_pool.max_connections >= 4_096
