@@ -14,7 +14,7 @@ everywhere; the order in memory is the device's:
     CUDA   both  [block, block_size, kv_head, head_dim]
 """
 
-import os
+import logging
 from dataclasses import dataclass
 from math import prod
 
@@ -24,11 +24,14 @@ import torch
 from ..kernels.reference import LayerCache
 from .architecture import ModelArchitecture
 from .config import EngineConfig
+from .memory import available_bytes
 
 GIB = 1024**3
 _GPU_RESERVE = 0.08  # of a GPU's memory, for activations, graphs and the sampler
 _CACHE_LINE = 64
 _CPU_MOST_BYTES = 4 * GIB  # a long job touches all of it in the end, and the machine is shared
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,8 +107,13 @@ def plan_num_blocks(config: EngineConfig, arch: ModelArchitecture, block: BlockS
     if num_blocks < 3:
         raise ValueError(
             f"kv_cache_gb must hold at least 3 blocks of {block.num_bytes} bytes, "
-            f"got {config.kv_cache_gb}"
+            f"got {config.kv_cache_gb or 'not that much free memory'}"
         )
+    log.info(
+        "the key-value cache holds %d tokens in %.2f GiB",
+        (num_blocks - 1) * block.block_size,
+        num_blocks * block.num_bytes / GIB,
+    )
     return num_blocks
 
 
@@ -115,5 +123,4 @@ def _budget_bytes(config: EngineConfig) -> int:
     if torch.device(config.device).type == "cuda":
         free, total = torch.cuda.mem_get_info(config.device)
         return max(0, free - int(_GPU_RESERVE * total))
-    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return min(free // 4, _CPU_MOST_BYTES)
+    return min(available_bytes() // 4, _CPU_MOST_BYTES)
