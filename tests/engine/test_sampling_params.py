@@ -1,12 +1,13 @@
 """Sampling parameters are checked once, by name, and survive the trip through JSON."""
 
 import json
+from dataclasses import fields
 from typing import Any
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
-from penstock.engine.sampling_params import InvalidSampling, SamplingParams, stop_strings
+from penstock.engine.sampling_params import InvalidSampling, SamplingParams
 
 
 @pytest.mark.parametrize(
@@ -29,7 +30,15 @@ from penstock.engine.sampling_params import InvalidSampling, SamplingParams, sto
         ({"stop_token_ids": [-1]}, "stop_token_ids must be at least 0, got -1"),
         ({"logprobs": 21}, "logprobs must be at most 20, got 21"),
         ({"seed": 2**63}, f"seed must be at most {2**63 - 1}, got {2**63}"),
-        ({"repetition_penalty": 0}, "repetition_penalty must be above 0 and at most 10, got 0"),
+        ({"repetition_penalty": 0}, "repetition_penalty must be from 0.01 to 10, got 0"),
+        ({"repetition_penalty": 1e-3}, "repetition_penalty must be from 0.01 to 10, got 0.001"),
+        ({"temperature": 10**400}, f"temperature must be from 0 to 2, got 1{'0' * 36}..."),
+        ({"n": 10**5000}, "n must be at most 128, got a number too long to show"),
+        ({"stop": 5}, "stop must be a list, got 5"),
+        ({"stop": 0}, "stop must be a list, got 0"),
+        ({"stop": {"a": 1}}, "stop must be a list, got {'a': 1}"),
+        ({"stop_token_ids": 5}, "stop_token_ids must be a list, got 5"),
+        ({"stop_token_ids": "56"}, "stop_token_ids must be a list, got '56'"),
         ({"ignore_eos": "yes"}, "ignore_eos must be true or false, got 'yes'"),
         ({"seed": "a" * 99}, f"seed must be an integer, got '{'a' * 36}..."),
     ],
@@ -49,9 +58,7 @@ def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
 def test_spellings_of_stop_and_top_k_are_brought_together() -> None:
     assert SamplingParams(stop="END").stop == ("END",)  # type: ignore[arg-type]
     assert SamplingParams(top_k=-1).top_k == 0
-    assert stop_strings(None) == ()
-    assert stop_strings("a") == ("a",)
-    assert stop_strings(["a", "b"]) == ("a", "b")
+    assert SamplingParams(stop=None).stop == ()  # type: ignore[arg-type]
 
 
 def test_a_tiny_temperature_is_greedy() -> None:
@@ -72,3 +79,22 @@ def test_a_tiny_temperature_is_greedy() -> None:
 def test_params_survive_json(**values: Any) -> None:
     params = SamplingParams(**values)
     assert SamplingParams.from_mapping(json.loads(json.dumps(params.to_mapping()))) == params
+
+
+NUMBERS = st.integers() | st.sampled_from([10**400, -(10**400)]) | st.floats()
+PLAIN = st.none() | st.booleans() | NUMBERS | st.text(max_size=3)
+JSON = st.recursive(
+    PLAIN, lambda x: st.lists(x, max_size=3) | st.dictionaries(st.text(max_size=3), x, max_size=3)
+)
+NAMES = [field.name for field in fields(SamplingParams)]
+
+
+@settings(max_examples=600, deadline=None, derandomize=True)
+@given(st.dictionaries(st.sampled_from(NAMES), JSON, max_size=3))
+def test_any_value_is_valid_or_named(values: dict[str, Any]) -> None:
+    try:
+        params = SamplingParams.from_mapping(values)
+    except InvalidSampling as error:
+        assert error.param in values
+    else:
+        assert SamplingParams.from_mapping(params.to_mapping()) == params
