@@ -157,7 +157,8 @@ def _draw_filtered(
     """Draw under top-k, top-p and min-p, looking at the `num_candidates` likeliest tokens first.
 
     Candidates stand in order of falling logit, then rising id, and a row whose filters keep the
-    last candidate is drawn again from all tokens: the result does not depend on how many there are.
+    last candidate, or an equal, is drawn again from all tokens: among those may be more equals, of
+    lower ids. So the result does not depend on how many candidates there are.
     """
     vocab_size = logits.shape[-1]
     num_candidates = min(vocab_size, num_candidates)
@@ -177,7 +178,8 @@ def _draw_filtered(
 
     drawn = token_ids.gather(1, _invert_cdf(weights * kept, chances)[:, None])[:, 0]
     if num_candidates < vocab_size:
-        cut_off = torch.nonzero(kept[:, -1] | (top_k > num_candidates)).flatten()
+        last_kept = values.gather(1, kept.sum(dim=-1, keepdim=True) - 1)[:, 0]
+        cut_off = torch.nonzero((last_kept == values[:, -1]) | (top_k > num_candidates)).flatten()
         if len(cut_off):
             drawn[cut_off] = _draw_filtered(
                 logits[cut_off],
