@@ -26,7 +26,7 @@ def root_hash(model: str, salt: str) -> bytes:
     """Return the parent of every first block: caches of two models or two salts never meet."""
     root = blake2b(digest_size=_DIGEST_BYTES, person=b"penstock-kv")
     for part in (model, salt):
-        encoded = part.encode("utf-8", "replace")
+        encoded = part.encode("utf-8", "surrogatepass")  # each text its own bytes
         root.update(len(encoded).to_bytes(8, "little") + encoded)
     return root.digest()
 

@@ -216,5 +216,6 @@ def random_key(request: Request, sample_index: int, engine_seed: int) -> int:
     """
     seed = request.params.seed
     source = f"id:{engine_seed}:{request.request_id}" if seed is None else f"seed:{seed}"
-    digest = blake2b(f"{source}#{sample_index}".encode("utf-8", "replace"), digest_size=8)
+    encoded = f"{source}#{sample_index}".encode("utf-8", "surrogatepass")
+    digest = blake2b(encoded, digest_size=8)
     return int.from_bytes(digest.digest(), "little")

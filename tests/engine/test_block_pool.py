@@ -119,9 +119,12 @@ def test_hashes_tell_model_salt_tokens_and_ancestors_apart() -> None:
         *hash_blocks(root_hash("m", "t"), tokens, 4),
         *hash_blocks(root_hash("n", "s"), tokens, 4),
         *hash_blocks(root_hash("ms", ""), tokens, 4),
+        *hash_blocks(root_hash("m", "?"), tokens, 4),
+        *hash_blocks(root_hash("m", "\ud800"), tokens, 4),
+        *hash_blocks(root_hash("m", "\ud801"), tokens, 4),
         *hash_blocks(root_hash("m", "s"), [0, 1, 2, 4, 4, 5, 6, 7], 4),
     ]
-    assert len({*base, *others}) == 10
+    assert len({*base, *others}) == 16
 
 
 class PoolMachine(RuleBasedStateMachine):

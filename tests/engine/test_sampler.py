@@ -115,6 +115,17 @@ def test_the_first_candidates_are_enough_or_are_not_relied_on() -> None:
     assert int(counts[1000:1900].sum()) > 500
 
 
+@pytest.mark.parametrize("num_likelier", [0, 1, 700])
+def test_of_equals_at_the_border_the_lowest_are_candidates(num_likelier: int) -> None:
+    """Of many equals the first candidates hold any; those kept must be the lowest."""
+    logits = torch.zeros(5000)
+    likelier = torch.arange(4999, 4999 - num_likelier, -1)
+    logits[likelier] = 1.0
+    counts = draws(logits, 4000, seed=2, top_k=num_likelier + 2)
+    drawn = {*torch.nonzero(counts).flatten().tolist()}
+    assert drawn - {*likelier.tolist()} == {0, 1}
+
+
 def test_greedy_takes_the_lowest_of_equals() -> None:
     logits = torch.zeros(3, 40)
     logits[0, [7, 9]] = 1.0
@@ -141,6 +152,7 @@ def test_a_draw_depends_on_seed_sample_and_place_alone() -> None:
         other_id = row(seed=11, output=(1, 2, 3), request_id="another", **params)
         assert sample(logits.clone(), [other_id]).token_ids[0] == alone
     sources = [{"seed": 1}, {"seed": 2}, {"seed": 1, "sample_index": 1}, {}, {"request_id": "b"}]
+    sources += [{"request_id": "?"}, {"request_id": "\ud800"}, {"request_id": "\ud801"}]
     counts = {tuple(draws(torch.zeros(50), 2000, **source).tolist()) for source in sources}
     assert len(counts) == len(sources)
 
