@@ -46,7 +46,6 @@ class StepBatch:
         context_lens: int32 [R], tokens of the row in the cache once this step has written its own.
         block_tables: int32 [R, max_blocks], padded with the null block 0.
         logit_rows: int64 [L], indices into T of the tokens whose logits are wanted.
-        max_query_len: the most tokens any row brings.
         max_context_len: the largest of context_lens.
     """
 
@@ -57,7 +56,6 @@ class StepBatch:
     context_lens: torch.Tensor
     block_tables: torch.Tensor
     logit_rows: torch.Tensor
-    max_query_len: int
     max_context_len: int
 
     @property
@@ -117,6 +115,5 @@ def build_step_batch(
         context_lens=on_device(context_lens),
         block_tables=on_device(block_tables),
         logit_rows=on_device(query_start[1:][wanted].astype(np.int64) - 1),
-        max_query_len=int(counts.max()),
         max_context_len=int(context_lens.max()),
     )

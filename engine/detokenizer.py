@@ -1,6 +1,8 @@
 """Token ids in, text out, as they come: whole characters only, cut before a stop string.
 
-Knows one output's text. The sum of what is returned is what decoding all tokens at once gives.
+Knows one output's text. The sum of what is returned is what decoding all tokens at once gives,
+but for bytes that are no text in a vocabulary with byte fallback: those cannot be waited for longer
+than a few tokens, and how many U+FFFD they are then may differ.
 
     tokens -> decoder (holds back half characters) -> stop matcher (holds back half matches) -> text
 """

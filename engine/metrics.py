@@ -35,7 +35,5 @@ class EngineCounters:
     """What the engine counts as it goes."""
 
     steps: int = 0
-    prompt_tokens: int = 0
-    cached_tokens: int = 0
     generated_tokens: int = 0
     errors: int = 0
