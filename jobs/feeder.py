@@ -17,8 +17,8 @@ from .errors import CorruptJob, UnknownJob
 from .fair_share import Candidate, FairShare
 from .job_dir import JobDir
 from .job_table import JobTable
+from .messages import send_shards
 from .model import JobSpec
-from .tasks import send_shards
 from .workers import WorkerInfo, WorkerRegister
 
 LEAST_SHARDS = 4  # waiting in the queue, per worker

@@ -25,10 +25,10 @@ from ..engine.outputs import RequestError
 from .app import create_app
 from .frames import Delta, InteractiveRequest
 from .keys import Keys
+from .messages import send_request
 from .redis_client import connect_async
 from .replies import Reply
 from .settings import Settings
-from .tasks import send_request
 from .workers import AsyncWorkerRegister
 
 __all__ = ["Delta", "InteractiveLane", "InteractiveRequest", "NoWorker", "QueueUnavailable"]

@@ -17,10 +17,10 @@ from .events import JobEvents
 from .frames import Delta, Deltas, Generate, InteractiveRequest, ShardFailed, ShardLanded, ToWorker
 from .job_table import JobTable
 from .keeper import Keeper
+from .messages import send_finalize
 from .redis_client import connect
 from .replies import ReplyPublisher
 from .reporter import Reporter
-from .tasks import send_finalize
 from .workers import WorkerRegister
 
 if TYPE_CHECKING:

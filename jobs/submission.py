@@ -120,9 +120,9 @@ def submit(
     """
     templates = _check(request)
     keys = IdempotencyKeys(table.redis, table.keys)
-    earlier = _earlier(settings, table, keys, request)
+    earlier = _earlier(settings, keys, request)
     if earlier is not None:
-        return earlier
+        return _found(table, earlier, source, request)
     job_dir = JobDir(settings.jobs_dir, new_job_id())
     out = str(Path(request.out).expanduser().resolve() if request.out else settings.results_dir)
     results = ResultsDir(Path(out) / job_dir.job_id)
@@ -138,7 +138,7 @@ def submit(
         raise
     if quicker is not None:
         _discard(job_dir, results)
-        return _found(table, quicker)
+        return _found(table, quicker, source, request)
     _enter(table, spec)
     return Submission(spec, _first_rejected(job_dir), spec.num_rejected, created=True)
 
@@ -181,7 +181,8 @@ def _check(request: SubmitRequest) -> dict[str, frozenset[str]]:
         raise InvalidJob("endpoint", f"endpoint must be one of {known}, got {task.endpoint!r}")
     if request.shard_rows is not None and request.shard_rows < 1:
         raise InvalidJob("shard_rows", f"shard_rows must be at least 1, got {request.shard_rows}")
-    task.sampling_params()
+    if task.sampling_params().logprobs is not None:
+        raise InvalidJob("logprobs", "logprobs cannot be landed yet; leave it out")
     try:
         return task_columns(task)
     except TemplateError as error:
@@ -314,9 +315,7 @@ def _check_columns(
         )
 
 
-def _earlier(
-    settings: Settings, table: JobTable, keys: IdempotencyKeys, request: SubmitRequest
-) -> Submission | None:
+def _earlier(settings: Settings, keys: IdempotencyKeys, request: SubmitRequest) -> JobDir | None:
     """Find the job that the same key has made before."""
     if request.idempotency_key is None:
         return None
@@ -324,7 +323,7 @@ def _earlier(
     if holder is None:
         return None
     job_dir = JobDir(settings.jobs_dir, holder)
-    return _found(table, job_dir) if job_dir.spec.exists() else None
+    return job_dir if job_dir.spec.exists() else None
 
 
 def _reserve(settings: Settings, keys: IdempotencyKeys, spec: JobSpec) -> JobDir | None:
@@ -346,8 +345,18 @@ def _reserve(settings: Settings, keys: IdempotencyKeys, spec: JobSpec) -> JobDir
     return None
 
 
-def _found(table: JobTable, job_dir: JobDir) -> Submission:
+def _found(table: JobTable, job_dir: JobDir, source: Source, request: SubmitRequest) -> Submission:
+    """Answer with the job that the key has made, if it is the one that is asked for."""
     spec = job_dir.read_spec()
+    is_other = (spec.task, spec.id_column) != (request.task, request.id_column)
+    if isinstance(source, RowsSource):
+        is_other = is_other or len(source.rows) != spec.num_rows + spec.num_rejected
+    if is_other:
+        raise InvalidJob(
+            "idempotency_key",
+            f"idempotency_key {request.idempotency_key!r} has made {spec.job_id}, which has "
+            "another task or other rows; take a new key for a new job",
+        )
     if job_dir.read_final() is None:
         _enter(table, spec)  # its submitter may have died before that
     return Submission(spec, _first_rejected(job_dir), spec.num_rejected, created=False)

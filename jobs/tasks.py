@@ -1,26 +1,15 @@
-"""The three tasks, and how each is sent. Knows what goes into a message: references, no prompts of
-bulk jobs, and nothing of either that Flower would show.
-"""
+"""The three tasks that workers know, and how they end. `messages` has how each is sent."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import msgspec
-from celery import Task
+from celery import Celery, Task
 
 from .events import DONE, STATUS, JobEvents
-from .frames import InteractiveRequest
 from .job_table import JobTable
-from .landing import num_shard_rows
 from .manifest import finalize
-from .model import JobSpec, ShardRef
+from .model import ShardRef
 from .redis_client import connect
 from .settings import Settings
-
-if TYPE_CHECKING:
-    from kombu.messaging import Producer
-
-    from .app import PenstockApp
 
 GENERATE = "penstock.generate"
 INTERACTIVE = "penstock.interactive"
@@ -40,64 +29,12 @@ class RequestFailed(Exception):
     """An interactive request ended in an error, which its caller was told."""
 
 
-def register_tasks(app: "PenstockApp") -> None:
+def register_tasks(app: Celery) -> None:
     """Make the tasks known to an application."""
     expected = (ShardReturned, RequestFailed)  # told in one line, without a traceback
     app.task(_engine_task, bind=True, name=GENERATE, throws=expected)
     app.task(_engine_task, bind=True, name=INTERACTIVE, throws=expected)
     app.task(_finalize_task, bind=True, name=FINALIZE, ignore_result=True)
-
-
-def send_shards(
-    app: "PenstockApp", spec: JobSpec, indexes: Sequence[int], producer: "Producer | None" = None
-) -> None:
-    """Publish one hint per shard to the bulk lane of the job's model."""
-    lane = app.lane("bulk", spec.task.model)
-    for index in indexes:
-        app.send_task(
-            GENERATE,
-            kwargs={
-                "job_id": spec.job_id,
-                "index": index,
-                "rows": num_shard_rows(spec, index),  # what it takes of a worker's credit
-            },
-            queue=lane,
-            argsrepr="",
-            kwargsrepr=shard_title(spec, index),
-            producer=producer,
-        )
-
-
-def send_request(app: "PenstockApp", request: InteractiveRequest, reply_to: str) -> None:
-    """Publish an interactive request; its task id is the request's id."""
-    app.send_task(
-        INTERACTIVE,
-        kwargs={"request": msgspec.to_builtins(request), "reply_to": reply_to},
-        task_id=request.request_id,
-        queue=app.lane("interactive", request.model),
-        argsrepr="",
-        kwargsrepr=f"{request.request_id} for {request.model}",
-        expires=60,
-    )
-
-
-def send_finalize(app: "PenstockApp", job_id: str) -> None:
-    """Hint that all shards of a job have landed."""
-    app.send_task(
-        FINALIZE,
-        kwargs={"job_id": job_id},
-        queue=app.control_lane,
-        argsrepr="",
-        kwargsrepr=job_id,
-        expires=60,  # the keeper has done it by then
-    )
-
-
-def shard_title(spec: JobSpec, index: int) -> str:
-    """Say for people which rows a shard holds."""
-    first = index * spec.shard_rows
-    last = first + num_shard_rows(spec, index) - 1
-    return f"{spec.job_id} shard {index + 1}/{spec.num_shards} rows {first}..{last}"
 
 
 def shard_of(kwargs: dict[str, Any]) -> ShardRef:

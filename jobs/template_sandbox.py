@@ -69,6 +69,17 @@ class Budget:
             raise SecurityError(f"it needs more than {MAX_WORK} steps for this row")
 
 
+def _refuse_null(value: Any) -> Any:
+    """Let no null become the word "None" in a prompt."""
+    if value is None:
+        raise NullPrinted("it prints a null; write `| default('', true)` where null may stand")
+    return value
+
+
+class NullPrinted(jinja2.TemplateRuntimeError):
+    """An expression printed a null."""
+
+
 class RowSandbox(ImmutableSandboxedEnvironment):
     """A Jinja environment in which a template can do bounded work on its row."""
 
@@ -80,6 +91,7 @@ class RowSandbox(ImmutableSandboxedEnvironment):
             autoescape=False,
             keep_trailing_newline=True,
             optimized=False,  # folding constants would compute them outside the budget
+            finalize=_refuse_null,
         )
         self.globals = {"range": _bounded_range}
         filters = {name: self.filters[name] for name in _FILTERS}

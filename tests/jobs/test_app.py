@@ -11,10 +11,11 @@ from celery.exceptions import QueueNotFound
 
 from penstock.jobs.app import broker_url, create_app
 from penstock.jobs.frames import InteractiveRequest
+from penstock.jobs.messages import send_request, send_shards
 from penstock.jobs.model import ColumnType, JobSpec, TaskSpec
 from penstock.jobs.redis_server import RedisUnavailable
 from penstock.jobs.settings import Settings
-from penstock.jobs.tasks import GENERATE, send_request, send_shards
+from penstock.jobs.tasks import GENERATE
 
 SPEC = JobSpec(
     job_id="job_1",

@@ -315,3 +315,30 @@ def test_a_hundred_thousand_rows_are_sealed_in_bounded_memory(
             assert [row.row_index for row in rows] == list(range(first, first + len(rows)))
             assert all(row.custom_id == str(row.row["id"]) == str(row.row_index) for row in rows)
     assert [each.name for each in (settings.jobs_dir / spec.job_id).glob("*.small")] == []
+
+
+@pytest.mark.parametrize(
+    ("source", "task"),
+    [
+        (ROWS, replace(TASK, sampling={"max_tokens": 3})),
+        (ROWS, replace(TASK, model="another")),
+        (RowsSource([{"text": "only one"}]), TASK),
+    ],
+)
+def test_a_key_that_made_another_job_is_refused(
+    settings: Settings, table: JobTable, source: RowsSource, task: TaskSpec
+) -> None:
+    first = submit(settings, table, ROWS, SubmitRequest(TASK, idempotency_key="k"))
+    with pytest.raises(InvalidJob, match="another task or other rows") as caught:
+        submit(settings, table, source, SubmitRequest(task, idempotency_key="k"))
+    assert caught.value.param == "idempotency_key"
+    assert first.spec.job_id in str(caught.value)
+    assert len(table.list()) == 1
+
+
+def test_logprobs_are_refused_as_long_as_they_do_not_land(
+    settings: Settings, table: JobTable
+) -> None:
+    task = replace(TASK, sampling={"logprobs": 2})
+    with pytest.raises(InvalidJob, match="logprobs cannot be landed yet"):
+        submit(settings, table, ROWS, SubmitRequest(task))

@@ -174,3 +174,12 @@ def test_a_row_without_a_usable_prompt_fails_alone(row: dict, complaint: str) ->
         render_task(TaskSpec(model="m"), row)
     error = caught.value.to_request_error()
     assert (error.code, error.stage) == ("invalid_request", "render")
+
+
+def test_a_null_is_an_error_and_not_the_word_none() -> None:
+    template = Template.compile("Say {{ row.q }}!")
+    with pytest.raises(RenderError, match=r"it prints a null; write `\| default\('', true\)`"):
+        template.render({"q": None})
+    forgiving = Template.compile("Say {{ row.q | default('', true) }}!")
+    assert forgiving.render({"q": None}) == "Say !"
+    assert Template.compile("{% if row.q is none %}-{% endif %}").render({"q": None}) == "-"
