@@ -13,6 +13,16 @@ from typing import Any
 from .models.families import FAMILIES, Family
 from .rotary import ROPE_TYPES, Rope
 
+_SIZES = (
+    "num_hidden_layers",
+    "hidden_size",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "intermediate_size",
+    "vocab_size",
+    "max_position_embeddings",
+)
+
 
 class UnsupportedModel(ValueError):
     """The checkpoint asks for something the engine does not have."""
@@ -70,14 +80,22 @@ def read_architecture(directory: Path) -> ModelArchitecture:
     """Read the architecture of the checkpoint in `directory`.
 
     Raises:
-        UnsupportedModel: its family, activation or rotary embedding is not among ours.
+        UnsupportedModel: its family, activation, rotary embedding or shape is not among ours, or
+            it cannot be read.
     """
     from transformers import AutoConfig  # costs seconds to import, so only where a model is read
 
     try:
-        config = AutoConfig.from_pretrained(directory)
-    except (OSError, ValueError, KeyError) as error:
-        raise UnsupportedModel(f"cannot read {directory / 'config.json'}: {error}") from error
+        return _architecture(AutoConfig.from_pretrained(directory), directory)
+    except UnsupportedModel:
+        raise
+    except Exception as error:  # a config.json may hold anything, and many readers look at it
+        raise UnsupportedModel(
+            f"cannot read {directory / 'config.json'}: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _architecture(config: Any, directory: Path) -> ModelArchitecture:
     architecture = next(iter(config.architectures or []), "(none)")
     family = FAMILIES.get(architecture)
     if family is None:
@@ -86,7 +104,13 @@ def read_architecture(directory: Path) -> ModelArchitecture:
             f"supported: {', '.join(sorted(FAMILIES))}"
         )
     _refuse_unknown_options(config, directory)
+    _refuse_impossible_sizes(config, directory)
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    if head_dim < 2 or head_dim % 2:
+        raise UnsupportedModel(
+            f"{directory}: head_dim must be even and at least 2 for rotary embeddings, "
+            f"got {head_dim}"
+        )
     return ModelArchitecture(
         family=family,
         num_layers=config.num_hidden_layers,
@@ -96,13 +120,13 @@ def read_architecture(directory: Path) -> ModelArchitecture:
         head_dim=head_dim,
         intermediate_size=config.intermediate_size,
         vocab_size=config.vocab_size,
-        rms_norm_eps=config.rms_norm_eps,
+        rms_norm_eps=float(config.rms_norm_eps),
         rope=_rope(config, head_dim, directory),
-        sliding_windows=_sliding_windows(config),
-        qkv_bias=family.qkv_bias or getattr(config, "attention_bias", False),
-        output_bias=getattr(config, "attention_bias", False),
+        sliding_windows=_sliding_windows(config, directory),
+        qkv_bias=family.qkv_bias or bool(getattr(config, "attention_bias", False)),
+        output_bias=bool(getattr(config, "attention_bias", False)),
         qk_norm=family.qk_norm,
-        tied=config.tie_word_embeddings,
+        tied=bool(config.tie_word_embeddings),
         dtype=str(getattr(config, "dtype", None) or "float32").removeprefix("torch."),
         eos_token_ids=_eos_token_ids(config, directory),
         max_position_embeddings=config.max_position_embeddings,
@@ -117,6 +141,18 @@ def _refuse_unknown_options(config: Any, directory: Path) -> None:
     if getattr(config, "quantization_config", None):
         method = dict(config.quantization_config).get("quant_method", "unknown")
         raise UnsupportedModel(f"{directory}: weights quantized by {method!r} are not supported")
+
+
+def _refuse_impossible_sizes(config: Any, directory: Path) -> None:
+    for name in _SIZES:
+        size = getattr(config, name)
+        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+            raise UnsupportedModel(f"{directory}: {name} must be an integer from 1, got {size!r}")
+    if config.num_attention_heads % config.num_key_value_heads:
+        raise UnsupportedModel(
+            f"{directory}: num_attention_heads must be a multiple of num_key_value_heads, "
+            f"got {config.num_attention_heads} and {config.num_key_value_heads}"
+        )
 
 
 def _rope(config: Any, head_dim: int, directory: Path) -> Rope:
@@ -146,11 +182,18 @@ def _rope(config: Any, head_dim: int, directory: Path) -> Rope:
     )
 
 
-def _sliding_windows(config: Any) -> tuple[int | None, ...]:
+def _sliding_windows(config: Any, directory: Path) -> tuple[int | None, ...]:
     window = getattr(config, "sliding_window", None)
     if not getattr(config, "use_sliding_window", True):
         window = None
+    if window is not None and window < 1:
+        raise UnsupportedModel(f"{directory}: sliding_window must be at least 1, got {window}")
     kinds = getattr(config, "layer_types", None) or ["sliding_attention"] * config.num_hidden_layers
+    if len(kinds) != config.num_hidden_layers:
+        raise UnsupportedModel(
+            f"{directory}: layer_types must have one entry for each of {config.num_hidden_layers} "
+            f"layers, got {len(kinds)}"
+        )
     return tuple(window if kind == "sliding_attention" else None for kind in kinds)
 
 
@@ -158,11 +201,17 @@ def _eos_token_ids(config: Any, directory: Path) -> tuple[int, ...]:
     found = list(_as_ids(config.eos_token_id))
     generation = directory / "generation_config.json"
     if generation.is_file():
-        found += _as_ids(json.loads(generation.read_text("utf-8")).get("eos_token_id"))
+        try:
+            found += _as_ids(json.loads(generation.read_text("utf-8")).get("eos_token_id"))
+        except (ValueError, TypeError, AttributeError) as error:
+            raise UnsupportedModel(f"cannot read {generation}: {error}") from error
     return tuple(dict.fromkeys(found))
 
 
 def _as_ids(value: int | Iterable[int] | None) -> list[int]:
     if value is None:
         return []
-    return [value] if isinstance(value, int) else list(value)
+    ids = [value] if isinstance(value, int) else list(value)
+    if not all(isinstance(i, int) for i in ids):
+        raise TypeError(f"eos_token_id must hold token ids, got {value!r}")
+    return ids

@@ -27,7 +27,8 @@ class Checkpoint:
     size needs room for the model and one tensor.
 
     Raises:
-        CorruptCheckpoint: on opening, when a file is missing, truncated or not safetensors.
+        CorruptCheckpoint: on opening, when a file is missing, truncated or not safetensors, or
+            when it is not clear which file a tensor is to be read from.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -40,8 +41,9 @@ class Checkpoint:
     def __enter__(self) -> Self:
         """Open every file and read the headers."""
         try:
-            for file_name in self._file_names():
-                self._open(file_name)
+            index = self._index()
+            for file_name in self._file_names() if index is None else sorted({*index.values()}):
+                self._open(file_name, index or {})
         except BaseException:
             self._open_files.close()
             raise
@@ -54,10 +56,6 @@ class Checkpoint:
         """Close the files; what was read stays valid."""
         self._files.clear()
         self._open_files.close()
-
-    def __contains__(self, name: str) -> bool:
-        """Whether there is a tensor called `name`."""
-        return name in self._home_of
 
     def require(self, names: Iterable[str]) -> None:
         """Check that all these tensors are there.
@@ -111,20 +109,27 @@ class Checkpoint:
                 f"{_listed(sorted(self._unread))}"
             )
 
+    def _index(self) -> dict[str, str] | None:
+        """Return which file holds which tensor, None if there is just one file."""
+        path = self._directory / "model.safetensors.index.json"
+        if not path.is_file():
+            return None
+        try:
+            index = json.loads(path.read_text("utf-8"))["weight_map"]
+            if not all(isinstance(file_name, str) for file_name in index.values()):
+                raise TypeError("weight_map must hold names of files")
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise CorruptCheckpoint(f"{path} is no index of safetensors files: {error}") from error
+        return index
+
     def _file_names(self) -> list[str]:
-        index = self._directory / "model.safetensors.index.json"
-        if index.is_file():
-            try:
-                return sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise CorruptCheckpoint(f"{index} is no index of safetensors files") from error
         if (self._directory / "model.safetensors").is_file():
             return ["model.safetensors"]
         others = sorted(path.name for path in self._directory.glob("*.bin"))
         hint = f"; {_listed(others)} would need pickle, convert it first" if others else ""
         raise CorruptCheckpoint(f"{self._directory} holds no model.safetensors{hint}")
 
-    def _open(self, file_name: str) -> None:
+    def _open(self, file_name: str, index: dict[str, str]) -> None:
         path = self._directory / file_name
         if Path(file_name).name != file_name or not path.is_file():
             raise CorruptCheckpoint(f"{path} is named by the index but is not there")
@@ -134,6 +139,11 @@ class Checkpoint:
             raise CorruptCheckpoint(f"{path} is damaged or incomplete: {error}") from error
         self._files[file_name] = file
         for name in file.keys():  # noqa: SIM118 (a safetensors handle is no mapping)
+            other = self._home_of.get(name) or index.get(name, file_name)
+            if other != file_name:
+                raise CorruptCheckpoint(
+                    f"{path} holds the tensor {name}, which is also in {other} or expected there"
+                )
             self._home_of[name] = file_name
 
 

@@ -1,5 +1,6 @@
 """Every family gives the logits that transformers gives, however its tokens are cut into steps."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from penstock.engine.runner import ModelRunner
 from penstock.kernels.cpu import CpuOps
 from penstock.kernels.native import cpu_library
 
-from .checkpoints import TINY_MODELS, judge
+from .checkpoints import SMALL, TINY_MODELS, judge
 
 Checkpoints = Callable[[str], Path]
 
@@ -180,6 +181,19 @@ def test_old_config_spelling_is_understood(tmp_path: Path) -> None:
     assert arch.dtype == "bfloat16"
 
 
+def llama_config(**changes: object) -> str:
+    names = {"architectures": ["LlamaForCausalLM"], "model_type": "llama"}
+    return json.dumps({**SMALL, **names, **changes})
+
+
+@pytest.mark.parametrize("generation", ["[7]", "{", '{"eos_token_id": ["x"]}', "7"])
+def test_a_broken_generation_config_is_named(tmp_path: Path, generation: str) -> None:
+    (tmp_path / "config.json").write_text(llama_config())
+    (tmp_path / "generation_config.json").write_text(generation)
+    with pytest.raises(UnsupportedModel, match=r"generation_config\.json"):
+        read_architecture(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("config", "complaint"),
     [
@@ -189,6 +203,28 @@ def test_old_config_spelling_is_understood(tmp_path: Path) -> None:
             "gelu",
         ),
         ("{", "config.json"),
+        ("[]", "config.json"),
+        ("3", "config.json"),
+        (llama_config(num_hidden_layers=0), "num_hidden_layers must be an integer from 1, got 0"),
+        (llama_config(hidden_size=-64), "hidden_size|head_dim"),
+        (llama_config(vocab_size=0), "vocab_size must be an integer from 1, got 0"),
+        (llama_config(num_attention_heads=0), "config.json|num_attention_heads"),
+        (llama_config(num_key_value_heads=3), "multiple of num_key_value_heads, got 4 and 3"),
+        (llama_config(head_dim=15), "head_dim.*15"),
+        (llama_config(head_dim=-2), "head_dim must be even and at least 2.*got -2"),
+        (llama_config(vocab_size="many"), "vocab_size"),
+        (llama_config(rms_norm_eps="small"), "rms_norm_eps|config.json"),
+        (llama_config(rope_parameters=[1]), "config.json"),
+        (llama_config(rope_theta="x"), "config.json"),
+        (llama_config(architectures=3), "config.json"),
+        (llama_config(eos_token_id=["a"]), "config.json"),
+        (llama_config(quantization_config=3), "config.json"),
+        (
+            llama_config(
+                model_type="mistral", architectures=["MistralForCausalLM"], sliding_window=0
+            ),
+            "sliding_window must be at least 1, got 0",
+        ),
     ],
 )
 def test_what_is_unsupported_is_named(tmp_path: Path, config: str, complaint: str) -> None:
