@@ -152,10 +152,10 @@ class Engine:
 
     def _update(self, plan: dict[Sequence, int], result: StepResult) -> None:
         """Record a step: its faults first, so that a faulty row's blocks are never shared."""
-        for sequence, message in result.faults.items():
+        for sequence, fault in result.faults.items():
             del plan[sequence]
             self._scheduler.distrust(sequence)
-            self._fail(sequence, message)
+            self._fail(sequence, fault.message, retryable=fault.is_retryable)
         self._scheduler.update(plan)
         self._counters.steps += 1
         self._counters.generated_tokens += len(result.sequences)
@@ -190,7 +190,7 @@ class Engine:
         elif sequence.is_report_due:
             self._report(sequence)
 
-    def _fail(self, sequence: Sequence, message: str, *, retryable: bool = True) -> None:
+    def _fail(self, sequence: Sequence, message: str, *, retryable: bool) -> None:
         self._counters.errors += 1
         self._scheduler.remove(sequence)
         error = RequestError(code="engine_error", message=message, retryable=retryable)

@@ -43,15 +43,28 @@ class SampledTokens:
 def sample(logits: torch.Tensor, sequences: Rows[Sequence]) -> SampledTokens:
     """Choose the next token of each sequence from its row of float32 `logits` [rows, vocab].
 
-    `logits` may be overwritten. Equally likely tokens: the lowest id wins.
+    `logits` may be overwritten, unless this raises. Equally likely tokens: the lowest id wins.
     """
     if all(sequence.is_plain for sequence in sequences):
         best, token_ids = logits.max(dim=-1)
         return SampledTokens(token_ids.tolist(), _faulty_rows(best), {})
     logprob_rows = [i for i, s in enumerate(sequences) if s.logprobs is not None]
     raw = logits[logprob_rows].clone() if logprob_rows else None
-    _mask_endings(logits, sequences)
-    _penalise(logits, sequences)
+    changed_rows = [i for i, s in enumerate(sequences) if s.is_penalised or s.masked_token_ids]
+    unchanged = logits[changed_rows]
+    try:
+        _mask_endings(logits, sequences)
+        _penalise(logits, sequences)
+        token_ids, faulty = _choose(logits, sequences)
+        logprobs = {} if raw is None else _logprobs(raw, sequences, logprob_rows, token_ids)
+    except BaseException:
+        logits[changed_rows] = unchanged
+        raise
+    return SampledTokens(token_ids, faulty, logprobs)
+
+
+def _choose(logits: torch.Tensor, sequences: Rows[Sequence]) -> tuple[list[int], frozenset[int]]:
+    """Return each row's token, and the rows whose logits are not numbers."""
     best, chosen = logits.max(dim=-1)
     faulty = _faulty_rows(best)
     random_rows = [
@@ -59,9 +72,7 @@ def sample(logits: torch.Tensor, sequences: Rows[Sequence]) -> SampledTokens:
     ]
     if random_rows:
         chosen[random_rows] = _draw(logits, sequences, random_rows)
-    token_ids = chosen.tolist()
-    logprobs = {} if raw is None else _logprobs(raw, sequences, logprob_rows, token_ids)
-    return SampledTokens(token_ids, faulty, logprobs)
+    return chosen.tolist(), faulty
 
 
 def uniforms(keys: Rows[int], counters: Rows[int]) -> np.ndarray:

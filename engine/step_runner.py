@@ -1,12 +1,12 @@
 """One step of the model, with walls between its rows. Knows the runner and the sampler, and which
 rows a plan names; not why the scheduler chose them.
 
-A step that fails is repeated row by row (writing the same keys and values again does no harm), so
-that a row that makes the model or the sampler fail does so alone.
+A step that makes the model fail is repeated row by row (writing the same keys and values again does
+no harm), and one that makes the sampler fail is sampled row by row, so that a row fails alone.
 """
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, Self
 
 import torch
 
@@ -33,6 +33,24 @@ class Runner(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Fault:
+    """Why a row failed; `is_retryable` says whether it might not, another time."""
+
+    message: str
+    is_retryable: bool = True
+
+    @classmethod
+    def of(cls, error: Exception, stage: str) -> Self:
+        """Describe what a row raised in the model or the sampler.
+
+        PyTorch raises RuntimeError for want of memory as for much else, but what depends on a
+        row's contents alone, such as IndexError and ValueError, will be no different next time.
+        """
+        message = f"the {stage} failed on this row: {type(error).__name__}: {error}"
+        return cls(message[:300], isinstance(error, RuntimeError | MemoryError | OSError))
+
+
+@dataclass(frozen=True, slots=True)
 class StepResult:
     """What a step brought.
 
@@ -45,7 +63,14 @@ class StepResult:
     sequences: list[Sequence] = field(default_factory=list)
     token_ids: list[int] = field(default_factory=list)
     logprobs: dict[Sequence, TokenLogprobs] = field(default_factory=dict)
-    faults: dict[Sequence, str] = field(default_factory=dict)
+    faults: dict[Sequence, Fault] = field(default_factory=dict)
+
+    def extend(self, other: "StepResult") -> None:
+        """Add what another part of the same step brought."""
+        self.sequences.extend(other.sequences)
+        self.token_ids.extend(other.token_ids)
+        self.logprobs.update(other.logprobs)
+        self.faults.update(other.faults)
 
 
 class StepRunner:
@@ -62,13 +87,15 @@ class StepRunner:
             Exception: the model is beyond use, whatever the rows.
         """
         try:
-            return self._run(plan)
+            caught_up, logits = self._compute(plan)
         except torch.AcceleratorError:  # the device is lost, and with it every row
             raise
         except Exception as fault:
             return self._run_one_by_one(plan, fault)
+        return self._sample(caught_up, logits)
 
-    def _run(self, plan: dict[Sequence, int]) -> StepResult:
+    def _compute(self, plan: dict[Sequence, int]) -> tuple[list[Sequence], torch.Tensor]:
+        """Return the sequences that have caught up, and their logits."""
         rows: list[ScheduledRow] = []
         caught_up: list[Sequence] = []
         for sequence, num_tokens in plan.items():
@@ -79,14 +106,28 @@ class StepRunner:
                 caught_up.append(sequence)
             tokens = sequence.token_ids[begin:end]
             rows.append(ScheduledRow(tokens, begin, sequence.block_table, is_last))
-        sampled = sample(self._execute(rows), caught_up)
+        return caught_up, self._execute(rows)
+
+    def _sample(self, sequences: list[Sequence], logits: torch.Tensor) -> StepResult:
+        try:
+            sampled = sample(logits, sequences)
+        except torch.AcceleratorError:
+            raise
+        except Exception as error:
+            if len(sequences) == 1:
+                return StepResult(faults={sequences[0]: Fault.of(error, "sampler")})
+            result = StepResult()
+            for row, sequence in enumerate(sequences):
+                result.extend(self._sample([sequence], logits[row : row + 1]))
+            return result
         if not sampled.faulty:
-            logprobs = {caught_up[row]: record for row, record in sampled.logprobs.items()}
-            return StepResult(caught_up, sampled.token_ids, logprobs)
+            logprobs = {sequences[row]: record for row, record in sampled.logprobs.items()}
+            return StepResult(sequences, sampled.token_ids, logprobs)
         result = StepResult()
-        for row, (sequence, token_id) in enumerate(zip(caught_up, sampled.token_ids, strict=True)):
+        for row, (sequence, token_id) in enumerate(zip(sequences, sampled.token_ids, strict=True)):
             if row in sampled.faulty:
-                result.faults[sequence] = "the model's logits are not finite numbers"
+                # A damaged block that it shared may be to blame, and is not shared again.
+                result.faults[sequence] = Fault("the model's logits are not finite numbers")
                 continue
             result.sequences.append(sequence)
             result.token_ids.append(token_id)
@@ -96,20 +137,18 @@ class StepRunner:
 
     def _run_one_by_one(self, plan: dict[Sequence, int], fault: Exception) -> StepResult:
         result = StepResult()
+        num_failed = 0
         for sequence, num_tokens in plan.items():
             try:
-                alone = self._run({sequence: num_tokens})
+                caught_up, logits = self._compute({sequence: num_tokens})
             except torch.AcceleratorError:
                 raise
             except Exception as error:
-                message = f"the model failed on this row: {type(error).__name__}: {error}"
-                result.faults[sequence] = message[:300]
+                num_failed += 1
+                result.faults[sequence] = Fault.of(error, "model")
             else:
-                result.sequences.extend(alone.sequences)
-                result.token_ids.extend(alone.token_ids)
-                result.logprobs.update(alone.logprobs)
-                result.faults.update(alone.faults)
-        if len(result.faults) == len(plan) and not self._is_model_alive():
+                result.extend(self._sample(caught_up, logits))
+        if num_failed == len(plan) and not self._is_model_alive():
             raise fault
         return result
 

@@ -305,19 +305,21 @@ def test_a_row_at_fault_ends_alone(fault: int) -> None:
 
 def test_a_row_that_cannot_be_sampled_ends_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     def picky(logits: torch.Tensor, sequences: list[Sequence]) -> SampledTokens:
-        logits.zero_()  # whatever was done to them is undone by computing them again
         if any(sequence.request.request_id == "bad" for sequence in sequences):
             raise ValueError("no such token")
-        return sample(logits_after(sequences[0].token_ids)[None], sequences)
+        return sample(logits, sequences)
 
     target = engine()
-    good, bad = request("good", range(30, 50), max_tokens=5), request("bad", range(30, 50))
+    good, bad = request("good", range(30, 50), max_tokens=5), request("bad", range(50, 60))
     monkeypatch.setattr("penstock.engine.step_runner.sample", picky)
     outputs = run(target, good, bad)
     assert tokens_of(outputs["good", 0]) == reference_tokens(good)
     error = outputs["bad", 0][-1].error
     assert error is not None
     assert "ValueError: no such token" in error.message
+    assert not error.retryable
+    assert isinstance(target.runner, FakeRunner)
+    assert target.runner.num_steps == 5, "the logits that were there have served"
 
 
 def test_parameters_beyond_all_measure_are_harmless() -> None:

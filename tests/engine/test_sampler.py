@@ -180,6 +180,16 @@ def test_repetition_penalty_is_that_of_transformers() -> None:
     torch.testing.assert_close(mine, judged)
 
 
+def test_a_sampler_that_fails_leaves_the_logits_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    logits = torch.randn(3, 60)
+    before = logits.clone()
+    rows = [row(repetition_penalty=2.0, output=(9,)), row(min_tokens=5), row(logprobs=3)]
+    monkeypatch.setattr("penstock.engine.sampler.uniforms", None)
+    with pytest.raises(TypeError):
+        sample(logits, rows)
+    assert torch.equal(logits, before)
+
+
 def test_presence_and_frequency_penalties_count_the_output_alone() -> None:
     logits = torch.randn(1, 60)
     mine = logits.clone()
