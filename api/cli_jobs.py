@@ -25,7 +25,7 @@ from .cli_options import (
     Url,
     task_options,
 )
-from .cli_output import Printer, cell, summary
+from .cli_output import Printer, cell, place_of, summary
 from .client import Job
 from .client_errors import PenstockError
 from .job_calls import SubmitOptions
@@ -35,6 +35,7 @@ EXIT_JOB_FAILED = 3
 EXIT_WITH_ERRORS = 4
 EXIT_INTERRUPTED = 130
 _SCREENFUL = 20
+_NUM_NOTED = 5
 
 _EXIT_CODES = {"completed": 0, "completed_with_errors": EXIT_WITH_ERRORS}
 
@@ -152,8 +153,7 @@ def errors(job_id: JobId, url: Url = None, api_key: ApiKey = None, output: Outpu
         for error in found:
             printer.json_line(error)
     elif found:
-        columns = list(dict.fromkeys(itertools.chain.from_iterable(found)))
-        printer.table(columns, ([error.get(column) for column in columns] for error in found))
+        printer.errors(found)
     else:
         printer.note("no line was rejected, and no row has failed")
 
@@ -161,19 +161,25 @@ def errors(job_id: JobId, url: Url = None, api_key: ApiKey = None, output: Outpu
 def cancel(job_id: JobId, url: Url = None, api_key: ApiKey = None, output: Output = None) -> None:
     """Stop a job; what has landed stays."""
     with open_client(url, api_key) as client:
-        Printer(output).job(client.jobs.cancel(job_id).record)
+        printer = Printer(output)
+        job = client.jobs.get(job_id)
+        if job.is_final:
+            printer.note(f"the job had ended ({job.status}): nothing was done")
+        else:
+            job.cancel()
+        printer.job(job.record)
 
 
 def follow_to_the_end(printer: Printer, job: Job, how_to_return: str) -> None:
     """Show a job's progress until it has ended.
 
     Raises:
-        typer.Exit: the watcher left with Ctrl-C; `how_to_return` says how to come back.
+        typer.Exit: the watcher left with Ctrl-C; `how_to_return` says what that means.
     """
     try:
         job.wait(progress=True)
     except KeyboardInterrupt:
-        printer.note(f"detached; {how_to_return}")
+        printer.note(how_to_return)
         raise typer.Exit(EXIT_INTERRUPTED) from None
 
 
@@ -184,15 +190,31 @@ def exit_code(record: JobRecord) -> int:
 
 def note_rejected(printer: Printer, record: JobRecord) -> None:
     """Name the lines of the input that could not become rows."""
-    for line in record.rejected[:5]:
+    noted = record.rejected[:_NUM_NOTED]
+    for line in noted:
         printer.note(f"line {line.line} rejected: {cell(line.message, 200)}")
-    if record.counts.rejected > 5:
-        printer.note(f"… {record.counts.rejected:,} lines rejected in all")
+    if noted and record.counts.rejected > len(noted):
+        printer.note(f"… and {record.counts.rejected - len(noted):,} more")
+
+
+def note_errors(printer: Printer, job: Job, how_to_see_all: str) -> None:
+    """Name the first rows that failed, and say how to see all that went wrong."""
+    counts = job.counts
+    if not counts.failed + counts.rejected:
+        return
+    failed = [error for error in job.errors() if "row_index" in error] if counts.failed else []
+    for error in failed[:_NUM_NOTED]:
+        printer.note(f"{place_of(error)} failed: {cell(error['error'].get('message'), 200)}")
+    if counts.failed > len(failed[:_NUM_NOTED]):
+        printer.note(f"… and {counts.failed - len(failed[:_NUM_NOTED]):,} more")
+    printer.note(f"all errors: {how_to_see_all}")
 
 
 def _watch(printer: Printer, job: Job) -> None:
     try:
-        follow_to_the_end(printer, job, f"the job goes on. penstock watch {job.id}  re-attaches")
+        follow_to_the_end(
+            printer, job, f"detached; the job goes on. penstock watch {job.id}  re-attaches"
+        )
     except PenstockError:
         if not job.is_final:
             raise
@@ -201,4 +223,7 @@ def _watch(printer: Printer, job: Job) -> None:
         printer.json_line(job.record.raw)
     if job.record.error:
         printer.note(f"error: {job.record.error}")
+    note_errors(printer, job, f"penstock errors {job.id}")
+    if job.counts.succeeded + job.counts.failed:
+        printer.note(f"rows: penstock results {job.id}, or {job.output_path}/rows")
     raise typer.Exit(exit_code(job.record))

@@ -6,14 +6,15 @@ Results go to stdout, everything said about them to stderr, so that a pipe carri
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from .progress import short_number, short_time
+from .progress import counted, short_number, short_time
 from .records import JobRecord, Row
 
 _SHORT = 60  # characters of a text in a cell
@@ -49,8 +50,16 @@ class Printer:
         """Say something to the person beside the results."""
         self.err.print(text, markup=False, soft_wrap=True)
 
-    def table(self, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-        """Print a table; numbers stand on the right."""
+    def table(
+        self,
+        columns: Sequence[str],
+        rows: Iterable[Sequence[Any]],
+        *,
+        unbroken: Sequence[str] = (),
+        too_long: Literal["fold", "ellipsis"] = "fold",
+        longest: int | None = _SHORT,
+    ) -> None:
+        """Print a table; numbers stand on the right, `unbroken` columns stay on one line."""
         table = Table(box=None, header_style="bold", pad_edge=False)
         lines = [list(row) for row in rows]
         for index, column in enumerate(columns):
@@ -58,11 +67,11 @@ class Printer:
             table.add_column(
                 column,
                 justify="right" if is_number else "left",
-                overflow="fold",
-                no_wrap=index == 0,  # what one wants to copy
+                overflow=too_long,
+                no_wrap=index == 0 or column in unbroken,  # the first is what one wants to copy
             )
         for row in lines:
-            table.add_row(*map(cell, row))
+            table.add_row(*(cell(value, longest) for value in row))
         self.out.print(table)
 
     def heading(self, text: str) -> None:
@@ -84,8 +93,18 @@ class Printer:
             for record in records:
                 self.json_line(record.raw)
             return
-        columns = ("id", "name", "status", "model", "rows", "failed", "created", "took")
-        self.table(columns, map(_job_cells, records))
+        lines = [_job_cells(record) for record in records]
+        columns = [
+            column
+            for column in ("id", "name", "status", "model", "rows", "failed", "created", "took")
+            if column not in ("name", "failed") or any(line[column] for line in lines)
+        ]
+        self.table(
+            columns,
+            ([line[column] for column in columns] for line in lines),
+            unbroken=("rows", "failed", "created", "took"),
+            too_long="ellipsis",
+        )
 
     def job(self, record: JobRecord) -> None:
         """Print all about one job."""
@@ -115,8 +134,23 @@ class Printer:
             for row in rows:
                 self.json_line(row)
             return
-        columns = ("row", "id", "status", "output", "tokens")
-        self.table(columns, map(_row_cells, rows))
+        lines = [_row_cells(row) for row in rows]
+        has_samples = any(line["sample"] for line in lines)
+        columns = [
+            column
+            for column in ("row", "sample", "id", "status", "output", "tokens")
+            if column != "sample" or has_samples
+        ]
+        self.table(columns, ([line[column] for column in columns] for line in lines))
+
+    def errors(self, errors: Iterable[Mapping[str, Any]]) -> None:
+        """Print rejected lines and failed rows, with all that is said about each."""
+        self.table(
+            ("where", "id", "code", "message"),
+            map(_error_cells, errors),
+            unbroken=("code",),
+            longest=None,
+        )
 
 
 def cell(value: Any, longest: int | None = _SHORT) -> Text:
@@ -130,6 +164,14 @@ def cell(value: Any, longest: int | None = _SHORT) -> Text:
     return Text(text)
 
 
+def place_of(error: Mapping[str, Any]) -> str:
+    """Say which line of the input was rejected, or which row failed."""
+    if "row_index" not in error:
+        return f"line {error.get('line')}"
+    sample = error.get("sample_index")
+    return f"row {error['row_index']}" + (f", sample {sample}" if sample else "")
+
+
 def tokens_per_s(record: JobRecord) -> float | None:
     """Give a job's mean rate of written tokens."""
     duration_s = record.duration_s
@@ -139,11 +181,11 @@ def tokens_per_s(record: JobRecord) -> float | None:
 def summary(record: JobRecord) -> str:
     """Say in one line how a job ended."""
     counts = record.counts
-    parts = [f"{record.id} {record.status}", f"{counts.succeeded:,} rows"]
+    parts = [f"{record.id} {record.status}", counted(counts.succeeded, "row")]
     if counts.failed:
-        parts.append(f"{counts.failed:,} failed (penstock errors {record.id})")
+        parts.append(f"{counts.failed:,} failed")
     if counts.rejected:
-        parts.append(f"{counts.rejected:,} lines rejected")
+        parts.append(f"{counted(counts.rejected, 'line')} rejected")
     if record.duration_s:
         parts.append(_took(record))
     rate = tokens_per_s(record)
@@ -156,28 +198,40 @@ def _took(record: JobRecord) -> str:
     return "" if record.duration_s is None else short_time(record.duration_s)
 
 
-def _job_cells(record: JobRecord) -> tuple[Any, ...]:
+def _job_cells(record: JobRecord) -> dict[str, Any]:
     counts = record.counts
-    created = record.created_at.astimezone().strftime("%m-%d %H:%M") if record.created_at else ""
     done = counts.succeeded + counts.failed
-    return (
-        record.id,
-        record.name,
-        str(record.status),
-        record.model,
-        f"{done:,}/{counts.total:,}",
-        counts.failed,
-        created,
-        _took(record),
-    )
+    return {
+        "id": record.id,
+        "name": record.name,
+        "status": str(record.status).replace("_", " "),  # may wrap between words
+        "model": record.model,
+        "rows": f"{done:,}/{counts.total:,}",
+        "failed": counts.failed,
+        "created": _short_date(record.created_at),
+        "took": _took(record),
+    }
 
 
-def _row_cells(row: Row) -> tuple[Any, ...]:
-    said = row.output if row.ok else (row.error or {}).get("message")
-    return (
-        row.get("row_index"),
-        row.get("custom_id"),
-        row.get("status"),
-        said,
-        row.get("completion_tokens"),
-    )
+def _short_date(at: datetime | None) -> str:
+    """Give the time of today's, the day of others."""
+    if at is None:
+        return ""
+    at = at.astimezone()
+    return at.strftime("%H:%M" if at.date() == datetime.now().astimezone().date() else "%m-%d")
+
+
+def _row_cells(row: Row) -> dict[str, Any]:
+    return {
+        "row": row.get("row_index"),
+        "sample": row.get("sample_index"),
+        "id": row.get("custom_id"),
+        "status": row.get("status"),
+        "output": row.output if row.ok else (row.error or {}).get("message"),
+        "tokens": row.get("completion_tokens"),
+    }
+
+
+def _error_cells(error: Mapping[str, Any]) -> tuple[Any, ...]:
+    said = error.get("error") or error  # a rejected line carries its code and message itself
+    return place_of(error), error.get("custom_id"), said.get("code"), said.get("message")

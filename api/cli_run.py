@@ -17,7 +17,7 @@ import typer
 from ..jobs.model import JobState
 from ..jobs.settings import Settings
 from . import tables
-from .cli_jobs import exit_code, follow_to_the_end, note_rejected
+from .cli_jobs import exit_code, follow_to_the_end, note_errors, note_rejected
 from .cli_options import (
     ApiKey,
     Config,
@@ -39,7 +39,7 @@ from .cli_options import (
 )
 from .cli_output import Printer, summary
 from .client import Client, Job
-from .client_errors import InvalidInput, JobFailed
+from .client_errors import InvalidInput, JobFailed, PenstockError
 from .job_calls import SubmitOptions
 from .records import Row
 
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from .local import LocalStack
 
 _NUM_SAMPLES = 5
+_PROBE_TIMEOUT_S = 2.0
 _COMPLETE = (JobState.COMPLETED, JobState.COMPLETED_WITH_ERRORS)
 
 
@@ -87,12 +88,15 @@ def run(
         config, settings, data=data, url=url, api_key=api_key, models=[model] if model else None
     )
     out = out.expanduser().absolute()
-    named_url = None if sources["url"] == "default" else in_force.url
-    if named_url is None:
+    _check_readable(rows)
+    server_url = None if sources["url"] == "default" else in_force.url
+    if server_url is None and not settings and sources["data"] == "default":
+        server_url = _running_server(printer, in_force, model)
+    if server_url is None:
         options["output"] = str(out)  # a server elsewhere has directories of its own
     key = None if again else _key_of(rows, options)
     with (
-        _server(printer, in_force, named_url) as server,
+        _server(printer, in_force, server_url) as server,
         Client(server.url, in_force.api_key) as client,
     ):
         job = _submit(client, rows, options, key, server)
@@ -108,6 +112,7 @@ def run(
         if server.stack is None and job.status in _COMPLETE:
             _fetch_rows(printer, job, out / job.id / "rows" / "part-000000.parquet")
         print_results(printer, job)
+        note_errors(printer, job, server.how_to_see_errors(job))
         if server.stack is not None and _has_landed(job):
             printer.note(f"{job.output_path}/rows/*.parquet")
     raise typer.Exit(exit_code(job.record))
@@ -143,9 +148,16 @@ class _Server:
             self.stack.wait_until_ready()
 
     def how_to_return(self, job: Job) -> str:
+        """Say what becomes of a job whose watcher left."""
         if self.stack is None:
-            return f"the job goes on. penstock watch {job.id}  re-attaches"
-        return "nothing that has landed is lost. The same command goes on from here"
+            return f"detached; the job goes on. penstock watch {job.id}  re-attaches"
+        return "stopped; nothing that has landed is lost. The same command goes on from here"
+
+    def how_to_see_errors(self, job: Job) -> str:
+        """Say which command lists them; our own stack ends before it can be typed."""
+        if self.stack is None:
+            return f"penstock errors {job.id}"
+        return f"penstock up --data {self.stack.settings.data}, then penstock errors {job.id}"
 
 
 def _submit(
@@ -171,6 +183,21 @@ def _fetch_rows(printer: Printer, job: Job, path: Path) -> None:
     printer.note(f"the rows are in {path}")
 
 
+def _running_server(printer: Printer, settings: Settings, model: str | None) -> str | None:
+    """Find a server at the usual address that can take the job; None when there is none."""
+    try:
+        with Client(
+            settings.url, settings.api_key, timeout_s=_PROBE_TIMEOUT_S, max_retries=0
+        ) as client:
+            ready = client.models.ready()
+    except PenstockError:
+        return None
+    if model is not None and model not in ready:
+        return None
+    printer.note(f"using the server at {settings.url}; --data DIR starts one of its own")
+    return settings.url
+
+
 @contextmanager
 def _server(printer: Printer, settings: Settings, url: str | None) -> Iterator[_Server]:
     """Use the server that is named, or run one for as long as the block lasts."""
@@ -186,16 +213,21 @@ def _server(printer: Printer, settings: Settings, url: str | None) -> Iterator[_
         yield _Server(stack.url, stack)
 
 
-def _key_of(path: Path, options: SubmitOptions) -> str:
-    """Name a run by its input's state and everything said about it.
+def _check_readable(path: Path) -> None:
+    """Open the input once, before anything is started for it.
 
     Raises:
-        InvalidInput: there is no such file.
+        InvalidInput: there is no such file, or it cannot be opened.
     """
     try:
-        stat = path.stat()
+        path.open("rb").close()
     except OSError as error:
         raise InvalidInput(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def _key_of(path: Path, options: SubmitOptions) -> str:
+    """Name a run by its input's state and everything said about it."""
+    stat = path.stat()
     facts: list[Any] = [str(path.absolute()), stat.st_size, stat.st_mtime_ns, options]
     digest = hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=16)
     return f"run-{digest.hexdigest()}"

@@ -55,7 +55,11 @@ class ChatShow:
             with (
                 Client(self.url) as client,
                 client.chat(
-                    _CHAT_MESSAGE, model=DEMO_MODEL, stream=True, max_tokens=_MAX_TOKENS
+                    _CHAT_MESSAGE,
+                    model=DEMO_MODEL,
+                    stream=True,
+                    temperature=0,
+                    max_tokens=_MAX_TOKENS,
                 ) as stream,
             ):
                 for delta in stream:
@@ -107,7 +111,7 @@ def demo(
                 chat = ChatShow(stack.url)
                 chat.start()
                 try:
-                    follow_to_the_end(printer, job, "the demo ends with its stack")
+                    follow_to_the_end(printer, job, "stopped; the demo ends with its stack")
                 except JobFailed as error:
                     printer.note(str(error))
                 chat.join()

@@ -8,6 +8,8 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
 from .records import JobRecord
 
+_BAR_WIDTH = 10  # so that all of the line fits into 80 columns
+
 
 class JobProgress:
     """One line that follows a job; where there is no terminal, a plain line now and then."""
@@ -16,7 +18,7 @@ class JobProgress:
         self._console = console or Console(stderr=True)
         self._progress = Progress(
             TextColumn("{task.fields[label]}"),
-            BarColumn(bar_width=30),
+            BarColumn(bar_width=_BAR_WIDTH),
             TaskProgressColumn(),
             TextColumn("{task.fields[facts]}"),
             console=self._console,
@@ -49,7 +51,7 @@ class JobProgress:
                 self._task,
                 total=counts.total or None,
                 completed=done,
-                label=f"{record.id} {record.status}",
+                label=f"…{record.id[-6:]} {record.status}",
                 facts=progress_facts(record),
             )
             return
@@ -63,7 +65,7 @@ class JobProgress:
 def progress_facts(record: JobRecord) -> str:
     """Say in a few words how far a job is."""
     counts = record.counts
-    facts = [f"{counts.succeeded + counts.failed:,}/{counts.total:,} rows"]
+    facts = [f"{counts.succeeded + counts.failed:,}/{counted(counts.total, 'row')}"]
     if record.tokens_per_s and not record.status.is_final:
         facts.append(f"{short_number(record.tokens_per_s)} tok/s")
     if record.eta_s is not None and not record.status.is_final:
@@ -75,6 +77,11 @@ def progress_facts(record: JobRecord) -> str:
     if record.error:
         facts.append(record.error)
     return " · ".join(facts)
+
+
+def counted(number: int, noun: str) -> str:
+    """Write a number with its noun: 1 row, 2 rows."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def short_number(value: float) -> str:

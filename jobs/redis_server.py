@@ -213,8 +213,8 @@ def _lock_directory(directory: Path) -> IO[str]:
     except OSError as error:
         lock.close()
         raise RedisUnavailable(
-            f"another Penstock already runs its Redis in {directory}; stop it, or choose another "
-            "data directory (--data)"
+            f"another Penstock already runs its Redis in {directory}: use it (`penstock submit`, "
+            "or `penstock run --url http://…`), stop it, or choose another directory with --data"
         ) from error
     return lock
 
