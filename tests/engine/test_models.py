@@ -129,6 +129,19 @@ def test_the_cache_is_counted_with_its_padding(
     assert runner._layer_caches[0].key.shape == (50, 16, 2, head_dim)
 
 
+def test_the_cache_takes_a_quarter_of_what_is_left(
+    tiny_checkpoint: Checkpoints,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    block_bytes = 2 * 2 * 2 * 16 * 16 * torch.float32.itemsize  # as above, 16 tokens
+    monkeypatch.setattr("penstock.engine.kv_cache.available_bytes", lambda: 4 * 40 * block_bytes)
+    with caplog.at_level("INFO", logger="penstock.engine.kv_cache"):
+        runner = make_runner(tiny_checkpoint("llama"), kv_cache_gb=None)
+    assert runner.num_blocks == 40
+    assert caplog.messages == ["the key-value cache holds 624 tokens in 0.00 GiB"]
+
+
 @pytest.mark.parametrize("block_size", [16, 32, 64])
 def test_block_size_changes_nothing(block_size: int, tiny_checkpoint: Checkpoints) -> None:
     prompt = random_prompt(70)
