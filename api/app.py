@@ -48,6 +48,7 @@ from .services import Services
 MAX_SUBMISSIONS = 4  # sealed at the same time; more wait
 _REDIS_TIMEOUT_S = 1.5  # a frozen Redis is told within two seconds
 _REBUILD_RETRY_S = 1.0
+_NOT_OFFERED = ("batches", "embeddings", "files", "responses", "uploads")  # OpenAI has them
 _log = logging.getLogger("penstock.api")
 
 
@@ -161,5 +162,7 @@ async def _refuse_status(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == 404:
         path = shown(request.url.path)
+        if request.url.path.startswith(tuple(f"/v1/{name}" for name in _NOT_OFFERED)):
+            return NotFound(f"{request.method} {path} is not offered yet").response()
         return NotFound(f"there is nothing at {request.method} {path}").response()
     return OtherStatus(error.status_code, error.detail, dict(error.headers or {})).response()

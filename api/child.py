@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import time
@@ -13,6 +14,8 @@ from ..jobs.parent_death import launch_command
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0
 HEALTHY_AFTER_S = 30.0  # a process that lived this long starts with a clean record again
+
+_ENTRY = re.compile(r"\d\d:\d\d:\d\d\.\d{3} [A-Z] \w+ ")  # as `jobs.logs` begins one
 
 
 class Child:
@@ -33,8 +36,11 @@ class Child:
         log_path: Path,
         pass_fds: Sequence[int] = (),
         grace_s: float = 5.0,
+        hopeless_status: int | None = None,
     ) -> None:
         self.name = name
+        self._hopeless_status = hopeless_status
+        self._num_starts = 0
         self.log_path = log_path
         self.num_failures = 0  # in a row
         self._command = launch_command(command, signal.SIGTERM)
@@ -55,6 +61,16 @@ class Child:
         """Whether the process runs."""
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def is_hopeless(self) -> bool:
+        """Whether its first process ended saying that another would fare no better."""
+        return (
+            self._process is not None
+            and self._num_starts == 1
+            and self._hopeless_status is not None
+            and self._process.poll() == self._hopeless_status
+        )
+
     def start(self) -> None:
         """Start the process."""
         self.log_path.parent.mkdir(parents=True, exist_ok=True)
@@ -68,12 +84,13 @@ class Child:
                 pass_fds=self._pass_fds,
                 start_new_session=True,  # a Ctrl-C is for us, who stop the children in good order
             )
+        self._num_starts += 1
         self._started_at_s = time.monotonic()
         self._start_again_at_s = None
 
     def look_after(self) -> str | None:
         """Start the process again if it has ended and its pause is over; tell what happened."""
-        if self._process is None or self.is_alive:
+        if self._process is None or self.is_alive or self.is_hopeless:
             return None
         now_s = time.monotonic()
         if self._start_again_at_s is None:
@@ -109,8 +126,8 @@ class Child:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
 
-    def last_words(self, num_lines: int = 8) -> str:
-        """Give the end of its log."""
+    def last_words(self) -> str:
+        """Give the last entry of its log, without the time and the part that begin it."""
         try:
             with self.log_path.open("rb") as log:
                 log.seek(0, os.SEEK_END)
@@ -118,7 +135,9 @@ class Child:
                 lines = log.read().decode("utf-8", "replace").splitlines()
         except OSError:
             return ""
-        return "\n".join(lines[-num_lines:])
+        starts = [at for at, line in enumerate(lines) if _ENTRY.match(line)]
+        entry = lines[starts[-1] :] if starts else lines[-1:]
+        return _ENTRY.sub("", " ".join(entry), count=1)
 
 
 def describe_exit(returncode: int) -> str:

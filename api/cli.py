@@ -4,9 +4,11 @@ Loads no torch, Redis, Celery or pyarrow; a verb that needs one of them loads it
 """
 
 import sys
+from typing import Annotated
 
 import typer
 
+from .. import __version__
 from ..jobs.settings import InvalidSetting
 from . import cli_chat, cli_jobs, cli_run, cli_serve, demo, doctor
 from .cli_options import UsageProblem
@@ -24,11 +26,11 @@ def make_app() -> typer.Typer:
     """Put the verbs together."""
     app = typer.Typer(
         name="penstock",
-        help="A task queue for high-volume LLM generation.",
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
     )
+    app.callback()(_options)
     for panel, verbs in (
         (_SERVE, (cli_serve.up, demo.demo, cli_serve.api, cli_serve.worker, cli_serve.flower)),
         (
@@ -51,6 +53,12 @@ def make_app() -> typer.Typer:
     return app
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"penstock {__version__}")
+        raise typer.Exit
+
+
 def main() -> None:
     """Run a verb; a trouble that is no bug becomes one line, not a traceback."""
     try:
@@ -70,6 +78,20 @@ def main() -> None:
             "pip install 'penstock[all]'",
             EXIT_TROUBLE,
         )
+
+
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            is_eager=True,
+            callback=_print_version,
+            help="Print the version and exit.",
+        ),
+    ] = False,
+) -> None:
+    """A task queue for high-volume LLM generation."""
 
 
 def _complain(error: object, code: int) -> None:

@@ -166,6 +166,7 @@ def _print_welcome(printer: Printer, stack: "LocalStack") -> None:
     )
     at = "" if stack.url == Settings().url else f" --url {stack.url}"
     model = settings.models[0]
+    key = "" if settings.api_key is None else '-H "authorization: Bearer $PENSTOCK_API_KEY" '
     printer.out.print(
         f"""
 Try, from another terminal:
@@ -174,7 +175,7 @@ Try, from another terminal:
   penstock submit rows.jsonl --prompt '{{{{ row.text }}}}' --watch{at}
   penstock jobs{at}
   curl {stack.url}/v1/chat/completions -H 'content-type: application/json' \\
-    -d '{{"model": "{model}", "messages": [{{"role": "user", "content": "Hello"}}]}}'
+    {key}-d '{{"model": "{model}", "messages": [{{"role": "user", "content": "Hello"}}]}}'
 
 Ctrl-C stops it; jobs go on at the next start.""",
         markup=False,

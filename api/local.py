@@ -67,6 +67,8 @@ class LocalStack:
     ) -> None:
         self.options = options or StackOptions()
         self._on_trouble = on_trouble
+        if self.options.flower_port:
+            _check_free(self.options.flower_port)
         self._listener = _listen(self.options.host, self.options.port)
         port = self._listener.getsockname()[1]
         self.url = f"http://{_for_url(self.options.host)}:{port}"
@@ -120,11 +122,7 @@ class LocalStack:
         with Client(self.url, self.settings.api_key, timeout_s=5.0, max_retries=0) as client:
             while not condition(client):
                 for child in self.children:
-                    if child.num_failures >= _HOPELESS_FAILURES:
-                        reason = child.last_words(1) or "it says nothing"
-                        raise StackFailed(
-                            f"{child.name} does not start: {reason} (log: {child.log_path})"
-                        )
+                    _raise_if_hopeless(child)
                 if time.monotonic() > deadline:
                     raise StackFailed(
                         f"the stack was not ready after {timeout_s:g} s; logs: {self.log_dir}"
@@ -236,6 +234,7 @@ class LocalStack:
                         environ=environ,
                         log_path=self.log_dir / f"{name}.log",
                         grace_s=self.settings.grace_s + 5.0,
+                        hopeless_status=os.EX_UNAVAILABLE,  # a model that can never be served
                     )
                 )
         return children
@@ -245,6 +244,13 @@ class LocalStack:
             return len(client.models.ready()) >= len(set(self.settings.models))
         except PenstockError:
             return False
+
+
+def _raise_if_hopeless(child: Child) -> None:
+    if child.is_hopeless or child.num_failures >= _HOPELESS_FAILURES:
+        reason = child.last_words() or "it says nothing"
+        what = "" if child.is_hopeless else f"{child.name} does not start: "
+        raise StackFailed(f"{what}{reason} (log: {child.log_path})")
 
 
 def _answers(client: Client) -> bool:
@@ -280,6 +286,21 @@ def _listen(host: str, port: int) -> socket.socket:
         ) from error
     listener.set_inheritable(True)
     return listener
+
+
+def _check_free(flower_port: int) -> None:
+    """Look whether Flower, which opens its own socket, will be able to.
+
+    Raises:
+        StackFailed: the port is taken, or not ours to take.
+    """
+    try:
+        socket.create_server((_LOOPBACK, flower_port)).close()
+    except OSError as error:
+        raise StackFailed(
+            f"Flower cannot listen on {_LOOPBACK}:{flower_port}: {error.strerror or error}; "
+            "--flower-port 0 picks any free port, --no-flower does without it"
+        ) from error
 
 
 def _free_port() -> int:

@@ -24,7 +24,7 @@ import msgspec
 from billiard.einfo import ExceptionInfo
 from billiard.exceptions import SoftTimeLimitExceeded
 from celery.concurrency.base import BasePool
-from celery.platforms import EX_FAILURE
+from celery.platforms import EX_UNAVAILABLE
 from celery.worker import state
 
 from ..engine.outputs import RequestError
@@ -212,7 +212,7 @@ class EnginePool(BasePool):
 
     def _on_unusable(self, message: str) -> None:
         logger.critical("%s", message)
-        state.should_stop = EX_FAILURE  # the main loop looks at it
+        state.should_stop = EX_UNAVAILABLE  # the main loop looks at it
 
     def _post(self, handle: Handle, outcome: Any) -> None:
         """Say from any thread how a task ended."""
