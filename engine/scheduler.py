@@ -27,7 +27,7 @@ from .sequence import Sequence, SequenceStatus
 _ORDER = attrgetter("order")
 _FILL_TARGET = 0.97  # of the cache, at the foretold peak
 _MAX_PASSES = 16  # of rows that start before one that came first and does not fit
-_MAX_MISFITS = 4  # rows to look at in a step that turn out not to fit
+_MAX_MISFITS = 2  # rows to look past in a step: each costs the time of a forecast
 _PATIENCE_STEPS = 128  # in which bulk rows wait and none moves on, before the oldest has a turn
 _TURN_TOKENS = 16  # generated in a turn; what urgent ones feel of it is this and one prompt
 _TURN_PRIORITY = Priority.INTERACTIVE - 1
