@@ -102,7 +102,7 @@ class Printer:
         self.table(
             columns,
             ([line[column] for column in columns] for line in lines),
-            unbroken=("rows", "failed", "created", "took"),
+            unbroken=("status", "rows", "failed", "created", "took"),
             too_long="ellipsis",
         )
 
@@ -204,7 +204,7 @@ def _job_cells(record: JobRecord) -> dict[str, Any]:
     return {
         "id": record.id,
         "name": record.name,
-        "status": str(record.status).replace("_", " "),  # may wrap between words
+        "status": str(record.status).removeprefix("completed_").replace("_", " "),  # short
         "model": record.model,
         "rows": f"{done:,}/{counts.total:,}",
         "failed": counts.failed,

@@ -13,8 +13,11 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from penstock import __version__
 from penstock.api import cli
 from penstock.api.app import create_app
+from penstock.api.cli_output import Printer
+from penstock.api.cli_run import _running_server
 from penstock.api.client import Client
 from penstock.api.local import LocalStack
 from penstock.jobs.redis_server import RedisServer
@@ -64,6 +67,10 @@ def rows(tmp_path: Path) -> Path:
     lines = [json.dumps({"id": f"r{n}", "text": f"row {n}"}) for n in range(20)]
     path.write_text("\n".join(lines))
     return path
+
+
+def test_version(penstock: Penstock) -> None:
+    assert penstock("--version").out == f"penstock {__version__}\n"
 
 
 class TestTroubles:
@@ -174,6 +181,9 @@ class TestJobs:
         [job] = run.lines
         assert job["status"] == "completed_with_errors"
         assert "line 2 rejected" in run.err
+        assert "row 2 failed: " in run.err
+        assert f"all errors: penstock errors {job['id']}" in run.err
+        assert f"penstock results {job['id']}" in run.err
         errors = penstock("errors", job["id"], "--url", stack.url).lines
         assert {error.get("line", error.get("row_index")) for error in errors} == {2}
         failed = penstock("results", job["id"], "--status", "failed", "--url", stack.url).lines
@@ -198,6 +208,8 @@ class TestJobs:
             assert not job.refresh().is_final
             [cancelled] = penstock("cancel", job.id, "--url", stack.url).lines
             assert cancelled["status"] == "cancelled"
+            again = penstock("cancel", job.id, "--url", stack.url)
+            assert (again.code, "nothing was done" in again.err) == (0, True)
             assert penstock("watch", job.id, "--url", stack.url).code == 3
 
 
@@ -266,6 +278,13 @@ class TestRun:
         assert penstock(*command).lines[0]["id"] == job["id"]
         wrong = penstock(*command[:2], "--prompt", "{{ row.txt }}", *command[4:])
         assert (wrong.code, "no column 'txt'" in wrong.err) == (2, True)
+
+    def test_a_server_that_runs_is_used_if_it_has_the_model(self, stack: Stack) -> None:
+        printer, here = Printer(), replace(stack.settings, url=stack.url)
+        assert _running_server(printer, here, MODEL) == stack.url
+        assert _running_server(printer, here, None) == stack.url
+        assert _running_server(printer, here, "another") is None
+        assert _running_server(printer, replace(here, url=NOWHERE), None) is None
 
     def test_a_terminal_gets_samples(
         self, penstock: Penstock, stack: Stack, rows: Path, tmp_path: Path

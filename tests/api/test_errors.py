@@ -256,6 +256,13 @@ def test_wrong_addresses_and_queries(
     assert answer.status_code == status
 
 
+@pytest.mark.parametrize("path", ["/v1/embeddings", "/v1/files/file-1", "/v1/batches"])
+def test_what_openai_has_and_we_do_not_is_told_so(http: httpx2.Client, path: str) -> None:
+    answer = http.post(path, json={})
+    assert answer.status_code == 404
+    assert assert_envelope(answer)["message"] == f"POST '{path}' is not offered yet"
+
+
 def test_an_unknown_model_is_404_and_told_what_there_is(client: openai.OpenAI) -> None:
     with pytest.raises(openai.NotFoundError) as caught:
         client.chat.completions.create(model="gpt-none", messages=MESSAGES)  # pyright: ignore

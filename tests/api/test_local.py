@@ -235,9 +235,16 @@ def test_a_model_that_is_none_is_named_at_once(tmp_path: Path, redis_server: Red
     settings = Settings(data=str(tmp_path), models=("fake:nonsense=1",))
     with (
         LocalStack(settings) as stack,
-        pytest.raises(StackFailed, match=r"worker-.* does not start: .*unknown key 'nonsense'"),
+        pytest.raises(StackFailed, match=r"^cannot serve .*unknown key 'nonsense'"),
     ):
         stack.wait_until_ready(60)
+
+
+def test_a_port_taken_from_flower_is_told_at_once(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        options = StackOptions(flower_port=taken.getsockname()[1])
+        with pytest.raises(StackFailed, match=r"--flower-port 0 picks .* --no-flower"):
+            LocalStack(Settings(data=str(tmp_path)), options)
 
 
 def _descendants(pid: int, *words: str) -> set[int]:

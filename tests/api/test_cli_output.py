@@ -1,0 +1,80 @@
+"""What people see: tables and the progress line, on a terminal of 80 columns."""
+
+from datetime import UTC, datetime
+
+import pytest
+from rich.console import Console
+
+from penstock.api.cli_output import OutputFormat, Printer, summary
+from penstock.api.progress import JobProgress
+from penstock.api.records import JobRecord, Row
+from penstock.jobs.model import Counts, JobState
+
+JOB = "job_01K3ZZZZZZZZZZZZZZZZ4K2J9Q"
+
+
+@pytest.fixture
+def printer(monkeypatch: pytest.MonkeyPatch) -> Printer:
+    monkeypatch.setenv("COLUMNS", "80")
+    return Printer(OutputFormat.TABLE)
+
+
+def record(status: JobState, **facts: object) -> JobRecord:
+    at = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
+    defaults = {"model": "meta-llama/Llama-3.1-8B-Instruct", "created_at": at}
+    return JobRecord(JOB, status, **{**defaults, **facts})  # type: ignore[arg-type]
+
+
+def test_jobs_break_no_word(printer: Printer, capsys: pytest.CaptureFixture[str]) -> None:
+    counts = Counts(total=12345, succeeded=12300, failed=45)
+    printer.jobs([record(JobState.COMPLETED_WITH_ERRORS, counts=counts), record(JobState.RUNNING)])
+    head, *lines = capsys.readouterr().out.splitlines()
+    assert "name" not in head
+    words = " ".join(lines).split()
+    assert {JOB, "errors", "running", "12,345/12,345", "01-02"} <= set(words)
+    assert all(len(line) <= 80 for line in (head, *lines))
+
+
+def test_errors_are_told_in_full(printer: Printer, capsys: pytest.CaptureFixture[str]) -> None:
+    message = " ".join(["the prompt is too long for the context window"] * 4)
+    printer.errors(
+        [
+            {"line": 2, "message": "not JSON"},
+            {"row_index": 7, "custom_id": "r7", "sample_index": 1,
+             "error": {"code": "prompt_too_long", "message": message}},
+        ]
+    )  # fmt: skip
+    said = capsys.readouterr().out
+    assert "line 2" in said
+    assert "row 7, sample 1" in said
+    assert "{" not in said
+    assert said.count("window") == 4
+
+
+def test_the_sample_is_told_where_there_are_several(
+    printer: Printer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = Row({"row_index": 0, "sample_index": 0, "status": "succeeded", "output": "x"})
+    printer.rows([one])
+    assert "sample" not in capsys.readouterr().out
+    printer.rows([one, Row({**one, "sample_index": 1})])
+    assert "sample" in capsys.readouterr().out
+
+
+def test_progress_fits_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    console = Console(width=80, force_terminal=True, record=True)
+    counts = Counts(total=100_000, succeeded=12_345)
+    with JobProgress(console) as bar:
+        bar.show(record(JobState.RUNNING, counts=counts, tokens_per_s=61_234.0, eta_s=6720.0))
+    label = "…4K2J9Q running "
+    line = console.export_text().rpartition(label)[2].splitlines()[0].rstrip()
+    assert line.endswith("12,345/100,000 rows · 61.2k tok/s · eta 1h 52m")
+    assert len(label + line) <= 80
+
+
+def test_one_row_is_no_rows() -> None:
+    counts = Counts(total=1, succeeded=1, rejected=1)
+    assert "1 row · 1 line rejected" in summary(
+        record(JobState.COMPLETED_WITH_ERRORS, counts=counts)
+    )
