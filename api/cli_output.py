@@ -96,13 +96,13 @@ class Printer:
         lines = [_job_cells(record) for record in records]
         columns = [
             column
-            for column in ("id", "name", "status", "model", "rows", "failed", "created", "took")
-            if column not in ("name", "failed") or any(line[column] for line in lines)
+            for column in ("id", "name", "status", "model", "rows", "created", "took")
+            if column != "name" or any(line[column] for line in lines)
         ]
         self.table(
             columns,
             ([line[column] for column in columns] for line in lines),
-            unbroken=("status", "rows", "failed", "created", "took"),
+            unbroken=("status", "rows", "created", "took"),
             too_long="ellipsis",
         )
 
@@ -207,7 +207,6 @@ def _job_cells(record: JobRecord) -> dict[str, Any]:
         "status": str(record.status).removeprefix("completed_").replace("_", " "),  # short
         "model": record.model,
         "rows": f"{done:,}/{counts.total:,}",
-        "failed": counts.failed,
         "created": _short_date(record.created_at),
         "took": _took(record),
     }
