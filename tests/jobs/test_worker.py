@@ -298,7 +298,7 @@ def test_a_model_that_cannot_be_served_ends_the_worker(
     live: Live, capfd: pytest.CaptureFixture[str]
 ) -> None:
     worker = live.start_worker("fake:colour=3", wait=False)
-    assert worker.wait(30) == 1
+    assert worker.wait(30) == os.EX_UNAVAILABLE
     assert "unknown key 'colour'" in capfd.readouterr().err
 
 
