@@ -19,12 +19,10 @@ local deadline = redis.call('ZSCORE', LEASES, shard)
 if deadline and tonumber(deadline) > now then
   return { 'busy', 0, 0 }
 end
--- Taken from the clock, so that a number given out before Redis was wiped or rolled back never
--- fits a claim made after it.
-local attempt = math.max(job[3] + 1, now - job[4])
+local attempt = math.max(job[3] + 1, age_us(job[4]))
 local _, tries = claim_of(shard)
 redis.call('HSET', JOB, 'last_attempt', attempt)
-redis.call('HSET', ATTEMPTS, shard, attempt .. '|' .. (tries + 1) .. '|' .. ARGV[2])
+redis.call('HSET', ATTEMPTS, shard, string.format('%d|%d|%s', attempt, tries + 1, ARGV[2]))
 redis.call('ZADD', LEASES, now + ARGV[3], shard)
 redis.call('ZREM', RETRY, shard)
 if job[1] == 'queued' then

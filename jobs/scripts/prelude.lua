@@ -9,9 +9,19 @@
 --                        retry <------------+
 local JOB, LANDED, LEASES, ATTEMPTS, QUEUED, RETRY = unpack(KEYS)
 
-local function now_ms()
+local function now_us()
   local time = redis.call('TIME')
-  return time[1] * 1000 + math.floor(time[2] / 1000)
+  return time[1] * 1000000 + time[2]
+end
+
+local function now_ms()
+  return math.floor(now_us() / 1000)
+end
+
+-- Attempts are microseconds of the job's age, so that a number given out before Redis was wiped or
+-- rolled back never fits a claim made after it: no two claims begin within the same microsecond.
+local function age_us(created_at_ms)
+  return now_us() - created_at_ms * 1000
 end
 
 local function is_open(state)

@@ -17,7 +17,7 @@ local function was_forgotten(shard, attempt)
     and not is_landed(shard)
     and redis.call('HEXISTS', ATTEMPTS, shard) == 0
     and attempt > 0
-    and attempt <= math.max(last_attempt, now - job[4])
+    and attempt <= math.max(last_attempt, age_us(job[4]))
 end
 
 local function take_back(shard, attempt)
