@@ -5,17 +5,14 @@ Knows how tensors are handed over: types, strides, threads. Refuses to know the 
 """
 
 import ctypes
-from collections.abc import Callable
 from typing import Self
 
 import torch
-from torch.nn import functional as F
 
-from . import reference
-from .native import cpu_library
+from .cpu_projection import can_multiply, pack_projection
+from .native import cpu_library, kernel_function
 from .reference import HeadNorm, LayerCache, Projection
 
-_PANEL = 32  # outputs per packed panel, see cpu_matmul.cpp
 _LANES = 16
 _MAX_HEAD_DIM = 256
 _NAMES = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
@@ -28,7 +25,6 @@ _SIGNATURES = {
     "silu_and_mul": [_P, _P, _L, _I, _I],
     "rotate_and_cache": [_P] * 8 + [_F, _P, _L, _I, _I, _I, _I, _L, _I],
     "paged_attention": [_P] * 7 + [_I] * 6 + [_L, _F, _I, _I],
-    "matmul": [_P, _P, _P, _P, _L, _I, _I, _I],
 }
 
 
@@ -44,13 +40,20 @@ class CpuOps:
         self._library = library
         self._dtype = dtype
         self._threads = num_threads
-        self._has_amx = torch.cpu._is_amx_tile_supported()
         name = _NAMES[dtype]
-        self._rms_norm = _function(library, "rms_norm", name)
-        self._add_rms_norm = _function(library, "add_rms_norm", name)
-        self._silu_and_mul = _function(library, "silu_and_mul", name)
-        self._rotate_and_cache = _function(library, "rotate_and_cache", name)
-        self._paged_attention = _function(library, "paged_attention", name)
+        self._rms_norm = kernel_function(library, f"rms_norm_{name}", _SIGNATURES["rms_norm"])
+        self._add_rms_norm = kernel_function(
+            library, f"add_rms_norm_{name}", _SIGNATURES["add_rms_norm"]
+        )
+        self._silu_and_mul = kernel_function(
+            library, f"silu_and_mul_{name}", _SIGNATURES["silu_and_mul"]
+        )
+        self._rotate_and_cache = kernel_function(
+            library, f"rotate_and_cache_{name}", _SIGNATURES["rotate_and_cache"]
+        )
+        self._paged_attention = kernel_function(
+            library, f"paged_attention_{name}", _SIGNATURES["paged_attention"]
+        )
 
     @classmethod
     def create(
@@ -64,9 +67,7 @@ class CpuOps:
     @property
     def multiplies(self) -> bool:
         """Whether matrix products are our own; else they are oneDNN's, on PyTorch's threads."""
-        if self._dtype is torch.float32:
-            return True
-        return hasattr(self._library, "matmul_bfloat16") and not self._has_amx
+        return can_multiply(self._library, self._dtype)
 
     def padded_head_dim(self, head_dim: int) -> int:
         """See `reference.padded_head_dim`."""
@@ -79,12 +80,7 @@ class CpuOps:
         out_dtype: torch.dtype | None = None,
     ) -> Projection:
         """See `reference.projection`; packs the weight once."""
-        if self.multiplies and weight.shape[1] % _depth(self._dtype) == 0:
-            out_dtype = out_dtype or self._dtype
-            return PackedProjection(self._library, weight, bias, out_dtype, self._threads)
-        if self._has_amx:
-            return PaddedProjection(weight, bias, out_dtype)
-        return reference.projection(weight, bias, out_dtype)
+        return pack_projection(self._library, weight, bias, out_dtype, self._threads)
 
     def rms_norm(self, x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
         """See `reference.rms_norm`."""
@@ -194,77 +190,6 @@ class CpuOps:
             self._threads,
         )
         return out
-
-
-class PackedProjection:
-    """A matrix product with the weight in panels, as cpu_matmul.cpp wants it."""
-
-    def __init__(
-        self,
-        library: ctypes.CDLL,
-        weight: torch.Tensor,
-        bias: torch.Tensor | None,
-        out_dtype: torch.dtype,
-        num_threads: int,
-    ) -> None:
-        self._outputs, self._inputs = weight.shape
-        self._bias = bias.float() if bias is not None else None
-        self._out_dtype = out_dtype
-        self._threads = num_threads
-        wide = "_wide" if out_dtype is not weight.dtype else ""
-        self._matmul = _function(library, "matmul", _NAMES[weight.dtype] + wide)
-        depth = _depth(weight.dtype)
-        missing = -self._outputs % _PANEL
-        padded = F.pad(weight, (0, 0, 0, missing)) if missing else weight
-        panels = padded.view(-1, _PANEL, self._inputs // depth, depth)
-        self._panels = panels.transpose(1, 2).contiguous()
-
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        """Return x [T, inputs] times the weight, [T, outputs]."""
-        rows = x.shape[0]
-        out = x.new_empty((rows, self._outputs), dtype=self._out_dtype)
-        self._matmul(
-            x.data_ptr(),
-            self._panels.data_ptr(),
-            self._bias.data_ptr() if self._bias is not None else None,
-            out.data_ptr(),
-            rows,
-            self._inputs,
-            self._outputs,
-            self._threads,
-        )
-        return out
-
-
-class PaddedProjection:
-    """oneDNN's product on AMX tiles, never called with fewer than 32 rows.
-
-    Below that oneDNN leaves its fast path: measured 4 to 6 ms instead of 0.8 ms for 4864 x 896.
-    """
-
-    def __init__(
-        self, weight: torch.Tensor, bias: torch.Tensor | None, out_dtype: torch.dtype | None
-    ) -> None:
-        self._multiply = reference.projection(weight, bias, out_dtype)
-
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        """Return x [T, inputs] times the weight, [T, outputs]."""
-        rows = x.shape[0]
-        if 0 < rows < _PANEL:
-            return self._multiply(F.pad(x, (0, 0, 0, _PANEL - rows)))[:rows]
-        return self._multiply(x)
-
-
-def _depth(dtype: torch.dtype) -> int:
-    """Return the inputs taken per step of a product: as many as fill a lane of 32 bits."""
-    return torch.float32.itemsize // dtype.itemsize
-
-
-def _function(library: ctypes.CDLL, operation: str, name: str) -> Callable[..., None]:
-    function = getattr(library, f"{operation}_{name}")
-    function.argtypes = _SIGNATURES[operation]
-    function.restype = None
-    return function
 
 
 def _block_stride(cache: LayerCache) -> int:

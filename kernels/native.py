@@ -13,6 +13,7 @@ import shutil
 import stat
 import subprocess
 import tempfile
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -41,6 +42,16 @@ def cpu_library() -> ctypes.CDLL | None:
             "the CPU kernels run in plain PyTorch, building them failed: %s", detail[-2000:]
         )
         return None
+
+
+def kernel_function(
+    library: ctypes.CDLL, name: str, argument_types: Sequence[type]
+) -> Callable[..., None]:
+    """Return the kernel called `name`, which returns nothing, with its arguments' types."""
+    function = getattr(library, name)
+    function.argtypes = argument_types
+    function.restype = None
+    return function
 
 
 def _compiler() -> str | None:
@@ -87,7 +98,7 @@ def _fingerprint(compiler: str) -> str:
     """Name what the artefact depends on: sources, flags, compiler and this processor."""
     digest = hashlib.sha256(repr((compiler, _FLAGS, platform.machine(), _processor())).encode())
     digest.update(str(Path(compiler).resolve().stat().st_mtime_ns).encode())
-    for source in sorted(_SOURCES.glob("cpu_*")):
+    for source in sorted([*_SOURCES.glob("cpu_*.cpp"), *_SOURCES.glob("cpu_*.h")]):
         digest.update(source.read_bytes())
     return digest.hexdigest()[:16]
 

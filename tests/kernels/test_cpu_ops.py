@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from penstock.kernels import native, reference
-from penstock.kernels.cpu import CpuOps, PaddedProjection
+from penstock.kernels.cpu import CpuOps
+from penstock.kernels.cpu_projection import PaddedProjection
 from penstock.kernels.ops import choose_ops, pytorch_threads
 from penstock.kernels.reference import HeadNorm, LayerCache
 
