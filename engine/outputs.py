@@ -27,7 +27,8 @@ class Request:
     """One prompt on its way into the engine. `request_id` is unique among live requests.
 
     `stream_interval` is the number of tokens between outputs: 1 tells of every token, 0 waits for
-    the end, which costs the engine least.
+    the end, which costs the engine least. Rows of one `job` are like each other: they are put in
+    an order in which they share the most, and the lengths of some foretell those of the others.
     """
 
     request_id: str
@@ -36,6 +37,7 @@ class Request:
     priority: int = Priority.BULK
     cache_salt: str = ""  # prompts share cached blocks only under the same salt
     stream_interval: int = 1
+    job: str = ""
 
 
 @dataclass(frozen=True, slots=True)

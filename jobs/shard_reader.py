@@ -121,6 +121,7 @@ class ShardReader:
             priority=Priority.BULK,
             cache_salt=job.spec.tenant,
             stream_interval=0,  # nobody watches a bulk row: its text is put together once
+            job=order.job_id,
         )
 
     def _open(self, job_id: str) -> _OpenJob:
