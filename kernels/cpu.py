@@ -23,8 +23,10 @@ _SIGNATURES = {
     "rms_norm": [_P, _P, _P, _L, _I, _F, _I],
     "add_rms_norm": [_P, _P, _P, _P, _L, _I, _F, _I],
     "silu_and_mul": [_P, _P, _L, _I, _I],
-    "rotate_and_cache": [_P] * 8 + [_F, _P, _L, _I, _I, _I, _I, _L, _I],
-    "paged_attention": [_P] * 7 + [_I] * 6 + [_L, _F, _I, _I],
+    "gelu_and_mul": [_P, _P, _L, _I, _I],
+    "bound": [_P, _P, _F, _L, _I, _I],
+    "rotate_and_cache": [_P] * 8 + [_F, _I, _P, _L, _I, _I, _I, _I, _L, _I],
+    "paged_attention": [_P] * 7 + [_I] * 6 + [_L, _F, _I, _F, _I],
 }
 
 
@@ -48,6 +50,10 @@ class CpuOps:
         self._silu_and_mul = kernel_function(
             library, f"silu_and_mul_{name}", _SIGNATURES["silu_and_mul"]
         )
+        self._gelu_and_mul = kernel_function(
+            library, f"gelu_and_mul_{name}", _SIGNATURES["gelu_and_mul"]
+        )
+        self._bound = kernel_function(library, "bound_float32", _SIGNATURES["bound"])
         self._rotate_and_cache = kernel_function(
             library, f"rotate_and_cache_{name}", _SIGNATURES["rotate_and_cache"]
         )
@@ -84,6 +90,7 @@ class CpuOps:
 
     def rms_norm(self, x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
         """See `reference.rms_norm`."""
+        _require_float32("a norm's weight", weight)
         rows, size = x.shape
         out = torch.empty_like(x)
         self._rms_norm(
@@ -95,6 +102,7 @@ class CpuOps:
         self, x: torch.Tensor, residual: torch.Tensor, weight: torch.Tensor, eps: float
     ) -> torch.Tensor:
         """See `reference.add_rms_norm`."""
+        _require_float32("a norm's weight", weight)
         rows, size = x.shape
         out = torch.empty_like(x)
         self._add_rms_norm(
@@ -116,6 +124,21 @@ class CpuOps:
         self._silu_and_mul(gate_up.data_ptr(), out.data_ptr(), rows, size, self._threads)
         return out
 
+    def gelu_and_mul(self, gate_up: torch.Tensor) -> torch.Tensor:
+        """See `reference.gelu_and_mul`."""
+        rows, size = gate_up.shape[0], gate_up.shape[1] // 2
+        out = gate_up.new_empty((rows, size))
+        self._gelu_and_mul(gate_up.data_ptr(), out.data_ptr(), rows, size, self._threads)
+        return out
+
+    def bound(self, x: torch.Tensor, limit: float) -> torch.Tensor:
+        """See `reference.bound`."""
+        _require_float32("what is bound", x)
+        rows, size = x.shape
+        out = torch.empty_like(x)
+        self._bound(x.data_ptr(), out.data_ptr(), limit, rows, size, self._threads)
+        return out
+
     def rotate_and_cache(
         self,
         qkv: torch.Tensor,
@@ -129,6 +152,9 @@ class CpuOps:
         block_stride = _block_stride(cache)
         block_size, num_kv_heads, head_dim = cache.key.shape[1:]
         num_tokens, num_heads = qkv.shape[0], qkv.shape[1] // head_dim - 2 * num_kv_heads
+        if head_norm:
+            _require_float32("a norm's weight", head_norm.query)
+            _require_float32("a norm's weight", head_norm.key)
         query = qkv.new_empty((num_tokens, num_heads, head_dim))
         self._rotate_and_cache(
             qkv.data_ptr(),
@@ -140,6 +166,7 @@ class CpuOps:
             head_norm.query.data_ptr() if head_norm else None,
             head_norm.key.data_ptr() if head_norm else None,
             head_norm.eps if head_norm else 0.0,
+            head_norm.query.shape[0] != head_dim if head_norm else False,
             query.data_ptr(),
             num_tokens,
             num_heads,
@@ -160,6 +187,7 @@ class CpuOps:
         block_tables: torch.Tensor,
         scale: float,
         sliding_window: int | None = None,
+        softcap: float | None = None,
     ) -> torch.Tensor:
         """See `reference.paged_attention`."""
         block_stride = _block_stride(cache)
@@ -187,9 +215,15 @@ class CpuOps:
             block_stride,
             scale,
             sliding_window or 0,
+            softcap or 0.0,
             self._threads,
         )
         return out
+
+
+def _require_float32(what: str, tensor: torch.Tensor) -> None:
+    if tensor.dtype is not torch.float32:
+        raise ValueError(f"{what} must be float32, got {tensor.dtype}")
 
 
 def _block_stride(cache: LayerCache) -> int:

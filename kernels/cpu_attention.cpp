@@ -38,7 +38,8 @@ struct Step {
     int max_blocks, heads, kv_heads, dim, block_size;
     long block_stride;
     float scale;
-    int window;  // 0: none
+    int window;     // 0: none
+    float softcap;  // 0: none
 };
 
 struct Tile {
@@ -68,6 +69,12 @@ void score(const float* query, int dim, const T* const* keys, int block_size, fl
     }
     for (int b = 0; b < B; b++)
         for (int r = 0; r < R; r++) store(scores + r * CHUNK + b * LANES, sums[b][r]);
+}
+
+// Keeps scores below the soft cap, like reference.py's "bound", and scales them.
+void bend(float* scores, int num_keys, float scale, float softcap) {
+    for (int i = 0; i < num_keys; i += LANES)
+        store(scores + i, softcap * hyperbolic_tangent(load(scores + i) * (scale / softcap)));
 }
 
 // out[r][0 .. 16 N - 1] += sum over keys of weights[r][key] * values[key]
@@ -194,9 +201,12 @@ void attend(const Step<T>& step, const Tile& tile) {
                 score<R, B>(query, dim, keys + g, step.block_size, scores + g * LANES);
             }
         });
+        if (step.softcap)
+            for (int r = 0; r < tile.count; r++)
+                bend(scores + r * CHUNK, num_groups * LANES, step.scale, step.softcap);
         for (int r = 0; r < tile.count; r++)
             soften(scores + r * CHUNK, num_groups * LANES, low[r] - start, high[r] - start,
-                   step.scale, max[r], total[r], out + r * dim, dim);
+                   step.softcap ? 1.0f : step.scale, max[r], total[r], out + r * dim, dim);
         with_tile(tile.count, [&](auto rows) {
             constexpr int R = decltype(rows)::value, N = R <= 4 ? 4 : 2;
             int d = 0;
@@ -251,10 +261,11 @@ using penstock::bf16;
                                 const int32_t* query_start, const int32_t* context_lens,            \
                                 const int32_t* block_tables, T* out, int rows, int max_blocks,      \
                                 int heads, int kv_heads, int dim, int block_size,                   \
-                                long block_stride, float scale, int window, int threads) {          \
+                                long block_stride, float scale, int window, float softcap,          \
+                                int threads) {                                                      \
         penstock::paged_attention<T>({query, key_cache, value_cache, query_start, context_lens,     \
                                       block_tables, out, max_blocks, heads, kv_heads, dim,          \
-                                      block_size, block_stride, scale, window},                     \
+                                      block_size, block_stride, scale, window, softcap},            \
                                      rows, threads);                                                \
     }
 

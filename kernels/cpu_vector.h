@@ -97,4 +97,10 @@ inline Vec exponential(Vec x) {
     return p * (Vec)power;
 }
 
+// To about one unit in the last place of 1, which is what a bound on scores needs: tiny results
+// are less exact. NaN stays NaN.
+inline Vec hyperbolic_tangent(Vec x) {
+    return 1.0f - 2.0f / (1.0f + exponential(x + x));
+}
+
 }  // namespace penstock

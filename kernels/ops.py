@@ -62,12 +62,21 @@ class Ops(Protocol):
         block_tables: torch.Tensor,
         scale: float,
         sliding_window: int | None = None,
+        softcap: float | None = None,
     ) -> torch.Tensor:
         """See `reference.paged_attention`."""
         ...
 
     def silu_and_mul(self, gate_up: torch.Tensor) -> torch.Tensor:
         """See `reference.silu_and_mul`."""
+        ...
+
+    def gelu_and_mul(self, gate_up: torch.Tensor) -> torch.Tensor:
+        """See `reference.gelu_and_mul`."""
+        ...
+
+    def bound(self, x: torch.Tensor, limit: float) -> torch.Tensor:
+        """See `reference.bound`."""
         ...
 
 

@@ -27,7 +27,11 @@ class LayerCache:
 
 @dataclass(frozen=True, slots=True)
 class HeadNorm:
-    """RMS norms over single heads of the query and the key (Qwen3), each weight [head_dim]."""
+    """RMS norms of the query and the key, with float32 weights.
+
+    Weights [head_dim] norm each head by itself (Qwen3, Gemma 3), weights [heads * head_dim] all
+    heads of a token together (OLMo 2).
+    """
 
     query: torch.Tensor
     key: torch.Tensor
@@ -60,7 +64,10 @@ def projection(
 
 
 def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
-    """Scale each last-dimension vector of x to unit root mean square, then by weight."""
+    """Scale each last-dimension vector of x to unit root mean square, then by weight.
+
+    Weights of norms are float32 whatever x is: Gemma's are 1 + w, which bfloat16 would blunt.
+    """
     wide = x.float()
     scale = torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + eps)
     return (wide * scale * weight.float()).to(x.dtype)
@@ -121,10 +128,15 @@ def rotate_and_cache(
     num_heads = heads.shape[1] - 2 * num_kv_heads
     query, key, value = heads.split([num_heads, num_kv_heads, num_kv_heads], dim=1)
     if head_norm is not None:
-        query = rms_norm(query, head_norm.query, head_norm.eps)
-        key = rms_norm(key, head_norm.key, head_norm.eps)
+        query = _norm_heads(query, head_norm.query, head_norm.eps)
+        key = _norm_heads(key, head_norm.key, head_norm.eps)
     write_kv(apply_rotary(key, positions, table), value, cache, slots)
     return apply_rotary(query, positions, table)
+
+
+def _norm_heads(heads: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
+    normed_size = weight.shape[0]  # of one head, or of all of them
+    return rms_norm(heads.reshape(-1, normed_size), weight, eps).view(heads.shape)
 
 
 def paged_attention(
@@ -135,6 +147,7 @@ def paged_attention(
     block_tables: torch.Tensor,
     scale: float,
     sliding_window: int | None = None,
+    softcap: float | None = None,
 ) -> torch.Tensor:
     """Causal attention of each row's newest tokens over all its cached ones.
 
@@ -146,6 +159,7 @@ def paged_attention(
         block_tables: int32 [R, max_blocks].
         scale: factor on the scores.
         sliding_window: how many tokens, itself included, a token sees; None for all.
+        softcap: what the scaled scores stay below, see `bound`; None for no limit.
 
     Returns:
         [T, H, D].
@@ -163,6 +177,8 @@ def paged_attention(
         keys = cache.key[blocks].flatten(0, 1)[:length].float().repeat_interleave(group, dim=1)
         values = cache.value[blocks].flatten(0, 1)[:length].float().repeat_interleave(group, dim=1)
         scores = torch.einsum("qhd,khd->hqk", query[begin:end].float(), keys) * scale
+        if softcap is not None:
+            scores = bound(scores, softcap)
         place = torch.arange(length - (end - begin), length, device=query.device).unsqueeze(1)
         seen = torch.arange(length, device=query.device).unsqueeze(0)
         hidden = seen > place
@@ -177,3 +193,17 @@ def silu_and_mul(gate_up: torch.Tensor) -> torch.Tensor:
     """Return silu(gate) * up for gate_up [T, 2 * intermediate], gate in the first half."""
     gate, up = gate_up.float().chunk(2, dim=-1)
     return (F.silu(gate) * up).to(gate_up.dtype)
+
+
+def gelu_and_mul(gate_up: torch.Tensor) -> torch.Tensor:
+    """Return gelu(gate) * up as `silu_and_mul` does; GELU by its tanh formula (Gemma)."""
+    gate, up = gate_up.float().chunk(2, dim=-1)
+    return (F.gelu(gate, approximate="tanh") * up).to(gate_up.dtype)
+
+
+def bound(x: torch.Tensor, limit: float) -> torch.Tensor:
+    """Return limit * tanh(x / limit) for float32 x [T, N]: x where it is small, never over limit.
+
+    Gemma 2 calls it soft-capping.
+    """
+    return limit * torch.tanh(x / limit)

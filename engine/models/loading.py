@@ -45,7 +45,7 @@ class DecoderLoader:
         self._checkpoint.require(self._expected_names())
         embedding = self._read(_EMBEDDING, arch.vocab_size, arch.hidden_size)
         layers = tuple(self._layer(index) for index in range(arch.num_layers))
-        final_norm = self._read(_FINAL_NORM, arch.hidden_size)
+        final_norm = self._read(_FINAL_NORM, arch.hidden_size).float()
         if arch.tied:
             head = embedding
             self._checkpoint.ignore([_HEAD])  # some checkpoints store the copy too
@@ -78,16 +78,18 @@ class DecoderLoader:
         head_norm = None
         if arch.qk_norm:
             head_norm = self._heads.norm(
-                self._read(f"{attention}q_norm.weight", arch.head_dim),
-                self._read(f"{attention}k_norm.weight", arch.head_dim),
+                self._read(f"{attention}q_norm.weight", arch.head_dim).float(),
+                self._read(f"{attention}k_norm.weight", arch.head_dim).float(),
                 arch.rms_norm_eps,
             )
         return DecoderLayer(
-            input_norm=self._read(f"{prefix}input_layernorm.weight", hidden),
+            input_norm=self._read(f"{prefix}input_layernorm.weight", hidden).float(),
             qkv=self._qkv(attention),
             head_norm=head_norm,
             output=self._output(attention),
-            post_attention_norm=self._read(f"{prefix}post_attention_layernorm.weight", hidden),
+            post_attention_norm=self._read(
+                f"{prefix}post_attention_layernorm.weight", hidden
+            ).float(),
             gate_up=self._ops.projection(self._joined(gate_up, hidden)),
             down=self._ops.projection(self._read(f"{mlp}down_proj.weight", hidden, inner)),
             sliding_window=arch.sliding_windows[index],

@@ -86,7 +86,7 @@ def test_padding_is_not_seen(rows: int) -> None:
 @pytest.mark.parametrize(("rows", "size"), [(1, 16), (3, 64), (5, 100), (40, 7), (300, 288)])
 def test_norms_and_gate(dtype: torch.dtype, rows: int, size: int) -> None:
     ops = ops_for(dtype)
-    x, weight = torch.randn(rows, size, dtype=dtype) * 3, torch.randn(size, dtype=dtype)
+    x, weight = torch.randn(rows, size, dtype=dtype) * 3, torch.randn(size)
     assert_agree(ops.rms_norm(x, weight, 1e-6), reference.rms_norm(x, weight, 1e-6))
     ours, theirs = torch.randn(rows, size, dtype=dtype).expand(2, -1, -1).contiguous()
     found = ops.add_rms_norm(x, ours, weight, 1e-6)
@@ -94,15 +94,16 @@ def test_norms_and_gate(dtype: torch.dtype, rows: int, size: int) -> None:
     torch.testing.assert_close(ours, theirs, atol=0, rtol=0)
     gate_up = torch.randn(rows, 2 * size, dtype=dtype) * 20
     assert_agree(ops.silu_and_mul(gate_up), reference.silu_and_mul(gate_up))
+    assert_agree(ops.gelu_and_mul(gate_up), reference.gelu_and_mul(gate_up))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("normed", [False, True])
+@pytest.mark.parametrize("normed", ["no heads", "each head", "all heads"])
 @pytest.mark.parametrize(
     ("heads", "kv_heads", "dim"), [(1, 1, 16), (4, 2, 48), (14, 2, 64), (3, 3, 256)]
 )
 def test_rotate_and_cache(
-    dtype: torch.dtype, normed: bool, heads: int, kv_heads: int, dim: int
+    dtype: torch.dtype, normed: str, heads: int, kv_heads: int, dim: int
 ) -> None:
     tokens = 9
     qkv = torch.randn(tokens, (heads + 2 * kv_heads) * dim, dtype=dtype)
@@ -110,8 +111,10 @@ def test_rotate_and_cache(
     table = reference.rotary_table(1e4 ** -torch.linspace(0, 1, dim // 2), 200)
     slots = torch.tensor([17, 0, -1, 31, 5, -1, 47, 30, 16])
     norm = None
-    if normed:
-        norm = HeadNorm(torch.randn(dim, dtype=dtype), torch.randn(dim, dtype=dtype), 1e-6)
+    if normed == "each head":
+        norm = HeadNorm(torch.randn(dim), torch.randn(dim), 1e-6)
+    elif normed == "all heads":
+        norm = HeadNorm(torch.randn(heads * dim), torch.randn(kv_heads * dim), 1e-6)
     caches = [empty_cache(4, kv_heads, dim, dtype) for _ in range(2)]
     found = ops_for(dtype).rotate_and_cache(qkv, positions, table, caches[0], slots, norm)
     expected = reference.rotate_and_cache(qkv, positions, table, caches[1], slots, norm)
@@ -151,7 +154,9 @@ def attention_case(
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("window", [None, 1, 20, 300])
+@pytest.mark.parametrize(
+    ("window", "softcap"), [(None, None), (1, None), (20, None), (300, 3.0), (None, 0.5)]
+)
 @pytest.mark.parametrize(
     ("heads", "kv_heads", "dim", "block"),
     [
@@ -164,12 +169,40 @@ def attention_case(
     ],
 )
 def test_paged_attention(
-    dtype: torch.dtype, window: int | None, heads: int, kv_heads: int, dim: int, block: int
+    dtype: torch.dtype,
+    window: int | None,
+    softcap: float | None,
+    heads: int,
+    kv_heads: int,
+    dim: int,
+    block: int,
 ) -> None:
     rows = [(1, 1), (1, 15), (1, 16), (1, 17), (5, 5), (3, 40), (30, 30), (1, 600), (20, 530)]
     case = attention_case(rows, heads, kv_heads, dim, dtype, block)
-    found = ops_for(dtype).paged_attention(**case, sliding_window=window)
-    assert_agree(found, reference.paged_attention(**case, sliding_window=window))
+    options: dict[str, Any] = {"sliding_window": window, "softcap": softcap}
+    found = ops_for(dtype).paged_attention(**case, **options)
+    assert_agree(found, reference.paged_attention(**case, **options))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("size", [1, 16, 263])
+@pytest.mark.parametrize("limit", [0.5, 30.0])
+def test_bound(dtype: torch.dtype, size: int, limit: float) -> None:
+    x = torch.randn(40, size) * 20
+    x[0, 0], x[1, 0], x[2, 0] = torch.nan, torch.inf, -torch.inf
+    found = ops_for(dtype).bound(x, limit)
+    torch.testing.assert_close(
+        found, reference.bound(x, limit), atol=1e-6 * limit, rtol=1e-6, equal_nan=True
+    )
+    assert torch.equal(ops_for(dtype).bound(x[7:8], limit), found[7:8])
+
+
+def test_what_must_be_float32_is_named() -> None:
+    ops, x = ops_for(torch.bfloat16), torch.randn(2, 16, dtype=torch.bfloat16)
+    with pytest.raises(ValueError, match=r"a norm's weight must be float32, got torch.bfloat16"):
+        ops.rms_norm(x, x[0], 1e-6)
+    with pytest.raises(ValueError, match=r"what is bound must be float32, got torch.bfloat16"):
+        ops.bound(x, 30.0)
 
 
 @pytest.mark.parametrize("window", [None, 70])
@@ -312,7 +345,7 @@ pointers = [a.ctypes.data for a in (query, keys, values, starts, lengths, tables
 values[:], out[:] = 7.0, 0.0
 pages = int(open("/proc/self/statm").read().split()[0])
 resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize(), -1))
-attend(*pointers, rows, 1, 1, 1, dim, 16, dim * 16, 1.0, 0, threads)
+attend(*pointers, rows, 1, 1, 1, dim, 16, dim * 16, 1.0, 0, 0.0, threads)
 resource.setrlimit(resource.RLIMIT_AS, (-1, -1))
 print("as expected" if (out == 7.0).all() else out)
 """
