@@ -7,7 +7,12 @@ from typing import Any
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from penstock.engine.sampling_params import InvalidSampling, SamplingParams
+from penstock.engine.sampling_params import (
+    InvalidSampling,
+    RepetitionDetection,
+    SamplingParams,
+    StructuredOutputs,
+)
 
 
 @pytest.mark.parametrize(
@@ -40,6 +45,82 @@ from penstock.engine.sampling_params import InvalidSampling, SamplingParams
         ({"stop_token_ids": 5}, "stop_token_ids must be a list, got 5"),
         ({"stop_token_ids": "56"}, "stop_token_ids must be a list, got '56'"),
         ({"ignore_eos": "yes"}, "ignore_eos must be true or false, got 'yes'"),
+        ({"prompt_logprobs": -1}, "prompt_logprobs must be at least 0, got -1"),
+        ({"prompt_logprobs": 21}, "prompt_logprobs must be at most 20, got 21"),
+        ({"logit_bias": [1]}, "logit_bias must map token ids to numbers, got [1]"),
+        ({"logit_bias": {"x": 1}}, "logit_bias must be an integer, got 'x'"),
+        ({"logit_bias": {-1: 1}}, "logit_bias must be at least 0, got -1"),
+        ({"logit_bias": {"5": 101}}, "logit_bias must be from -100 to 100, got 101"),
+        ({"logit_bias": {"5": None}}, "logit_bias must be a number, got None"),
+        ({"logit_bias": {"5": 1, 5: 2}}, "logit_bias must name each token once, got 5 twice"),
+        (
+            {"logit_bias": dict.fromkeys(range(1025), 1)},
+            "logit_bias takes at most 1024 tokens, got 1025",
+        ),
+        ({"bad_words": "no"}, "bad_words must be a list, got 'no'"),
+        ({"bad_words": [""]}, "bad_words must hold non-empty strings, got ''"),
+        ({"bad_words": [" "]}, "bad_words must hold more than spaces, got ' '"),
+        ({"allowed_token_ids": []}, f"allowed_token_ids takes from 1 to {1 << 20} tokens, got 0"),
+        ({"allowed_token_ids": [1, -1]}, "allowed_token_ids must be at least 0, got -1"),
+        (
+            {"structured_outputs": {}},
+            "structured_outputs must have exactly one of json, regex, choice, grammar, "
+            "json_object, got none",
+        ),
+        (
+            {"structured_outputs": {"regex": "a", "json": {}}},
+            "structured_outputs must have exactly one of json, regex, choice, grammar, "
+            "json_object, got json and regex",
+        ),
+        (
+            {"structured_outputs": "json"},
+            "structured_outputs must be an object with one of json, regex, choice, grammar, "
+            "json_object, got 'json'",
+        ),
+        (
+            {"structured_outputs": {"json": "[1]"}},
+            "structured_outputs must have a JSON Schema, an object, as json, got '[1]'",
+        ),
+        (
+            {"structured_outputs": {"json": "{"}},
+            "structured_outputs must have a JSON Schema as json: Expecting property name enclosed "
+            "in double quotes: line 1 column 2 (char 1)",
+        ),
+        (
+            {"structured_outputs": {"choice": []}},
+            "structured_outputs must name at least one text in choice, got none",
+        ),
+        (
+            {"structured_outputs": {"choice": ["a", 1]}},
+            "structured_outputs.choice must hold non-empty strings, got 1",
+        ),
+        (
+            {"structured_outputs": {"regex": 5}},
+            "structured_outputs must have a non-empty string as regex, got 5",
+        ),
+        (
+            {"structured_outputs": {"regex": "a" * (1 << 19)}},
+            f"structured_outputs takes at most {1 << 18} characters, got {1 << 19}",
+        ),
+        (
+            {"structured_outputs": {"json_object": 1}},
+            "structured_outputs.json_object must be true or false, got 1",
+        ),
+        (
+            {"repetition_detection": {"max_pattern_size": 4}},
+            "repetition_detection.min_count must be at least 2, got 0",
+        ),
+        (
+            {"repetition_detection": {"max_pattern_size": 4, "min_pattern_size": 5}},
+            "repetition_detection must have a min_pattern_size of at most max_pattern_size=4, "
+            "got 5",
+        ),
+        (
+            {"repetition_detection": {"pattern": 4}},
+            "repetition_detection has no field 'pattern'; known: max_pattern_size, "
+            "min_pattern_size, min_count",
+        ),
+        ({"repetition_detection": 4}, "repetition_detection must be an object, got 4"),
         ({"seed": "a" * 99}, f"seed must be an integer, got '{'a' * 36}..."),
     ],
 )
@@ -67,6 +148,16 @@ def test_a_tiny_temperature_is_greedy() -> None:
     assert not SamplingParams(temperature=0.1).is_greedy
 
 
+FORMS = [
+    StructuredOutputs(json={"type": "object", "properties": {"b": {}, "a": {"const": "\u6c34"}}}),
+    StructuredOutputs(json='{"enum": [1]}', whitespace_pattern=" ?"),
+    StructuredOutputs(json_object=True, disable_any_whitespace=True),
+    StructuredOutputs(regex="a+"),
+    StructuredOutputs(choice=("yes", "no")),
+    StructuredOutputs(grammar='start: "a"'),
+]
+
+
 @given(
     n=st.integers(1, 128),
     temperature=st.floats(0, 2),
@@ -75,6 +166,13 @@ def test_a_tiny_temperature_is_greedy() -> None:
     stop=st.lists(st.text(min_size=1), max_size=16),
     max_tokens=st.none() | st.integers(1, 10**6),
     logprobs=st.none() | st.integers(0, 20),
+    prompt_logprobs=st.none() | st.integers(0, 20),
+    logit_bias=st.none() | st.dictionaries(st.integers(0, 10**6), st.floats(-100, 100), max_size=4),
+    bad_words=st.lists(st.text(min_size=1).filter(str.strip), max_size=4),
+    allowed_token_ids=st.none() | st.lists(st.integers(0, 10**6), min_size=1, max_size=4),
+    structured_outputs=st.none() | st.sampled_from(FORMS),
+    repetition_detection=st.none()
+    | st.builds(RepetitionDetection, max_pattern_size=st.just(9), min_count=st.integers(2, 9)),
 )
 def test_params_survive_json(**values: Any) -> None:
     params = SamplingParams(**values)
@@ -98,3 +196,55 @@ def test_any_value_is_valid_or_named(values: dict[str, Any]) -> None:
         assert error.param in values
     else:
         assert SamplingParams.from_mapping(params.to_mapping()) == params
+
+
+def test_a_schema_keeps_the_order_of_its_properties() -> None:
+    schema = {"properties": {"b": {}, "a": {}}}
+    of_object = StructuredOutputs(json=schema)
+    assert of_object == StructuredOutputs(json=json.dumps(schema, indent=1))
+    assert list(json.loads(str(of_object.json))["properties"]) == ["b", "a"]
+    swapped = {"properties": {"a": {}, "b": {}}}
+    assert StructuredOutputs(json=swapped) != of_object
+    nest: dict[str, Any] = {}
+    for _ in range(100_000):
+        nest = {"not": nest}
+    with pytest.raises(InvalidSampling, match="JSON Schema of fewer levels"):
+        StructuredOutputs(json=nest)
+
+
+def test_params_may_be_hashed_and_do_not_share_what_they_were_given() -> None:
+    bias = {"7": 1}
+    params = SamplingParams.from_mapping({"logit_bias": bias, "structured_outputs": {"regex": "a"}})
+    bias["7"] = 2
+    assert params.logit_bias == {7: 1}
+    assert hash(params) == hash(SamplingParams.from_mapping(params.to_mapping()))
+    assert SamplingParams(logit_bias={}).logit_bias is None
+
+
+@pytest.mark.parametrize(
+    ("tokens", "expected"),
+    [
+        ([1, 2, 1, 2, 1, 2], True),
+        ([9, 1, 2, 1, 2, 1, 2], True),
+        ([2, 1, 2, 1, 2], False),  # two and a half times
+        ([1, 2, 1, 3, 1, 2], False),
+        ([5, 5, 5], True),
+        ([1, 2, 3, 4] * 3, False),  # longer than what is looked for
+        ([], False),
+    ],
+)
+def test_a_pattern_is_found_at_the_end_only_and_in_the_output_only(
+    tokens: list[int], expected: bool
+) -> None:
+    detection = RepetitionDetection(max_pattern_size=3, min_count=3)
+    assert detection.is_met_by(tokens, len(tokens)) == expected
+    assert not detection.is_met_by([*tokens, 7], len(tokens) + 1)
+    if tokens:
+        assert not detection.is_met_by(tokens, 2), "the rest is prompt"
+    assert not RepetitionDetection().is_met_by([5] * 99, 99)
+
+
+def test_a_pattern_may_have_a_least_size() -> None:
+    detection = RepetitionDetection(max_pattern_size=4, min_pattern_size=2, min_count=2)
+    assert not detection.is_met_by([1, 2, 5, 5], 4)
+    assert detection.is_met_by([1, 2, 1, 2], 4)
