@@ -1,0 +1,107 @@
+"""Attention of single tokens agrees with its twin, whatever lies in memory around it."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+
+from penstock.kernels import reference
+from penstock.kernels.triton_attention import SPLIT_TOKENS
+from penstock.kernels.triton_decode import decode_attention
+from tests.kernels.triton_cases import DTYPES, assert_agree, attention_case, poisoned_memory
+
+
+@pytest.fixture(autouse=True)
+def poisoned() -> Iterator[None]:
+    with poisoned_memory():
+        yield
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("heads", "kv_heads", "dim", "block"),
+    [(1, 1, 16, 16), (14, 2, 64, 16), (6, 2, 80, 32), (4, 1, 256, 16)],
+)
+def test_decode(dtype: torch.dtype, heads: int, kv_heads: int, dim: int, block: int) -> None:
+    rows = [(1, length) for length in (1, 15, 16, 17, 255, 256, 257, 600)]
+    case = attention_case(rows, heads, kv_heads, dim, dtype, block)
+    assert_agree(decode_attention(**case), reference.paged_attention(**case))
+
+
+@pytest.mark.parametrize("window", [1, 20, 300])
+def test_window(window: int) -> None:
+    case = attention_case([(1, n) for n in (1, 19, 21, 256, 257, 601)], 4, 2, 32, DTYPES[0])
+    found = decode_attention(**case, sliding_window=window)
+    assert_agree(found, reference.paged_attention(**case, sliding_window=window))
+
+
+def test_softcap() -> None:
+    case = attention_case([(1, 5), (1, 300)], 4, 2, 32, DTYPES[0])
+    case["query"] *= 9
+    found = decode_attention(**case, softcap=3.0)
+    assert_agree(found, reference.paged_attention(**case, softcap=3.0))
+    assert (found - decode_attention(**case)).abs().max() > 0.1
+
+
+def test_rows_with_several_tokens_are_skipped() -> None:
+    case = attention_case([(3, 9), (1, 300), (2, 270), (1, 4)], 4, 2, 16, DTYPES[0])
+    expected = reference.paged_attention(**case)
+    found = decode_attention(**case)
+    assert_agree(found[[3, 6]], expected[[3, 6]])
+    assert found[[0, 1, 2, 4, 5]].isnan().all()
+
+
+def test_a_row_has_the_same_bits_in_any_company() -> None:
+    case = attention_case([(1, 300), (1, 7), (1, 900)], 4, 2, 16, DTYPES[0], columns=80)
+    whole = decode_attention(**case)
+    alone: dict[str, Any] = case | {
+        "query": case["query"][2:],
+        "query_start": torch.tensor([0, 1]).int(),
+        "context_lens": case["context_lens"][2:],
+        "block_tables": case["block_tables"][2:],
+    }
+    assert torch.equal(decode_attention(**alone), whole[2:])
+
+
+@pytest.mark.parametrize("fault", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("places", [[0], [300], range(SPLIT_TOKENS), range(SPLIT_TOKENS, 400)])
+def test_keys_that_are_no_numbers_are_seen(fault: float, places: Any) -> None:
+    case = attention_case([(1, 400), (1, 40)], 2, 1, 16, DTYPES[0])
+    place = torch.tensor(places)
+    blocks = case["block_tables"][0].long()[place // 16]
+    case["cache"].key[blocks, place % 16, 0, 3] = fault
+    case["query"][:, 0, 3] += 9  # so that infinity has either sign
+    case["query"][:, 1, 3] -= 9
+    found, expected = decode_attention(**case), reference.paged_attention(**case)
+    assert torch.equal(found.isnan(), expected.isnan())
+    assert expected.isnan().any()
+    numbers = ~expected.isnan()
+    assert_agree(found[numbers], expected[numbers])
+
+
+def test_half_the_cache_in_eight_bits() -> None:
+    case = attention_case([(1, 40), (1, 300)], 4, 2, 16, DTYPES[0])
+    wide = case["cache"]
+    scales = {"key_scale": 0.5, "value_scale": 0.25}
+    narrow = reference.LayerCache(
+        (wide.key / 0.5).to(torch.float8_e4m3fn), (wide.value / 0.25).to(torch.float8_e4m3fn)
+    )
+    read_back = reference.LayerCache(narrow.key.float() * 0.5, narrow.value.float() * 0.25)
+    found = decode_attention(**case | {"cache": narrow}, **scales)
+    assert_agree(found, reference.paged_attention(**case | {"cache": read_back}))
+
+
+def test_a_cache_in_another_order_is_refused() -> None:
+    case = attention_case([(1, 5)], 2, 2, 16, DTYPES[0])
+    turned = case["cache"].key.transpose(1, 2).contiguous().transpose(1, 2)
+    case["cache"] = reference.LayerCache(turned, turned)
+    with pytest.raises(ValueError, match="the GPU kernels read keys as"):
+        decode_attention(**case)
+
+
+def test_heads_that_share_no_key_head_are_refused() -> None:
+    case = attention_case([(1, 5)], 2, 2, 16, DTYPES[0])
+    case["query"] = torch.randn(1, 3, 16)
+    with pytest.raises(ValueError, match="must be a multiple of the 2 key-value heads, got 3"):
+        decode_attention(**case)

@@ -1,0 +1,120 @@
+"""Compiles what a launch would run, for a GPU that is not there, and reads what came out.
+
+    python -m tests.kernels.triton_compiler attention sampling ...    prints JSON
+
+Runs as a process of its own, without the interpreter. A driver stands in that names a target and
+lets nothing start, so each launch function is called as in real use, with tensors of real shapes.
+"""
+
+import contextlib
+import importlib
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.runtime.driver import driver
+from triton.runtime.jit import JITFunction
+
+TARGETS = (80, 90)
+_TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What one compiled kernel takes, and which instructions it has."""
+
+    case: str
+    kernel: str
+    target: int
+    registers: int
+    spilled_bytes: int
+    shared_bytes: int
+    instructions: list[str]
+
+
+class AbsentGPU:
+    """The part of Triton's driver that compiling asks for."""
+
+    def __init__(self, capability: int) -> None:
+        self._target = GPUTarget("cuda", capability, 32)
+
+    def get_current_target(self) -> GPUTarget:
+        return self._target
+
+    def get_current_device(self) -> int:
+        return self._target.arch  # kernels are kept per device: one device for each target
+
+    def get_current_stream(self, device: int) -> int:
+        return 0
+
+
+@contextlib.contextmanager
+def compiling_for(capability: int, compiled: list[Any]) -> Iterator[None]:
+    """Let launches compile for `capability` and do nothing more."""
+    run = JITFunction.run
+
+    def compile_only(self: Any, *args: Any, grid: Any, warmup: bool, **kwargs: Any) -> None:
+        compiled.append(run(self, *args, grid=grid, warmup=True, **kwargs))
+
+    driver.set_active(AbsentGPU(capability))  # pyright: ignore[reportArgumentType]
+    JITFunction.run = compile_only  # pyright: ignore[reportAttributeAccessIssue]
+    try:
+        yield
+    finally:
+        JITFunction.run = run
+
+
+def resources_of(case: str, target: int, kernel: Any) -> Resources:
+    """Read registers and spills from the binary, instructions from the PTX."""
+    with tempfile.TemporaryDirectory() as directory:
+        binary = Path(directory) / "kernel.cubin"
+        binary.write_bytes(kernel.asm["cubin"])
+        command = [str(_TOOLS / "cuobjdump"), "--dump-resource-usage", str(binary)]
+        usage = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    found = re.search(r"REG:(\d+) STACK:(\d+).* LOCAL:(\d+)", usage)
+    assert found, usage
+    ptx = kernel.asm["ptx"]
+    names = ("ld.global.v4", "cp.async", "mma.sync", "wgmma", "st.global.v4", "atom.global")
+    present = [name for name in names if re.search(rf"{re.escape(name)}", ptx)]
+    if re.search(r"ld\.global(\.\w+(::\w+)*)*\.v[48]\.", ptx) and "ld.global.v4" not in present:
+        present.append("ld.global.v4")
+    if re.search(r"cp\.async\.cg\.shared\.global[^;]*0x10", ptx):
+        present.append("cp.async.16")
+    return Resources(
+        case,
+        kernel.metadata.name,
+        target,
+        int(found[1]),
+        int(found[2]) + int(found[3]),
+        kernel.metadata.shared,
+        present,
+    )
+
+
+def report(cases: dict[str, Callable[[], object]], targets: tuple[int, ...]) -> list[Resources]:
+    """Compile every case for every target."""
+    found: list[Resources] = []
+    for target in targets:
+        for case, launch in cases.items():
+            compiled: list[Any] = []
+            with compiling_for(target, compiled):
+                launch()
+            found += [resources_of(case, target, kernel) for kernel in compiled]
+    return found
+
+
+if __name__ == "__main__":
+    results = []
+    for family in sys.argv[1:]:
+        module = importlib.import_module(f"tests.kernels.triton_shapes_{family}")
+        results += [asdict(resources) for resources in report(module.CASES, TARGETS)]
+    print(json.dumps(results))
