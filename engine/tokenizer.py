@@ -1,5 +1,9 @@
 """Text in, token ids out, and back again. Knows the checkpoint's tokenizer files and its chat
-template; executes no code from the checkpoint (the template runs in transformers' sandbox).
+template; executes no code from the checkpoint (the template runs in a process of its own).
+
+The whole text that a template makes is tokenized at once, as vLLM and transformers do it. So a
+message that spells a control token such as `<|im_end|>` is read as that token: whoever passes on
+text that is not trusted takes such spellings out of it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,7 +13,9 @@ from typing import Any
 from tokenizers import decoders
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from .chat_template import ChatRenderer, template_messages
 from .outputs import RequestError
+from .tool_calls import MARKERS, ToolFormat, detect_tool_format
 
 Message = Mapping[str, Any]
 Tool = dict[str, Any]
@@ -25,6 +31,7 @@ class Tokenizer:
     Attributes:
         special_token_ids: tokens that are structure, not text; decoding leaves them out.
         has_chat_template: whether `encode_chat` can work.
+        tool_format: how the model writes tool calls; None if it makes none that are known here.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
@@ -33,19 +40,29 @@ class Tokenizer:
         self._backend.no_truncation()  # a prompt is taken whole or refused
         self._backend.no_padding()
         added = self._backend.get_added_tokens_decoder()
-        self.special_token_ids = frozenset(i for i, token in added.items() if token.special)
+        self.special_token_ids = frozenset(
+            i for i, token in added.items() if token.special and token.content not in MARKERS
+        )
+        self._keeps_markers = any(t.special and t.content in MARKERS for t in added.values())
         self.has_chat_template = tokenizer.chat_template is not None
+        self.tool_format = self._tool_format()
+        self._renderer = ChatRenderer()
         self._byte_pieces: list[bytes] | None = None
 
     @classmethod
     def from_directory(cls, directory: Path) -> "Tokenizer":
-        """Read the tokenizer of the checkpoint in `directory`.
+        """Read the tokenizer of the checkpoint in `directory`, or of the GGUF file of that name.
 
         Raises:
             UnsupportedTokenizer: there is none, or it needs code from the checkpoint.
         """
         try:
-            tokenizer = AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
+            if directory.is_file():  # a GGUF file, with its tokenizer inside
+                tokenizer = AutoTokenizer.from_pretrained(
+                    directory.parent, gguf_file=directory.name, trust_remote_code=False
+                )
+            else:
+                tokenizer = AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
         except Exception as error:  # transformers raises a dozen kinds
             raise UnsupportedTokenizer(
                 f"cannot read a tokenizer in {directory}: {error}"
@@ -78,9 +95,15 @@ class Tokenizer:
         *,
         add_generation_prompt: bool = True,
         tools: Sequence[Tool] | None = None,
+        template_options: Mapping[str, Any] | None = None,
     ) -> tuple[int, ...] | RequestError:
         """Return the token ids of a conversation, laid out by the model's chat template."""
-        text = self.render_chat(messages, add_generation_prompt=add_generation_prompt, tools=tools)
+        text = self.render_chat(
+            messages,
+            add_generation_prompt=add_generation_prompt,
+            tools=tools,
+            template_options=template_options,
+        )
         if isinstance(text, RequestError):
             return text
         return self._encode(text, add_special_tokens=False)  # the template has put BOS in
@@ -91,26 +114,36 @@ class Tokenizer:
         *,
         add_generation_prompt: bool = True,
         tools: Sequence[Tool] | None = None,
+        template_options: Mapping[str, Any] | None = None,
     ) -> str | RequestError:
-        """Return the prompt that the model's chat template makes of a conversation."""
+        """Return the prompt that the model's chat template makes of a conversation.
+
+        `template_options` are the template's own switches, such as `enable_thinking`.
+        """
         if not self.has_chat_template:
             return _template_error("the model has no chat template; send a plain prompt instead")
+        shown = list(tools) if tools else None
         try:
-            text = self._tokenizer.apply_chat_template(
-                [dict(message) for message in messages],
-                tools=list(tools) if tools else None,
-                add_generation_prompt=add_generation_prompt,
-                tokenize=False,
-            )
-        except Exception as error:  # a template raises whatever it likes
+            variables = {
+                **self._tokenizer.special_tokens_map,
+                **(template_options or {}),
+                "messages": template_messages(messages),
+                "tools": shown,
+                "documents": None,
+                "add_generation_prompt": add_generation_prompt,
+            }
+            template = self._tokenizer.get_chat_template(tools=shown)
+            return self._renderer.render(template, variables)
+        except ValueError as error:
             return _template_error(
-                f"the model's chat template refuses these messages: {_shown(error)}"
+                f"the model's chat template refuses these messages: {_shortened(str(error))}"
             )
-        return text if isinstance(text, str) else _template_error("expected one conversation")
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """Return the text of `token_ids`, without special tokens."""
-        return self._backend.decode(token_ids, skip_special_tokens=True)
+        if self._keeps_markers:
+            token_ids = [i for i in token_ids if i not in self.special_token_ids]
+        return self._backend.decode(token_ids, skip_special_tokens=not self._keeps_markers)
 
     def byte_pieces(self) -> list[bytes] | None:
         """Return the bytes each token stands for, by id; None if its neighbours matter too.
@@ -129,6 +162,12 @@ class Tokenizer:
                         pieces[token_id] = token.encode()
             self._byte_pieces = pieces
         return self._byte_pieces
+
+    def _tool_format(self) -> ToolFormat | None:
+        templates: Any = self._tokenizer.chat_template
+        if isinstance(templates, dict):  # named ones: the one for tools, if there is one
+            templates = templates.get("tool_use") or templates.get("default")
+        return detect_tool_format(templates) if isinstance(templates, str) else None
 
     def _encode(self, text: str, *, add_special_tokens: bool) -> tuple[int, ...] | RequestError:
         try:
@@ -149,6 +188,10 @@ def _template_error(message: str) -> RequestError:
 
 def _shown(value: object) -> str:
     text = repr(value) if not isinstance(value, Exception) else f"{type(value).__name__}: {value}"
+    return _shortened(text)
+
+
+def _shortened(text: str) -> str:
     text = text.encode("utf-8", "backslashreplace").decode()  # half a surrogate pair cannot travel
     return text if len(text) <= 200 else text[:197] + "..."
 

@@ -1,4 +1,4 @@
-"""Tool calls in a model's text: finds them as the text arrives, and writes grammars that force them.
+"""Tool calls in a model's text, found as it arrives.
 
 Knows how two families of models write calls, no tokens and no wire format. What is not a whole,
 valid call stays text, so nothing a model says is ever lost.
@@ -8,18 +8,14 @@ valid call stays text, so nothing a model says is ever lost.
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import Any
 
-_OPEN, _CLOSE = "<tool_call>", "</tool_call>"
+OPEN, CLOSE = "<tool_call>", "</tool_call>"
 _PYTHON_TAG = "<|python_tag|>"
-MARKERS = frozenset({_OPEN, _CLOSE})  # text, even where a tokenizer calls them special
-
-_NOTHING = {"type": "object", "properties": {}, "additionalProperties": False}
-# How Python's json writes, and so how the models were taught; endless blanks are not allowed.
-_LAYOUT = {"item_separator": ", ", "key_separator": ": ", "whitespace_flexible": False}
+MARKERS = frozenset({OPEN, CLOSE})  # text, even where a tokenizer calls them special
 
 
 class ToolFormat(StrEnum):
@@ -33,7 +29,7 @@ def detect_tool_format(chat_template: str) -> ToolFormat | None:
     """Tell from a chat template how its model writes tool calls; None if in no way known here."""
     if "tools" not in chat_template or "<function=" in chat_template:  # Qwen-Coder's XML
         return None
-    if _OPEN in chat_template:
+    if OPEN in chat_template:
         return ToolFormat.HERMES
     is_llama = _PYTHON_TAG in chat_template or "<|start_header_id|>" in chat_template
     return ToolFormat.LLAMA if is_llama and '"parameters"' in chat_template else None
@@ -73,7 +69,7 @@ class ToolCallParser:
 
     def __init__(self, form: ToolFormat, new_id: Callable[[], str]) -> None:
         self._is_llama = form is ToolFormat.LLAMA
-        self._marker = _PYTHON_TAG if self._is_llama else _OPEN
+        self._marker = _PYTHON_TAG if self._is_llama else OPEN
         self._new_id = new_id
         self._rest = ""  # not looked at yet
         self._raw = ""  # what a call was made of so far, to be said if it is none
@@ -150,11 +146,11 @@ class ToolCallParser:
 
     def _close_hermes(self) -> bool:
         tail = self._rest.lstrip()
-        if tail.startswith(_CLOSE):
-            self._rest = tail.removeprefix(_CLOSE)
+        if tail.startswith(CLOSE):
+            self._rest = tail.removeprefix(CLOSE)
             self._accept()
             return True
-        if _CLOSE.startswith(tail):
+        if CLOSE.startswith(tail):
             return False
         self._give_up()
         return True
@@ -233,35 +229,6 @@ def parse_tool_calls(form: ToolFormat, text: str, new_id: Callable[[], str]) -> 
     return Parsed(begun.text + ended.text, begun.calls + ended.calls)
 
 
-def tool_call_grammar(
-    form: ToolFormat,
-    tools: Sequence[Mapping[str, Any]],
-    *,
-    parallel: bool = True,
-    answer_schema: Mapping[str, Any] | None = None,
-) -> str:
-    """Write the grammar (llguidance's Lark) of answers that call some of `tools`, OpenAI's objects.
-
-    Without `parallel` there is one call. With `answer_schema` the model may answer instead of
-    calling, with a document of that schema.
-    """
-    lead, key, end, between = {
-        ToolFormat.HERMES: (f"{_OPEN}\n", "arguments", f"\n{_CLOSE}", "\n"),
-        ToolFormat.LLAMA: ("", "parameters", "", "; "),
-    }[form]
-    calls = f"call ({_literal(between)} call)*" if parallel else "call"
-    lines = [f"start: {calls}" if answer_schema is None else f"start: {calls} | answer"]
-    lines.append("call: " + " | ".join(f"call_{index}" for index in range(len(tools))))
-    for index, tool in enumerate(tools):
-        function = tool["function"]
-        head = f'{lead}{{"name": {json.dumps(function["name"])}, "{key}": '
-        lines.append(f"call_{index}: {_literal(head)} arguments_{index} {_literal('}' + end)}")
-        lines.append(f"arguments_{index}: {_embedded(function.get('parameters') or _NOTHING)}")
-    if answer_schema is not None:
-        lines.append(f"answer: {_embedded(answer_schema)}")
-    return "\n".join(lines) + "\n"
-
-
 class _Verdict(Enum):
     OPEN = "more text is needed"
     WHOLE = "the object has been closed"
@@ -324,11 +291,3 @@ def _json_text(value: Any) -> str:
 
 def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is not JSON")
-
-
-def _literal(text: str) -> str:
-    return json.dumps(text)
-
-
-def _embedded(schema: Mapping[str, Any]) -> str:
-    return "%json " + json.dumps({**schema, "x-guidance": _LAYOUT})

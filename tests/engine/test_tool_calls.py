@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from itertools import count
+from itertools import count, pairwise
 
 import llguidance
 import pytest
@@ -15,8 +15,8 @@ from penstock.engine.tool_calls import (
     ToolFormat,
     detect_tool_format,
     parse_tool_calls,
-    tool_call_grammar,
 )
+from penstock.engine.tool_grammar import tool_call_grammar
 
 HERMES, LLAMA = ToolFormat.HERMES, ToolFormat.LLAMA
 
@@ -61,7 +61,8 @@ ONE = ("f", '{"a": 1}')
         (call(arguments='"{\\"a\\": 1}"'), ("", [ONE])),
         (call(arguments='{"t": "</tool_call>{}<tool_call>"}'),
          ("", [("f", '{"t": "</tool_call>{}<tool_call>"}')])),
-        (call(arguments='{"t": "é\\u00e9 \\"q\\" \\\\"}'), ("", [("f", '{"t": "éé \\"q\\" \\\\"}')])),
+        (call(arguments='{"t": "é\\u00e9 \\"q\\" \\\\"}'),
+         ("", [("f", '{"t": "éé \\"q\\" \\\\"}')])),
         (call(arguments='{"t": "two\nlines"}'), ("", [("f", '{"t": "two\\nlines"}')])),
         (call(arguments='{"t": "\\ud800"}'), ("", [("f", '{"t": "\\ud800"}')])),
     ],
@@ -136,7 +137,7 @@ FRAGMENTS = st.sampled_from(
 def test_any_split_gives_the_same(form: ToolFormat, text: str, cuts: list[int]) -> None:
     whole = parse_tool_calls(form, text, ids())
     places = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
-    pieces = [text[begin:end] for begin, end in zip(places, places[1:], strict=False)]
+    pieces = [text[begin:end] for begin, end in pairwise(places)]
     for split in (pieces, list(text)):
         parser = ToolCallParser(form, ids())
         parts = [*map(parser.push, split), parser.flush()]
