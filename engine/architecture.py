@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .gguf_config import gguf_config
 from .models.families import FAMILIES, Family
-from .rotary import ROPE_TYPES, Rope
+from .rotary import Rope, read_rope
+from .weights import CorruptCheckpoint
 
 _SIZES = (
     "num_hidden_layers",
@@ -22,10 +24,32 @@ _SIZES = (
     "vocab_size",
     "max_position_embeddings",
 )
+_EXPERT_SIZES = ("num_experts", "num_experts_per_tok")
+
+# What config.json calls the activations we have.
+_ACTIVATIONS = {
+    "silu": "silu",
+    "swish": "silu",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "gelu_new": "gelu_tanh",
+}
 
 
 class UnsupportedModel(ValueError):
     """The checkpoint asks for something the engine does not have."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Experts:
+    """The mixture of experts in place of a layer's MLP.
+
+    `normalized` says whether the weights of the experts chosen for a token sum to 1.
+    """
+
+    num_experts: int
+    num_experts_per_token: int
+    intermediate_size: int
+    normalized: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,10 +58,13 @@ class ModelArchitecture:
 
     Attributes:
         family: names and options of the model's kind.
-        rope: rotary embedding's parameters.
+        activation: "silu" or "gelu_tanh", of the MLP's gate.
+        ropes: the rotary embedding of each layer.
         sliding_windows: one entry per layer, None where attention sees everything.
-        qkv_bias, output_bias: whether the attention projections have biases.
-        qk_norm: whether query and key heads are normed.
+        experts: one entry per layer, None where its MLP is an ordinary one.
+        attention_scale: factor on attention's scores.
+        attention_softcap, logit_softcap: what scores and logits stay below, None for no bound.
+        qkv_bias, output_bias, mlp_bias: whether these projections have biases.
         tied: whether the output head is the embedding.
         dtype: the checkpoint's own type, such as "bfloat16".
         eos_token_ids: the tokens that end a text, config.json's and generation_config.json's.
@@ -52,11 +79,16 @@ class ModelArchitecture:
     intermediate_size: int
     vocab_size: int
     rms_norm_eps: float
-    rope: Rope
+    activation: str
+    ropes: tuple[Rope, ...]
     sliding_windows: tuple[int | None, ...]
+    experts: tuple[Experts | None, ...]
+    attention_scale: float
+    attention_softcap: float | None
+    logit_softcap: float | None
     qkv_bias: bool
     output_bias: bool
-    qk_norm: bool
+    mlp_bias: bool
     tied: bool
     dtype: str
     eos_token_ids: tuple[int, ...]
@@ -69,30 +101,42 @@ class ModelArchitecture:
 
     @property
     def num_parameters(self) -> int:
-        """Weights of the whole model, embeddings included, norms and biases not."""
+        """Weights of the whole model, embeddings and all experts included, norms, biases not."""
         attention = self.hidden_size * (self.qkv_size + self.num_heads * self.head_dim)
-        mlp = 3 * self.hidden_size * self.intermediate_size
         embeddings = (1 if self.tied else 2) * self.vocab_size * self.hidden_size
-        return self.num_layers * (attention + mlp) + embeddings
+        return self.num_layers * attention + sum(map(self._mlp_size, self.experts)) + embeddings
+
+    def _mlp_size(self, experts: Experts | None) -> int:
+        if experts is None:
+            return 3 * self.hidden_size * self.intermediate_size
+        router = self.hidden_size * experts.num_experts
+        return router + 3 * self.hidden_size * experts.intermediate_size * experts.num_experts
 
 
 def read_architecture(directory: Path) -> ModelArchitecture:
-    """Read the architecture of the checkpoint in `directory`.
+    """Read the architecture of the checkpoint in `directory`, or of the GGUF file of that name.
 
     Raises:
+        CorruptCheckpoint: the GGUF file is damaged.
         UnsupportedModel: its family, activation, rotary embedding or shape is not among ours, or
             it cannot be read.
     """
     from transformers import AutoConfig  # costs seconds to import, so only where a model is read
 
     try:
-        return _architecture(AutoConfig.from_pretrained(directory), directory)
-    except UnsupportedModel:
+        is_gguf = directory.is_file()
+        config = gguf_config(directory) if is_gguf else AutoConfig.from_pretrained(directory)
+        return _architecture(config, directory)
+    except (UnsupportedModel, CorruptCheckpoint):
         raise
     except Exception as error:  # a config.json may hold anything, and many readers look at it
         raise UnsupportedModel(
-            f"cannot read {directory / 'config.json'}: {type(error).__name__}: {error}"
+            f"cannot read {_config_file(directory)}: {type(error).__name__}: {error}"
         ) from error
+
+
+def _config_file(directory: Path) -> Path:
+    return directory if directory.is_file() else directory / "config.json"
 
 
 def _architecture(config: Any, directory: Path) -> ModelArchitecture:
@@ -103,51 +147,65 @@ def _architecture(config: Any, directory: Path) -> ModelArchitecture:
             f"{directory / 'config.json'} names the architecture {architecture}; "
             f"supported: {', '.join(sorted(FAMILIES))}"
         )
-    _refuse_unknown_options(config, directory)
-    _refuse_impossible_sizes(config, directory)
-    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    text = config.get_text_config()  # of a model of images and text, else `config` itself
+    _refuse_unknown_options(config, text, family, directory)
+    _refuse_impossible_sizes(text, directory)
+    head_dim = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     if head_dim < 2 or head_dim % 2:
         raise UnsupportedModel(
             f"{directory}: head_dim must be even and at least 2 for rotary embeddings, "
             f"got {head_dim}"
         )
+    layer_types = _layer_types(text, directory)
     return ModelArchitecture(
         family=family,
-        num_layers=config.num_hidden_layers,
-        hidden_size=config.hidden_size,
-        num_heads=config.num_attention_heads,
-        num_kv_heads=config.num_key_value_heads,
+        num_layers=text.num_hidden_layers,
+        hidden_size=text.hidden_size,
+        num_heads=text.num_attention_heads,
+        num_kv_heads=text.num_key_value_heads,
         head_dim=head_dim,
-        intermediate_size=config.intermediate_size,
-        vocab_size=config.vocab_size,
-        rms_norm_eps=float(config.rms_norm_eps),
-        rope=_rope(config, head_dim, directory),
-        sliding_windows=_sliding_windows(config, directory),
-        qkv_bias=family.qkv_bias or bool(getattr(config, "attention_bias", False)),
-        output_bias=bool(getattr(config, "attention_bias", False)),
-        qk_norm=family.qk_norm,
+        intermediate_size=text.intermediate_size,
+        vocab_size=text.vocab_size,
+        rms_norm_eps=float(text.rms_norm_eps),
+        activation=_activation(text, directory),
+        ropes=_ropes(text, layer_types, head_dim, directory),
+        sliding_windows=_sliding_windows(text, layer_types, directory),
+        experts=_experts(text, family, directory),
+        attention_scale=(getattr(text, "query_pre_attn_scalar", None) or head_dim) ** -0.5,
+        attention_softcap=getattr(text, "attn_logit_softcapping", None),
+        logit_softcap=getattr(text, "final_logit_softcapping", None),
+        qkv_bias=family.qkv_bias or bool(getattr(text, "attention_bias", False)),
+        output_bias=bool(getattr(text, "attention_bias", False)),
+        mlp_bias=bool(getattr(text, "mlp_bias", False)),
         tied=bool(config.tie_word_embeddings),
         dtype=str(getattr(config, "dtype", None) or "float32").removeprefix("torch."),
-        eos_token_ids=_eos_token_ids(config, directory),
-        max_position_embeddings=config.max_position_embeddings,
+        eos_token_ids=_eos_token_ids(config, text, directory),
+        max_position_embeddings=text.max_position_embeddings,
     )
 
 
-def _refuse_unknown_options(config: Any, directory: Path) -> None:
-    if config.hidden_act != "silu":
-        raise UnsupportedModel(f"{directory}: hidden_act must be silu, got {config.hidden_act!r}")
-    if getattr(config, "mlp_bias", False):
-        raise UnsupportedModel(f"{directory}: mlp_bias is not supported")
+def _refuse_unknown_options(config: Any, text: Any, family: Family, directory: Path) -> None:
     if getattr(config, "quantization_config", None):
         method = dict(config.quantization_config).get("quant_method", "unknown")
         raise UnsupportedModel(f"{directory}: weights quantized by {method!r} are not supported")
+    if getattr(text, "use_bidirectional_attention", False):
+        raise UnsupportedModel(
+            f"{directory}: use_bidirectional_attention is not supported, attention is causal"
+        )
+    softcap = getattr(text, "attn_logit_softcapping", None)
+    if softcap is not None and not family.attention_softcap:
+        raise UnsupportedModel(
+            f"{directory}: attn_logit_softcapping is not supported for this architecture, "
+            f"got {softcap}"
+        )
+    for name in ("attn_logit_softcapping", "final_logit_softcapping"):
+        softcap = getattr(text, name, None)
+        if softcap is not None and not softcap > 0:
+            raise UnsupportedModel(f"{directory}: {name} must be above 0 or null, got {softcap}")
 
 
 def _refuse_impossible_sizes(config: Any, directory: Path) -> None:
-    for name in _SIZES:
-        size = getattr(config, name)
-        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-            raise UnsupportedModel(f"{directory}: {name} must be an integer from 1, got {size!r}")
+    _require_sizes(config, _SIZES, directory)
     if config.num_attention_heads % config.num_key_value_heads:
         raise UnsupportedModel(
             f"{directory}: num_attention_heads must be a multiple of num_key_value_heads, "
@@ -155,50 +213,101 @@ def _refuse_impossible_sizes(config: Any, directory: Path) -> None:
         )
 
 
-def _rope(config: Any, head_dim: int, directory: Path) -> Rope:
-    new = getattr(config, "rope_parameters", None)
-    old = {
-        "rope_theta": getattr(config, "rope_theta", None) or 10_000.0,
-        **(getattr(config, "rope_scaling", None) or {}),
-    }
-    parameters = {**old, **(new or {})}
-    kind = parameters.get("rope_type") or parameters.get("type") or "default"
-    rotated = parameters.get("partial_rotary_factor", 1.0)
-    if kind not in ROPE_TYPES or rotated != 1.0:
+def _require_sizes(config: Any, names: Iterable[str], directory: Path) -> None:
+    for name in names:
+        size = getattr(config, name)
+        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+            raise UnsupportedModel(f"{directory}: {name} must be an integer from 1, got {size!r}")
+
+
+def _activation(config: Any, directory: Path) -> str:
+    # Gemma 2 and 3 declare `hidden_activation` and pay no heed to `hidden_act`.
+    name = "hidden_activation" if hasattr(type(config), "hidden_activation") else "hidden_act"
+    activation = getattr(config, name)
+    if activation not in _ACTIVATIONS:
         raise UnsupportedModel(
-            f"{directory}: rotary embedding {kind!r} with partial_rotary_factor {rotated} is not "
-            f"supported; supported: {', '.join(ROPE_TYPES)} with 1.0"
+            f"{directory}: {name} must be one of {', '.join(_ACTIVATIONS)}, got {activation!r}"
         )
-    return Rope(
-        kind=kind,
-        head_dim=head_dim,
-        theta=float(parameters["rope_theta"]),
-        factor=float(parameters.get("factor") or 1.0),
-        low_freq_factor=float(parameters.get("low_freq_factor") or 1.0),
-        high_freq_factor=float(parameters.get("high_freq_factor") or 4.0),
-        original_max_positions=int(
-            parameters.get("original_max_position_embeddings") or config.max_position_embeddings
-        ),
-    )
+    return _ACTIVATIONS[activation]
 
 
-def _sliding_windows(config: Any, directory: Path) -> tuple[int | None, ...]:
-    window = getattr(config, "sliding_window", None)
-    if not getattr(config, "use_sliding_window", True):
-        window = None
-    if window is not None and window < 1:
-        raise UnsupportedModel(f"{directory}: sliding_window must be at least 1, got {window}")
-    kinds = getattr(config, "layer_types", None) or ["sliding_attention"] * config.num_hidden_layers
+def _layer_types(config: Any, directory: Path) -> list[str]:
+    default = ["sliding_attention"] * config.num_hidden_layers  # windowed if there is a window
+    kinds = getattr(config, "layer_types", None) or default
     if len(kinds) != config.num_hidden_layers:
         raise UnsupportedModel(
             f"{directory}: layer_types must have one entry for each of {config.num_hidden_layers} "
             f"layers, got {len(kinds)}"
         )
-    return tuple(window if kind == "sliding_attention" else None for kind in kinds)
+    unknown = set(kinds) - {"sliding_attention", "full_attention"}
+    if unknown:
+        raise UnsupportedModel(
+            f"{directory}: layer_types must be sliding_attention or full_attention, "
+            f"got {', '.join(sorted(unknown))}"
+        )
+    return kinds
 
 
-def _eos_token_ids(config: Any, directory: Path) -> tuple[int, ...]:
-    found = list(_as_ids(config.eos_token_id))
+def _sliding_windows(
+    config: Any, layer_types: list[str], directory: Path
+) -> tuple[int | None, ...]:
+    window = getattr(config, "sliding_window", None)
+    if not getattr(config, "use_sliding_window", True):
+        window = None
+    if window is not None and window < 1:
+        raise UnsupportedModel(f"{directory}: sliding_window must be at least 1, got {window}")
+    return tuple(window if kind == "sliding_attention" else None for kind in layer_types)
+
+
+def _ropes(config: Any, layer_types: list[str], head_dim: int, directory: Path) -> tuple[Rope, ...]:
+    old = {
+        "rope_theta": getattr(config, "rope_theta", None) or 10_000.0,
+        **(getattr(config, "rope_scaling", None) or {}),
+    }
+    parameters = {**old, **(getattr(config, "rope_parameters", None) or {})}
+    original = getattr(config, "original_max_position_embeddings", None)
+    try:
+        of_kind = {
+            kind: read_rope(
+                parameters.get(kind) or parameters,  # Gemma 3 has one for each kind of layer
+                head_dim,
+                config.max_position_embeddings,
+                original,
+            )
+            for kind in set(layer_types)
+        }
+    except ValueError as error:
+        raise UnsupportedModel(f"{directory / 'config.json'}: {error}") from error
+    if len({rope.rotated_dim for rope in of_kind.values()}) > 1:
+        raise UnsupportedModel(f"{directory}: all layers must have the same partial_rotary_factor")
+    return tuple(of_kind[kind] for kind in layer_types)
+
+
+def _experts(config: Any, family: Family, directory: Path) -> tuple[Experts | None, ...]:
+    layers = range(config.num_hidden_layers)
+    if family.experts is None:
+        return (None,) * len(layers)
+    _require_sizes(config, _EXPERT_SIZES, directory)
+    if config.num_experts_per_tok > config.num_experts:
+        raise UnsupportedModel(
+            f"{directory}: num_experts_per_tok must be at most num_experts {config.num_experts}, "
+            f"got {config.num_experts_per_tok}"
+        )
+    experts = Experts(
+        num_experts=config.num_experts,
+        num_experts_per_token=config.num_experts_per_tok,
+        intermediate_size=getattr(config, "moe_intermediate_size", config.intermediate_size),
+        normalized=bool(getattr(config, "norm_topk_prob", True)),
+    )
+    dense = set(getattr(config, "mlp_only_layers", None) or ())
+    every = getattr(config, "decoder_sparse_step", 1)
+    return tuple(
+        experts if layer not in dense and (layer + 1) % every == 0 else None for layer in layers
+    )
+
+
+def _eos_token_ids(config: Any, text: Any, directory: Path) -> tuple[int, ...]:
+    found = _as_ids(getattr(config, "eos_token_id", None)) + _as_ids(text.eos_token_id)
     generation = directory / "generation_config.json"
     if generation.is_file():
         try:

@@ -1,10 +1,11 @@
 """The decoder all our families share, with fused weights: token ids in, logits out.
 
-    ┬ norm ─ qkv ─ rotate, cache ─ attention ─ output ─ + ┬ norm ─ gate_up ─ silu·mul ─ down ─ +
-    └──────────────── residual ─────────────────────────┘ └────────────── residual ──────────┘
+    ┬ norm ─ qkv ─ rotate, cache ─ attention ─ output ─ norm ─ + ┬ norm ─ mlp ─ norm ─ +
+    └──────────────────────── residual ────────────────────────┘ └────── residual ─────┘
 
-Knows the order of operations. Refuses to know how any of them is done (`kernels/ops.py`), where
-the weights came from (`loading.py`) and which rows exist (`batch.py`).
+A family has two or four of these norms. Knows the order of operations. Refuses to know how any of
+them is done (`kernels/ops.py`), where the weights came from (`loading.py`) and which rows exist
+(`batch.py`).
 """
 
 from collections.abc import Sequence
@@ -16,58 +17,81 @@ from torch.nn import functional as F
 from ...kernels.ops import Ops
 from ...kernels.reference import HeadNorm, LayerCache, Projection
 from ..batch import StepBatch
+from .experts import MixtureOfExperts, Mlp
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DecoderLayer:
-    """Weights of one layer, ready to use."""
+    """Weights of one layer, ready to use; a norm the family lacks is None.
 
-    input_norm: torch.Tensor
+    Attributes:
+        rotary_table: float32 [positions, head_dim], see `kernels.reference.rotary_table`.
+        sliding_window: how many tokens attention sees, None for all.
+    """
+
+    attention_input_norm: torch.Tensor | None
     qkv: Projection
     head_norm: HeadNorm | None
-    output: Projection
-    post_attention_norm: torch.Tensor
-    gate_up: Projection
-    down: Projection
+    rotary_table: torch.Tensor
     sliding_window: int | None
+    output: Projection
+    attention_output_norm: torch.Tensor | None
+    mlp_input_norm: torch.Tensor | None
+    mlp: Mlp | MixtureOfExperts
+    mlp_output_norm: torch.Tensor | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Decoder:
     """A whole model. Calling it runs one step and returns the logits that the batch wants.
 
     Attributes:
         embedding: [vocab, hidden].
-        rotary_table: float32 [positions, head_dim], see `kernels.reference.rotary_table`.
+        embedding_scale: factor on embeddings.
         attention_scale: factor on attention's scores.
+        attention_softcap: what the scores stay below, None for no bound.
         head: the projection to the vocabulary.
+        logit_softcap: what the logits stay below, None for no bound.
     """
 
     ops: Ops
     embedding: torch.Tensor
+    embedding_scale: float
     layers: tuple[DecoderLayer, ...]
     final_norm: torch.Tensor
     head: Projection
-    rotary_table: torch.Tensor
     attention_scale: float
+    attention_softcap: float | None
+    logit_softcap: float | None
     rms_norm_eps: float
 
     def __call__(self, batch: StepBatch, caches: Sequence[LayerCache]) -> torch.Tensor:
         """Run one step: writes the step's keys and values, returns logits [L, vocab]."""
-        ops, eps = self.ops, self.rms_norm_eps
+        return self.logits(self.hidden(batch, caches))
+
+    def hidden(self, batch: StepBatch, caches: Sequence[LayerCache]) -> torch.Tensor:
+        """Run one step up to the last norm: returns [L, hidden], what the head reads."""
         residual = F.embedding(batch.token_ids, self.embedding)
-        normed = ops.rms_norm(residual, self.layers[0].input_norm, eps)
-        following_norms = [layer.input_norm for layer in self.layers[1:]] + [self.final_norm]
+        if self.embedding_scale != 1.0:
+            residual *= self.embedding_scale
+        normed = self._norm(residual, self.layers[0].attention_input_norm)
+        following_norms = [layer.attention_input_norm for layer in self.layers[1:]]
+        following_norms.append(self.final_norm)
         for layer, cache, next_norm in zip(self.layers, caches, following_norms, strict=True):
             attended = self._attend(layer, cache, normed, batch)
-            if next_norm is self.final_norm:  # past attention only the wanted tokens matter
+            if layer is self.layers[-1]:  # past attention only the wanted tokens matter
                 attended = attended[batch.logit_rows]
                 residual = residual[batch.logit_rows]
-            update = layer.output(attended)
-            normed = ops.add_rms_norm(update, residual, layer.post_attention_norm, eps)
-            update = layer.down(ops.silu_and_mul(layer.gate_up(normed)))
-            normed = ops.add_rms_norm(update, residual, next_norm, eps)
-        return self.head(normed)
+            update = self._norm(layer.output(attended), layer.attention_output_norm)
+            normed = self._add(update, residual, layer.mlp_input_norm)
+            update = self._norm(layer.mlp(normed), layer.mlp_output_norm)
+            normed = self._add(update, residual, next_norm)
+        return normed
+
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Return logits [L, vocab] for what `hidden` returned."""
+        logits = self.head(hidden)
+        return self.ops.bound(logits, self.logit_softcap) if self.logit_softcap else logits
 
     def _attend(
         self, layer: DecoderLayer, cache: LayerCache, normed: torch.Tensor, batch: StepBatch
@@ -75,7 +99,7 @@ class Decoder:
         query = self.ops.rotate_and_cache(
             layer.qkv(normed),
             batch.positions,
-            self.rotary_table,
+            layer.rotary_table,
             cache,
             batch.slots,
             layer.head_norm,
@@ -88,5 +112,18 @@ class Decoder:
             batch.block_tables,
             self.attention_scale,
             layer.sliding_window,
+            self.attention_softcap,
         )
         return attended.flatten(1)
+
+    def _norm(self, x: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:
+        return x if weight is None else self.ops.rms_norm(x, weight, self.rms_norm_eps)
+
+    def _add(
+        self, update: torch.Tensor, residual: torch.Tensor, next_norm: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Add to the residual stream in place and return what the next matrix reads."""
+        if next_norm is None:
+            residual += update
+            return residual
+        return self.ops.add_rms_norm(update, residual, next_norm, self.rms_norm_eps)

@@ -1,20 +1,23 @@
-"""From a checkpoint to a decoder: which tensors there are, what they are called, how they fuse.
+"""From a checkpoint to a decoder: how its tensors are fused, folded and laid out.
 
-Knows the Hugging Face names of a decoder's weights. Refuses to know files (`weights.py`).
+Knows what the decoder wants. Refuses to know files (`weights.py`) and lists of names
+(`tensors.py`).
 """
+
+from collections.abc import Callable, Iterable
 
 import torch
 
 from ...kernels.ops import Ops
-from ...kernels.reference import Projection, rotary_table
-from ..architecture import ModelArchitecture
-from ..weights import Checkpoint
+from ...kernels.reference import HeadNorm, Projection, rotary_table
+from ..architecture import Experts, ModelArchitecture
+from ..rotary import Rope
+from ..weights import Checkpoint, CorruptCheckpoint
 from .decoder import Decoder, DecoderLayer
+from .experts import MixtureOfExperts, Mlp
+from .families import ExpertNames, HeadNorms
 from .padded_heads import PaddedHeads
-
-_EMBEDDING = "model.embed_tokens.weight"
-_FINAL_NORM = "model.norm.weight"
-_HEAD = "lm_head.weight"
+from .tensors import embedding_name, final_norm_name, head_name, layer_prefix, tensor_shapes
 
 
 class DecoderLoader:
@@ -33,7 +36,10 @@ class DecoderLoader:
         self._ops = ops
         self._dtype = dtype
         self._device = device
-        self._heads = PaddedHeads(arch.head_dim, ops.padded_head_dim(arch.head_dim))
+        padded_dim = ops.padded_head_dim(arch.head_dim)
+        self._heads = PaddedHeads(arch.head_dim, padded_dim, arch.ropes[0].rotated_dim)
+        self._experts_fused = self._holds_fused_experts()
+        self._shapes = tensor_shapes(arch, self._experts_fused)
 
     def load(self, num_positions: int) -> Decoder:
         """Read every weight and return the decoder, with rotary tables for `num_positions`.
@@ -42,98 +48,158 @@ class DecoderLoader:
             CorruptCheckpoint: tensors are missing, left over, or of the wrong shape.
         """
         arch = self._arch
-        self._checkpoint.require(self._expected_names())
-        embedding = self._read(_EMBEDDING, arch.vocab_size, arch.hidden_size)
-        layers = tuple(self._layer(index) for index in range(arch.num_layers))
-        final_norm = self._read(_FINAL_NORM, arch.hidden_size).float()
-        if arch.tied:
-            head = embedding
-            self._checkpoint.ignore([_HEAD])  # some checkpoints store the copy too
-        else:
-            head = self._read(_HEAD, arch.vocab_size, arch.hidden_size)
-        # Old conversions stored this buffer; it follows from config.json.
-        self._checkpoint.ignore(
-            f"{self._prefix(index)}self_attn.rotary_emb.inv_freq"
-            for index in range(arch.num_layers)
-        )
+        self._checkpoint.require(self._shapes)
+        embedding = self._read(embedding_name(arch))
+        tables = {rope: self._rotary_table(rope, num_positions) for rope in set(arch.ropes)}
+        layers = tuple(self._layer(index, tables) for index in range(arch.num_layers))
+        final_norm = self._read_norm(final_norm_name(arch))
+        head = embedding if arch.tied else self._read(head_name(arch))
+        self._ignore_what_follows_from_other_tensors()
         self._checkpoint.require_all_read()
-        frequencies = self._heads.frequencies(arch.rope.inverse_frequencies().to(self._device))
+        scale = self._heads.scale(arch.attention_scale, layers[0].head_norm)
         return Decoder(
             ops=self._ops,
             embedding=embedding,
+            embedding_scale=self._embedding_scale(),
             layers=layers,
             final_norm=final_norm,
             head=self._ops.projection(head, out_dtype=torch.float32),
-            rotary_table=rotary_table(frequencies, num_positions),
-            attention_scale=self._heads.scale(layers[0].head_norm),
+            attention_scale=scale,
+            attention_softcap=arch.attention_softcap,
+            logit_softcap=arch.logit_softcap,
             rms_norm_eps=arch.rms_norm_eps,
         )
 
-    def _layer(self, index: int) -> DecoderLayer:
-        arch = self._arch
-        prefix = self._prefix(index)
-        attention, mlp = f"{prefix}self_attn.", f"{prefix}mlp."
-        hidden, inner = arch.hidden_size, arch.intermediate_size
-        gate_up = {f"{mlp}{name}_proj.weight": inner for name in ("gate", "up")}
-        head_norm = None
-        if arch.qk_norm:
-            head_norm = self._heads.norm(
-                self._read(f"{attention}q_norm.weight", arch.head_dim).float(),
-                self._read(f"{attention}k_norm.weight", arch.head_dim).float(),
-                arch.rms_norm_eps,
-            )
+    def _layer(self, index: int, tables: dict[Rope, torch.Tensor]) -> DecoderLayer:
+        arch, norms = self._arch, self._arch.family.norms
+        prefix = layer_prefix(arch, index)
+        experts = arch.experts[index]
+
+        def norm(name: str | None) -> torch.Tensor | None:
+            return self._read_norm(f"{prefix}{name}.weight") if name else None
+
         return DecoderLayer(
-            input_norm=self._read(f"{prefix}input_layernorm.weight", hidden).float(),
-            qkv=self._qkv(attention),
-            head_norm=head_norm,
-            output=self._output(attention),
-            post_attention_norm=self._read(
-                f"{prefix}post_attention_layernorm.weight", hidden
-            ).float(),
-            gate_up=self._ops.projection(self._joined(gate_up, hidden)),
-            down=self._ops.projection(self._read(f"{mlp}down_proj.weight", hidden, inner)),
+            attention_input_norm=norm(norms.attention_input),
+            qkv=self._qkv(f"{prefix}self_attn."),
+            head_norm=self._head_norm(f"{prefix}self_attn."),
+            rotary_table=tables[arch.ropes[index]],
             sliding_window=arch.sliding_windows[index],
+            output=self._output(f"{prefix}self_attn."),
+            attention_output_norm=norm(norms.attention_output),
+            mlp_input_norm=norm(norms.mlp_input),
+            mlp=self._mixture(prefix, experts) if experts else self._mlp(f"{prefix}mlp."),
+            mlp_output_norm=norm(norms.mlp_output),
         )
 
     def _qkv(self, prefix: str) -> Projection:
-        arch = self._arch
-        heads = {"q": arch.num_heads, "k": arch.num_kv_heads, "v": arch.num_kv_heads}
+        names = ["qkv_proj"] if self._arch.family.fused else ["q_proj", "k_proj", "v_proj"]
 
-        def joined(kind: str, *inputs: int) -> torch.Tensor:
-            sizes = {f"{prefix}{x}_proj.{kind}": n * arch.head_dim for x, n in heads.items()}
-            return self._heads.outputs(self._joined(sizes, *inputs))
+        def joined(kind: str) -> torch.Tensor:
+            return self._heads.outputs(self._joined(f"{prefix}{name}.{kind}" for name in names))
 
-        bias = joined("bias") if arch.qkv_bias else None
-        return self._ops.projection(joined("weight", arch.hidden_size), bias)
+        return self._ops.projection(
+            joined("weight"), joined("bias") if self._arch.qkv_bias else None
+        )
 
     def _output(self, prefix: str) -> Projection:
-        arch = self._arch
-        inputs = arch.num_heads * arch.head_dim
-        weight = self._heads.inputs(self._read(f"{prefix}o_proj.weight", arch.hidden_size, inputs))
-        bias = self._read(f"{prefix}o_proj.bias", arch.hidden_size) if arch.output_bias else None
+        weight = self._heads.inputs(self._read(f"{prefix}o_proj.weight"))
+        bias = self._read(f"{prefix}o_proj.bias") if self._arch.output_bias else None
         return self._ops.projection(weight, bias)
 
-    def _joined(self, sizes: dict[str, int], *inputs: int) -> torch.Tensor:
-        """Join tensors over the same inputs into one; `sizes` are their names and outputs."""
-        return torch.cat([self._read(name, size, *inputs) for name, size in sizes.items()])
+    def _head_norm(self, prefix: str) -> HeadNorm | None:
+        if self._arch.family.head_norms is HeadNorms.NONE:
+            return None
+        query, key = (self._read_norm(f"{prefix}{name}_norm.weight") for name in "qk")
+        return self._heads.norm(query, key, self._arch.rms_norm_eps)
 
-    def _read(self, name: str, *shape: int) -> torch.Tensor:
-        return self._checkpoint.read(name, shape, self._dtype).to(self._device)
+    def _mlp(self, prefix: str) -> Mlp:
+        names = ["gate_up_proj"] if self._arch.family.fused else ["gate_proj", "up_proj"]
 
-    def _expected_names(self) -> list[str]:
+        def joined(kind: str) -> torch.Tensor:
+            return self._joined(f"{prefix}{name}.{kind}" for name in names)
+
+        biased = self._arch.mlp_bias
+        return Mlp(
+            self._ops.projection(joined("weight"), joined("bias") if biased else None),
+            self._activation(),
+            self._ops.projection(
+                self._read(f"{prefix}down_proj.weight"),
+                self._read(f"{prefix}down_proj.bias") if biased else None,
+            ),
+        )
+
+    def _mixture(self, prefix: str, experts: Experts) -> MixtureOfExperts:
+        project, activation = self._ops.projection, self._activation()
+        names = self._arch.family.experts or ExpertNames()
+        if self._experts_fused:
+            prefix += "mlp."
+            gates_ups = self._read(f"{prefix}experts.gate_up_proj")
+            downs = self._read(f"{prefix}experts.down_proj")
+            mlps = [
+                Mlp(project(gate_up), activation, project(down))
+                for gate_up, down in zip(gates_ups, downs, strict=True)
+            ]
+        else:
+            prefix += f"{names.mixture}."
+            mlps = []
+            for index in range(experts.num_experts):
+                expert = f"{prefix}experts.{index}."
+                gate_up = self._joined(f"{expert}{x}.weight" for x in (names.gate, names.up))
+                down = self._read(f"{expert}{names.down}.weight")
+                mlps.append(Mlp(project(gate_up), activation, project(down)))
+        return MixtureOfExperts(
+            router=project(self._read(f"{prefix}gate.weight"), out_dtype=torch.float32),
+            experts=tuple(mlps),
+            num_experts_per_token=experts.num_experts_per_token,
+            normalized=experts.normalized,
+        )
+
+    def _activation(self) -> Callable[[torch.Tensor], torch.Tensor]:
+        gates = {"silu": self._ops.silu_and_mul, "gelu_tanh": self._ops.gelu_and_mul}
+        return gates[self._arch.activation]
+
+    def _embedding_scale(self) -> float:
+        if not self._arch.family.scaled_embedding:
+            return 1.0
+        # Gemma was trained with the root as its own type has it: sqrt(3072) is 55.5 in bfloat16.
+        return torch.tensor(self._arch.hidden_size**0.5, dtype=self._dtype).item()
+
+    def _rotary_table(self, rope: Rope, num_positions: int) -> torch.Tensor:
+        frequencies = rope.inverse_frequencies(num_positions).to(self._device)
+        return self._heads.rotary_table(rotary_table(frequencies, num_positions, rope.amplitude))
+
+    def _holds_fused_experts(self) -> bool:
+        """Whether a layer's experts lie in one tensor, as `transformers` holds them in memory."""
+        mixtures = [index for index, experts in enumerate(self._arch.experts) if experts]
+        try:
+            self._checkpoint.require(
+                f"{layer_prefix(self._arch, index)}mlp.experts.gate_up_proj"
+                for index in mixtures[:1]
+            )
+        except CorruptCheckpoint:
+            return False
+        return bool(mixtures)
+
+    def _ignore_what_follows_from_other_tensors(self) -> None:
         arch = self._arch
-        parts = ["input_layernorm.weight", "post_attention_layernorm.weight"]
-        parts += [f"mlp.{name}.weight" for name in ("gate_proj", "up_proj", "down_proj")]
-        parts += [f"self_attn.{name}_proj.weight" for name in "qkvo"]
-        if arch.qkv_bias:
-            parts += [f"self_attn.{name}_proj.bias" for name in "qkv"]
-        if arch.output_bias:
-            parts.append("self_attn.o_proj.bias")
-        if arch.qk_norm:
-            parts += [f"self_attn.{name}_norm.weight" for name in "qk"]
-        layers = [self._prefix(index) + part for index in range(arch.num_layers) for part in parts]
-        return [_EMBEDDING, *layers, _FINAL_NORM, *([] if arch.tied else [_HEAD])]
+        if arch.tied:  # some checkpoints store the copy too
+            self._checkpoint.ignore([head_name(arch)])
+        # Old conversions stored this buffer; it follows from config.json.
+        self._checkpoint.ignore(
+            f"{layer_prefix(arch, index)}self_attn.rotary_emb.inv_freq"
+            for index in range(arch.num_layers)
+        )
+        if arch.family.ignored:
+            self._checkpoint.ignore_parts(arch.family.ignored)
 
-    @staticmethod
-    def _prefix(index: int) -> str:
-        return f"model.layers.{index}."
+    def _joined(self, names: Iterable[str]) -> torch.Tensor:
+        """Join tensors over the same inputs into one."""
+        tensors = [self._read(name) for name in names]
+        return torch.cat(tensors) if len(tensors) > 1 else tensors[0]
+
+    def _read(self, name: str) -> torch.Tensor:
+        return self._checkpoint.read(name, self._shapes[name], self._dtype).to(self._device)
+
+    def _read_norm(self, name: str) -> torch.Tensor:
+        weight = self._checkpoint.read(name, self._shapes[name], torch.float32).to(self._device)
+        return weight + self._arch.family.norm_offset

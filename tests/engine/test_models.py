@@ -154,7 +154,7 @@ def test_block_size_changes_nothing(block_size: int, tiny_checkpoint: Checkpoint
 def test_only_wanted_rows_get_logits(tiny_checkpoint: Checkpoints) -> None:
     runner = make_runner(tiny_checkpoint("llama"))
     rows = [
-        ScheduledRow(random_prompt(20), 0, [1, 2], wants_logits=False),
+        ScheduledRow(random_prompt(20), 0, [1, 2], num_logits=0),
         ScheduledRow(random_prompt(3), 0, [3]),
     ]
     both = runner.execute(build_step_batch(rows, 16, runner.device))
@@ -190,7 +190,11 @@ def test_old_config_spelling_is_understood(tmp_path: Path) -> None:
         '"torch_dtype": "bfloat16", "rope_scaling": {"type": "linear", "factor": 2.0}}'
     )
     arch = read_architecture(tmp_path)
-    assert (arch.rope.theta, arch.rope.kind, arch.rope.factor) == (500000.0, "linear", 2.0)
+    assert (arch.ropes[0].theta, arch.ropes[0].kind, arch.ropes[0].factor) == (
+        500000.0,
+        "linear",
+        2.0,
+    )
     assert arch.dtype == "bfloat16"
 
 

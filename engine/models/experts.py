@@ -1,0 +1,69 @@
+"""What stands between two halves of a layer: one gated MLP, or a mixture of them.
+
+Knows which token goes to which expert. Refuses to know how a matrix is multiplied.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import reduce
+
+import torch
+
+from ...kernels.reference import Projection
+
+
+@dataclass(frozen=True, slots=True)
+class Mlp:
+    """down(activate(gate) * up), where `activate` takes gate and up side by side."""
+
+    gate_up: Projection
+    activate: Callable[[torch.Tensor], torch.Tensor]
+    down: Projection
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """Return [T, hidden] for x [T, hidden]."""
+        return self.down(self.activate(self.gate_up(x)))
+
+
+@dataclass(frozen=True, slots=True)
+class MixtureOfExperts:
+    """For each token the weighted sum of the experts that its router likes best.
+
+    Tokens are sorted by expert, so that each expert present makes one product:
+
+        token    0    0    1    1    2    2          two experts for each token
+        expert   3    1    1    0    3    2
+        sorted   1.1  0.1 1.0  2.1  0.0 2.0          token.choice, by experts 0, 1, 2 and 3
+
+    Every choice keeps its place, and those of a token are summed one after the other (`sum` may
+    choose its order by the number of tokens), so that a token's result does not depend on which
+    others share its experts.
+
+    Attributes:
+        router: float32 scores [T, experts].
+        normalized: whether the weights of the chosen sum to 1.
+    """
+
+    router: Projection
+    experts: tuple[Mlp, ...]
+    num_experts_per_token: int
+    normalized: bool
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """Return [T, hidden] for x [T, hidden]."""
+        weights, chosen = self._route(x)
+        order = chosen.flatten().argsort(stable=True)
+        counts = chosen.flatten().bincount(minlength=len(self.experts)).tolist()
+        results = x.new_empty(chosen.numel(), x.shape[1])
+        for expert, choices in zip(self.experts, order.split(counts), strict=True):
+            if len(choices):
+                results[choices] = expert(x[choices // self.num_experts_per_token])
+        weighted = weights.unsqueeze(-1) * results.view(*chosen.shape, -1)
+        return reduce(torch.add, weighted.unbind(1)).to(x.dtype)
+
+    def _route(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return weights and indices of the chosen experts, both [T, chosen], best first."""
+        weights, chosen = self.router(x).softmax(-1).topk(self.num_experts_per_token)
+        if self.normalized:
+            weights = weights / reduce(torch.add, weights.unbind(1)).unsqueeze(1)
+        return weights, chosen
