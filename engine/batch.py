@@ -25,13 +25,13 @@ class ScheduledRow:
         token_ids: the tokens this step computes.
         position: the first one's place in its sequence.
         block_table: the row's blocks, at least as many as its tokens need after this step.
-        wants_logits: whether the last token's logits are wanted.
+        num_logits: how many of the last tokens' logits are wanted.
     """
 
     token_ids: Sequence[int]
     position: int
     block_table: Sequence[int]
-    wants_logits: bool = True
+    num_logits: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,11 @@ def build_step_batch(
     positions = np.arange(num_tokens) + (begins - query_start[:-1])[row_of_token]
     slots = block_tables[row_of_token, positions // block_size].astype(np.int64) * block_size
     slots += positions % block_size
-    wanted = np.array([row.wants_logits for row in rows], dtype=bool)
+    num_logits = np.array([row.num_logits for row in rows], dtype=np.int64)
+    first_logits = np.cumsum(num_logits) - num_logits
+    logit_rows = np.arange(num_logits.sum()) + np.repeat(
+        query_start[1:] - num_logits - first_logits, num_logits
+    )
 
     def on_device(array: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(array).to(device)
@@ -114,6 +118,6 @@ def build_step_batch(
         query_start=on_device(query_start),
         context_lens=on_device(context_lens),
         block_tables=on_device(block_tables),
-        logit_rows=on_device(query_start[1:][wanted].astype(np.int64) - 1),
+        logit_rows=on_device(logit_rows),
         max_context_len=int(context_lens.max()),
     )

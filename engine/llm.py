@@ -42,12 +42,14 @@ class RequestOutput:
     Attributes:
         prompt: the text that was given, None if tokens or messages were.
         num_cached_tokens: prompt tokens that the first sample found computed already.
+        prompt_logprobs: one record per token of the prompt, None for the first, if asked for.
     """
 
     prompt: str | None
     prompt_token_ids: tuple[int, ...]
     outputs: tuple[CompletionOutput, ...]
     num_cached_tokens: int = 0
+    prompt_logprobs: tuple[TokenLogprobs | None, ...] | None = None
 
     @property
     def error(self) -> RequestError | None:
@@ -234,6 +236,7 @@ def _request_output(text: str | None, row: _Row, outputs: list[StepOutput]) -> R
             for output in outputs
         ),
         num_cached_tokens=outputs[0].num_cached_tokens,
+        prompt_logprobs=outputs[0].prompt_logprobs,
     )
 
 

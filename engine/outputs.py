@@ -42,7 +42,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class TokenLogprobs:
-    """Log-probabilities at one generated position; `top` holds the most likely, best first."""
+    """Log-probabilities at one position; `top` holds the most likely tokens, best first."""
 
     token_id: int
     logprob: float
@@ -66,6 +66,11 @@ class StepOutput:
 
     The last output of a sample carries `finish_reason`; nothing follows it. Token counts are the
     running totals of this sample.
+
+    Attributes:
+        prompt_logprobs: one record per token of the prompt, None for the first, which nothing comes
+            before. They come once, with the first output of sample 0, if they were asked for.
+        stop_reason: the stop string or token id that matched, or "repetition_detected".
     """
 
     request_id: str
@@ -74,8 +79,9 @@ class StepOutput:
     token_ids: tuple[int, ...] = ()
     logprobs: tuple[TokenLogprobs, ...] | None = None
     finish_reason: FinishReason | None = None
-    stop_reason: str | int | None = None  # the stop string or token id that matched
+    stop_reason: str | int | None = None
     error: RequestError | None = None
     num_prompt_tokens: int = 0
     num_completion_tokens: int = 0
     num_cached_tokens: int = 0  # prompt tokens that were found in the prefix cache
+    prompt_logprobs: tuple[TokenLogprobs | None, ...] | None = None
