@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 DEMO_MODEL = "penstock-demo"
+_GGUF_SUFFIX = ".gguf"
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
@@ -22,7 +23,8 @@ class EngineConfig:
     """One engine's settings, checked once. Where 0 or None stands, this machine decides.
 
     Attributes:
-        model: a directory, a Hugging Face id, or "penstock-demo", the model in this package.
+        model: a directory, a GGUF file, a Hugging Face id, or "penstock-demo", the model in this
+            package.
         model_name: the name clients use; the model's own by default.
         dtype: "auto" takes the checkpoint's type on CUDA. On a CPU it takes bfloat16 where the
             checkpoint is bfloat16, larger than 1 GiB in float32, and the CPU multiplies bfloat16
@@ -80,9 +82,10 @@ class EngineConfig:
 
 
 def resolve_model(name: str) -> Path:
-    """Return the directory that holds the model called `name`, downloading it if need be.
+    """Return the directory or GGUF file of the model called `name`, downloading it if need be.
 
-    Only safetensors, JSON and tokenizer files are ever fetched.
+    Of a directory without a config.json, the one GGUF file in it is meant. Only safetensors, JSON
+    and tokenizer files are ever fetched.
 
     Raises:
         ModelNotFound: there is no such directory and no such repository in reach.
@@ -94,12 +97,22 @@ def resolve_model(name: str) -> Path:
     if (directory / "config.json").is_file():
         return directory
     if directory.is_dir():
-        raise ModelNotFound(
-            f"{directory} is a directory without a config.json; name a checkpoint's"
-        )
+        return _only_gguf(directory)
+    if directory.suffix == _GGUF_SUFFIX and directory.is_file():
+        return directory
     if name == DEMO_MODEL or name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise ModelNotFound(f"there is no directory {directory}; name one that exists or a hub id")
     return _download(name)
+
+
+def _only_gguf(directory: Path) -> Path:
+    found = sorted(directory.glob(f"*{_GGUF_SUFFIX}"))
+    if len(found) == 1:
+        return found[0]
+    if found:
+        names = ", ".join(path.name for path in found[:5])
+        raise ModelNotFound(f"{directory} holds {len(found)} GGUF files ({names}); name one")
+    raise ModelNotFound(f"{directory} is a directory without a config.json; name a checkpoint's")
 
 
 def _download(name: str) -> Path:

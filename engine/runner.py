@@ -18,6 +18,7 @@ from .architecture import ModelArchitecture, read_architecture
 from .batch import StepBatch
 from .config import EngineConfig, resolve_model
 from .cores import usable_cores
+from .gguf_checkpoint import GgufCheckpoint
 from .kv_cache import GIB, BlockShape, KVCache, plan_num_blocks
 from .models.decoder import Decoder
 from .models.loading import DecoderLoader
@@ -28,7 +29,7 @@ class ModelRunner:
     """Loads a model, allocates its cache and runs steps.
 
     Attributes:
-        directory: where the model lies.
+        directory: where the model lies; a file if it is a GGUF file.
         architecture: what it is.
         dtype, device: what it computes in, and where.
         num_blocks, block_size: the cache's blocks, the null block 0 included.
@@ -83,7 +84,9 @@ class ModelRunner:
 
     def _load(self, ops: Ops, num_positions: int) -> Decoder:
         arch = self.architecture
-        with torch.inference_mode(), Checkpoint(self.directory) as checkpoint:
+        is_gguf = self.directory.is_file()
+        opened = GgufCheckpoint(self.directory) if is_gguf else Checkpoint(self.directory)
+        with torch.inference_mode(), opened as checkpoint:
             return DecoderLoader(checkpoint, arch, ops, self.dtype, self.device).load(num_positions)
 
 

@@ -4,16 +4,19 @@ Knows files, headers, shapes and types. Refuses pickle, and to know what the ten
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import torch
-from safetensors import SafetensorError, safe_open
 
-_FLOATS = {"F32", "F16", "BF16", "F64"}
+from .raw_file import DamageError
+from .safetensors_file import FLOATS, SafetensorsFile
+
+# What a model expects of a checkpoint: names, and better still the shapes that belong to them.
+Expected = Iterable[str] | Mapping[str, tuple[int, ...]]
 
 
 class CorruptCheckpoint(ValueError):
@@ -23,7 +26,7 @@ class CorruptCheckpoint(ValueError):
 class Checkpoint:
     """The tensors of one model directory, by name. Use as a context manager.
 
-    Files are memory-mapped; a tensor is copied only when it is read, so a checkpoint of any
+    On opening only the headers are read, and a tensor when it is asked for; so a checkpoint of any
     size needs room for the model and one tensor.
 
     Raises:
@@ -34,7 +37,7 @@ class Checkpoint:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._open_files = ExitStack()
-        self._files: dict[str, Any] = {}
+        self._files: dict[str, SafetensorsFile] = {}
         self._home_of: dict[str, str] = {}
         self._unread: set[str] = set()
 
@@ -57,17 +60,25 @@ class Checkpoint:
         self._files.clear()
         self._open_files.close()
 
-    def require(self, names: Iterable[str]) -> None:
-        """Check that all these tensors are there.
+    def __contains__(self, name: str) -> bool:
+        """Whether there is a tensor of this name."""
+        return name in self._home_of
+
+    def require(self, tensors: Expected) -> None:
+        """Check that all these tensors are there; with shapes, that each is what is expected.
 
         Raises:
-            CorruptCheckpoint: some are missing; the message names them.
+            CorruptCheckpoint: some are missing, have another shape, or hold no real numbers; the
+                message names them.
         """
-        missing = [name for name in names if name not in self._home_of]
+        missing = [name for name in tensors if name not in self]
         if missing:
             raise CorruptCheckpoint(
-                f"{self._directory} lacks {len(missing)} tensors of the model: {_listed(missing)}"
+                f"{self._directory} lacks {len(missing)} tensors of the model: {listed(missing)}"
             )
+        if isinstance(tensors, Mapping):
+            for name, shape in tensors.items():
+                self._check(name, shape)
 
     def read(self, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
         """Return the tensor called `name`, converted to `dtype`, in ordinary memory.
@@ -75,27 +86,21 @@ class Checkpoint:
         Raises:
             CorruptCheckpoint: it is not there, has another shape, or does not hold real numbers.
         """
-        self.require([name])
-        file_name = self._home_of[name]
-        header = self._files[file_name].get_slice(name)
-        found = tuple(header.get_shape())
-        if found != shape:
-            raise CorruptCheckpoint(
-                f"{self._directory / file_name}: tensor {name} has shape {list(found)}, "
-                f"config.json asks for {list(shape)}"
-            )
-        if header.get_dtype() not in _FLOATS:
-            raise CorruptCheckpoint(
-                f"{self._directory / file_name}: tensor {name} has type {header.get_dtype()}, "
-                f"expected one of {', '.join(sorted(_FLOATS))}"
-            )
+        self.require({name: shape})
         self._unread.discard(name)
-        # A copy in any case: a tensor that stays in the mapped file dies with whoever rewrites it.
-        return self._files[file_name].get_tensor(name).to(dtype, copy=True)
+        file_name = self._home_of[name]
+        try:
+            return self._files[file_name].read(name).to(dtype)
+        except (DamageError, OSError) as error:
+            raise CorruptCheckpoint(f"{self._directory / file_name} is damaged: {error}") from error
 
     def ignore(self, names: Iterable[str]) -> None:
         """Let these tensors go unread: copies of others, or buffers computed anew."""
         self._unread.difference_update(names)
+
+    def ignore_parts(self, prefixes: tuple[str, ...]) -> None:
+        """Let tensors whose names begin so go unread: parts that the engine does not run."""
+        self.ignore([name for name in self._unread if name.startswith(prefixes)])
 
     def require_all_read(self) -> None:
         """Check that nothing in the checkpoint was left over.
@@ -106,7 +111,7 @@ class Checkpoint:
         if self._unread:
             raise CorruptCheckpoint(
                 f"{self._directory} holds {len(self._unread)} tensors the model has no place for: "
-                f"{_listed(sorted(self._unread))}"
+                f"{listed(sorted(self._unread))}"
             )
 
     def _index(self) -> dict[str, str] | None:
@@ -126,7 +131,7 @@ class Checkpoint:
         if (self._directory / "model.safetensors").is_file():
             return ["model.safetensors"]
         others = sorted(path.name for path in self._directory.glob("*.bin"))
-        hint = f"; {_listed(others)} would need pickle, convert it first" if others else ""
+        hint = f"; {listed(others)} would need pickle, convert it first" if others else ""
         raise CorruptCheckpoint(f"{self._directory} holds no model.safetensors{hint}")
 
     def _open(self, file_name: str, index: dict[str, str]) -> None:
@@ -134,11 +139,11 @@ class Checkpoint:
         if Path(file_name).name != file_name or not path.is_file():
             raise CorruptCheckpoint(f"{path} is named by the index but is not there")
         try:
-            file = self._open_files.enter_context(safe_open(path, framework="pt"))
-        except (SafetensorError, OSError) as error:
+            file = self._open_files.enter_context(SafetensorsFile(path))
+        except (DamageError, OSError) as error:
             raise CorruptCheckpoint(f"{path} is damaged or incomplete: {error}") from error
         self._files[file_name] = file
-        for name in file.keys():  # noqa: SIM118 (a safetensors handle is no mapping)
+        for name in file.tensors:
             other = self._home_of.get(name) or index.get(name, file_name)
             if other != file_name:
                 raise CorruptCheckpoint(
@@ -146,7 +151,23 @@ class Checkpoint:
                 )
             self._home_of[name] = file_name
 
+    def _check(self, name: str, shape: tuple[int, ...]) -> None:
+        file_name = self._home_of[name]
+        stored = self._files[file_name].tensors[name]
+        path = self._directory / file_name
+        if stored.shape != shape:
+            raise CorruptCheckpoint(
+                f"{path}: tensor {name} has shape {list(stored.shape)}, "
+                f"config.json asks for {list(shape)}"
+            )
+        if stored.dtype not in FLOATS:
+            raise CorruptCheckpoint(
+                f"{path}: tensor {name} has type {stored.dtype}, "
+                f"expected one of {', '.join(FLOATS)}"
+            )
 
-def _listed(names: list[str]) -> str:
+
+def listed(names: list[str]) -> str:
+    """Return the first few names, and how many more there are."""
     shown = ", ".join(names[:5])
     return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"

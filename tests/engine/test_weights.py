@@ -1,6 +1,7 @@
 """A checkpoint is either read whole and right, or refused with the file and the reason."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -139,6 +140,101 @@ def test_an_index_cannot_point_outside(llama: Path) -> None:
     (llama / "model.safetensors.index.json").write_text(json.dumps(outside))
     with pytest.raises(CorruptCheckpoint, match="named by the index"):
         load(llama)
+
+
+def write_file(path: Path, header: object, num_bytes: int, length: int | None = None) -> None:
+    raw = header if isinstance(header, bytes) else json.dumps(header).encode()
+    announced = len(raw) if length is None else length
+    path.write_bytes(announced.to_bytes(8, "little") + raw + bytes(num_bytes))
+
+
+F32_PAIR = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
+
+
+@pytest.mark.parametrize(
+    ("header", "num_bytes", "complaint"),
+    [
+        ({"x": F32_PAIR, "y": F32_PAIR}, 8, "tensor y begins at byte .* is next"),
+        ({"x": F32_PAIR, "y": {**F32_PAIR, "data_offsets": [4, 12]}}, 12, "tensor y begins"),
+        ({"x": {**F32_PAIR, "data_offsets": [4, 12]}}, 12, "tensor x begins"),
+        ({"x": F32_PAIR}, 9, "its tensors end at byte"),
+        ({"x": F32_PAIR}, 7, "its tensors end at byte"),
+        ({"x": {**F32_PAIR, "shape": [2**40, 2**40]}}, 8, "would lie in 8 bytes"),
+        ({"x": {**F32_PAIR, "shape": [-2]}}, 8, "no whole number"),
+        ({"x": {**F32_PAIR, "shape": [2.0]}}, 8, "no whole number"),
+        ({"x": {**F32_PAIR, "dtype": "F33"}}, 8, "unknown type 'F33'"),
+        ({"x": {**F32_PAIR, "data_offsets": [8, 0]}}, 8, "would lie in -8 bytes"),
+        ({"x": {"dtype": "F32"}}, 8, "header cannot be read"),
+        ({"x": 3}, 8, "header cannot be read"),
+        ([F32_PAIR], 8, "header cannot be read"),
+        (b"[" * 100_000, 8, "header cannot be read"),
+        (b"\xff\xfe", 8, "header cannot be read"),
+        (b"", 8, "header cannot be read"),
+    ],
+)
+def test_a_header_must_agree_with_its_file(
+    llama: Path, header: object, num_bytes: int, complaint: str
+) -> None:
+    write_file(llama / "model.safetensors", header, num_bytes)
+    with pytest.raises(CorruptCheckpoint, match=rf"model\.safetensors is damaged.*{complaint}"):
+        load(llama)
+
+
+@pytest.mark.parametrize("length", [2**63, 2**64 - 1, 2**31, 10**6])
+def test_a_header_longer_than_its_file_is_refused(llama: Path, length: int) -> None:
+    write_file(llama / "model.safetensors", {"x": F32_PAIR}, 8, length)
+    with pytest.raises(CorruptCheckpoint, match=f"announces a header of {length} bytes"):
+        load(llama)
+
+
+def test_a_pickle_under_another_name_is_refused(llama: Path) -> None:
+    torch.save({"model.norm.weight": torch.ones(64)}, llama / "model.safetensors")
+    with pytest.raises(CorruptCheckpoint, match="announces a header of"):
+        load(llama)
+
+
+def test_links_that_lead_nowhere_are_refused(llama: Path) -> None:
+    path = llama / "model.safetensors"
+    path.unlink()
+    path.symlink_to(path.name)
+    with pytest.raises(CorruptCheckpoint, match=r"holds no model\.safetensors"):
+        load(llama)
+    index = {"weight_map": {"x": path.name}}
+    (llama / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(CorruptCheckpoint, match="named by the index but is not there"):
+        load(llama)
+
+
+def test_a_file_that_shrinks_while_it_is_read_is_refused(llama: Path) -> None:
+    path = llama / "model.safetensors"
+    with Checkpoint(llama) as checkpoint:
+        os.truncate(path, 100)
+        with pytest.raises(CorruptCheckpoint, match=r"safetensors is damaged: the file ends at"):
+            checkpoint.read("model.norm.weight", (64,), torch.float32)
+
+
+def test_what_is_expected_is_checked_before_anything_is_read(llama: Path) -> None:
+    norm = "model.norm.weight"
+    change_weights(llama, model__norm__weight=torch.ones(64, dtype=torch.int8))
+    with Checkpoint(llama) as checkpoint:
+        checkpoint.require([norm])
+        with pytest.raises(CorruptCheckpoint, match=r"norm\.weight has type I8"):
+            checkpoint.require({norm: (64,)})
+        with pytest.raises(CorruptCheckpoint, match=r"norm\.weight has shape \[64\].*\[64, 1\]"):
+            checkpoint.require({norm: (64, 1)})
+        with pytest.raises(CorruptCheckpoint, match="lacks 1 tensors of the model: x"):
+            checkpoint.require({norm: (64, 1), "x": (3,)})
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_every_type_of_real_numbers_is_read(tmp_path: Path, dtype: torch.dtype) -> None:
+    stored = torch.randn(3, 5).to(dtype)
+    save_file({"x": stored, "empty": torch.zeros(0, 4)}, tmp_path / "model.safetensors")
+    with Checkpoint(tmp_path) as checkpoint:
+        torch.testing.assert_close(checkpoint.read("x", (3, 5), dtype), stored)
+        narrow = checkpoint.read("x", (3, 5), torch.bfloat16)
+        torch.testing.assert_close(narrow, stored.bfloat16())
+        assert checkpoint.read("empty", (0, 4), dtype).shape == (0, 4)
 
 
 def test_pickled_weights_are_refused(llama: Path) -> None:
