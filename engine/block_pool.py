@@ -4,14 +4,18 @@ A block is in exactly one of three places:
 
     free    holds nothing worth keeping             ^ allocate: free first, then the oldest cached
     cached  full, hashed, referenced by nobody      | (its hash is forgotten)
-    used    in the block table of 1 or more rows    v free: to cached if hashed, else to free
+    used    in the block table of 1 or more rows,   v free: to cached if hashed, else to free
+            or fenced
+
+A row's blocks are fenced while a step is in flight that may still write to them. Until it has
+ended they count as used, so that nobody else writes there, or finds there what is none of his.
 
 Blocks are shared by content: a full block is known by the hash of its tokens and, through its
 parent's hash, of all tokens before it. Block 0 is the null block that padding points to.
 """
 
 from array import array
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from hashlib import blake2b
@@ -56,6 +60,13 @@ class BlockPool:
         self._block_of: dict[bytes, int] = {}
         self._free = list(range(num_blocks - 1, NULL_BLOCK, -1))  # a stack: low numbers first
         self._cached: OrderedDict[int, None] = OrderedDict()  # oldest first
+        self._fenced: deque[tuple[int, Sequence[int]]] = deque()  # behind which step; oldest first
+        self._last_ended = 0  # number of the last step that has ended
+
+    @property
+    def num_fenced(self) -> int:
+        """Blocks given back that a step in flight may still write to."""
+        return sum(len(blocks) for _, blocks in self._fenced)
 
     @property
     def num_available(self) -> int:
@@ -91,13 +102,16 @@ class BlockPool:
             self._ref_counts[block] += 1
         return [*shared, *(self._take() for _ in range(num_fresh))]
 
-    def free(self, blocks: Sequence[int]) -> None:
+    def free(self, blocks: Sequence[int], last_step: int = 0) -> None:
         """Give one reference of each block back. Every release goes through here.
 
-        The tail of a row is evicted before its head, which others are likelier to share. Steps
-        are synchronous; once they are not, this is the place to wait for the step that still
-        writes into these blocks.
+        `last_step` is the number of the last step that writes to them: they are kept until
+        `release` tells that it has ended. The tail of a row is evicted before its head, which
+        others are likelier to share.
         """
+        if last_step > self._last_ended:
+            self._fenced.append((last_step, blocks))
+            return
         for block in reversed(blocks):
             count = self._ref_counts[block]
             if count < 1:
@@ -108,6 +122,13 @@ class BlockPool:
                     self._free.append(block)
                 else:
                     self._cached[block] = None
+
+    def release(self, step: int) -> None:
+        """Free what was fenced for this step and those before it, for they have ended."""
+        self._last_ended = step
+        for _ in range(len(self._fenced)):
+            last_step, blocks = self._fenced.popleft()
+            self.free(blocks, last_step)
 
     def publish(self, block: int, block_hash: bytes) -> None:
         """Let others find a full block whose contents have been computed.
@@ -127,15 +148,17 @@ class BlockPool:
                 self._free.append(block)
 
     def check(self, block_tables: Iterable[Sequence[int]]) -> None:
-        """Verify every invariant against the block tables of all living rows.
+        """Verify every invariant against the block tables of all running rows.
 
         Raises:
             RuntimeError: the books do not balance.
         """
         counted = [0] * len(self._ref_counts)
-        for table in block_tables:
+        for table in (*block_tables, *(blocks for _, blocks in self._fenced)):
             for block in table:
                 counted[block] += 1
+        if any(last_step <= self._last_ended for last_step, _ in self._fenced):
+            raise RuntimeError("a block is fenced for a step that has ended")
         if counted != self._ref_counts:
             wrong = [b for b, count in enumerate(counted) if count != self._ref_counts[b]]
             raise RuntimeError(f"reference counts differ from the block tables at blocks {wrong}")

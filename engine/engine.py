@@ -147,6 +147,8 @@ class Engine:
         """Advance the requests by one step and return what became of them."""
         if plan := self._scheduler.schedule():
             result = self._step_runner.run(plan)
+            self._scheduler.launch(plan)
+            self._scheduler.end_step()
             self._update(plan, result)
         return self._collect()
 
@@ -154,13 +156,17 @@ class Engine:
         """Record a step: its faults first, so that a faulty row's blocks are never shared."""
         for sequence, fault in result.faults.items():
             del plan[sequence]
-            self._scheduler.distrust(sequence)
-            self._fail(sequence, fault.message, retryable=fault.is_retryable)
-        self._scheduler.update(plan)
+            if fault.code == "engine_error":
+                self._scheduler.distrust(sequence)
+            self._fail(sequence, fault)
+        for sequence, records in result.prompt_logprobs.items():
+            sequence.tell_prompt(records)
+        for sequence in plan:
+            self._scheduler.publish(sequence, sequence.num_computed)
         self._counters.steps += 1
         self._counters.generated_tokens += len(result.sequences)
         for sequence, token_id in zip(result.sequences, result.token_ids, strict=True):
-            sequence.token_ids.append(token_id)
+            sequence.take_token(token_id)
             if sequence.logprobs is not None:
                 sequence.logprobs.append(result.logprobs[sequence])
             if (
@@ -182,7 +188,7 @@ class Engine:
             ending = sequence.find_ending()
         except Exception as error:  # a tokenizer's, and this row's alone
             message = f"the output cannot be turned into text: {type(error).__name__}: {error}"
-            self._fail(sequence, message[:300], retryable=False)
+            self._fail(sequence, RequestError(code="engine_error", message=message[:300]))
             return
         if ending is not None:
             self._scheduler.finish(sequence)
@@ -190,10 +196,9 @@ class Engine:
         elif sequence.is_report_due:
             self._report(sequence)
 
-    def _fail(self, sequence: Sequence, message: str, *, retryable: bool) -> None:
+    def _fail(self, sequence: Sequence, error: RequestError) -> None:
         self._counters.errors += 1
         self._scheduler.remove(sequence)
-        error = RequestError(code="engine_error", message=message, retryable=retryable)
         self._report(sequence, Ending(FinishReason.ERROR, error=error))
 
     def _report(self, sequence: Sequence, ending: Ending | None = None) -> None:

@@ -6,32 +6,27 @@ difference, and there is no other notion of "prefill" or "decode":
     1. sequences that lack one token        everybody who is generating moves on
     2. urgent ones that lack more, or wait  a chat does not queue behind bulk prompts
     3. the others that lack more            prompts under way, in chunks of what is left
-    4. the others that wait                 in order of arrival; a few pass one that does not fit
+    4. the others that wait                 as `waiting` says; a few pass one that does not fit
 
 Whoever is out of room takes it from the newest of the least urgent, who starts over later with
 what it had generated, and finds most of its blocks still cached.
 
-Urgent ones may leave bulk rows no room, in a trickle that never ends. So every now and then the
-oldest of those has a turn: it goes before everybody, for a few tokens.
+A step may be planned while the one before it is in flight: known is then also what that one will
+bring, and what is given back is fenced until it has ended.
 """
 
-import heapq
 from bisect import bisect_left, insort
 from operator import attrgetter
 
+from .admission import Admission, Passes
 from .block_pool import BlockPool
-from .forecast import OutputForecast, peak_num_tokens
 from .outputs import Priority
 from .sequence import Sequence, SequenceStatus
+from .turns import Turns
+from .waiting import FIRST_BULK, WaitingQueue, is_urgent
 
 _ORDER = attrgetter("order")
-_FILL_TARGET = 0.97  # of the cache, at the foretold peak
-_MAX_PASSES = 16  # of rows that start before one that came first and does not fit
-_MAX_MISFITS = 2  # rows to look past in a step: each costs the time of a forecast
-_PATIENCE_STEPS = 128  # in which bulk rows wait and none moves on, before the oldest has a turn
-_TURN_TOKENS = 16  # generated in a turn; what urgent ones feel of it is this and one prompt
-_TURN_PRIORITY = Priority.INTERACTIVE - 1
-_FIRST_BULK = (Priority.INTERACTIVE + 1, 0)  # in order: whoever comes before this one is urgent
+_MAX_PROMPT_LOGITS = 1024  # rows of logits in a step, for what they tell of prompts
 
 
 class Scheduler:
@@ -64,18 +59,19 @@ class Scheduler:
         self._max_num_seqs = min(max_num_seqs, max_num_batched_tokens)
         self._max_num_bulk_seqs = max(1, self._max_num_seqs - reserved_interactive_seqs)
         self._enable_prefix_caching = enable_prefix_caching
-        self._forecast = OutputForecast()
+        self._admission = Admission(pool)
+        self._passes = Passes()
+        self._turns = Turns()
 
         self._running: list[Sequence] = []  # sorted by order
-        self._waiting: list[tuple[tuple[int, int], Sequence]] = []  # a heap; may hold finished ones
-        self._num_waiting = 0
+        self._waiting = WaitingQueue(
+            pool.block_size, self._max_num_bulk_seqs, self._admission.expected_output
+        )
         self._plan: dict[Sequence, int] = {}
-        self._under_way: set[bytes] = set()  # hashes of the blocks that the plan's prefills fill
-        self._passed: Sequence | None = None  # the oldest that did not fit
-        self._num_passes = 0  # rows that have started before it since
-        self._num_idle_steps = 0  # in which bulk rows waited and none moved on
-        self._turn: Sequence | None = None  # the bulk row that goes before everybody
-        self._turn_end = 0  # generated tokens at which it is one of many again
+        self._under_way: set[bytes] = set()  # hashes of the blocks that prefills are filling
+        self._num_prompt_logits = 0  # that the plan asks for
+        self._num_launched = 0  # steps
+        self._num_ended = 0
         self.num_preemptions = 0
         self.num_prompt_tokens = 0  # of sequences that have started
         self.num_cached_tokens = 0  # those of them that the prefix cache held
@@ -88,20 +84,34 @@ class Scheduler:
     @property
     def num_waiting(self) -> int:
         """Sequences that wait for their first step, or for their next one after a preemption."""
-        return self._num_waiting
+        return len(self._waiting)
+
+    @property
+    def must_look_first(self) -> bool:
+        """Whether the next step is better planned once the one in flight has ended.
+
+        That is so if a next choice depends on the one before, or somebody might be preempted, who
+        would not leave his room at once.
+        """
+        return (
+            self._pool.num_available < len(self._running)
+            or self._waiting.has_urgent
+            or not all(sequence.can_run_ahead for sequence in self._running)
+        )
 
     def add(self, sequence: Sequence) -> None:
         """Let a new sequence wait for its turn."""
-        heapq.heappush(self._waiting, (sequence.order, sequence))
-        self._num_waiting += 1
+        self._waiting.add(sequence)
 
     def schedule(self) -> dict[Sequence, int]:
         """Decide the next step: how many tokens each chosen sequence is to compute."""
         self._plan = {}
-        self._under_way = set()
+        self._num_prompt_logits = 0
         self._end_turn()
+        self._passes.begin_step()
         prefilling = self._schedule_decodes()
-        urgent = [sequence for sequence in prefilling if _is_urgent(sequence)]
+        self._under_way = self._blocks_in_flight()
+        urgent = [sequence for sequence in prefilling if is_urgent(sequence)]
         self._schedule_prefills(urgent)
         self._admit(urgent_only=True)
         self._schedule_prefills(prefilling[len(urgent) :])
@@ -109,30 +119,44 @@ class Scheduler:
         self._begin_turn()
         return self._plan
 
-    def update(self, plan: dict[Sequence, int]) -> None:
-        """Record that a plan's tokens have been computed, and let others find the full blocks."""
-        block_size = self._pool.block_size
+    def launch(self, plan: dict[Sequence, int]) -> int:
+        """Record that a plan is being computed from now on, and return the step's number."""
+        self._num_launched += 1
         for sequence, num_tokens in plan.items():
+            sequence.num_pending += sequence.num_computed + num_tokens == sequence.num_known
             sequence.num_computed += num_tokens
-            num_full = sequence.num_computed // block_size
-            if num_full > sequence.num_published and self._enable_prefix_caching:
-                hashes = sequence.hash_full_blocks(block_size)
-                for index in range(sequence.num_published, num_full):
-                    self._pool.publish(sequence.block_table[index], hashes[index])
-                sequence.num_published = num_full
+            sequence.last_step = self._num_launched
+        return self._num_launched
+
+    def end_step(self) -> None:
+        """Record that the oldest step in flight has ended: what it could write to is free now."""
+        self._num_ended += 1
+        self._pool.release(self._num_ended)
+
+    def publish(self, sequence: Sequence, num_computed: int) -> None:
+        """Let others find a sequence's full blocks, of its first computed tokens."""
+        num_full = num_computed // self._pool.block_size
+        if num_full > sequence.num_published and self._enable_prefix_caching:
+            hashes = sequence.hash_full_blocks(self._pool.block_size)
+            for index in range(sequence.num_published, num_full):
+                self._pool.publish(sequence.block_table[index], hashes[index])
+            sequence.num_published = num_full
 
     def finish(self, sequence: Sequence) -> None:
         """Let a sequence go that came to its natural end, and learn from its length."""
-        self._forecast.observe(sequence.num_generated)
+        self._admission.learn(sequence)
         self.remove(sequence)
 
     def remove(self, sequence: Sequence) -> None:
-        """Let a sequence go, wherever it is. Its blocks are free at once; again is harmless."""
+        """Let a sequence go, wherever it is; again is harmless.
+
+        Its blocks are free at once, or with the end of the step that computes it.
+        """
         if sequence.status is SequenceStatus.RUNNING:
             self._running.remove(sequence)
             self._release(sequence)
         elif sequence.status is SequenceStatus.WAITING:
-            self._num_waiting -= 1  # it leaves the heap when it surfaces
+            self._waiting.remove(sequence)
         sequence.status = SequenceStatus.FINISHED
 
     def distrust(self, sequence: Sequence) -> None:
@@ -144,9 +168,12 @@ class Scheduler:
         self._pool.check(sequence.block_table for sequence in self._running)
         if self._running != sorted(self._running, key=_ORDER):
             raise RuntimeError("the running sequences are out of order")
-        num_waiting = sum(s.status is SequenceStatus.WAITING for _, s in self._waiting)
-        if num_waiting != self._num_waiting:
-            raise RuntimeError(f"{num_waiting} sequences wait, {self._num_waiting} were counted")
+        self._waiting.check()
+        if self._num_ended == self._num_launched and self._pool.num_fenced:
+            raise RuntimeError(f"{self._pool.num_fenced} blocks are fenced, and no step is there")
+        for sequence in self._running:
+            if not sequence.num_pending <= self._num_launched - self._num_ended:
+                raise RuntimeError(f"{sequence.num_pending} tokens pend of a row in no such step")
 
     # -- the parts of a step ------------------------------------------------------------------
 
@@ -158,91 +185,96 @@ class Scheduler:
         while index < len(self._running):  # which gets shorter from its end, by preemption
             sequence = self._running[index]
             index += 1
-            num_known = len(sequence.token_ids)
-            if num_known - sequence.num_computed > 1:
+            num_known = len(sequence.token_ids) + sequence.num_pending
+            num_missing = num_known - sequence.num_computed
+            if num_missing > 1:
                 prefilling.append(sequence)
-            elif num_known <= len(sequence.block_table) * block_size or self._grow(sequence):
+            elif (
+                num_missing == 1
+                and num_known < sequence.max_num_tokens  # or else the last one is pending
+                and not (sequence.num_pending and not sequence.can_run_ahead)
+                and (num_known <= len(sequence.block_table) * block_size or self._grow(sequence))
+            ):
                 self._plan[sequence] = 1
         return prefilling
 
+    def _blocks_in_flight(self) -> set[bytes]:
+        """Return the hashes of the blocks that a step in flight fills."""
+        if self._num_ended == self._num_launched:
+            return set()
+        in_flight: set[bytes] = set()
+        for sequence in self._running:
+            if sequence.last_step > self._num_ended:
+                in_flight.update(sequence.block_hashes[sequence.num_published :])
+        return in_flight
+
     def _schedule_prefills(self, prefilling: list[Sequence]) -> None:
         for sequence in prefilling:
-            budget = self._budget_left()
-            if not budget:
+            if not self._budget_left():
                 break
-            if sequence.status is SequenceStatus.RUNNING:  # still: somebody urgent may have come
+            budget = self._budget_for(sequence)
+            # Still running? Somebody urgent may have come.
+            if budget and sequence.status is SequenceStatus.RUNNING:
                 self._schedule_prefill(sequence, budget)
 
     def _schedule_prefill(self, sequence: Sequence, budget: int) -> None:
-        self._plan[sequence] = min(budget, len(sequence.token_ids) - sequence.num_computed)
+        num_tokens = min(budget, sequence.num_known - sequence.num_computed)
+        self._plan[sequence] = num_tokens
+        if sequence.lacks_prompt_logprobs:
+            self._num_prompt_logits += num_tokens
         self._under_way.update(sequence.block_hashes[sequence.num_published :])
 
     def _admit(self, *, urgent_only: bool) -> None:
         """Start as many of those who wait as there is room for, in their order."""
         held_back: list[Sequence] = []
-        num_misfits = 0
-        while sequence := self._next_waiting():
-            if urgent_only and not _is_urgent(sequence):
+        while sequence := self._waiting.peek():
+            if urgent_only and not is_urgent(sequence):
                 break
-            if num_misfits and self._num_passes >= _MAX_PASSES:
+            if self._passes.is_exhausted:
                 break
-            budget = self._budget_left()
-            if not budget or len(held_back) > self._max_num_seqs or not self._may_start(sequence):
+            if not self._budget_left() or len(held_back) > self._max_num_seqs:
                 break
+            if not self._may_start(sequence):
+                break
+            budget = self._budget_for(sequence)
             cached = self._find_cached(sequence)
-            if self._is_under_way(sequence, len(cached)):
-                held_back.append(self._pop_waiting())
+            if not budget or sequence.num_pending or self._is_under_way(sequence, len(cached)):
+                held_back.append(self._waiting.pop())
                 continue
             blocks = self._allocate(sequence, cached)
             if blocks is not None:
-                self._pop_waiting()
-                self._num_passes += num_misfits > 0
+                self._waiting.pop()
+                self._passes.count()
                 self._start(sequence, blocks, num_cached=len(cached) * self._pool.block_size)
                 self._schedule_prefill(sequence, budget)
-            elif num_misfits < _MAX_MISFITS and self._may_be_passed(sequence):
-                num_misfits += 1
-                held_back.append(self._pop_waiting())
+            elif not is_urgent(sequence) and self._passes.look_past(sequence):
+                held_back.append(self._waiting.pop())
             else:
                 break
         for sequence in held_back:
-            self.add(sequence)
+            self._waiting.put_back(sequence)
 
     def _budget_left(self) -> int:
         return self._max_num_batched_tokens - sum(self._plan.values())
 
+    def _budget_for(self, sequence: Sequence) -> int:
+        """Return the tokens that it may compute, fewer where each brings logits."""
+        budget = self._budget_left()
+        if sequence.lacks_prompt_logprobs:
+            budget = min(budget, _MAX_PROMPT_LOGITS - self._num_prompt_logits)
+        return budget
+
     # -- admission ----------------------------------------------------------------------------
-
-    def _next_waiting(self) -> Sequence | None:
-        while self._waiting and self._waiting[0][1].status is SequenceStatus.FINISHED:
-            heapq.heappop(self._waiting)
-        return self._waiting[0][1] if self._waiting else None
-
-    def _pop_waiting(self) -> Sequence:
-        self._num_waiting -= 1
-        return heapq.heappop(self._waiting)[1]
 
     def _has_slot(self, sequence: Sequence) -> bool:
         """Whether one more may run: of all, and of bulk rows, to which some slots are closed."""
         if len(self._running) >= self._max_num_seqs:
             return False
-        return _is_urgent(sequence) or self._num_bulk_running() < self._max_num_bulk_seqs
+        return is_urgent(sequence) or self._num_bulk_running() < self._max_num_bulk_seqs
 
     def _may_start(self, sequence: Sequence) -> bool:
         """Whether there is a slot, or somebody to take it from."""
-        return self._has_slot(sequence) or (
-            _is_urgent(sequence) and self._is_victim_there(sequence)
-        )
-
-    def _may_be_passed(self, sequence: Sequence) -> bool:
-        """Whether others may start before one that does not fit; every step asks the oldest first.
-
-        A preempted one is not passed: it waits for the very room that it gave.
-        """
-        if _is_urgent(sequence) or sequence.num_generated:
-            return False
-        if self._passed is None or self._passed.status is not SequenceStatus.WAITING:
-            self._passed, self._num_passes = sequence, 0
-        return self._num_passes < _MAX_PASSES
+        return self._has_slot(sequence) or (is_urgent(sequence) and self._is_victim_there(sequence))
 
     def _find_cached(self, sequence: Sequence) -> list[int]:
         """Find the blocks that need no computing; the last token always is, for its logits."""
@@ -250,7 +282,8 @@ class Scheduler:
             return []
         block_size = self._pool.block_size
         num_usable = (len(sequence.token_ids) - 1) // block_size
-        return self._pool.find(sequence.hash_full_blocks(block_size)[:num_usable])
+        hashes = sequence.hash_full_blocks(block_size)[:num_usable]
+        return [] if sequence.lacks_prompt_logprobs else self._pool.find(hashes)
 
     def _is_under_way(self, sequence: Sequence, num_cached: int) -> bool:
         """Whether to wait for a neighbour that computes the next block anyway.
@@ -258,6 +291,8 @@ class Scheduler:
         So the samples of one request share its prompt, and a thousand prompts their preamble.
         Urgent ones never wait for others: those are not planned yet when their turn comes.
         """
+        if sequence.lacks_prompt_logprobs:
+            return False
         num_usable = (len(sequence.token_ids) - 1) // self._pool.block_size
         hashes = sequence.block_hashes[:num_usable]
         return num_cached < len(hashes) and hashes[num_cached] in self._under_way
@@ -269,76 +304,49 @@ class Scheduler:
         it needs what it gave, and whoever pushed it out has taken some. An urgent one takes a slot
         and blocks from others if need be.
         """
-        num_fresh = -(-len(sequence.token_ids) // self._pool.block_size) - len(cached)
-        if not _is_urgent(sequence):
+        block_size = self._pool.block_size
+        num_fresh = -(-len(sequence.token_ids) // block_size) - len(cached)
+        if not is_urgent(sequence):
             # The first bulk row need not fit to its end: there may never be a better time.
-            if self._num_bulk_running() and not self._fits_at_peak(sequence, cached):
+            is_alone = not self._num_bulk_running()
+            num_cached = len(cached) * block_size
+            if not is_alone and not self._admission.fits(sequence, num_cached, self._running):
                 return None
             return self._pool.allocate(num_fresh, cached)
         while (
             not self._has_slot(sequence)
             or (blocks := self._pool.allocate(num_fresh, cached)) is None
         ):
-            if not self._is_victim_there(sequence):
+            if self._pool.num_fenced or not self._is_victim_there(sequence):
                 return None
             self._preempt(self._running[-1])
         return blocks
 
-    def _fits_at_peak(self, candidate: Sequence, cached: list[int]) -> bool:
-        """Whether the cache is expected to hold the running sequences and this one to their end."""
-        block_size = self._pool.block_size
-        lengths = [len(sequence.token_ids) - sequence.num_cached for sequence in self._running]
-        remaining = [self._remaining(sequence) for sequence in self._running]
-        num_held = (self._pool.capacity - self._pool.num_available) * block_size
-        num_shared = max(0, num_held - sum(lengths))  # prefixes whose first user has gone
-        lengths.append(len(candidate.token_ids) - len(cached) * block_size)
-        remaining.append(self._remaining(candidate))
-        room = self._pool.capacity * block_size * _FILL_TARGET - num_shared
-        if sum(lengths) + sum(remaining) <= room:
-            return True
-        return peak_num_tokens(lengths, remaining) <= room
-
     def _num_bulk_running(self) -> int:
-        return len(self._running) - bisect_left(self._running, _FIRST_BULK, key=_ORDER)
-
-    def _remaining(self, sequence: Sequence) -> int:
-        max_more = sequence.max_num_tokens - len(sequence.token_ids)
-        return self._forecast.remaining(sequence.num_generated, max_more)
+        return len(self._running) - bisect_left(self._running, FIRST_BULK, key=_ORDER)
 
     # -- turns --------------------------------------------------------------------------------
 
     def _begin_turn(self) -> None:
-        """Let the oldest bulk row go first once bulk has stood still for long."""
-        oldest = self._next_waiting()
-        if oldest is None or self._does_bulk_move_on():
-            self._num_idle_steps = 0
-            return
-        self._num_idle_steps += 1
-        is_due = self._num_idle_steps > _PATIENCE_STEPS and self._turn is None
-        if is_due and not _is_urgent(oldest) and not self._num_bulk_running():
-            self._num_idle_steps = 0
-            self._turn = self._pop_waiting()
-            self._turn_end = oldest.num_generated + _TURN_TOKENS
-            oldest.order = (_TURN_PRIORITY, oldest.order[1])
-            self.add(oldest)
+        oldest = self._waiting.peek()
+        stands_still = oldest is not None and not self._does_bulk_move_on()
+        if self._turns.is_due(stands_still=stands_still) and oldest is not None:
+            if is_urgent(oldest) or self._num_bulk_running():
+                return
+            self._waiting.pop()
+            self._turns.begin(oldest)
+            self._waiting.put_back(oldest)
 
     def _end_turn(self) -> None:
-        """Put a bulk row back among the others once it has generated what a turn allows."""
-        row = self._turn
-        if row is None:
-            return
-        if row.status is SequenceStatus.FINISHED:
-            self._turn = None
-        elif row.status is SequenceStatus.RUNNING and row.num_generated >= self._turn_end:
-            self._turn = None
+        row = self._turns.end()
+        if row is not None:
             self._running.remove(row)
-            row.order = (row.request.priority, row.order[1])
             insort(self._running, row, key=_ORDER)
 
     def _does_bulk_move_on(self) -> bool:
         """Whether a bulk row gets a token in this step."""
         return any(
-            sequence.num_computed + num_tokens == len(sequence.token_ids)
+            sequence.num_computed + num_tokens == sequence.num_known
             for sequence, num_tokens in self._plan.items()
             if sequence.request.priority > Priority.INTERACTIVE
         )
@@ -357,8 +365,13 @@ class Scheduler:
         insort(self._running, sequence, key=_ORDER)
 
     def _grow(self, sequence: Sequence) -> bool:
-        """Add a block, preempting from the end of the line; False if that hit the sequence."""
+        """Add a block, preempting from the end of the line; False if that hit the sequence.
+
+        What a step in flight keeps fenced is worth the wait: nobody is preempted meanwhile.
+        """
         while (blocks := self._pool.allocate(1)) is None:
+            if self._pool.num_fenced:
+                return False
             victim = self._running[-1]
             self._preempt(victim)
             if victim is sequence:
@@ -376,16 +389,11 @@ class Scheduler:
         self._plan.pop(sequence, None)
         self._release(sequence)
         sequence.status = SequenceStatus.WAITING
-        self.add(sequence)
+        self._waiting.put_back(sequence)
         self.num_preemptions += 1
 
     def _release(self, sequence: Sequence) -> None:
-        self._pool.free(sequence.block_table)
+        self._pool.free(sequence.block_table, sequence.last_step)
         sequence.block_table = []
         sequence.num_computed = 0
         sequence.num_published = 0
-
-
-def _is_urgent(sequence: Sequence) -> bool:
-    """Whether it goes before bulk rows, by its priority or because it is its turn."""
-    return sequence.order < _FIRST_BULK

@@ -40,7 +40,10 @@ class Sequence:
         order: (priority, arrival): the smaller, the sooner it is served. The scheduler may lend a
             bulk row another priority.
         token_ids: prompt and generated tokens.
-        num_computed: leading tokens whose keys and values are in the cache.
+        num_computed: leading tokens whose keys and values are in the cache, or will be once the
+            steps in flight have ended.
+        num_pending: tokens that steps in flight are drawing.
+        last_step: number of the last step that computes it.
         num_cached: prompt tokens that the prefix cache held at the first admission, -1 before it.
         num_published: leading blocks already offered to the prefix cache.
         max_num_tokens: the sequence is full at this many tokens, prompt included.
@@ -49,32 +52,39 @@ class Sequence:
         random_key: 64 bits that, with a token's place in the output, fix every random choice.
         is_penalised: whether tokens seen before weigh on the next choice.
         is_plain: the most likely token is all that is asked for.
+        can_run_ahead: its next token may be drawn before the host has seen the one before.
         is_watched: text or outputs are due before the end: it streams, or has stop strings.
         detokenizer: turns its tokens into text.
         num_decoded: generated tokens that the detokenizer has had.
         num_reported: generated tokens that outputs have told of.
         unreported_text: text that no output has told of yet.
         logprobs: one record per generated token if they were asked for, else None.
+        prompt_logprobs: one record per token of the prompt, as far as they are known, if they were
+            asked for. Sample 0 has them for all samples of its request.
     """
 
     __slots__ = (
         "_root",
         "block_hashes",
         "block_table",
+        "can_run_ahead",
         "detokenizer",
         "is_penalised",
         "is_plain",
         "is_watched",
+        "last_step",
         "logprobs",
         "masked_token_ids",
         "max_num_tokens",
         "num_cached",
         "num_computed",
         "num_decoded",
+        "num_pending",
         "num_prompt",
         "num_published",
         "num_reported",
         "order",
+        "prompt_logprobs",
         "random_key",
         "request",
         "sample_index",
@@ -106,6 +116,8 @@ class Sequence:
         self.num_prompt = len(self.token_ids)
         self.num_computed = 0
         self.num_cached = -1
+        self.num_pending = 0
+        self.last_step = 0
         self.block_table: list[int] = []
         self._root = root_hash(model, request.cache_salt)
         self.block_hashes: list[bytes] = []
@@ -134,11 +146,40 @@ class Sequence:
         self.num_reported = 0
         self.unreported_text = ""
         self.logprobs: list[TokenLogprobs] | None = None if params.logprobs is None else []
+        wants_prompt = params.prompt_logprobs is not None and sample_index == 0
+        self.prompt_logprobs: list[TokenLogprobs | None] | None = [None] if wants_prompt else None
+        self.can_run_ahead = not (self.is_penalised or self.lacks_prompt_logprobs)
+
+    @property
+    def num_known(self) -> int:
+        """Tokens that it has, and those that steps in flight will bring."""
+        return len(self.token_ids) + self.num_pending
 
     @property
     def num_generated(self) -> int:
         """Tokens generated so far."""
         return len(self.token_ids) - self.num_prompt
+
+    @property
+    def lacks_prompt_logprobs(self) -> bool:
+        """Whether logits of its prompt are wanted, so that it must be computed, cached or not."""
+        return self.prompt_logprobs is not None and len(self.prompt_logprobs) < self.num_prompt
+
+    def due_prompt_positions(self, begin: int, end: int) -> range:
+        """Return which of the tokens from `begin` to `end` tell of a prompt token not yet told of.
+
+        The logits at one position tell of the token at the next. After a preemption it is known
+        what they told the first time, and nothing is told twice.
+        """
+        if self.prompt_logprobs is None:
+            return range(0)
+        return range(max(begin, len(self.prompt_logprobs) - 1), min(end, self.num_prompt - 1))
+
+    def tell_prompt(self, records: list[TokenLogprobs]) -> None:
+        """Add records of the prompt's next tokens."""
+        if self.prompt_logprobs is not None:
+            self.prompt_logprobs += records
+            self.can_run_ahead = not (self.lacks_prompt_logprobs or self.is_penalised)
 
     @property
     def is_report_due(self) -> bool:
@@ -153,6 +194,11 @@ class Sequence:
             fresh = self.token_ids[len(hashes) * block_size :]
             hashes.extend(hash_blocks(hashes[-1] if hashes else self._root, fresh, block_size))
         return hashes
+
+    def take_token(self, token_id: int) -> None:
+        """Add a token that a step has drawn."""
+        self.token_ids.append(token_id)
+        self.num_pending -= 1
 
     def find_ending(self) -> Ending | None:
         """Say whether the newest token is the last, and decode as much text as that takes."""
@@ -179,6 +225,9 @@ class Sequence:
         """Return what was gained since this was last called; with an ending, for the last time."""
         begin = self.num_reported
         text, self.unreported_text = self.unreported_text, ""
+        prompt_logprobs = None
+        if self.prompt_logprobs is not None and not self.lacks_prompt_logprobs:
+            prompt_logprobs, self.prompt_logprobs = tuple(self.prompt_logprobs), None
         self.num_reported = self.num_generated
         return StepOutput(
             self.request.request_id,
@@ -192,6 +241,7 @@ class Sequence:
             num_prompt_tokens=self.num_prompt,
             num_completion_tokens=self.num_generated,
             num_cached_tokens=max(0, self.num_cached),
+            prompt_logprobs=prompt_logprobs,
         )
 
     def _decode(self, end: int, *, may_stop: bool = True) -> None:

@@ -5,15 +5,15 @@ tokens that the row's blocks hold. A wrong slot, a block shared too early, freed
 by another row: each gives other tokens than `greedy_tokens` tells.
 """
 
+from dataclasses import dataclass
 from hashlib import blake2b
+from typing import cast
 
 import numpy as np
 import torch
 
 from penstock.engine.architecture import ModelArchitecture
 from penstock.engine.batch import StepBatch
-from penstock.engine.models.families import FAMILIES
-from penstock.engine.rotary import Rope
 
 VOCAB_SIZE = 263
 EOS = 2
@@ -21,42 +21,20 @@ POISON = 7  # a prompt that holds it makes the model raise
 NAN = 8  # a prompt that holds it makes the model return NaN
 
 
-def fake_architecture(max_model_len: int, vocab_size: int = VOCAB_SIZE) -> ModelArchitecture:
-    return ModelArchitecture(
-        family=next(iter(FAMILIES.values())),
-        num_layers=1,
-        hidden_size=1,
-        num_heads=1,
-        num_kv_heads=1,
-        head_dim=2,
-        intermediate_size=1,
-        vocab_size=vocab_size,
-        rms_norm_eps=1e-6,
-        rope=Rope(
-            kind="default",
-            head_dim=2,
-            theta=1.0,
-            factor=1.0,
-            low_freq_factor=1.0,
-            high_freq_factor=1.0,
-            original_max_positions=max_model_len,
-        ),
-        sliding_windows=(None,),
-        qkv_bias=False,
-        output_bias=False,
-        qk_norm=False,
-        tied=True,
-        dtype="float32",
-        eos_token_ids=(EOS,),
-        max_position_embeddings=max_model_len,
-    )
+@dataclass(frozen=True)
+class FakeArchitecture:
+    """What the engine itself asks of a `ModelArchitecture`; the rest is the loader's."""
+
+    max_position_embeddings: int
+    vocab_size: int = VOCAB_SIZE
+    eos_token_ids: tuple[int, ...] = (EOS,)
 
 
 class FakeRunner:
     def __init__(
         self, num_blocks: int = 64, block_size: int = 16, max_model_len: int = 1 << 20
     ) -> None:
-        self.architecture = fake_architecture(max_model_len)
+        self.architecture = cast(ModelArchitecture, FakeArchitecture(max_model_len))
         self.device = torch.device("cpu")
         self.num_blocks = num_blocks
         self.block_size = block_size
@@ -75,12 +53,14 @@ class FakeRunner:
         self._cache[slots] = tokens
         self.num_computed_tokens += len(tokens)
         self.num_steps += 1
-        row_of_last = {int(end) - 1: row for row, end in enumerate(batch.query_start[1:])}
-        logits = [self._logits(batch, row_of_last[int(last)]) for last in batch.logit_rows]
+        rows = np.searchsorted(batch.query_start.numpy(), batch.logit_rows.numpy(), side="right")
+        logits = [
+            self._logits(batch, row - 1, int(batch.positions[place]) + 1)
+            for row, place in zip(rows.tolist(), batch.logit_rows.tolist(), strict=True)
+        ]
         return torch.stack(logits) if logits else torch.empty(0, VOCAB_SIZE)
 
-    def _logits(self, batch: StepBatch, row: int) -> torch.Tensor:
-        length = int(batch.context_lens[row])
+    def _logits(self, batch: StepBatch, row: int, length: int) -> torch.Tensor:
         table = batch.block_tables[row].numpy().astype(np.int64)
         places = np.arange(length)
         slots = table[places // self.block_size] * self.block_size + places % self.block_size

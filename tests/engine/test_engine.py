@@ -119,7 +119,7 @@ def test_preempted_rows_say_what_they_would_have_said() -> None:
         request(str(i), range(40 + i, 46), max_tokens=20, temperature=i % 2, seed=i, logprobs=1)
         for i in range(5)
     ]
-    target._scheduler._forecast.observe(1)  # so that too many are let in
+    target._scheduler._admission._forecasts.observe("", 1)  # so that too many are let in
     outputs = run(target, *requests)
     assert target.stats().preemptions > 0
     for one in requests:

@@ -17,6 +17,7 @@ from .tiny_tokenizers import byte_level
 
 BLOCK_SIZE = 4
 ANYTHING = 99
+NEVER = 98  # would end a row, so that its length is uncertain
 
 
 class Line:
@@ -47,16 +48,19 @@ class Line:
             detokenizer=Detokenizer(byte_level()),
             arrival=arrival,
             context_window=self.pool.capacity * BLOCK_SIZE,
+            eos_token_ids=frozenset({NEVER}),
         )
         self.scheduler.add(sequence)
         return sequence
 
     def step(self) -> dict[Sequence, int]:
         plan = self.scheduler.schedule()
-        self.scheduler.update(plan)
+        self.scheduler.launch(plan)
+        self.scheduler.end_step()
         for sequence in plan:
-            if sequence.num_computed == len(sequence.token_ids):
-                sequence.token_ids.append(ANYTHING)
+            self.scheduler.publish(sequence, sequence.num_computed)
+            if sequence.num_pending:
+                sequence.take_token(ANYTHING)
                 if len(sequence.token_ids) >= sequence.max_num_tokens:
                     self.scheduler.finish(sequence)
         self.scheduler.check()
@@ -161,7 +165,7 @@ def test_an_urgent_one_takes_the_blocks_of_bulk_rows() -> None:
 def test_when_blocks_run_out_the_newest_starts_over_and_the_oldest_never_does() -> None:
     line = Line(num_blocks=9)
     rows = [line.add(4, max_tokens=24) for _ in range(3)]
-    line.scheduler._forecast.observe(1)  # so that all are let in
+    line.scheduler._admission._forecasts.observe("", 1)  # so that all are let in
     started: list[Sequence] = []
     while line.scheduler.num_running or line.scheduler.num_waiting:
         plan = line.step()
@@ -175,7 +179,7 @@ def test_when_blocks_run_out_the_newest_starts_over_and_the_oldest_never_does() 
 def test_after_a_preemption_nobody_is_let_in_until_somebody_ends() -> None:
     line = Line(num_blocks=9)
     rows = [line.add(8, max_tokens=16) for _ in range(3)]
-    line.scheduler._forecast.observe(1)
+    line.scheduler._admission._forecasts.observe("", 1)
     while not line.scheduler.num_preemptions:
         line.step()
     newcomer = line.add(1, max_tokens=1)
@@ -263,7 +267,7 @@ def test_a_row_can_go_at_any_time() -> None:
 
 def test_admission_leaves_room_for_the_outputs_to_come() -> None:
     careful, bold = Line(num_blocks=17), Line(num_blocks=17)
-    bold.scheduler._forecast.observe(1)
+    bold.scheduler._admission._forecasts.observe("", 1)
     for line in (careful, bold):
         for _ in range(8):
             line.add(4, max_tokens=40)
@@ -273,7 +277,7 @@ def test_admission_leaves_room_for_the_outputs_to_come() -> None:
 
 def test_a_few_small_rows_pass_one_that_does_not_fit_and_then_it_comes() -> None:
     line = Line(num_blocks=65, max_num_seqs=4)
-    line.scheduler._forecast.observe(4)
+    line.scheduler._admission._forecasts.observe("", 4)
     line.add(40, max_tokens=40)
     line.step()
     large = line.add(230, max_tokens=8)
