@@ -75,7 +75,7 @@ def test_what_llama_cpp_takes_for_granted_is_known(
     config_class: type, options: dict[str, Any], tmp_path: Path
 ) -> None:
     sizes = {"sliding_window": 24, "head_dim": 16, "query_pre_attn_scalar": 16, **options}
-    directory = TinyModel(config_class, sizes, noise=0.2).save(tmp_path / "checkpoint")
+    directory = TinyModel(config_class, sizes, noise=0.1).save(tmp_path / "checkpoint")
     assert_same_logits(write_gguf(directory, tmp_path / "model.gguf"), directory)
 
 
