@@ -40,22 +40,27 @@ class SampledTokens:
 
 
 @torch.inference_mode()
-def sample(logits: torch.Tensor, sequences: Rows[Sequence]) -> SampledTokens:
+def sample(
+    logits: torch.Tensor, sequences: Rows[Sequence], places: Rows[int] | None = None
+) -> SampledTokens:
     """Choose the next token of each sequence from its row of float32 `logits` [rows, vocab].
 
+    `places` are the new tokens' places in their outputs: what each has generated, if not given.
     `logits` may be overwritten, unless this raises. Equally likely tokens: the lowest id wins.
     """
     if all(sequence.is_plain for sequence in sequences):
         best, token_ids = logits.max(dim=-1)
         return SampledTokens(token_ids.tolist(), _faulty_rows(best), {})
+    if places is None:
+        places = [sequence.num_generated for sequence in sequences]
     logprob_rows = [i for i, s in enumerate(sequences) if s.logprobs is not None]
     raw = logits[logprob_rows].clone() if logprob_rows else None
     changed_rows = [i for i, s in enumerate(sequences) if s.is_penalised or s.masked_token_ids]
     unchanged = logits[changed_rows]
     try:
-        _mask_endings(logits, sequences)
+        _mask_endings(logits, sequences, places)
         _penalise(logits, sequences)
-        token_ids, faulty = _choose(logits, sequences)
+        token_ids, faulty = _choose(logits, sequences, places)
         logprobs = {} if raw is None else _logprobs(raw, sequences, logprob_rows, token_ids)
     except BaseException:
         logits[changed_rows] = unchanged
@@ -63,7 +68,9 @@ def sample(logits: torch.Tensor, sequences: Rows[Sequence]) -> SampledTokens:
     return SampledTokens(token_ids, faulty, logprobs)
 
 
-def _choose(logits: torch.Tensor, sequences: Rows[Sequence]) -> tuple[list[int], frozenset[int]]:
+def _choose(
+    logits: torch.Tensor, sequences: Rows[Sequence], places: Rows[int]
+) -> tuple[list[int], frozenset[int]]:
     """Return each row's token, and the rows whose logits are not numbers."""
     best, chosen = logits.max(dim=-1)
     faulty = _faulty_rows(best)
@@ -71,7 +78,7 @@ def _choose(logits: torch.Tensor, sequences: Rows[Sequence]) -> tuple[list[int],
         i for i, s in enumerate(sequences) if i not in faulty and not s.request.params.is_greedy
     ]
     if random_rows:
-        chosen[random_rows] = _draw(logits, sequences, random_rows)
+        chosen[random_rows] = _draw(logits, sequences, places, random_rows)
     return chosen.tolist(), faulty
 
 
@@ -97,10 +104,10 @@ def _faulty_rows(best: torch.Tensor) -> frozenset[int]:
     return frozenset(torch.nonzero(~finite).flatten().tolist())
 
 
-def _mask_endings(logits: torch.Tensor, sequences: Rows[Sequence]) -> None:
-    for row, sequence in enumerate(sequences):
+def _mask_endings(logits: torch.Tensor, sequences: Rows[Sequence], places: Rows[int]) -> None:
+    for row, (sequence, place) in enumerate(zip(sequences, places, strict=True)):
         masked = sequence.masked_token_ids
-        if masked and sequence.num_generated < sequence.request.params.min_tokens:
+        if masked and place < sequence.request.params.min_tokens:
             inside = [token_id for token_id in masked if token_id < logits.shape[-1]]
             logits[row, inside] = -torch.inf
 
@@ -125,13 +132,15 @@ def _penalise(logits: torch.Tensor, sequences: Rows[Sequence]) -> None:
             logits[row, repeated] -= params.frequency_penalty * times + params.presence_penalty
 
 
-def _draw(logits: torch.Tensor, sequences: Rows[Sequence], rows: list[int]) -> torch.Tensor:
+def _draw(
+    logits: torch.Tensor, sequences: Rows[Sequence], places: Rows[int], rows: list[int]
+) -> torch.Tensor:
     """Return int64 [rows]: tokens drawn from the tempered, filtered distribution of each row."""
     drawn_from = [sequences[row] for row in rows]
     params = [sequence.request.params for sequence in drawn_from]
     device = logits.device
     chances = torch.from_numpy(
-        uniforms([s.random_key for s in drawn_from], [s.num_generated for s in drawn_from])
+        uniforms([s.random_key for s in drawn_from], [places[row] for row in rows])
     ).to(device)
     temperatures = torch.tensor([p.temperature for p in params], device=device)
     tempered = (logits if len(rows) == len(logits) else logits[rows]) / temperatures[:, None]
