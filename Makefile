@@ -8,10 +8,10 @@ TRITON ?= triton==3.7.1
 INDEX  ?= $(if $(or $(shell command -v nvidia-smi),$(PIP_FIND_LINKS)),,--extra-index-url https://download.pytorch.org/whl/cpu)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test soak lint format types check clean
+.PHONY: help install demo test soak bench-engine mutations lint format types check clean
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' Makefile | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' Makefile | expand -t 14
 
 .venv/ready: pyproject.toml Makefile
 	$(PYTHON) -m venv .venv
@@ -32,6 +32,12 @@ test: .venv/ready  ## run the tests
 
 soak: .venv/ready  ## run the tests that take minutes
 	$(BIN)/pytest -m soak
+
+bench-engine: .venv/ready  ## time the engine and every peer that installs, in turn
+	$(BIN)/python benchmarks/engine_peers --pip-options='$(INDEX)' $(PEERS)
+
+mutations: .venv/ready  ## take safeguards out one by one; the tests must notice each
+	$(BIN)/python benchmarks/mutations.py
 
 lint: .venv/ready  ## check style
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

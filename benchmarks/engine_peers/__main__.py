@@ -1,0 +1,210 @@
+"""Is the engine the fastest on this machine? Every peer that installs, in one run.
+
+    make bench-engine
+    python benchmarks/engine_peers [penstock vllm …] [--rounds 3] [--works fixed-64 mixed-64]
+
+All work on the same random model in the shape of Qwen2.5-0.5B, greedily and without early end, on
+the same cores. They take turns, each time in a fresh process that has the machine to itself, in an
+environment of its own. Each answer must have exactly the tokens that were asked for.
+Whoever does not install, load or answer is reported with what it said last, and the rest goes on.
+
+The first run installs the peers and makes the checkpoints: about 15 minutes, 15 GB.
+"""
+
+import argparse
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import checkpoints
+import gguf
+from contender import Contender
+from peers import OPENVINO, PEERS, Peer
+from report import QUIET, Record, Results, print_table
+from rich.console import Console
+from serving import Meter
+from work import kind_of, make_work
+
+WARM_UP = "tiny-8"
+HERE = Path(__file__).parent
+
+
+def make_checkpoint(name: str, directory: Path, environments: Path) -> Path:
+    """Return the checkpoint called `name`, made unless it is there already."""
+    path = directory / name
+    if path.exists():
+        return path
+    source = path if name == "qwen" else make_checkpoint("qwen", directory, environments)
+    unfinished = directory / f"unfinished-{name}"
+    if unfinished.is_dir():
+        shutil.rmtree(unfinished)
+    match name.removeprefix("qwen"):
+        case "":
+            checkpoints.make_qwen(unfinished)
+        case "-w8a8":
+            checkpoints.make_w8a8(source, unfinished)
+        case "-bf16.gguf":
+            checkpoints.make_gguf(source, unfinished, gguf.GGMLQuantizationType.BF16)
+        case "-q8_0.gguf":
+            checkpoints.make_gguf(source, unfinished, gguf.GGMLQuantizationType.Q8_0)
+        case "-openvino-fp16":
+            checkpoints.make_openvino(source, unfinished, environments / OPENVINO.name, "fp16")
+        case "-openvino-int8":
+            checkpoints.make_openvino(source, unfinished, environments / OPENVINO.name, "int8")
+        case _:
+            raise ValueError(f"there is no recipe for a checkpoint called {name!r}")
+    unfinished.rename(path)
+    return path
+
+
+def start(peer: Peer, arguments: argparse.Namespace) -> Contender:
+    """Install, convert and load whatever the peer needs."""
+    cache: Path = arguments.cache
+    environments = cache / "environments"
+    python = Path(sys.executable)
+    if peer.environment is not None:
+        directory = peer.environment.make(environments, shlex.split(arguments.pip_options))
+        python = directory / "bin" / "python"
+    checkpoint = make_checkpoint(peer.checkpoint, cache / "checkpoints", environments)
+    command = [python, HERE / peer.script, checkpoint, str(arguments.threads), *peer.options]
+    log = cache / "logs" / f"{peer.name.replace(' ', '-')}.log"
+    return Contender(command, log=log, limit_s=arguments.load_limit)
+
+
+def explain(error: Exception) -> str:
+    """Return the last line that says what went wrong."""
+    if isinstance(error, subprocess.CalledProcessError):
+        said = f"{error.stdout or ''}\n{error.stderr or ''}"
+        lines = [line.strip() for line in said.splitlines() if line.strip()]
+        errors = [line for line in lines if "error" in line.lower()]
+        return [str(error), *lines[-1:], *errors[-1:]][-1][:300]
+    return f"{type(error).__name__}: {error}"[:300]
+
+
+def wait_for_quiet(patience_s: float) -> None:
+    """Wait until others leave the machine alone for a second, but not for ever."""
+    waiting = Meter()
+    while waiting.read().wall_s < patience_s:
+        second = Meter()
+        subprocess.run(["sleep", "1"], check=True)
+        if second.read().foreign_share <= QUIET:
+            return
+
+
+def compete(
+    peers: list[Peer], arguments: argparse.Namespace, results: Results, console: Console
+) -> None:
+    """Let every peer work in turn, round by round, each time in a fresh process."""
+    slow: set[tuple[str, str]] = set()
+    for round_number in range(arguments.rounds):
+        for peer in peers:
+            works = [name for name in arguments.works if kind_of(name) in peer.kinds]
+            works = [name for name in works if (peer.name, name) not in slow]
+            if not works or peer.name in results.failures:
+                continue
+            try:
+                for record in take_turn(peer, works, round_number, arguments, results):
+                    turn = record.turn
+                    if turn.wall_s > arguments.slow:
+                        slow.add((peer.name, record.work))
+                    console.print(
+                        f"round {round_number + 1}  {record.work:10s} {peer.name:28s} "
+                        f"{turn.tokens_per_s:7.0f} tokens/s  {turn.wall_s:6.1f} s  "
+                        f"processor {turn.own_s:6.1f} s  others {turn.foreign_share:4.0%}",
+                        highlight=False,
+                    )
+            except Exception as error:  # a peer's failure is a result
+                results.failures[peer.name] = explain(error)
+                console.print(f"{peer.name} failed: {explain(error)}", style="red", highlight=False)
+            results.write(arguments.json)
+
+
+def take_turn(
+    peer: Peer,
+    works: list[str],
+    round_number: int,
+    arguments: argparse.Namespace,
+    results: Results,
+) -> Iterator[Record]:
+    """Start a peer, let it do `works`, and end it; yield what was measured as it comes."""
+    contender = start(peer, arguments)
+    results.loaded_s[peer.name] = contender.loaded_s
+    try:
+        contender.run(make_work(WARM_UP), arguments.limit)
+        for name in works:
+            wait_for_quiet(arguments.patience)
+            turn = contender.run(make_work(name, turn=round_number), arguments.limit)
+            record = Record(peer.name, name, round_number, turn)
+            results.records.append(record)
+            results.resident_bytes[peer.name] = contender.resident_bytes()
+            yield record
+    finally:
+        contender.close()
+
+
+def machine() -> dict[str, str]:
+    """Return what the figures depend on."""
+    fields = dict(
+        line.split(":", 1) for line in Path("/proc/cpuinfo").read_text().splitlines() if ":" in line
+    )
+    named = {name.strip(): value.strip() for name, value in fields.items()}
+    return {
+        "processor": named.get("model name", platform.processor()),
+        "vendor": named.get("vendor_id", ""),
+        "cores": str(os.cpu_count()),
+        "python": platform.python_version(),
+    }
+
+
+def parse() -> argparse.Namespace:
+    """Read the command line."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "penstock-bench"
+    parser = argparse.ArgumentParser(
+        prog="engine_peers", description=(__doc__ or "").partition("\n")[0]
+    )
+    add = parser.add_argument
+    add("peers", nargs="*", help="only those whose names begin so")
+    add("--works", nargs="*", default=["fixed-32", "fixed-64", "mixed-64", "shared-64"])
+    add("--rounds", type=int, default=3)
+    add("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    add("--limit", type=float, default=240, help="seconds for one work, then the peer is killed")
+    add("--load-limit", type=float, default=400, help="seconds for loading")
+    add("--slow", type=float, default=60, help="what took longer than this is not repeated")
+    add("--patience", type=float, default=15, help="seconds to wait for others to be quiet")
+    add("--cache", type=Path, default=cache, help="environments, checkpoints, logs")
+    add("--json", type=Path, help="where the results go; by default into the cache")
+    add("--pip-options", default="", help="given to every pip install")
+    arguments = parser.parse_args()
+    arguments.json = arguments.json or arguments.cache / "results.json"
+    return arguments
+
+
+def main() -> None:
+    """Run the benchmark."""
+    arguments = parse()
+    console = Console(width=max(120, Console().width), soft_wrap=True)
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: arguments.threads])
+    os.environ["OMP_NUM_THREADS"] = str(arguments.threads)
+    for name in ("environments", "checkpoints", "logs"):
+        (arguments.cache / name).mkdir(parents=True, exist_ok=True)
+    results = Results(machine())
+    peers = [
+        peer
+        for peer in PEERS
+        if peer.vendor in ("", results.machine["vendor"])
+        and (not arguments.peers or peer.name.startswith(tuple(arguments.peers)))
+        and {*peer.kinds} & {*map(kind_of, arguments.works)}
+    ]
+    compete(peers, arguments, results, console)
+    print_table(results, console, roofline={})
+    results.write(arguments.json)
+    console.print(f"everything in {arguments.json}", highlight=False)
+
+
+if __name__ == "__main__":
+    main()
