@@ -1,21 +1,29 @@
 """One step of the model, with walls between its rows. Knows the runner and the sampler, and which
-rows a plan names; not why the scheduler chose them.
+rows a step names; not why the scheduler chose them.
 
 A step that makes the model fail is repeated row by row (writing the same keys and values again does
-no harm), and one that makes the sampler fail is sampled row by row, so that a row fails alone.
+no harm), and one that makes the sampler fail is sampled row by row, so that a row fails alone. One
+that lacks memory is computed in smaller passes.
 """
 
-from dataclasses import dataclass, field
-from typing import Protocol, Self
+import time
+from collections.abc import Iterator, Sequence as Rows
+from dataclasses import replace
+from math import isnan
+from typing import Protocol
 
 import torch
 
 from .architecture import ModelArchitecture
-from .batch import ScheduledRow, StepBatch, build_step_batch
-from .block_pool import BlockPool
-from .outputs import TokenLogprobs
+from .batch import ScheduledRow, StepBatch, build_step_batch, next_step_batch
+from .logprobs import token_logprobs
+from .outputs import RequestError, TokenLogprobs
+from .pass_size import PassSize, is_out_of_memory
 from .sampler import sample
 from .sequence import Sequence
+from .step import NOT_DRAWN, Step, StepPart, StepResult, within
+
+_MAX_TURN_S = 0.03  # in which repeats may begin: so long an arrival or an abort waits at most
 
 
 class Runner(Protocol):
@@ -32,93 +40,127 @@ class Runner(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """Why a row failed; `is_retryable` says whether it might not, another time."""
-
-    message: str
-    is_retryable: bool = True
-
-    @classmethod
-    def of(cls, error: Exception, stage: str) -> Self:
-        """Describe what a row raised in the model or the sampler.
-
-        PyTorch raises RuntimeError for want of memory as for much else, but what depends on a
-        row's contents alone, such as IndexError and ValueError, will be no different next time.
-        """
-        message = f"the {stage} failed on this row: {type(error).__name__}: {error}"
-        return cls(message[:300], isinstance(error, RuntimeError | MemoryError | OSError))
-
-
-@dataclass(frozen=True, slots=True)
-class StepResult:
-    """What a step brought.
-
-    Attributes:
-        sequences: those that had caught up, each with its next token in `token_ids`.
-        logprobs: for those that asked for them.
-        faults: why a sequence failed; it is not among `sequences`.
-    """
-
-    sequences: list[Sequence] = field(default_factory=list)
-    token_ids: list[int] = field(default_factory=list)
-    logprobs: dict[Sequence, TokenLogprobs] = field(default_factory=dict)
-    faults: dict[Sequence, Fault] = field(default_factory=dict)
-
-    def extend(self, other: "StepResult") -> None:
-        """Add what another part of the same step brought."""
-        self.sequences.extend(other.sequences)
-        self.token_ids.extend(other.token_ids)
-        self.logprobs.update(other.logprobs)
-        self.faults.update(other.faults)
+# A damaged block that the row shared may be to blame, and is not shared again.
+_NOT_FINITE = RequestError(
+    code="engine_error", message="the model's logits are not finite numbers", retryable=True
+)
 
 
 class StepRunner:
-    """Computes what a plan asks for, and samples."""
+    """Computes what steps ask for, one after the other, and samples."""
 
-    def __init__(self, runner: Runner, pool: BlockPool) -> None:
+    def __init__(self, runner: Runner) -> None:
         self._runner = runner
-        self._pool = pool
+        self._pass_size = PassSize()
+        self._newest = StepResult()  # what the step before has drawn
 
-    def run(self, plan: dict[Sequence, int]) -> StepResult:
-        """Compute the planned number of tokens of each sequence, and draw the next ones.
+    @property
+    def num_memory_errors(self) -> int:
+        """Times that memory did not suffice for a pass."""
+        return self._pass_size.num_errors
+
+    def run(self, step: Step) -> list[StepResult]:
+        """Compute a step and draw the next tokens, a result for each time that it was repeated.
 
         Raises:
             Exception: the model is beyond use, whatever the rows.
         """
+        parts = self._fill_in(step.parts)
+        result = self._run(parts)
+        results = [result]
+        if step.num_repeats > 1 and not result.faults:
+            results += self._repeat(replace(step, parts=parts), result)
+        self._newest = results[-1]
+        return results
+
+    def _fill_in(self, parts: Rows[StepPart]) -> Rows[StepPart]:
+        """Put what the step before has drawn where it was awaited.
+
+        A row that has failed there brings nothing here: whoever reads the results knows by then.
+        """
+        if not any(part.is_pending for part in parts):
+            return parts
+        newest = dict(zip(self._newest.sequences, self._newest.token_ids, strict=True))
+        return [
+            replace(part, row=replace(part.row, token_ids=(newest[part.sequence],)))
+            if part.is_pending
+            else part
+            for part in parts
+            if not part.is_pending or part.sequence in newest
+        ]
+
+    def _run(self, parts: Rows[StepPart]) -> StepResult:
+        result = StepResult()
+        num_tokens = sum(len(part.row.token_ids) for part in parts)
         try:
-            caught_up, logits = self._compute(plan)
+            for fitting in within(parts, self._pass_size.limit or num_tokens):
+                result.extend(self._pass(fitting))
         except torch.AcceleratorError:  # the device is lost, and with it every row
             raise
         except Exception as fault:
-            return self._run_one_by_one(plan, fault)
-        return self._sample(caught_up, logits)
+            return self._run_one_by_one(parts, fault)
+        return result
 
-    def _compute(self, plan: dict[Sequence, int]) -> tuple[list[Sequence], torch.Tensor]:
-        """Return the sequences that have caught up, and their logits."""
-        rows: list[ScheduledRow] = []
-        caught_up: list[Sequence] = []
-        for sequence, num_tokens in plan.items():
-            begin = sequence.num_computed
-            end = begin + num_tokens
-            is_last = end == len(sequence.token_ids)
-            if is_last:
-                caught_up.append(sequence)
-            tokens = sequence.token_ids[begin:end]
-            rows.append(ScheduledRow(tokens, begin, sequence.block_table, is_last))
-        return caught_up, self._execute(rows)
-
-    def _sample(self, sequences: list[Sequence], logits: torch.Tensor) -> StepResult:
+    def _pass(self, parts: Rows[StepPart]) -> StepResult:
+        """Compute the parts at once, or in halves where memory is short."""
         try:
-            sampled = sample(logits, sequences)
+            logits = self._execute([part.row for part in parts])
+        except Exception as error:
+            num_tokens = sum(len(part.row.token_ids) for part in parts)
+            if not is_out_of_memory(error) or num_tokens == 1:
+                raise
+            self._pass_size.halve(num_tokens)
+            result = StepResult()
+            for half in within(parts, -(-num_tokens // 2)):
+                result.extend(self._pass(half))
+            return result
+        self._pass_size.recover()
+        return self._take(parts, logits)
+
+    def _take(self, parts: Rows[StepPart], logits: torch.Tensor) -> StepResult:
+        """Sample where a row has caught up, and read what the other logits tell of its prompt."""
+        prompt_logprobs: dict[Sequence, list[TokenLogprobs]] = {}
+        drawing: list[StepPart] = []
+        last_rows: list[int] = []
+        end = 0
+        for part in parts:
+            begin, end = end, end + part.row.num_logits
+            sequence = part.sequence
+            if due := sequence.due_prompt_positions(part.row.position, part.end):
+                told = sequence.token_ids[due.start + 1 : due.stop + 1]
+                num_top = [sequence.request.params.prompt_logprobs or 0] * len(due)
+                records = token_logprobs(logits[begin : begin + len(due)], told, num_top)
+                prompt_logprobs[sequence] = records
+            if part.place != NOT_DRAWN:
+                drawing.append(part)
+                last_rows.append(end - 1)
+        result = self._sample(
+            [part.sequence for part in drawing],
+            [part.place for part in drawing],
+            logits if len(last_rows) == len(logits) else logits[last_rows],
+        )
+        for sequence, records in prompt_logprobs.items():
+            if any(isnan(record.logprob) for record in records):
+                result.fail(sequence, _NOT_FINITE)
+            else:
+                result.prompt_logprobs[sequence] = records
+        return result
+
+    def _sample(
+        self, sequences: list[Sequence], places: list[int], logits: torch.Tensor
+    ) -> StepResult:
+        if not sequences:
+            return StepResult()
+        try:
+            sampled = sample(logits, sequences, places)
         except torch.AcceleratorError:
             raise
         except Exception as error:
             if len(sequences) == 1:
-                return StepResult(faults={sequences[0]: Fault.of(error, "sampler")})
+                return StepResult(faults={sequences[0]: _fault(error, "sampler")})
             result = StepResult()
-            for row, sequence in enumerate(sequences):
-                result.extend(self._sample([sequence], logits[row : row + 1]))
+            for row, (sequence, place) in enumerate(zip(sequences, places, strict=True)):
+                result.extend(self._sample([sequence], [place], logits[row : row + 1]))
             return result
         if not sampled.faulty:
             logprobs = {sequences[row]: record for row, record in sampled.logprobs.items()}
@@ -126,8 +168,7 @@ class StepRunner:
         result = StepResult()
         for row, (sequence, token_id) in enumerate(zip(sequences, sampled.token_ids, strict=True)):
             if row in sampled.faulty:
-                # A damaged block that it shared may be to blame, and is not shared again.
-                result.faults[sequence] = Fault("the model's logits are not finite numbers")
+                result.faults[sequence] = _NOT_FINITE
                 continue
             result.sequences.append(sequence)
             result.token_ids.append(token_id)
@@ -135,36 +176,79 @@ class StepRunner:
                 result.logprobs[sequence] = sampled.logprobs[row]
         return result
 
-    def _run_one_by_one(self, plan: dict[Sequence, int], fault: Exception) -> StepResult:
-        result = StepResult()
-        num_failed = 0
-        for sequence, num_tokens in plan.items():
+    # -- again and again ----------------------------------------------------------------------
+
+    def _repeat(self, step: Step, result: StepResult) -> Iterator[StepResult]:
+        """Draw more tokens of the same rows, each until it ends, as long as a turn may take.
+
+        What goes wrong on the way is left to the next step, which looks after it.
+        """
+        deadline_s = time.monotonic() + _MAX_TURN_S
+        batch = build_step_batch(
+            [part.row for part in step.parts],
+            self._runner.block_size,
+            self._runner.device,
+            num_more=step.num_repeats - 1,
+        )
+        places = [part.place for part in step.parts]
+        for _ in range(1, step.num_repeats):
+            drawn = zip(result.sequences, result.token_ids, places, strict=True)
+            kept = [row for row, end in enumerate(drawn) if not end[0].ends_with(end[1], end[2])]
+            is_over = not kept or (step.stops_at_ending and len(kept) < len(places))
+            if is_over or time.monotonic() > deadline_s:
+                return
+            batch = next_step_batch(batch, result.token_ids, kept, self._runner.block_size)
+            places = [places[row] + 1 for row in kept]
+            sequences = [result.sequences[row] for row in kept]
             try:
-                caught_up, logits = self._compute({sequence: num_tokens})
+                logits = self._runner.execute(batch)
+            except torch.AcceleratorError:
+                raise
+            except Exception:
+                return
+            result = self._sample(sequences, places, logits)
+            yield result
+            if result.faults:
+                return
+
+    # -- row by row ---------------------------------------------------------------------------
+
+    def _run_one_by_one(self, parts: Rows[StepPart], fault: Exception) -> StepResult:
+        result = StepResult()
+        for part in parts:
+            try:
+                result.extend(self._pass([part]))
             except torch.AcceleratorError:
                 raise
             except Exception as error:
-                num_failed += 1
-                result.faults[sequence] = Fault.of(error, "model")
-            else:
-                result.extend(self._sample(caught_up, logits))
-        if num_failed == len(plan) and not self._is_model_alive():
+                result.faults[part.sequence] = _fault(error, "model")
+        if len(result.faults) == len(parts) and not self._is_model_alive(parts[-1]):
             raise fault
         return result
 
-    def _is_model_alive(self) -> bool:
-        """Whether the model can compute one token of no row at all; if there is room to try."""
-        blocks = self._pool.allocate(1)
-        if blocks is None:
-            return True
+    def _is_model_alive(self, part: StepPart) -> bool:
+        """Whether the model can compute one token of no row at all, in a failed row's last block.
+
+        That block is the row's own: nobody shares one that is still being filled.
+        """
+        last_block = (part.end - 1) // self._runner.block_size
         try:
-            self._execute([ScheduledRow((0,), 0, blocks)])
+            self._execute([ScheduledRow((0,), 0, [part.row.block_table[last_block]])])
         except Exception:
             return False
-        finally:
-            self._pool.free(blocks)
         return True
 
     def _execute(self, rows: list[ScheduledRow]) -> torch.Tensor:
         batch = build_step_batch(rows, self._runner.block_size, self._runner.device)
         return self._runner.execute(batch)
+
+
+def _fault(error: Exception, stage: str) -> RequestError:
+    """Describe what a row raised in the model or the sampler.
+
+    PyTorch raises RuntimeError for want of memory as for much else, but what depends on a row's
+    contents alone, such as IndexError and ValueError, will be no different next time.
+    """
+    message = f"the {stage} failed on this row: {type(error).__name__}: {error}"
+    is_retryable = isinstance(error, RuntimeError | MemoryError | OSError)
+    return RequestError(code="engine_error", message=message[:300], retryable=is_retryable)
