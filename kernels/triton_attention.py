@@ -3,8 +3,8 @@
 Knows tiles in registers. Refuses to know which rows, queries and keys they hold.
 
 Everything is counted in powers of two, for `exp2` is one instruction and `exp` is two: scores come
-multiplied by log2(e), and a log-sum-exp is a base-2 logarithm. The running softmax is that of Milakov
-and Gimelshein (2018), tiled as in FlashAttention-2 (Dao 2023).
+multiplied by log2(e), and a log-sum-exp is a base-2 logarithm. The running softmax is that of
+Milakov and Gimelshein (2018), tiled as in FlashAttention-2 (Dao 2023).
 """
 
 import math
@@ -22,7 +22,7 @@ _LOG2_E = math.log2(math.e)
 
 @dataclass(frozen=True, slots=True)
 class ScoreScale:
-    """How a dot product becomes a score: `outer * tanh(inner * x)` with a softcap, else `inner * x`.
+    """How a product becomes a score: `outer * tanh(inner * x)` with a softcap, else `inner * x`.
 
     `inner` carries the 2 log2(e) that the tanh by `exp2` wants, or the log2(e) of the softmax.
     """
@@ -85,7 +85,7 @@ def block_stride_of(cache: LayerCache) -> int:
     Raises:
         ValueError: the cache is not laid out as the kernels read it.
     """
-    _, block_size, kv_heads, head_dim = cache.key.shape
+    kv_heads, head_dim = cache.key.shape[2:]
     inner = (kv_heads * head_dim, head_dim, 1)
     stride = cache.key.stride(0)
     for name, tensor in (("keys", cache.key), ("values", cache.value)):

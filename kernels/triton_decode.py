@@ -4,10 +4,10 @@
     row 1  |0..190|                        in turn to a fixed number of programs
     row 2  |0.....255|256..300|
 
-Splits have a fixed size (not a fixed count, as in vLLM's kernel; FlashInfer's and Flash-Decoding's
-work lists, Dao 2023, Ye 2025), so the order of a row's sums depends on that row alone. Every program
-finds its items by itself from the lengths: the grid can be frozen in a CUDA graph. A row of one split
-is finished at once, others leave partial sums for the merge.
+Splitting is Flash-Decoding's (Dao 2023), the work list FlashInfer's (Ye 2025). Splits have a fixed
+size (not a fixed count, as in vLLM's kernel), so the order of a row's sums depends on that row
+alone. Every program finds its items by itself from the lengths: the grid can be frozen in a CUDA
+graph. A row of one split is finished at once, others leave partial sums for the merge.
 
 Bytes per row: 2 * context * kv_heads * head_dim * itemsize, plus 8 * heads * head_dim for each
 256 tokens of a split row. Operations: 4 * context * heads * head_dim. So it is bound by memory as
@@ -29,11 +29,11 @@ from .triton_attention import (
     key_offsets,
     scores_of,
 )
-from .triton_device import num_persistent_programs
+from .triton_launch import launch, num_persistent_programs, power_of_2_from
 
 _MAX_ROWS = 4096  # every program holds all lengths in registers
-_TILE = 64
-_PROGRAMS_PER_MULTIPROCESSOR = 4
+_TILE_NUMBERS = 4096  # keys of a tile times their size: two stages of four programs fit an A100
+_REGISTERS = 65536  # of a multiprocessor
 
 
 @triton.jit(do_not_specialize=["num_rows", "table_stride", "max_splits"])
@@ -93,8 +93,8 @@ def _decode_kernel(
     dims = tl.arange(0, BLOCK_DIM)
     is_dim = dims < HEAD_DIM
     for item in range(tl.program_id(0), num_items, tl.num_programs(0)):
-        head = item % KV_HEADS
         place = item // KV_HEADS
+        head = item - place * KV_HEADS
         row = tl.sum((upto <= place).to(tl.int32), 0)
         here = rows == row
         length = tl.sum(tl.where(here, lengths, 0), 0)
@@ -260,9 +260,13 @@ def decode_attention(
     scores = ScoreScale.of(scale, softcap)
     partials = partials or Partials(query, num_rows, num_splits_of(block_tables, block_size))
     all_decode = query.shape[0] == num_rows
-    block_dim = max(16, triton.next_power_of_2(head_dim))
-    grid = (num_persistent_programs(query.device, _PROGRAMS_PER_MULTIPROCESSOR),)
-    _decode_kernel[grid](
+    block_dim = power_of_2_from(head_dim, 16)
+    is_roomy = cache.key.dtype == query.dtype and block_dim <= 128
+    resident = 4 if is_roomy else 3  # as many as there are registers for
+    grid = (num_persistent_programs(query.device, resident),)
+    launch(
+        _decode_kernel,
+        grid,
         query,
         cache.key,
         cache.value,
@@ -290,15 +294,18 @@ def decode_attention(
         HAS_PREFIXES=prefix_lens is not None,
         ALL_DECODE=all_decode,
         SPLIT=SPLIT_TOKENS,
-        TILE=_TILE if block_dim <= 128 else _TILE // 2,
-        BLOCK_ROWS=triton.next_power_of_2(max(16, num_rows)),
-        BLOCK_GROUP=max(16, triton.next_power_of_2(group)),
+        TILE=min(64, _TILE_NUMBERS // block_dim),
+        BLOCK_ROWS=power_of_2_from(num_rows, 16),
+        BLOCK_GROUP=power_of_2_from(group, 16),
         BLOCK_DIM=block_dim,
         num_warps=4,
-        num_stages=3,
+        num_stages=5,  # block table, then keys and values: two tiles of these are under way
+        maxnreg=_REGISTERS // (resident * 4 * 32) // 8 * 8,
     )
     if partials.num_splits > 1:
-        _merge_kernel[(num_rows, heads)](
+        launch(
+            _merge_kernel,
+            (num_rows, heads),
             partials.sums,
             partials.logs,
             output,

@@ -83,13 +83,14 @@ def test_keys_that_are_no_numbers_are_seen(fault: float, places: Any) -> None:
 def test_half_the_cache_in_eight_bits() -> None:
     case = attention_case([(1, 40), (1, 300)], 4, 2, 16, DTYPES[0])
     wide = case["cache"]
-    scales = {"key_scale": 0.5, "value_scale": 0.25}
     narrow = reference.LayerCache(
         (wide.key / 0.5).to(torch.float8_e4m3fn), (wide.value / 0.25).to(torch.float8_e4m3fn)
     )
     read_back = reference.LayerCache(narrow.key.float() * 0.5, narrow.value.float() * 0.25)
-    found = decode_attention(**case | {"cache": narrow}, **scales)
-    assert_agree(found, reference.paged_attention(**case | {"cache": read_back}))
+    case["cache"] = narrow
+    found = decode_attention(**case, key_scale=0.5, value_scale=0.25)
+    case["cache"] = read_back
+    assert_agree(found, reference.paged_attention(**case))
 
 
 def test_a_cache_in_another_order_is_refused() -> None:

@@ -1,4 +1,4 @@
-"""What the tests of the Triton kernels share: a device, poisoned memory and paged attention's inputs.
+"""What the tests of the Triton kernels share: a device, poisoned memory, attention's inputs.
 
 On a machine with a GPU the kernels run there, in bfloat16 too; elsewhere in Triton's interpreter,
 whose products of bfloat16 are not right.

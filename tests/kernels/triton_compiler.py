@@ -18,7 +18,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.runtime.driver import driver
@@ -51,7 +50,7 @@ class AbsentGPU:
         return self._target
 
     def get_current_device(self) -> int:
-        return self._target.arch  # kernels are kept per device: one device for each target
+        return int(self._target.arch)  # kernels are kept per device: one for each target
 
     def get_current_stream(self, device: int) -> int:
         return 0
