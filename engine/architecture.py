@@ -11,8 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from .gguf_config import gguf_config
+from .layer_kinds import (
+    Experts,
+    UnsupportedOption,
+    layer_experts,
+    layer_ropes,
+    layer_types,
+    require_sizes,
+    sliding_windows,
+)
 from .models.families import FAMILIES, Family
-from .rotary import Rope, read_rope
+from .rotary import Rope
 from .weights import CorruptCheckpoint
 
 _SIZES = (
@@ -24,7 +33,6 @@ _SIZES = (
     "vocab_size",
     "max_position_embeddings",
 )
-_EXPERT_SIZES = ("num_experts", "num_experts_per_tok")
 
 # What config.json calls the activations we have.
 _ACTIVATIONS = {
@@ -37,19 +45,6 @@ _ACTIVATIONS = {
 
 class UnsupportedModel(ValueError):
     """The checkpoint asks for something the engine does not have."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Experts:
-    """The mixture of experts in place of a layer's MLP.
-
-    `normalized` says whether the weights of the experts chosen for a token sum to 1.
-    """
-
-    num_experts: int
-    num_experts_per_token: int
-    intermediate_size: int
-    normalized: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +124,8 @@ def read_architecture(directory: Path) -> ModelArchitecture:
         return _architecture(config, directory)
     except (UnsupportedModel, CorruptCheckpoint):
         raise
+    except UnsupportedOption as error:
+        raise UnsupportedModel(f"{_config_file(directory)}: {error}") from error
     except Exception as error:  # a config.json may hold anything, and many readers look at it
         raise UnsupportedModel(
             f"cannot read {_config_file(directory)}: {type(error).__name__}: {error}"
@@ -148,15 +145,14 @@ def _architecture(config: Any, directory: Path) -> ModelArchitecture:
             f"supported: {', '.join(sorted(FAMILIES))}"
         )
     text = config.get_text_config()  # of a model of images and text, else `config` itself
-    _refuse_unknown_options(config, text, family, directory)
-    _refuse_impossible_sizes(text, directory)
+    _refuse_unknown_options(config, text, family)
+    _refuse_impossible_sizes(text)
     head_dim = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     if head_dim < 2 or head_dim % 2:
-        raise UnsupportedModel(
-            f"{directory}: head_dim must be even and at least 2 for rotary embeddings, "
-            f"got {head_dim}"
+        raise UnsupportedOption(
+            f"head_dim must be even and at least 2 for rotary embeddings, got {head_dim}"
         )
-    layer_types = _layer_types(text, directory)
+    kinds = layer_types(text)
     return ModelArchitecture(
         family=family,
         num_layers=text.num_hidden_layers,
@@ -167,13 +163,13 @@ def _architecture(config: Any, directory: Path) -> ModelArchitecture:
         intermediate_size=text.intermediate_size,
         vocab_size=text.vocab_size,
         rms_norm_eps=float(text.rms_norm_eps),
-        activation=_activation(text, directory),
-        ropes=_ropes(text, layer_types, head_dim, directory),
-        sliding_windows=_sliding_windows(text, layer_types, directory),
-        experts=_experts(text, family, directory),
-        attention_scale=(getattr(text, "query_pre_attn_scalar", None) or head_dim) ** -0.5,
-        attention_softcap=getattr(text, "attn_logit_softcapping", None),
-        logit_softcap=getattr(text, "final_logit_softcapping", None),
+        activation=_activation(text),
+        ropes=layer_ropes(text, kinds, head_dim),
+        sliding_windows=sliding_windows(text, kinds),
+        experts=layer_experts(text, family),
+        attention_scale=(_declared(text, "query_pre_attn_scalar") or head_dim) ** -0.5,
+        attention_softcap=_declared(text, "attn_logit_softcapping"),
+        logit_softcap=_declared(text, "final_logit_softcapping"),
         qkv_bias=family.qkv_bias or bool(getattr(text, "attention_bias", False)),
         output_bias=bool(getattr(text, "attention_bias", False)),
         mlp_bias=bool(getattr(text, "mlp_bias", False)),
@@ -184,126 +180,46 @@ def _architecture(config: Any, directory: Path) -> ModelArchitecture:
     )
 
 
-def _refuse_unknown_options(config: Any, text: Any, family: Family, directory: Path) -> None:
+def _refuse_unknown_options(config: Any, text: Any, family: Family) -> None:
     if getattr(config, "quantization_config", None):
         method = dict(config.quantization_config).get("quant_method", "unknown")
-        raise UnsupportedModel(f"{directory}: weights quantized by {method!r} are not supported")
+        raise UnsupportedOption(f"weights quantized by {method!r} are not supported")
     if getattr(text, "use_bidirectional_attention", False):
-        raise UnsupportedModel(
-            f"{directory}: use_bidirectional_attention is not supported, attention is causal"
-        )
-    softcap = getattr(text, "attn_logit_softcapping", None)
+        raise UnsupportedOption("use_bidirectional_attention is not supported, attention is causal")
+    softcap = _declared(text, "attn_logit_softcapping")
     if softcap is not None and not family.attention_softcap:
-        raise UnsupportedModel(
-            f"{directory}: attn_logit_softcapping is not supported for this architecture, "
-            f"got {softcap}"
+        raise UnsupportedOption(
+            f"attn_logit_softcapping is not supported for this architecture, got {softcap}"
         )
     for name in ("attn_logit_softcapping", "final_logit_softcapping"):
-        softcap = getattr(text, name, None)
+        softcap = _declared(text, name)
         if softcap is not None and not softcap > 0:
-            raise UnsupportedModel(f"{directory}: {name} must be above 0 or null, got {softcap}")
+            raise UnsupportedOption(f"{name} must be above 0 or null, got {softcap}")
 
 
-def _refuse_impossible_sizes(config: Any, directory: Path) -> None:
-    _require_sizes(config, _SIZES, directory)
+def _refuse_impossible_sizes(config: Any) -> None:
+    require_sizes(config, _SIZES)
     if config.num_attention_heads % config.num_key_value_heads:
-        raise UnsupportedModel(
-            f"{directory}: num_attention_heads must be a multiple of num_key_value_heads, "
+        raise UnsupportedOption(
+            "num_attention_heads must be a multiple of num_key_value_heads, "
             f"got {config.num_attention_heads} and {config.num_key_value_heads}"
         )
 
 
-def _require_sizes(config: Any, names: Iterable[str], directory: Path) -> None:
-    for name in names:
-        size = getattr(config, name)
-        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-            raise UnsupportedModel(f"{directory}: {name} must be an integer from 1, got {size!r}")
-
-
-def _activation(config: Any, directory: Path) -> str:
+def _activation(config: Any) -> str:
     # Gemma 2 and 3 declare `hidden_activation` and pay no heed to `hidden_act`.
     name = "hidden_activation" if hasattr(type(config), "hidden_activation") else "hidden_act"
     activation = getattr(config, name)
     if activation not in _ACTIVATIONS:
-        raise UnsupportedModel(
-            f"{directory}: {name} must be one of {', '.join(_ACTIVATIONS)}, got {activation!r}"
+        raise UnsupportedOption(
+            f"{name} must be one of {', '.join(_ACTIVATIONS)}, got {activation!r}"
         )
     return _ACTIVATIONS[activation]
 
 
-def _layer_types(config: Any, directory: Path) -> list[str]:
-    default = ["sliding_attention"] * config.num_hidden_layers  # windowed if there is a window
-    kinds = getattr(config, "layer_types", None) or default
-    if len(kinds) != config.num_hidden_layers:
-        raise UnsupportedModel(
-            f"{directory}: layer_types must have one entry for each of {config.num_hidden_layers} "
-            f"layers, got {len(kinds)}"
-        )
-    unknown = set(kinds) - {"sliding_attention", "full_attention"}
-    if unknown:
-        raise UnsupportedModel(
-            f"{directory}: layer_types must be sliding_attention or full_attention, "
-            f"got {', '.join(sorted(unknown))}"
-        )
-    return kinds
-
-
-def _sliding_windows(
-    config: Any, layer_types: list[str], directory: Path
-) -> tuple[int | None, ...]:
-    window = getattr(config, "sliding_window", None)
-    if not getattr(config, "use_sliding_window", True):
-        window = None
-    if window is not None and window < 1:
-        raise UnsupportedModel(f"{directory}: sliding_window must be at least 1, got {window}")
-    return tuple(window if kind == "sliding_attention" else None for kind in layer_types)
-
-
-def _ropes(config: Any, layer_types: list[str], head_dim: int, directory: Path) -> tuple[Rope, ...]:
-    old = {
-        "rope_theta": getattr(config, "rope_theta", None) or 10_000.0,
-        **(getattr(config, "rope_scaling", None) or {}),
-    }
-    parameters = {**old, **(getattr(config, "rope_parameters", None) or {})}
-    original = getattr(config, "original_max_position_embeddings", None)
-    try:
-        of_kind = {
-            kind: read_rope(
-                parameters.get(kind) or parameters,  # Gemma 3 has one for each kind of layer
-                head_dim,
-                config.max_position_embeddings,
-                original,
-            )
-            for kind in set(layer_types)
-        }
-    except ValueError as error:
-        raise UnsupportedModel(f"{directory / 'config.json'}: {error}") from error
-    if len({rope.rotated_dim for rope in of_kind.values()}) > 1:
-        raise UnsupportedModel(f"{directory}: all layers must have the same partial_rotary_factor")
-    return tuple(of_kind[kind] for kind in layer_types)
-
-
-def _experts(config: Any, family: Family, directory: Path) -> tuple[Experts | None, ...]:
-    layers = range(config.num_hidden_layers)
-    if family.experts is None:
-        return (None,) * len(layers)
-    _require_sizes(config, _EXPERT_SIZES, directory)
-    if config.num_experts_per_tok > config.num_experts:
-        raise UnsupportedModel(
-            f"{directory}: num_experts_per_tok must be at most num_experts {config.num_experts}, "
-            f"got {config.num_experts_per_tok}"
-        )
-    experts = Experts(
-        num_experts=config.num_experts,
-        num_experts_per_token=config.num_experts_per_tok,
-        intermediate_size=getattr(config, "moe_intermediate_size", config.intermediate_size),
-        normalized=bool(getattr(config, "norm_topk_prob", True)),
-    )
-    dense = set(getattr(config, "mlp_only_layers", None) or ())
-    every = getattr(config, "decoder_sparse_step", 1)
-    return tuple(
-        experts if layer not in dense and (layer + 1) % every == 0 else None for layer in layers
-    )
+def _declared(config: Any, name: str) -> Any:
+    """Return an option if `transformers` has it for this architecture, else None."""
+    return getattr(config, name) if hasattr(type(config), name) else None
 
 
 def _eos_token_ids(config: Any, text: Any, directory: Path) -> tuple[int, ...]:

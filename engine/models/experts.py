@@ -58,7 +58,7 @@ class MixtureOfExperts:
         for expert, choices in zip(self.experts, order.split(counts), strict=True):
             if len(choices):
                 results[choices] = expert(x[choices // self.num_experts_per_token])
-        weighted = weights.unsqueeze(-1) * results.view(*chosen.shape, -1)
+        weighted = weights.unsqueeze(-1) * results.unflatten(0, chosen.shape)
         return reduce(torch.add, weighted.unbind(1)).to(x.dtype)
 
     def _route(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -10,7 +10,8 @@ import torch
 
 from ...kernels.ops import Ops
 from ...kernels.reference import HeadNorm, Projection, rotary_table
-from ..architecture import Experts, ModelArchitecture
+from ..architecture import ModelArchitecture
+from ..layer_kinds import Experts
 from ..rotary import Rope
 from ..weights import Checkpoint, CorruptCheckpoint
 from .decoder import Decoder, DecoderLayer

@@ -4,7 +4,8 @@ Knows Hugging Face's names. Refuses to know files (`weights.py`) and what become
 (`loading.py`).
 """
 
-from ..architecture import Experts, ModelArchitecture
+from ..architecture import ModelArchitecture
+from ..layer_kinds import Experts
 from .families import ExpertNames, HeadNorms
 
 Shape = tuple[int, ...]

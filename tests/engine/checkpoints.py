@@ -190,6 +190,7 @@ TINY_MODELS = {
         model_class=Gemma3ForConditionalGeneration,
     ),
     "mixtral": TinyModel(MixtralConfig, {"num_local_experts": 4, "sliding_window": 40}, noise=0.2),
+    "mixtral-all-chosen": TinyModel(MixtralConfig, {"num_local_experts": 2}),
     "qwen3-moe": TinyModel(Qwen3MoeConfig, {**SPARSE, "norm_topk_prob": True}, noise=0.2),
     "qwen3-moe-some-layers": TinyModel(
         Qwen3MoeConfig,

@@ -2,10 +2,13 @@
 
 import json
 from collections.abc import Callable
+from math import prod
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from penstock.engine.architecture import UnsupportedModel, read_architecture
 from penstock.engine.batch import ScheduledRow, build_step_batch
@@ -15,9 +18,10 @@ from penstock.engine.runner import ModelRunner
 from penstock.kernels.cpu import CpuOps
 from penstock.kernels.native import cpu_library
 
-from .checkpoints import SMALL, TINY_MODELS, judge
+from .checkpoints import LONG_ROPE, SMALL, SPARSE, TINY_MODELS, judge
 
 Checkpoints = Callable[[str], Path]
+FILE = "model.safetensors"
 
 
 def make_runner(directory: Path, **options: object) -> ModelRunner:
@@ -82,7 +86,18 @@ def test_logits_are_those_of_transformers(name: str, tiny_checkpoint: Checkpoint
 
 
 @pytest.mark.parametrize(
-    "name", ["llama", "mistral", "qwen2-seven-per-group", "qwen2-head-24", "qwen3"]
+    "name",
+    [
+        "llama",
+        "mistral",
+        "qwen2-seven-per-group",
+        "qwen2-head-24",
+        "qwen3",
+        "gemma2",
+        "olmo2",
+        "phi3-partial",
+        "qwen3-moe",
+    ],
 )
 def test_bits_do_not_depend_on_steps_or_company(name: str, tiny_checkpoint: Checkpoints) -> None:
     if cpu_library() is None:
@@ -97,7 +112,22 @@ def test_bits_do_not_depend_on_steps_or_company(name: str, tiny_checkpoint: Chec
             assert torch.equal(found, expected[last])
 
 
-@pytest.mark.parametrize("name", ["llama", "qwen2", "qwen3", "qwen2-head-24", "qwen3-head-24"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "llama",
+        "qwen2",
+        "qwen3",
+        "qwen2-head-24",
+        "qwen3-head-24",
+        "gemma2",
+        "gemma3",
+        "olmo2",
+        "phi3-partial",
+        "llama-yarn",
+        "mixtral-all-chosen",
+    ],
+)
 def test_bfloat16_points_the_same_way(name: str, tiny_checkpoint: Checkpoints) -> None:
     directory = tiny_checkpoint(name)
     prompt = random_prompt(50)
@@ -151,6 +181,50 @@ def test_block_size_changes_nothing(block_size: int, tiny_checkpoint: Checkpoint
     torch.testing.assert_close(found, expected)
 
 
+@pytest.mark.parametrize("name", TINY_MODELS)
+def test_every_weight_is_counted(name: str, tiny_checkpoint: Checkpoints) -> None:
+    directory = tiny_checkpoint(name)
+    with safe_open(directory / FILE, framework="pt") as file:
+        shapes = {key: file.get_slice(key).get_shape() for key in file.keys()}  # noqa: SIM118
+    of_text = {key: shape for key, shape in shapes.items() if "model.layers" in key}
+    matrices = sum(prod(shape) for shape in of_text.values() if len(shape) > 1)
+    tied = not any("lm_head" in key for key in shapes)
+    expected = matrices + (1 if tied else 2) * 263 * read_architecture(directory).hidden_size
+    assert read_architecture(directory).num_parameters == expected
+
+
+@pytest.mark.parametrize("name", ["mixtral", "qwen3-moe-some-layers"])
+def test_experts_may_lie_in_one_tensor(
+    name: str, tiny_checkpoint: Checkpoints, tmp_path: Path
+) -> None:
+    """`transformers` holds them so in memory, and some tools save what they find there."""
+    directory, prompt = tiny_checkpoint(name), random_prompt(20)
+    tensors = judge(directory).state_dict()
+    assert any(key.endswith("experts.gate_up_proj") for key in tensors)
+    save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, tmp_path / FILE)
+    (tmp_path / "config.json").write_bytes((directory / "config.json").read_bytes())
+    (expected,) = logits_in_chunks(make_runner(directory), [prompt], 7)
+    (found,) = logits_in_chunks(make_runner(tmp_path), [prompt], 7)
+    assert torch.equal(found, expected)
+
+
+def test_a_context_within_the_original_one_has_the_short_frequencies(
+    tiny_checkpoint: Checkpoints, tmp_path: Path
+) -> None:
+    directory = tiny_checkpoint("phi3-long")
+    config = json.loads((directory / "config.json").read_text())
+    config |= {"original_max_position_embeddings": 40, "rope_parameters": {**LONG_ROPE}}
+    (tmp_path / FILE).write_bytes((directory / FILE).read_bytes())
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    prompt = random_prompt(30)
+    with torch.inference_mode():
+        expected = judge(tmp_path)(torch.tensor([prompt])).logits[0, -1:]
+    (short,) = logits_in_chunks(make_runner(tmp_path, max_model_len=40), [prompt], 30)
+    torch.testing.assert_close(short, expected, atol=1e-4, rtol=1e-4)
+    (long,) = logits_in_chunks(make_runner(tmp_path), [prompt], 30)
+    assert (long - expected).abs().max() > 1e-3
+
+
 def test_only_wanted_rows_get_logits(tiny_checkpoint: Checkpoints) -> None:
     runner = make_runner(tiny_checkpoint("llama"))
     rows = [
@@ -190,16 +264,28 @@ def test_old_config_spelling_is_understood(tmp_path: Path) -> None:
         '"torch_dtype": "bfloat16", "rope_scaling": {"type": "linear", "factor": 2.0}}'
     )
     arch = read_architecture(tmp_path)
-    assert (arch.ropes[0].theta, arch.ropes[0].kind, arch.ropes[0].factor) == (
-        500000.0,
-        "linear",
-        2.0,
-    )
+    rope = arch.ropes[0]
+    assert (rope.theta, rope.kind, rope.factor) == (500000.0, "linear", 2.0)
     assert arch.dtype == "bfloat16"
 
 
 def llama_config(**changes: object) -> str:
     names = {"architectures": ["LlamaForCausalLM"], "model_type": "llama"}
+    return json.dumps({**SMALL, **names, **changes})
+
+
+def gemma3_config(**changes: object) -> str:
+    names = {"architectures": ["Gemma3ForCausalLM"], "model_type": "gemma3_text", "head_dim": 16}
+    return json.dumps({**SMALL, **names, **changes})
+
+
+def gemma2_config(**changes: object) -> str:
+    names = {"architectures": ["Gemma2ForCausalLM"], "model_type": "gemma2", "head_dim": 16}
+    return json.dumps({**SMALL, **names, **changes})
+
+
+def moe_config(**changes: object) -> str:
+    names = {"architectures": ["Qwen3MoeForCausalLM"], "model_type": "qwen3_moe", **SPARSE}
     return json.dumps({**SMALL, **names, **changes})
 
 
@@ -242,6 +328,53 @@ def test_a_broken_generation_config_is_named(tmp_path: Path, generation: str) ->
             ),
             "sliding_window must be at least 1, got 0",
         ),
+        (llama_config(hidden_act="relu2"), "hidden_act must be one of silu.*got 'relu2'"),
+        (gemma2_config(hidden_activation="gelu"), "hidden_activation must be one of.*got 'gelu'"),
+        (
+            llama_config(rope_parameters={"rope_type": "proportional", "rope_theta": 1e4}),
+            "rope_type must be one of default, linear.*got 'proportional'",
+        ),
+        (
+            llama_config(
+                rope_parameters={"rope_type": "linear", "rope_theta": 1e4, "factor": None}
+            ),
+            "rope_type 'linear' needs a factor",
+        ),
+        (
+            llama_config(rope_parameters={"rope_theta": 1e4, "partial_rotary_factor": 0.2}),
+            "even number of 16 dimensions, got 0.2, which turns 3",
+        ),
+        (
+            llama_config(rope_parameters=LONG_ROPE | {"partial_rotary_factor": 1.0}),
+            "longrope needs 8 numbers in short_factor and in long_factor, got 6 and 6",
+        ),
+        (
+            llama_config(quantization_config={"quant_method": "awq", "bits": 4}),
+            "weights quantized by 'awq' are not supported",
+        ),
+        (gemma3_config(use_bidirectional_attention=True), "use_bidirectional_attention is not"),
+        (gemma3_config(attn_logit_softcapping=50.0), "attn_logit_softcapping is not supported"),
+        (gemma2_config(attn_logit_softcapping=-1.0), "attn_logit_softcapping must be above 0"),
+        (gemma2_config(final_logit_softcapping=0.0), "final_logit_softcapping must be above 0"),
+        (gemma3_config(layer_types=["full_attention"]), "layer_types"),
+        (
+            gemma3_config(layer_types=["full_attention", "linear_attention"]),
+            "layer_types must be sliding_attention or full_attention, got linear_attention",
+        ),
+        (
+            gemma3_config(
+                rope_parameters={
+                    "full_attention": {"rope_theta": 1e4, "partial_rotary_factor": 0.5},
+                    "sliding_attention": {"rope_theta": 1e4},
+                },
+                layer_types=["full_attention", "sliding_attention"],
+            ),
+            "partial_rotary_factor must be the same in all layers",
+        ),
+        (moe_config(num_experts_per_tok=6), "num_experts_per_tok must be at most num_experts, 5"),
+        (moe_config(num_experts=0), "num_experts must be an integer from 1, got 0"),
+        (moe_config(moe_intermediate_size=0), "moe_intermediate_size must be an integer from 1"),
+        (moe_config(decoder_sparse_step=0), "decoder_sparse_step must be an integer from 1"),
     ],
 )
 def test_what_is_unsupported_is_named(tmp_path: Path, config: str, complaint: str) -> None:
