@@ -13,7 +13,6 @@ import torch
 
 from penstock.kernels import native, reference
 from penstock.kernels.cpu import CpuOps
-from penstock.kernels.cpu_projection import PaddedProjection
 from penstock.kernels.ops import choose_ops, pytorch_threads
 from penstock.kernels.reference import HeadNorm, LayerCache
 
@@ -45,41 +44,6 @@ def empty_cache(
     key = torch.full((num_blocks, kv_heads, dim, block_size), float("nan"), dtype=dtype)
     value = torch.full((num_blocks, kv_heads, block_size, dim), float("nan"), dtype=dtype)
     return LayerCache(key.permute(0, 3, 1, 2), value.permute(0, 2, 1, 3))
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("bias", [False, True])
-@pytest.mark.parametrize(
-    ("rows", "inputs", "outputs"),
-    [
-        (0, 64, 64),
-        (1, 64, 64),
-        (3, 30, 32),
-        (12, 256, 33),
-        (13, 2050, 70),
-        (97, 96, 5),
-        (200, 64, 96),
-    ],
-)
-def test_projection(dtype: torch.dtype, bias: bool, rows: int, inputs: int, outputs: int) -> None:
-    weight = torch.randn(outputs, inputs, dtype=dtype) / inputs**0.5
-    offset = torch.randn(outputs, dtype=dtype) if bias else None
-    x = torch.randn(rows, inputs, dtype=dtype)
-    expected = reference.projection(weight, offset)(x)
-    assert_agree(ops_for(dtype).projection(weight, offset)(x), expected)
-    wide = ops_for(dtype).projection(weight, offset, out_dtype=torch.float32)(x)
-    assert wide.dtype is torch.float32
-    torch.testing.assert_close(wide, expected.float(), atol=2e-2, rtol=2e-2)
-
-
-@pytest.mark.parametrize("rows", [0, 1, 31, 32, 40])
-def test_padding_is_not_seen(rows: int) -> None:
-    weight, x = (
-        torch.randn(48, 64, dtype=torch.bfloat16),
-        torch.randn(rows, 64, dtype=torch.bfloat16),
-    )
-    found = PaddedProjection(weight, None, torch.float32)(x)
-    assert_agree(found, reference.projection(weight, None, torch.float32)(x))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -223,17 +187,6 @@ def test_attention_of_a_token_has_the_same_bits_in_any_chunk(
         assert torch.equal(found, whole[begin:end])
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_product_of_a_row_has_the_same_bits_in_any_batch(dtype: torch.dtype) -> None:
-    if dtype is torch.bfloat16 and not ops_for(dtype).multiplies:
-        pytest.skip("bfloat16 products are oneDNN's on this processor")
-    multiply = ops_for(dtype).projection(torch.randn(72, 700, dtype=dtype))
-    x = torch.randn(130, 700, dtype=dtype)
-    whole = multiply(x)
-    for begin, end in [(0, 1), (3, 16), (5, 18), (90, 130), (0, 97)]:
-        assert torch.equal(multiply(x[begin:end].contiguous()), whole[begin:end])
-
-
 def test_threads_change_no_bits() -> None:
     case = attention_case([(1, 500)] * 20, 4, 2, 32, torch.float32, 16)
     weight, x = torch.randn(640, 320), torch.randn(50, 320)
@@ -305,16 +258,6 @@ def test_keys_that_are_no_numbers_are_seen(
     assert expected.isnan().any()
     numbers = ~expected.isnan()
     assert_agree(found[numbers], expected[numbers])
-
-
-@pytest.mark.parametrize("bits", [0x7F800001, 0x7FFFFFFF, 0xFFFFFFFF - 2**32])
-def test_a_nan_stays_one_when_it_is_shortened(bits: int) -> None:
-    weight = torch.eye(32, dtype=torch.bfloat16)
-    bias = torch.tensor([bits] * 32, dtype=torch.int32).view(torch.float32)
-    if not ops_for(torch.bfloat16).multiplies:
-        pytest.skip("bfloat16 products are oneDNN's on this processor")
-    found = ops_for(torch.bfloat16).projection(weight, bias)(weight)
-    assert found.isnan().all()
 
 
 @pytest.mark.parametrize(("missing", "rows"), [("threads", 3000), ("list of tiles", 200_000)])
