@@ -10,6 +10,7 @@ import torch
 from torch.nn import functional as F
 
 from . import reference
+from .huge_pages import empty_in_huge_pages
 from .native import kernel_function
 from .reference import Projection
 
@@ -65,7 +66,8 @@ class PackedProjection:
         missing = -self._outputs % _PANEL
         padded = F.pad(weight, (0, 0, 0, missing)) if missing else weight
         panels = padded.view(-1, _PANEL, self._inputs // depth, depth)
-        self._panels = panels.transpose(1, 2).contiguous()
+        in_order = panels.transpose(1, 2)
+        self._panels = empty_in_huge_pages(in_order.shape, weight.dtype).copy_(in_order)
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """Return x [T, inputs] times the weight, [T, outputs]."""
