@@ -15,6 +15,7 @@ from starlette.responses import Response
 
 from ..jobs.frames import InteractiveRequest
 from ..jobs.model import SamplingParams
+from ..jobs.tool_use import ToolCall
 from .errors import ApiError, InvalidRequest
 from .generation import ClientGone, Generation, Part, Usage, unless_gone
 from .refusals import refusal_for
@@ -32,6 +33,7 @@ class Choice:
 
     index: int
     texts: list[str] = field(default_factory=list)
+    tool_calls: list[ToolCall] = field(default_factory=list)
     logprobs: list[dict[str, Any]] | None = None
     finish_reason: str | None = None
 
@@ -43,6 +45,7 @@ class Choice:
     def add(self, part: Part) -> None:
         """Append what one step brought."""
         self.texts.append(part.delta.text)
+        self.tool_calls += part.delta.tool_calls
         self.finish_reason = part.delta.finish_reason
         if part.delta.logprobs is not None:
             self.logprobs = [*(self.logprobs or []), *part.delta.logprobs]
@@ -55,8 +58,8 @@ class Shape(Protocol):
         """Return the answer in one piece."""
         ...
 
-    def chunk(self, part: Part) -> dict[str, Any]:
-        """Return one frame of a stream."""
+    def chunks(self, part: Part) -> list[dict[str, Any]]:
+        """Return the frames of a stream that tell a part."""
         ...
 
     def usage_chunk(self, usage: Usage) -> dict[str, Any]:
@@ -156,8 +159,8 @@ async def _frames(
     """Yield the stream's frames; it ends with [DONE], or with an error frame where it breaks."""
     try:
         async for part in generation:
-            chunk = shape.chunk(part)
-            yield frame({**chunk, "usage": None} if include_usage else chunk)
+            for chunk in shape.chunks(part):
+                yield frame({**chunk, "usage": None} if include_usage else chunk)
         if include_usage:
             yield frame(shape.usage_chunk(generation.usage))
         yield DONE

@@ -7,8 +7,20 @@ has and we have not. A neutral value of the latter (`tools: []`) asks for nothin
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
+from ..jobs.response_format import structured_outputs_of
+from ..jobs.tool_use import ToolUse, tool_use_of
 from .errors import InvalidRequest, UnsupportedParameter
 
 MAX_PROMPTS = 128
@@ -74,11 +86,32 @@ def _known_role(role: str) -> str:
 Role = Annotated[Literal["system", "developer", "user", "assistant"], AfterValidator(_known_role)]
 
 
+class CalledFunction(Strict):
+    """What the model called, as it was told: the arguments are JSON text."""
+
+    name: str
+    arguments: str
+
+
+class MessageToolCall(Strict):
+    """A call that the model made in an earlier turn."""
+
+    id: str
+    type: Literal["function"] = "function"
+    function: CalledFunction
+
+
 class ChatMessage(Strict):
     """One message of a conversation."""
 
-    role: Role
-    content: Annotated[str, BeforeValidator(_as_text)]
+    role: Annotated[
+        Literal["system", "developer", "user", "assistant", "tool"], AfterValidator(_known_role)
+    ]
+    tool_calls: list[MessageToolCall] | None = None
+    tool_call_id: str | None = None
+    content: Annotated[str | None, BeforeValidator(_as_text), Field(validate_default=True)] = (
+        None  # only an answer that calls tools may go without
+    )
 
     # An answer of ours, sent back as it came, carries these as null.
     not_supported: ClassVar = {
@@ -87,12 +120,27 @@ class ChatMessage(Strict):
         "function_call": (),
         "name": (),
         "refusal": (),
-        "tool_calls": ([],),
     }
 
-    def to_mapping(self) -> dict[str, str]:
+    @model_validator(mode="after")
+    def _check_parts(self) -> "ChatMessage":
+        if self.tool_calls and self.role != "assistant":
+            raise ValueError("tool_calls are the assistant's")
+        if (self.tool_call_id is not None) != (self.role == "tool"):
+            raise ValueError("a message of role tool, and no other, has a tool_call_id")
+        return self
+
+    @field_validator("content")
+    @classmethod
+    def _check_content(cls, content: str | None, info: ValidationInfo) -> str | None:
+        is_call = info.data.get("role") == "assistant" and info.data.get("tool_calls")
+        if content is None and not is_call:
+            raise PydanticCustomError("missing", "content is required")
+        return content
+
+    def to_mapping(self) -> dict[str, Any]:
         """Return plain data, as a chat template takes it."""
-        return {"role": self.role, "content": self.content}
+        return self.model_dump(exclude_none=True)
 
 
 class StreamOptions(Strict):
@@ -132,12 +180,18 @@ class GenerationRequest(Strict):
     ignore_eos: bool | None = None
     stop_token_ids: list[int] | None = None
     repetition_penalty: float | None = None
+    bad_words: list[str] | None = None
+    allowed_token_ids: list[int] | None = None
+    logit_bias: dict[str, float] | None = None
+    structured_outputs: dict[str, Any] | None = None
+    repetition_detection: dict[str, Any] | None = None
+    # OpenAI's way of saying `structured_outputs`.
+    response_format: dict[str, Any] | None = None
 
     # Labels and hints: leaving them aside changes no answer.
     user: ShortText | None = None
     metadata: Metadata | None = None
     store: bool | None = None
-    parallel_tool_calls: bool | None = None
     safety_identifier: ShortText | None = None
     prompt_cache_key: ShortText | None = None
     service_tier: Literal["auto", "default"] | None = None
@@ -157,6 +211,11 @@ class GenerationRequest(Strict):
         "ignore_eos",
         "stop_token_ids",
         "repetition_penalty",
+        "bad_words",
+        "allowed_token_ids",
+        "logit_bias",
+        "structured_outputs",
+        "repetition_detection",
     )
 
     @model_validator(mode="after")
@@ -172,11 +231,20 @@ class GenerationRequest(Strict):
 
     def sampling(self) -> dict[str, Any]:
         """Return what was said about sampling, under the names of SamplingParams."""
-        return {
+        values = {
             name: value
             for name in self.sampling_names
             if (value := getattr(self, name)) is not None
         }
+        form = structured_outputs_of(self.response_format)
+        if form is not None:
+            if self.structured_outputs is not None:
+                raise InvalidRequest(
+                    "send either response_format or structured_outputs, not both",
+                    param="response_format",
+                )
+            values["structured_outputs"] = form
+        return values
 
 
 class ChatRequest(GenerationRequest):
@@ -186,22 +254,30 @@ class ChatRequest(GenerationRequest):
     max_completion_tokens: int | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = None
+    tools: list[Any] | None = None
+    tool_choice: str | dict[str, Any] | None = None
+    parallel_tool_calls: bool | None = None
+    # vLLM's: switches of the model's own template, such as {"enable_thinking": false}.
+    chat_template_kwargs: dict[str, Any] | None = None
 
     not_supported: ClassVar = {
         "audio": (),
         "function_call": ("none",),
         "functions": ([],),
-        "logit_bias": ({},),
         "modalities": (["text"],),
         "prediction": (),
         "reasoning_effort": ("none",),
-        "response_format": ({"type": "text"},),
-        "structured_outputs": (),
-        "tool_choice": ("none", "auto"),
-        "tools": ([],),
         "verbosity": ("medium",),
         "web_search_options": (),
     }
+
+    def tool_use(self) -> ToolUse | None:
+        """Return what was said about tools.
+
+        Raises:
+            InvalidSampling: something about it is wrong.
+        """
+        return tool_use_of(self.tools, self.tool_choice, self.parallel_tool_calls)
 
     def sampling(self) -> dict[str, Any]:
         """Return what was said about sampling; without a limit the answer may fill the window."""
@@ -255,10 +331,8 @@ class CompletionRequest(GenerationRequest):
     not_supported: ClassVar = {
         "best_of": (1,),
         "echo": (False,),
-        "logit_bias": ({},),
+        "parallel_tool_calls": (True, False),
         "suffix": ("",),
-        "response_format": ({"type": "text"},),
-        "structured_outputs": (),
     }
 
     @property

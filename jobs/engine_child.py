@@ -57,7 +57,7 @@ class EngineChild:
         self._link = link
         self._slots = configuration.settings.max_num_seqs
         self._engine: Any = load_engine(configuration.settings, configuration.model)
-        self._encoder = PromptEncoder(self._engine.tokenizer)
+        self._encoder = PromptEncoder(self._engine.tokenizer, configuration.settings.tool_format)
         self._requests: queue.SimpleQueue[InteractiveRequest | AbortRequest] = queue.SimpleQueue()
         self._lander = Lander(self._landed)
         self._loop = EngineLoop(
@@ -118,14 +118,23 @@ class EngineChild:
         while True:
             match self._requests.get():
                 case InteractiveRequest() as request:
-                    self._loop.inbox.put(Interactive(request.request_id, self._prepare(request)))
+                    self._loop.inbox.put(self._prepared(request))
                 case AbortRequest() as abort:
                     self._loop.inbox.put(abort)
+
+    def _prepared(self, request: InteractiveRequest) -> Interactive:
+        calls = request.tools.format_in(self._encoder.tool_format) if request.tools else None
+        return Interactive(request.request_id, self._prepare(request), calls)
 
     def _prepare(self, request: InteractiveRequest) -> Request | RequestError:
         """Bring a request into the engine's form; whatever is wrong with it is its own error."""
         try:
             params = SamplingParams.from_mapping(request.sampling)
+            if request.tools is not None:
+                bound = request.tools.sampling_params(params, self._encoder.tool_format)
+                if isinstance(bound, RequestError):
+                    return bound
+                params = bound
             token_ids = self._encoder.encode_request(request)
         except InvalidSampling as error:
             return RequestError("invalid_request", str(error), param=error.param, stage="validate")

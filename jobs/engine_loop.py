@@ -22,8 +22,10 @@ from ..engine.outputs import (
 )
 from .frames import AbortRequest, AbortShard, Delta, Deltas, Progress, ShardFailed, ShardLanded
 from .model import SamplingParams
+from .open_request import OpenRequest
 from .prompt_encoder import Tokenizer
 from .shard_run import NO_REASON, ShardRun
+from .tool_use import ToolFormat
 
 PROGRESS_S = 0.25
 CANARY_S = 10.0
@@ -73,6 +75,7 @@ class Interactive:
 
     request_id: str
     request: Request | RequestError
+    calls: ToolFormat | None = None  # how its answer writes tool calls, if it may call any
 
 
 ShardKey = tuple[str, int, int]  # job, shard, attempt
@@ -102,7 +105,7 @@ class EngineLoop:
         self._deferred: deque[ShardRun] = deque()  # behind one that must run alone
         self._landing: dict[ShardKey, ShardRun] = {}
         self._shard_of: dict[str, ShardRun] = {}
-        self._samples_left: dict[str, int] = {}  # of interactive requests
+        self._open: dict[str, OpenRequest] = {}
         self._num_steps = 0
         self._slowest_step_s = 0.0
         self._proved_at_s = float("-inf")
@@ -112,7 +115,7 @@ class EngineLoop:
     def prove(self) -> None:
         """Send one token through the engine; returns when it is out."""
         self._add_canary()
-        while _CANARY in self._samples_left:
+        while _CANARY in self._open:
             self._step()
 
     def run(self) -> None:
@@ -148,7 +151,7 @@ class EngineLoop:
             case AbortShard():
                 self._abort_shard((arrival.job_id, arrival.index, arrival.attempt))
             case AbortRequest():
-                if self._samples_left.pop(arrival.request_id, None) is not None:
+                if self._open.pop(arrival.request_id, None) is not None:
                     self._engine.abort(arrival.request_id)
 
     def _begin_shards(self) -> None:
@@ -201,7 +204,8 @@ class EngineLoop:
         if refusal is not None:
             self._send(Deltas((_refusal(item.request_id, refusal.error or NO_REASON),)))
         else:
-            self._samples_left[item.request_id] = item.request.params.n
+            num_samples = item.request.params.n
+            self._open[item.request_id] = OpenRequest(item.request_id, num_samples, item.calls)
 
     def _step(self) -> None:
         started_s = time.monotonic()
@@ -215,7 +219,7 @@ class EngineLoop:
                 if run.take(output):
                     del self._shard_of[output.request_id]
                     self._row_ended(run)
-            elif output.request_id in self._samples_left:
+            elif output.request_id in self._open:
                 deltas.append(self._delta(output))
         if outputs:
             self._proved_at_s = time.monotonic()
@@ -231,28 +235,27 @@ class EngineLoop:
             self._feed(run)
 
     def _delta(self, output: StepOutput) -> Delta:
-        is_last = False
-        if output.finish_reason is not None:
-            self._samples_left[output.request_id] -= 1
-            is_last = self._samples_left[output.request_id] == 0
-            if is_last:
-                del self._samples_left[output.request_id]
+        request = self._open[output.request_id]
+        text, calls, reason = request.read(output)
+        if request.is_over:
+            del self._open[output.request_id]
         logprobs = None
         if output.logprobs is not None:
             logprobs = tuple(self._logprob_entry(item) for item in output.logprobs)
         return Delta(
             request_id=output.request_id,
             sample_index=output.sample_index,
-            text=output.text,
+            text=text,
+            tool_calls=calls,
             token_ids=output.token_ids,
             logprobs=logprobs,
-            finish_reason=output.finish_reason,
+            finish_reason=reason,
             stop_reason=output.stop_reason,
             error=output.error,
             prompt_tokens=output.num_prompt_tokens,
             completion_tokens=output.num_completion_tokens,
             cached_tokens=output.num_cached_tokens,
-            is_last=is_last,
+            is_last=request.is_over,
         )
 
     def _logprob_entry(self, item: TokenLogprobs) -> dict[str, Any]:
@@ -268,7 +271,7 @@ class EngineLoop:
         self._next_canary_s = time.monotonic() + CANARY_S
         token_ids = self._tokenizer.encode("a")
         params = SamplingParams(max_tokens=1, temperature=0.0)
-        if not isinstance(token_ids, RequestError) and _CANARY not in self._samples_left:
+        if not isinstance(token_ids, RequestError) and _CANARY not in self._open:
             request = Request(_CANARY, tuple(token_ids), params, priority=Priority.INTERACTIVE)
             self._begin_request(Interactive(_CANARY, request))
 

@@ -8,6 +8,7 @@ a row can be checked whoever computed it. Some words in a prompt make it misbeha
     [[crash]]   the process dies at once
     [[hang]]    the step never ends
     [[long]]    the row goes on until it is aborted (or has 100,000 tokens)
+    [[say]]     what follows it is the answer, a few characters at a time
 """
 
 import hashlib
@@ -21,10 +22,13 @@ from dataclasses import dataclass, fields
 from typing import Any, Self
 
 from ..engine.outputs import FinishReason, Request, RequestError, StepOutput
+from ..engine.tool_calls import ToolFormat
 
 PREFIX = "fake:"
 WORDS = ("water", "river", "turbine", "valve", "lake", "pipe", "stream", "dam")
+SAY = "[[say]]"
 _LONG = 100_000
+_SAID_AT_ONCE = 5  # characters
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,21 +40,22 @@ class FakeModel:
     load_s: float = 0.0
     context: int = 100_000
     chat: int = 1  # 0: the model has no chat template
+    calls: str = "hermes"  # how it writes tool calls; empty: it does not
 
     @classmethod
     def from_name(cls, name: str) -> Self:
         """Read `fake:key=value;key=value`; commas do too, but not in PENSTOCK_MODELS.
 
         Raises:
-            ValueError: a key is unknown, or its value is no number.
+            ValueError: a key is unknown, or its value is of the wrong kind.
         """
-        known = {field.name: field.type for field in fields(cls)}
+        known: dict[str, Any] = {field.name: field.type for field in fields(cls)}
         values: dict[str, Any] = {}
         for item in filter(None, re.split("[,;]", name.removeprefix(PREFIX))):
             key, _, text = item.partition("=")
             if key not in known:
                 raise ValueError(f"{name}: unknown key {key!r}; known: {', '.join(known)}")
-            values[key] = int(text) if known[key] is int else float(text)
+            values[key] = known[key](text)
         return cls(**values)
 
 
@@ -68,6 +73,7 @@ class FakeTokenizer:
 
     def __init__(self, model: FakeModel) -> None:
         self.has_chat_template = bool(model.chat)
+        self.tool_format = ToolFormat(model.calls) if model.calls else None
 
     def encode(self, text: str) -> tuple[int, ...]:
         """Return the characters' numbers."""
@@ -77,7 +83,7 @@ class FakeTokenizer:
         self, messages: Sequence[dict[str, Any]], tools: Any = None, **_: Any
     ) -> tuple[int, ...]:
         """Join the messages' contents."""
-        return self.encode("\n".join(str(message["content"]) for message in messages))
+        return self.encode("\n".join(str(message.get("content")) for message in messages))
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """Return the characters of some numbers."""
@@ -124,6 +130,9 @@ class FakeEngine:
             return _failure(request, 0, RequestError(code="invalid_request", message=message))
         text = "".join(map(chr, request.prompt_token_ids))
         limit = min(self.model.tokens, request.params.max_tokens or _LONG)
+        said = text.partition(SAY)[2]
+        if said:
+            limit = min(-(-len(said) // _SAID_AT_ONCE), request.params.max_tokens or _LONG)
         if "[[long]]" in text:
             limit = _LONG
         lane = self._urgent if request.priority == 0 else self._waiting
@@ -210,6 +219,9 @@ def expected_text(prompt: str, *, num_tokens: int, sample_index: int = 0) -> str
 def _word(prompt: str, sample_index: int, number: int) -> str:
     if "[[long]]" in prompt:
         return "drip "
+    if SAY in prompt:
+        begin = number * _SAID_AT_ONCE
+        return prompt.partition(SAY)[2][begin : begin + _SAID_AT_ONCE]
     key = f"{sample_index}/{number}/{prompt}".encode()
     return WORDS[hashlib.blake2b(key, digest_size=1).digest()[0] % len(WORDS)] + " "
 

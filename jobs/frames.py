@@ -20,6 +20,7 @@ import msgspec
 from ..engine.outputs import RequestError
 from .part_counts import PartCounts
 from .settings import Settings
+from .tool_use import ToolCall, ToolUse
 
 LARGEST_FRAME = 64 * 1024 * 1024
 _LENGTH = struct.Struct(">I")
@@ -63,7 +64,8 @@ class InteractiveRequest(msgspec.Struct, frozen=True, tag=True):
     token_ids: tuple[int, ...] | None = None
     messages: tuple[dict[str, Any], ...] | None = None
     sampling: dict[str, Any] = {}
-    tools: tuple[dict[str, Any], ...] | None = None
+    tools: ToolUse | None = None
+    template_options: dict[str, Any] = {}
 
 
 class Generate(msgspec.Struct, frozen=True, tag=True):
@@ -149,6 +151,7 @@ class Delta(msgspec.Struct, frozen=True):
     request_id: str
     sample_index: int = 0
     text: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
     token_ids: tuple[int, ...] = ()
     logprobs: tuple[dict[str, Any], ...] | None = None
     finish_reason: str | None = None

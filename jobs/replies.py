@@ -203,4 +203,5 @@ _SEEN = "equal or smaller than the target stream top item"
 
 
 def _is_empty(delta: Delta) -> bool:
-    return not (delta.text or delta.token_ids or delta.finish_reason or delta.error)
+    is_silent = not (delta.text or delta.tool_calls or delta.token_ids)
+    return is_silent and not (delta.finish_reason or delta.error)

@@ -57,6 +57,9 @@ class Settings:
         "CPU threads of the engine; default: the machine's cores",
         at_least=1,
     )
+    tool_format: str = _setting(
+        "auto", "PENSTOCK_TOOL_FORMAT", "how models write tool calls: auto, hermes or llama"
+    )
     lease_s: float = _setting(
         4.0, "PENSTOCK_LEASE_S", "how long a silent worker keeps its shards", at_least=2
     )

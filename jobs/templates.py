@@ -14,7 +14,7 @@ from typing import Any, Self
 import jinja2
 from jinja2 import meta, nodes
 
-from .model import Message, RequestError, TaskSpec
+from .model import RequestError, TaskSpec
 from .template_sandbox import CUSTOM_ID, ROW, SPEND, Budget, RowSandbox
 
 MAX_TEMPLATE_CHARS = 100_000
@@ -45,10 +45,10 @@ class RenderError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What a row asks the model: either a text or a conversation."""
+    """What a row asks the model: either a text or a conversation, as chat templates take it."""
 
     text: str | None
-    messages: tuple[Message, ...] | None
+    messages: tuple[dict[str, Any], ...] | None
     endpoint: str | None
 
 
@@ -123,14 +123,26 @@ def render_task(task: TaskSpec, row: dict[str, Any], custom_id: str | None = Non
         return Prompt(_compiled(task.prompt).render(row, custom_id), None, task.endpoint)
     if task.messages is not None:
         messages = tuple(
-            Message(message.role, _compiled(message.content).render(row, custom_id))
+            {
+                "role": message.role,
+                "content": _compiled(message.content).render(row, custom_id),
+            }
             for message in task.messages
         )
         return Prompt(None, messages, task.endpoint)
-    if row.get("messages") is not None:
-        return Prompt(None, tuple(_own_messages(row["messages"])), task.endpoint)
-    if isinstance(row.get("prompt"), str):
-        return Prompt(row["prompt"], None, task.endpoint)
+    return own_prompt(row, task.endpoint)
+
+
+def own_prompt(said: dict[str, Any], endpoint: str | None) -> Prompt:
+    """Read the prompt that a row, or the request in it, brings itself.
+
+    Raises:
+        RenderError: there is none that can be used.
+    """
+    if said.get("messages") is not None:
+        return Prompt(None, tuple(_own_messages(said["messages"])), endpoint)
+    if isinstance(said.get("prompt"), str):
+        return Prompt(said["prompt"], None, endpoint)
     raise RenderError(
         "the row has neither a text in `prompt` nor a list in `messages`",
         code="invalid_request",
@@ -168,7 +180,7 @@ def _columns(tree: nodes.Template) -> Iterator[str]:
             yield node.arg.value
 
 
-def _own_messages(value: Any) -> Iterator[Message]:
+def _own_messages(value: Any) -> Iterator[dict[str, Any]]:
     if not isinstance(value, list) or not value:
         raise _bad_messages("must be a list of at least one message")
     for index, message in enumerate(value):
@@ -177,9 +189,19 @@ def _own_messages(value: Any) -> Iterator[Message]:
         role, content = message.get("role"), message.get("content")
         if role not in _ROLES:
             raise _bad_messages(f"[{index}].role must be one of {', '.join(sorted(_ROLES))}")
-        if not isinstance(content, str):
+        has_calls = role == "assistant" and isinstance(message.get("tool_calls"), list)
+        if not _is_text(content) and not (content is None and has_calls):
             raise _bad_messages(f"[{index}].content must be a text")
-        yield Message(role, content)
+        yield {**message, "role": "system" if role == "developer" else role}
+
+
+def _is_text(content: Any) -> bool:
+    if not isinstance(content, list):
+        return isinstance(content, str)
+    return all(
+        isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str)
+        for part in content
+    )
 
 
 def _bad_messages(what: str) -> RenderError:

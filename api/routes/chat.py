@@ -6,6 +6,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from ...jobs.tool_use import ToolCall
 from ..answer import Choice, answer, new_answer_id, token_entry
 from ..bodies import MAX_JSON_BYTES, json_body, read_json
 from ..generation import Part, Usage
@@ -20,7 +21,12 @@ async def create_chat_completion(request: Request, services: TheServices) -> Res
     """Answer a conversation, in one piece or as a stream."""
     body = await read_json(request, ChatRequest, MAX_JSON_BYTES)
     messages = tuple(message.to_mapping() for message in body.messages)
-    return await answer(request, services, body, [{"messages": messages}], ChatShape(body.model))
+    prompt = {
+        "messages": messages,
+        "tools": body.tool_use(),
+        "template_options": body.chat_template_kwargs or {},
+    }
+    return await answer(request, services, body, [prompt], ChatShape(body.model))
 
 
 class ChatShape:
@@ -32,7 +38,7 @@ class ChatShape:
             "created": int(time.time()),
             "model": model,
         }
-        self._opened: set[int] = set()
+        self._num_calls: dict[int, int] = {}  # choice -> tool calls told so far
 
     def whole(self, choices: list[Choice], usage: Usage) -> dict[str, Any]:
         """Return the answer in one piece."""
@@ -42,7 +48,7 @@ class ChatShape:
             "choices": [
                 {
                     "index": choice.index,
-                    "message": {"role": "assistant", "content": choice.text, "refusal": None},
+                    "message": _message(choice),
                     "logprobs": _logprobs(choice.logprobs),
                     "finish_reason": choice.finish_reason,
                 }
@@ -51,19 +57,30 @@ class ChatShape:
             "usage": usage.to_openai(),
         }
 
-    def chunk(self, part: Part) -> dict[str, Any]:
-        """Return one frame of a stream; a choice's first one names the role."""
-        delta: dict[str, Any] = {"content": part.delta.text}
-        if part.choice not in self._opened:
-            self._opened.add(part.choice)
-            delta["role"] = "assistant"
-        choice = {
-            "index": part.choice,
-            "delta": delta,
-            "logprobs": _logprobs(part.delta.logprobs),
-            "finish_reason": part.delta.finish_reason,
-        }
-        return {**self._head, "object": "chat.completion.chunk", "choices": [choice]}
+    def chunks(self, part: Part) -> list[dict[str, Any]]:
+        """Return the frames that tell a part; a choice's first one names the role.
+
+        Why an answer ended stands in a frame behind its calls: OpenAI's client takes a call to be
+        whole only then.
+        """
+        delta, calls = part.delta, part.delta.tool_calls
+        said: dict[str, Any] = {} if calls and not delta.text else {"content": delta.text}
+        if part.choice not in self._num_calls:
+            self._num_calls[part.choice] = 0
+            said["role"] = "assistant"
+        if calls:
+            first = self._num_calls[part.choice]
+            self._num_calls[part.choice] += len(calls)
+            said["tool_calls"] = [
+                {"index": index, **_tool_call(call)} for index, call in enumerate(calls, first)
+            ]
+        logprobs = _logprobs(delta.logprobs)
+        if not calls or delta.finish_reason is None:
+            return [self._frame(part.choice, said, logprobs, delta.finish_reason)]
+        return [
+            self._frame(part.choice, said, logprobs, None),
+            self._frame(part.choice, {}, None, delta.finish_reason),
+        ]
 
     def usage_chunk(self, usage: Usage) -> dict[str, Any]:
         """Return the frame that only tells the usage."""
@@ -73,6 +90,30 @@ class ChatShape:
             "choices": [],
             "usage": usage.to_openai(),
         }
+
+    def _frame(
+        self, index: int, delta: dict[str, Any], logprobs: Any, finish_reason: str | None
+    ) -> dict[str, Any]:
+        choice = {
+            "index": index,
+            "delta": delta,
+            "logprobs": logprobs,
+            "finish_reason": finish_reason,
+        }
+        return {**self._head, "object": "chat.completion.chunk", "choices": [choice]}
+
+
+def _message(choice: Choice) -> dict[str, Any]:
+    message: dict[str, Any] = {"role": "assistant", "content": choice.text, "refusal": None}
+    if choice.tool_calls:
+        message["content"] = choice.text or None
+        message["tool_calls"] = [_tool_call(call) for call in choice.tool_calls]
+    return message
+
+
+def _tool_call(call: ToolCall) -> dict[str, Any]:
+    function = {"name": call.name, "arguments": call.arguments}
+    return {"id": call.id, "type": "function", "function": function}
 
 
 def _logprobs(tokens: Any) -> dict[str, Any] | None:

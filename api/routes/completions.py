@@ -54,8 +54,8 @@ class CompletionShape:
             "usage": usage.to_openai(),
         }
 
-    def chunk(self, part: Part) -> dict[str, Any]:
-        """Return one frame of a stream."""
+    def chunks(self, part: Part) -> list[dict[str, Any]]:
+        """Return the one frame that tells a part."""
         offset = self._offset_of.get(part.choice, 0)
         self._offset_of[part.choice] = offset + len(part.delta.text)
         choice = {
@@ -64,7 +64,7 @@ class CompletionShape:
             "logprobs": _logprobs(part.delta.logprobs, offset),
             "finish_reason": part.delta.finish_reason,
         }
-        return {**self._head, "choices": [choice]}
+        return [{**self._head, "choices": [choice]}]
 
     def usage_chunk(self, usage: Usage) -> dict[str, Any]:
         """Return the frame that only tells the usage."""

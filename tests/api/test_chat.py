@@ -205,7 +205,8 @@ def test_logprobs_have_openais_shape() -> None:
         "top": [{"token": "ü", "token_id": 7, "logprob": -0.5}],
     }
     part = Part(0, Delta(request_id="r", text="ü", logprobs=(token,)))
-    [choice] = ChatShape(MODEL).chunk(part)["choices"]
+    [chunk] = ChatShape(MODEL).chunks(part)
+    [choice] = chunk["choices"]
     entry = {"token": "ü", "logprob": -0.5, "bytes": [0xC3, 0xBC]}
     assert choice["logprobs"] == {
         "content": [{**entry, "top_logprobs": [entry]}],

@@ -90,10 +90,10 @@ def test_logprobs_are_four_parallel_lists() -> None:
     ]
     first = Part(0, Delta(request_id="r", text="ab", logprobs=(tokens[0],)))
     second = Part(0, Delta(request_id="r", text="c", logprobs=(tokens[1],)))
-    assert shape.chunk(first)["choices"][0]["logprobs"] == {
+    assert shape.chunks(first)[0]["choices"][0]["logprobs"] == {
         "tokens": ["ab"],
         "token_logprobs": [-1.0],
         "top_logprobs": [{"ab": -1.0}],
         "text_offset": [0],
     }
-    assert shape.chunk(second)["choices"][0]["logprobs"]["text_offset"] == [2]
+    assert shape.chunks(second)[0]["choices"][0]["logprobs"]["text_offset"] == [2]

@@ -17,6 +17,18 @@ CHAT = "/v1/chat/completions"
 MESSAGES = [{"role": "user", "content": "hi"}]
 
 
+def function(**change: object) -> dict[str, object]:
+    return {"type": "function", "function": {"name": "look", **change}}
+
+
+def choice(name: str) -> dict[str, object]:
+    return {"type": "function", "function": {"name": name}}
+
+
+TOOL = function()
+CALL = {"id": "c", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+
+
 def chat(**change: object) -> dict[str, object]:
     return {"model": MODEL, "messages": MESSAGES, "max_tokens": 4, **change}
 
@@ -85,15 +97,56 @@ def assert_envelope(answer: httpx2.Response) -> dict[str, str]:
         ({"user": "u" * 513}, "user", "string_above_max_length", ""),
         ({"metadata": {f"k{i}": "v" for i in range(17)}}, "metadata", "array_above_max_length", ""),
         ({"metadata": {"k" * 65: "v"}}, "metadata." + "k" * 65, "string_above_max_length", ""),
-        ({"tools": [{"type": "function"}]}, "tools", "unsupported_parameter", "not supported"),
-        ({"tool_choice": "required"}, "tool_choice", "unsupported_parameter", ""),
+        ({"tools": [{"type": "function"}]}, "tools", "invalid_value", "must be {"),
+        ({"tools": [TOOL, TOOL]}, "tools", "invalid_value", "'look' twice"),
+        ({"tools": [{**TOOL, "strict": True}]}, "tools", "invalid_value", ""),
+        ({"tools": [function(name="a b")]}, "tools", "invalid_value", "'a b'"),
+        ({"tools": [function(code="x")]}, "tools", "invalid_value", "no field 'code'"),
+        ({"tools": [function(parameters=[])]}, "tools", "invalid_value", ""),
+        ({"tools": [TOOL] * 129}, "tools", "invalid_value", "at most 128"),
+        ({"tools": 5}, "tools", "invalid_type", ""),
+        ({"tool_choice": "required"}, "tool_choice", "invalid_value", "needs tools"),
+        ({"tools": [TOOL], "tool_choice": "some"}, "tool_choice", "invalid_value", "'some'"),
+        (
+            {"tools": [TOOL], "tool_choice": choice("hear")},
+            "tool_choice",
+            "invalid_value",
+            "'hear'",
+        ),
+        ({"parallel_tool_calls": 1}, "parallel_tool_calls", "invalid_type", ""),
         (
             {"response_format": {"type": "json_schema", "json_schema": {}}},
             "response_format",
-            "unsupported_parameter",
-            "",
+            "invalid_value",
+            "must be a JSON Schema",
         ),
-        ({"logit_bias": {"5": 1}}, "logit_bias", "unsupported_parameter", ""),
+        ({"response_format": {"type": "xml"}}, "response_format", "invalid_value", "'xml'"),
+        ({"response_format": {"type": "text", "a": 1}}, "response_format", "invalid_value", "'a'"),
+        (
+            {"response_format": {"type": "json_object"}, "structured_outputs": {"regex": "a"}},
+            "response_format",
+            "invalid_value",
+            "not both",
+        ),
+        ({"structured_outputs": {}}, "structured_outputs", "invalid_value", "exactly one"),
+        ({"structured_outputs": {"xml": 1}}, "structured_outputs", "invalid_value", "'xml'"),
+        ({"logit_bias": {"five": 1}}, "logit_bias", "invalid_value", ""),
+        ({"logit_bias": {"5": 101}}, "logit_bias", "invalid_value", "from -100 to 100"),
+        ({"bad_words": [""]}, "bad_words", "invalid_value", ""),
+        ({"repetition_detection": {"a": 1}}, "repetition_detection", "invalid_value", ""),
+        (
+            {"messages": [{"role": "tool", "content": "x"}]},
+            "messages.0",
+            "invalid_value",
+            "call_id",
+        ),
+        (
+            {"messages": [{"role": "user", "content": "x", "tool_calls": [CALL]}]},
+            "messages.0",
+            "invalid_value",
+            "the assistant's",
+        ),
+        ({"chat_template_kwargs": 1}, "chat_template_kwargs", "invalid_type", ""),
         ({"chat_template": "{{ 7*7 }}"}, "chat_template", "unknown_parameter", ""),
     ],
 )

@@ -144,8 +144,8 @@ def test_a_task_renders_its_prompt_or_its_messages() -> None:
     assert render_task(task, ROW) == Prompt("Say hello", None, "/v1/completions")
     messages = (Message("system", "Be brief."), Message("user", "{{ row.text }} {{ custom_id }}"))
     assert render_task(TaskSpec(model="m", messages=messages), ROW, "id1").messages == (
-        Message("system", "Be brief."),
-        Message("user", "hello id1"),
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "hello id1"},
     )
 
 
@@ -154,7 +154,18 @@ def test_without_a_template_each_row_brings_its_own() -> None:
     assert render_task(task, {"prompt": "{{ not a template }}"}).text == "{{ not a template }}"
     messages = [{"role": "user", "content": "hi"}]
     row = {"messages": messages, "prompt": "unused"}
-    assert render_task(task, row).messages == (Message("user", "hi"),)
+    assert render_task(task, row).messages == ({"role": "user", "content": "hi"},)
+
+
+def test_a_conversation_of_its_own_may_call_tools() -> None:
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    messages = [
+        {"role": "developer", "content": [{"type": "text", "text": "hi"}]},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "c", "content": "done"},
+    ]
+    rendered = render_task(TaskSpec(model="m"), {"messages": messages}).messages
+    assert rendered == ({**messages[0], "role": "system"}, *messages[1:])
 
 
 @pytest.mark.parametrize(
