@@ -70,9 +70,12 @@ class StepBatch:
 
 
 def build_step_batch(
-    rows: Sequence[ScheduledRow], block_size: int, device: torch.device
+    rows: Sequence[ScheduledRow], block_size: int, device: torch.device, *, num_more: int = 0
 ) -> StepBatch:
     """Lay the scheduled rows out flat on the device. Rows must bring at least one token each.
+
+    The block tables also hold the blocks of `num_more` tokens of each row that has so many to
+    come, see `next_step_batch`.
 
     Raises:
         ValueError: there are no rows, or a row's tokens do not fit its block table.
@@ -83,14 +86,16 @@ def build_step_batch(
         raise ValueError(f"a step needs rows with at least one token each, got {counts.tolist()}")
     context_lens = begins + counts
     num_blocks = -(-context_lens // block_size)
-    block_tables = np.zeros((len(rows), int(num_blocks.max())), dtype=np.int32)
+    longest = int(context_lens.max()) + num_more
+    block_tables = np.zeros((len(rows), -(-longest // block_size)), dtype=np.int32)
     for table, row, used in zip(block_tables, rows, num_blocks.tolist(), strict=True):
         if len(row.block_table) < used:
             raise ValueError(
                 f"block_table must hold {used} blocks for a row of "
                 f"{row.position + len(row.token_ids)} tokens, got {len(row.block_table)}"
             )
-        table[:used] = row.block_table[:used]
+        held = row.block_table[: len(table)] if num_more else row.block_table[:used]
+        table[: len(held)] = held
 
     query_start = np.zeros(len(rows) + 1, dtype=np.int32)
     np.cumsum(counts, out=query_start[1:])
@@ -120,4 +125,30 @@ def build_step_batch(
         block_tables=on_device(block_tables),
         logit_rows=on_device(logit_rows),
         max_context_len=int(context_lens.max()),
+    )
+
+
+def next_step_batch(
+    batch: StepBatch, token_ids: Sequence[int], kept: Sequence[int], block_size: int
+) -> StepBatch:
+    """Return the step after one of single tokens, for those rows of it that go on.
+
+    `token_ids` are what each row of `batch` has drawn, `kept` the rows that get another one.
+    """
+    device = batch.token_ids.device
+    rows = torch.tensor(kept, device=device)
+    whole = len(kept) == batch.num_rows
+    block_tables = batch.block_tables if whole else batch.block_tables[rows]
+    positions = (batch.positions if whole else batch.positions[rows]) + 1
+    blocks = block_tables.gather(1, (positions // block_size)[:, None])[:, 0].long()
+    context_lens = (batch.context_lens if whole else batch.context_lens[rows]) + 1
+    return StepBatch(
+        token_ids=torch.tensor([token_ids[row] for row in kept], device=device),
+        positions=positions,
+        slots=blocks * block_size + positions % block_size,
+        query_start=batch.query_start[: len(kept) + 1],
+        context_lens=context_lens,
+        block_tables=block_tables,
+        logit_rows=batch.logit_rows[: len(kept)],
+        max_context_len=batch.max_context_len + 1,
     )

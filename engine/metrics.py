@@ -17,6 +17,7 @@ class EngineStats:
         generated_tokens: tokens generated.
         preemptions: times a running sequence was sent back to wait.
         errors: sequences that ended in an error.
+        memory_errors: times that memory did not suffice, and a step was computed in smaller passes.
     """
 
     steps: int
@@ -28,6 +29,7 @@ class EngineStats:
     generated_tokens: int
     preemptions: int
     errors: int
+    memory_errors: int = 0
 
 
 @dataclass(slots=True)

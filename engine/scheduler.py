@@ -16,12 +16,14 @@ bring, and what is given back is fenced until it has ended.
 """
 
 from bisect import bisect_left, insort
+from collections.abc import Iterable
 from operator import attrgetter
 
 from .admission import Admission, Passes
 from .block_pool import BlockPool
 from .outputs import Priority
 from .sequence import Sequence, SequenceStatus
+from .step import StepPart
 from .turns import Turns
 from .waiting import FIRST_BULK, WaitingQueue, is_urgent
 
@@ -133,14 +135,60 @@ class Scheduler:
         self._num_ended += 1
         self._pool.release(self._num_ended)
 
-    def publish(self, sequence: Sequence, num_computed: int) -> None:
-        """Let others find a sequence's full blocks, of its first computed tokens."""
-        num_full = num_computed // self._pool.block_size
-        if num_full > sequence.num_published and self._enable_prefix_caching:
-            hashes = sequence.hash_full_blocks(self._pool.block_size)
-            for index in range(sequence.num_published, num_full):
-                self._pool.publish(sequence.block_table[index], hashes[index])
-            sequence.num_published = num_full
+    def reserve_repeats(self, plan: dict[Sequence, int], max_repeats: int) -> int:
+        """Return how often a plan may be repeated before the next one, and take the blocks for it.
+
+        That is once, if it is not of single tokens for all who run, or a row's next choice or what
+        is told of it must be seen first. Whoever waits could not start now.
+        """
+        if (
+            max_repeats < 2
+            or len(plan) < len(self._running)
+            or sum(plan.values()) > len(plan)
+            or not all(s.can_run_ahead and not s.is_watched for s in plan)
+        ):
+            return 1
+        block_size = self._pool.block_size
+        left = [(s, s.num_known, s.max_num_tokens - s.num_known) for s in plan]
+        num_repeats = min(max_repeats, max((more for _, _, more in left), default=1))
+        while num_repeats > 1:
+            missing = [
+                -(-(num_known + min(num_repeats, more) - 1) // block_size) - len(s.block_table)
+                for s, num_known, more in left
+            ]
+            blocks = self._pool.allocate(sum(number for number in missing if number > 0))
+            if blocks is not None:
+                for sequence, number in zip(plan, missing, strict=True):
+                    if number > 0:
+                        sequence.block_table += blocks[:number]
+                        del blocks[:number]
+                break
+            num_repeats -= 1
+        return num_repeats
+
+    def repeat(self, sequences: Iterable[Sequence]) -> None:
+        """Record that a step has computed one token more of some sequences."""
+        for sequence in sequences:
+            sequence.num_pending += 1
+            if sequence.status is SequenceStatus.RUNNING:
+                sequence.num_computed += 1
+
+    def publish(self, parts: Iterable[StepPart]) -> None:
+        """Let others find the blocks that a step has filled, but for those given back since."""
+        if not self._enable_prefix_caching:
+            return
+        block_size = self._pool.block_size
+        for part in parts:
+            sequence = part.sequence
+            num_full = part.end // block_size
+            if (
+                num_full > sequence.num_published
+                and part.row.block_table is sequence.block_table
+            ):
+                hashes = sequence.hash_full_blocks(block_size)
+                for index in range(sequence.num_published, num_full):
+                    self._pool.publish(sequence.block_table[index], hashes[index])
+                sequence.num_published = num_full
 
     def finish(self, sequence: Sequence) -> None:
         """Let a sequence go that came to its natural end, and learn from its length."""

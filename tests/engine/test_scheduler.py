@@ -12,6 +12,7 @@ from penstock.engine.outputs import Priority, Request
 from penstock.engine.sampling_params import SamplingParams
 from penstock.engine.scheduler import Scheduler
 from penstock.engine.sequence import Sequence, SequenceStatus
+from penstock.engine.step import Step
 
 from .tiny_tokenizers import byte_level
 
@@ -55,10 +56,11 @@ class Line:
 
     def step(self) -> dict[Sequence, int]:
         plan = self.scheduler.schedule()
+        step = Step.of(plan)
         self.scheduler.launch(plan)
         self.scheduler.end_step()
+        self.scheduler.publish(step.parts)
         for sequence in plan:
-            self.scheduler.publish(sequence, sequence.num_computed)
             if sequence.num_pending:
                 sequence.take_token(ANYTHING)
                 if len(sequence.token_ids) >= sequence.max_num_tokens:

@@ -1,0 +1,45 @@
+"""Where steps are computed: at once, or beside the scheduler. Knows threads, no sequences."""
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Protocol
+
+from .step import Step, StepResult
+
+RunStep = Callable[[Step], list[StepResult]]
+
+
+class StepExecutor(Protocol):
+    """Computes steps in the order of their launch."""
+
+    def launch(self, step: Step) -> "Future[list[StepResult]]":
+        """Return a handle at once, whose `result` waits for the step and raises what it raised."""
+        ...
+
+
+class InlineExecutor:
+    """Computes a step before its launch returns."""
+
+    def __init__(self, run: RunStep) -> None:
+        self._run = run
+
+    def launch(self, step: Step) -> "Future[list[StepResult]]":
+        """See `StepExecutor`."""
+        handle: Future[list[StepResult]] = Future()
+        try:
+            handle.set_result(self._run(step))
+        except Exception as error:
+            handle.set_exception(error)
+        return handle
+
+
+class ThreadExecutor:
+    """Computes steps in a thread of its own, which lets go of Python while kernels run."""
+
+    def __init__(self, run: RunStep) -> None:
+        self._run = run
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="steps")
+
+    def launch(self, step: Step) -> "Future[list[StepResult]]":
+        """See `StepExecutor`."""
+        return self._thread.submit(self._run, step)
