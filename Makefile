@@ -37,7 +37,7 @@ bench-engine: .venv/ready  ## time the engine and every peer that installs, in t
 	$(BIN)/python benchmarks/engine_peers --pip-options='$(INDEX)' $(PEERS)
 
 mutations: .venv/ready  ## take safeguards out one by one; the tests must notice each
-	$(BIN)/python benchmarks/mutations.py
+	$(BIN)/python benchmarks/mutations
 
 lint: .venv/ready  ## check style
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

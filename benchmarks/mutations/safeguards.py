@@ -1,0 +1,184 @@
+"""The lines that keep rows apart and right, and the tests that hold each. Facts only.
+
+Add one whenever a line is written whose absence would be silent: wrong tokens, another tenant's
+context, a leak. The line must stand once in its file; `without` is the file's text without the
+safeguard, and must still run.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Safeguard:
+    """One line, what stands in its place when it is taken out, and the tests that must notice."""
+
+    name: str
+    file: str
+    line: str
+    without: str
+    tests: tuple[str, ...]
+
+
+_POOL = ("tests/engine/test_block_pool.py",)
+_SCHEDULER = ("tests/engine/test_scheduler.py",)
+_ENGINE = ("tests/engine/test_engine.py",)
+_SAMPLER = ("tests/engine/test_sampler.py",)
+_DETOKENIZER = ("tests/engine/test_detokenizer.py",)
+_REFERENCE = ("tests/kernels/test_reference.py",)
+_CPU_ATTENTION = ("tests/kernels/test_cpu_ops.py", "-k", "attention")
+_EQUALITY = ("tests/engine/test_equality.py",)
+
+SAFEGUARDS = (
+    # -- blocks: who holds them, and who may find them
+    Safeguard(
+        "refcount of a shared block",
+        "engine/block_pool.py",
+        "            self._ref_counts[block] += 1\n",
+        "            self._ref_counts[block] = 1\n",
+        _POOL,
+    ),
+    Safeguard(
+        "chain of hashes: the parent",
+        "engine/block_pool.py",
+        "blake2b(parent + packed[end - stride : end]",
+        "blake2b(packed[end - stride : end]",
+        _POOL,
+    ),
+    Safeguard(
+        "salt of the prefix cache",
+        "engine/block_pool.py",
+        "for part in (model, salt):",
+        "for part in (model,):",
+        _POOL,
+    ),
+    Safeguard(
+        "model in the prefix cache",
+        "engine/block_pool.py",
+        "for part in (model, salt):",
+        "for part in (salt,):",
+        _POOL,
+    ),
+    Safeguard(
+        "an evicted block loses its name",
+        "engine/block_pool.py",
+        "block, _ = self._cached.popitem(last=False)\n            self._unpublish(block)",
+        "block, _ = self._cached.popitem(last=False)",
+        _POOL,
+    ),
+    Safeguard(
+        "the null block is never handed out",
+        "engine/block_pool.py",
+        "range(num_blocks - 1, NULL_BLOCK, -1)",
+        "range(num_blocks - 1, NULL_BLOCK - 1, -1)",
+        _POOL,
+    ),
+    Safeguard(
+        "the tail of a row is evicted first",
+        "engine/block_pool.py",
+        "for block in reversed(blocks):",
+        "for block in blocks:",
+        _POOL,
+    ),
+    # -- the flat step
+    Safeguard(
+        "a row's slots follow its block table",
+        "engine/batch.py",
+        "slots += positions % block_size",
+        "slots += np.arange(num_tokens) % block_size",
+        _ENGINE,
+    ),
+    Safeguard(
+        "unused places of a block table are the null block",
+        "engine/batch.py",
+        "block_tables = np.zeros((len(rows), int(num_blocks.max())), dtype=np.int32)",
+        "block_tables = np.full((len(rows), int(num_blocks.max())), -1, dtype=np.int32)",
+        ("tests/engine/test_batch.py",),
+    ),
+    # -- choices
+    Safeguard(
+        "the random number counts places",
+        "engine/drawing.py",
+        "state += np.array(counters, dtype=np.uint64) *",
+        "state += 0 * np.array(counters, dtype=np.uint64) *",
+        _SAMPLER,
+    ),
+    Safeguard(
+        "samples of one request differ",
+        "engine/sequence.py",
+        'f"{source}#{sample_index}"',
+        'f"{source}#"',
+        _SAMPLER,
+    ),
+    Safeguard(
+        "logprobs are taken before the logits are changed",
+        "engine/sampler.py",
+        "raw = logits[logprob_rows].clone() if logprob_rows else None",
+        "raw = logits if logprob_rows else None",
+        _SAMPLER,
+    ),
+    Safeguard(
+        "endings are out of reach before min_tokens",
+        "engine/logit_rules.py",
+        "            logits[self.endings] = -torch.inf\n",
+        "",
+        _SAMPLER,
+    ),
+    # -- text
+    Safeguard(
+        "what may become a stop string is held back",
+        "engine/detokenizer.py",
+        "        self._tail = text[len(text) - held :]\n",
+        "        held = 0\n        self._tail = text[len(text) - held :]\n",
+        _DETOKENIZER,
+    ),
+    Safeguard(
+        "the stop string that is complete first ends",
+        "engine/detokenizer.py",
+        "_, start, stop = min(ends)",
+        "_, start, stop = max(ends)",
+        _DETOKENIZER,
+    ),
+    Safeguard(
+        "half a character waits for its other half",
+        "engine/detokenizer.py",
+        "is_whole = text and not text.endswith(_REPLACEMENT)",
+        "is_whole = bool(text)",
+        _DETOKENIZER,
+    ),
+    # -- attention
+    Safeguard(
+        "causal mask, specification",
+        "kernels/reference.py",
+        "hidden = seen > place\n",
+        "hidden = seen > seen.max()\n",
+        _REFERENCE,
+    ),
+    Safeguard(
+        "window mask, specification",
+        "kernels/reference.py",
+        "hidden |= seen <= place - sliding_window",
+        "hidden |= seen < place - sliding_window",
+        _REFERENCE,
+    ),
+    Safeguard(
+        "causal mask, CPU kernel",
+        "kernels/cpu_attention.cpp",
+        "high[r] = offset + (tile.first + r) / group + 1;",
+        "high[r] = step.context_lens[tile.row];",
+        _CPU_ATTENTION,
+    ),
+    Safeguard(
+        "window mask, CPU kernel",
+        "kernels/cpu_attention.cpp",
+        "low[r] = step.window ? std::max(0, high[r] - step.window) : 0;",
+        "low[r] = 0;",
+        _CPU_ATTENTION,
+    ),
+    Safeguard(
+        "soft cap of scores, CPU kernel",
+        "kernels/cpu_attention.cpp",
+        "        if (step.softcap)\n",
+        "        if (false)\n",
+        _CPU_ATTENTION,
+    ),
+)
