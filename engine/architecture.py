@@ -47,6 +47,10 @@ class UnsupportedModel(ValueError):
     """The checkpoint asks for something the engine does not have."""
 
 
+class UnknownFamily(UnsupportedModel):
+    """The model is not of one of our families; `transformers` may know it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelArchitecture:
     """What the decoder needs to know about a checkpoint.
@@ -140,7 +144,7 @@ def _architecture(config: Any, directory: Path) -> ModelArchitecture:
     architecture = next(iter(config.architectures or []), "(none)")
     family = FAMILIES.get(architecture)
     if family is None:
-        raise UnsupportedModel(
+        raise UnknownFamily(
             f"{directory / 'config.json'} names the architecture {architecture}; "
             f"supported: {', '.join(sorted(FAMILIES))}"
         )
@@ -175,7 +179,7 @@ def _architecture(config: Any, directory: Path) -> ModelArchitecture:
         mlp_bias=bool(getattr(text, "mlp_bias", False)),
         tied=bool(config.tie_word_embeddings),
         dtype=str(getattr(config, "dtype", None) or "float32").removeprefix("torch."),
-        eos_token_ids=_eos_token_ids(config, text, directory),
+        eos_token_ids=read_eos_token_ids(config, text, directory),
         max_position_embeddings=text.max_position_embeddings,
     )
 
@@ -222,7 +226,8 @@ def _declared(config: Any, name: str) -> Any:
     return getattr(config, name) if hasattr(type(config), name) else None
 
 
-def _eos_token_ids(config: Any, text: Any, directory: Path) -> tuple[int, ...]:
+def read_eos_token_ids(config: Any, text: Any, directory: Path) -> tuple[int, ...]:
+    """Return the tokens that end a text: those of config.json and of generation_config.json."""
     found = _as_ids(getattr(config, "eos_token_id", None)) + _as_ids(text.eos_token_id)
     generation = directory / "generation_config.json"
     if generation.is_file():

@@ -22,8 +22,8 @@ import numpy as np
 import torch
 
 from ..kernels.reference import LayerCache
-from .architecture import ModelArchitecture
 from .config import EngineConfig
+from .foreign_architecture import Architecture
 from .memory import available_bytes
 
 GIB = 1024**3
@@ -95,7 +95,7 @@ def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> 
     return torch.from_numpy(aligned).view(dtype).view(shape)
 
 
-def plan_num_blocks(config: EngineConfig, arch: ModelArchitecture, block: BlockShape) -> int:
+def plan_num_blocks(config: EngineConfig, arch: Architecture, block: BlockShape) -> int:
     """Return how many blocks to allocate, the null block included. Call once weights are loaded.
 
     Raises:

@@ -13,15 +13,18 @@ from pathlib import Path
 
 import torch
 
+from ..kernels import reference
 from ..kernels.ops import Ops, choose_ops, pytorch_threads
-from .architecture import ModelArchitecture, read_architecture
+from .architecture import ModelArchitecture, UnknownFamily, read_architecture
 from .batch import StepBatch
 from .config import EngineConfig, resolve_model
 from .cores import usable_cores
+from .foreign_architecture import Architecture, ForeignArchitecture, read_foreign_architecture
 from .gguf_checkpoint import GgufCheckpoint
 from .kv_cache import GIB, BlockShape, KVCache, plan_num_blocks
 from .models.decoder import Decoder
 from .models.loading import DecoderLoader
+from .models.transformers_fallback import TransformersModel
 from .weights import Checkpoint
 
 
@@ -41,26 +44,24 @@ class ModelRunner:
 
     def __init__(self, config: EngineConfig) -> None:
         self.directory: Path = resolve_model(config.model)
-        self.architecture: ModelArchitecture = read_architecture(self.directory)
+        self.architecture: Architecture = _read_architecture(self.directory)
         self.device = torch.device(config.device)
         self.dtype = choose_dtype(config.dtype, self.architecture, self.device)
         self.block_size = config.block_size
         arch = self.architecture
         wanted = config.max_model_len or arch.max_position_embeddings
         longest = min(wanted, arch.max_position_embeddings)
-        ops = self._choose_ops(config.num_threads or usable_cores())
-        self._decoder = self._load(ops, longest)
-        block = BlockShape(
-            num_layers=arch.num_layers,
-            num_kv_heads=arch.num_kv_heads,
-            head_dim=ops.padded_head_dim(arch.head_dim),
-            block_size=self.block_size,
-            dtype=self.dtype,
-        )
+        num_threads = config.num_threads or usable_cores()
+        if isinstance(arch, ForeignArchitecture):
+            self._decoder = self._load_foreign(arch, num_threads)
+            block = self._decoder.block
+        else:
+            self._decoder = self._load(arch, self._choose_ops(arch, num_threads), longest)
+            block = self._block(arch, self._decoder.ops)
         self.num_blocks = plan_num_blocks(config, arch, block)
         self.max_model_len = min(longest, (self.num_blocks - 1) * self.block_size)
         self._cache = KVCache(block, self.num_blocks, self.device)
-        self._layer_caches = [self._cache.layer(i) for i in range(arch.num_layers)]
+        self._layer_caches = [self._cache.layer(i) for i in range(block.num_layers)]
 
     @torch.inference_mode()
     def execute(self, batch: StepBatch) -> torch.Tensor:
@@ -75,22 +76,44 @@ class ModelRunner:
             )
         return self._decoder(batch, self._layer_caches).float()
 
-    def _choose_ops(self, num_threads: int) -> Ops:
-        arch = self.architecture
+    def _choose_ops(self, arch: ModelArchitecture, num_threads: int) -> Ops:
         ops = choose_ops(self.device, self.dtype, arch.head_dim, self.block_size, num_threads)
         if self.device.type == "cpu":
             torch.set_num_threads(pytorch_threads(ops, arch.num_parameters, num_threads))
         return ops
 
-    def _load(self, ops: Ops, num_positions: int) -> Decoder:
-        arch = self.architecture
+    def _load_foreign(self, arch: ForeignArchitecture, num_threads: int) -> TransformersModel:
+        if self.device.type == "cpu":  # matrix products will be PyTorch's
+            torch.set_num_threads(pytorch_threads(reference, arch.num_parameters, num_threads))
+        with torch.inference_mode():
+            return TransformersModel(
+                self.directory, self.dtype, self.device, self.block_size, num_threads
+            )
+
+    def _block(self, arch: ModelArchitecture, ops: Ops) -> BlockShape:
+        return BlockShape(
+            num_layers=arch.num_layers,
+            num_kv_heads=arch.num_kv_heads,
+            head_dim=ops.padded_head_dim(arch.head_dim),
+            block_size=self.block_size,
+            dtype=self.dtype,
+        )
+
+    def _load(self, arch: ModelArchitecture, ops: Ops, num_positions: int) -> Decoder:
         is_gguf = self.directory.is_file()
         opened = GgufCheckpoint(self.directory) if is_gguf else Checkpoint(self.directory)
         with torch.inference_mode(), opened as checkpoint:
             return DecoderLoader(checkpoint, arch, ops, self.dtype, self.device).load(num_positions)
 
 
-def choose_dtype(asked: str, arch: ModelArchitecture, device: torch.device) -> torch.dtype:
+def _read_architecture(directory: Path) -> Architecture:
+    try:
+        return read_architecture(directory)
+    except UnknownFamily:
+        return read_foreign_architecture(directory)
+
+
+def choose_dtype(asked: str, arch: Architecture, device: torch.device) -> torch.dtype:
     """Return the type to compute in; `EngineConfig.dtype` has the rule for "auto"."""
     if asked != "auto":
         return getattr(torch, asked)

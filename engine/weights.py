@@ -6,6 +6,7 @@ Knows files, headers, shapes and types. Refuses pickle, and to know what the ten
 import json
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
+from math import prod
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -63,6 +64,12 @@ class Checkpoint:
     def __contains__(self, name: str) -> bool:
         """Whether there is a tensor of this name."""
         return name in self._home_of
+
+    @property
+    def num_elements(self) -> int:
+        """Numbers in all tensors together."""
+        files = self._files.values()
+        return sum(prod(tensor.shape) for file in files for tensor in file.tensors.values())
 
     def require(self, tensors: Expected) -> None:
         """Check that all these tensors are there; with shapes, that each is what is expected.
