@@ -79,6 +79,57 @@ def key_offsets(
     return blocks * block_stride + inside
 
 
+@triton.jit
+def attend(
+    first,
+    last,
+    asked,
+    positions,
+    total,
+    peak,
+    mass,
+    key,
+    value,
+    table,
+    head,
+    block_stride,
+    inner,
+    outer,
+    BLOCK_SIZE: tl.constexpr,
+    KV_HEADS: tl.constexpr,
+    HEAD_DIM: tl.constexpr,
+    WINDOW: tl.constexpr,
+    HAS_SOFTCAP: tl.constexpr,
+    TILE: tl.constexpr,
+    BLOCK_DIM: tl.constexpr,
+    IS_MASKED: tl.constexpr,
+):
+    """Take the keys from `first` (a multiple of TILE) to `last` into the running softmax."""
+    dims = tl.arange(0, BLOCK_DIM)
+    for start in range(first, last, TILE):
+        places = start + tl.arange(0, TILE)
+        is_read = places < last
+        offsets = key_offsets(
+            table, places, is_read, head, block_stride, BLOCK_SIZE, KV_HEADS, HEAD_DIM
+        )
+        offsets = offsets[:, None] + dims[None, :]
+        if IS_MASKED or BLOCK_DIM != HEAD_DIM:
+            is_read_dim = is_read[:, None] & (dims < HEAD_DIM)[None, :]
+            keys = tl.load(key + offsets, mask=is_read_dim, other=0.0).to(asked.dtype)
+            values = tl.load(value + offsets, mask=is_read_dim, other=0.0).to(asked.dtype)
+        else:
+            keys = tl.load(key + offsets).to(asked.dtype)
+            values = tl.load(value + offsets).to(asked.dtype)
+        scores = scores_of(asked, keys, inner, outer, HAS_SOFTCAP)
+        if IS_MASKED:
+            is_seen = places[None, :] <= positions[:, None]
+            if WINDOW:
+                is_seen = is_seen & (places[None, :] > positions[:, None] - WINDOW)
+            scores = tl.where(is_seen, scores, -float("inf"))
+        total, peak, mass = absorb(scores, values, total, peak, mass)
+    return total, peak, mass
+
+
 def block_stride_of(cache: LayerCache) -> int:
     """Return the elements from one block to the next.
 

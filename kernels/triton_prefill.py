@@ -23,12 +23,10 @@ import triton.language as tl
 from .reference import LayerCache
 from .triton_attention import (
     ScoreScale,
-    absorb,
+    attend,
     block_stride_of,
     contiguous,
     group_of,
-    key_offsets,
-    scores_of,
 )
 from .triton_launch import launch, power_of_2_from
 
@@ -52,57 +50,6 @@ class _Tile:
         if block_dim > 128:
             return cls(64 if group <= 64 else 128, 32, 8)
         return cls(64, 64 if block_dim <= 64 else 32, 4) if is_short else cls(128, 64, 8)
-
-
-@triton.jit
-def _attend(
-    first,
-    last,
-    asked,
-    positions,
-    total,
-    peak,
-    mass,
-    key,
-    value,
-    table,
-    head,
-    block_stride,
-    inner,
-    outer,
-    BLOCK_SIZE: tl.constexpr,
-    KV_HEADS: tl.constexpr,
-    HEAD_DIM: tl.constexpr,
-    WINDOW: tl.constexpr,
-    HAS_SOFTCAP: tl.constexpr,
-    TILE: tl.constexpr,
-    BLOCK_DIM: tl.constexpr,
-    IS_MASKED: tl.constexpr,
-):
-    """Take the keys from `first` (a multiple of TILE) to `last` into the running softmax."""
-    dims = tl.arange(0, BLOCK_DIM)
-    for start in range(first, last, TILE):
-        places = start + tl.arange(0, TILE)
-        is_read = places < last
-        offsets = key_offsets(
-            table, places, is_read, head, block_stride, BLOCK_SIZE, KV_HEADS, HEAD_DIM
-        )
-        offsets = offsets[:, None] + dims[None, :]
-        if IS_MASKED or BLOCK_DIM != HEAD_DIM:
-            is_read_dim = is_read[:, None] & (dims < HEAD_DIM)[None, :]
-            keys = tl.load(key + offsets, mask=is_read_dim, other=0.0).to(asked.dtype)
-            values = tl.load(value + offsets, mask=is_read_dim, other=0.0).to(asked.dtype)
-        else:
-            keys = tl.load(key + offsets).to(asked.dtype)
-            values = tl.load(value + offsets).to(asked.dtype)
-        scores = scores_of(asked, keys, inner, outer, HAS_SOFTCAP)
-        if IS_MASKED:
-            is_seen = places[None, :] <= positions[:, None]
-            if WINDOW:
-                is_seen = is_seen & (places[None, :] > positions[:, None] - WINDOW)
-            scores = tl.where(is_seen, scores, -float("inf"))
-        total, peak, mass = absorb(scores, values, total, peak, mass)
-    return total, peak, mass
 
 
 @triton.jit(do_not_specialize=["num_rows", "table_stride"])
@@ -177,17 +124,17 @@ def _prefill_kernel(
     if WINDOW:
         begin_key = tl.maximum(first_position - WINDOW + 1, 0) // TILE * TILE
         plain_begin = tl.minimum(tl.cdiv(tl.maximum(end - WINDOW, 0), TILE) * TILE, plain_end)
-        total, peak, mass = _attend(
+        total, peak, mass = attend(
             begin_key, plain_begin, asked, positions, total, peak, mass, key, value, table, head,
             block_stride, inner, outer, BLOCK_SIZE, KV_HEADS, HEAD_DIM, WINDOW, HAS_SOFTCAP, TILE,
             BLOCK_DIM, True,
         )  # fmt: skip
-    total, peak, mass = _attend(
+    total, peak, mass = attend(
         plain_begin, plain_end, asked, positions, total, peak, mass, key, value, table, head,
         block_stride, inner, outer, BLOCK_SIZE, KV_HEADS, HEAD_DIM, WINDOW, HAS_SOFTCAP, TILE,
         BLOCK_DIM, False,
     )  # fmt: skip
-    total, peak, mass = _attend(
+    total, peak, mass = attend(
         plain_end, end, asked, positions, total, peak, mass, key, value, table, head,
         block_stride, inner, outer, BLOCK_SIZE, KV_HEADS, HEAD_DIM, WINDOW, HAS_SOFTCAP, TILE,
         BLOCK_DIM, True,

@@ -1,0 +1,144 @@
+"""The likeliest tokens and their log-probabilities, with no softmax in memory and no sort.
+
+    logits [R, vocab]  -> peak, mass and the k likeliest of each tile  -> log-sum-exp, k likeliest
+
+Bytes per row: vocab * itemsize read once. Operations: about 2 k per logit (k rounds of taking the
+largest in registers). Bound by memory for k up to about 20.
+"""
+
+import torch
+import triton
+import triton.language as tl
+
+from .triton_attention import contiguous
+from .triton_launch import launch, power_of_2_from
+
+_TILE = 4096
+_MOST = 32
+
+
+@triton.jit(do_not_specialize=["stride", "vocab_size", "num_tiles", "count"])
+def _tile_kernel(
+    logits,
+    peaks,
+    masses,
+    values,
+    token_ids,
+    stride,
+    vocab_size,
+    num_tiles,
+    count,
+    TILE: tl.constexpr,
+):
+    """One program: one tile of one row; peaks [R, tiles], values and ids [R, tiles, count]."""
+    row = tl.program_id(0).to(tl.int64)
+    tile = tl.program_id(1)
+    places = tl.arange(0, TILE)
+    columns = tile * TILE + places
+    is_token = columns < vocab_size
+    left = tl.load(logits + row * stride + columns, mask=is_token, other=-float("inf"))
+    left = left.to(tl.float32)
+    peak = tl.max(left, 0)
+    finite_peak = tl.where(peak == -float("inf"), 0.0, peak)
+    at = row * num_tiles + tile
+    tl.store(peaks + at, peak)
+    tl.store(masses + at, tl.sum(tl.exp(left - finite_peak), 0))
+    for round in range(count):
+        best, place = tl.max(left, 0, return_indices=True, return_indices_tie_break_left=True)
+        tl.store(values + at * count + round, best)
+        tl.store(token_ids + at * count + round, tile * TILE + place)
+        left = tl.where(places == place, -float("inf"), left)
+
+
+@triton.jit(do_not_specialize=["stride", "num_tiles", "count"])
+def _row_kernel(
+    logits,
+    chosen,
+    peaks,
+    masses,
+    values,
+    token_ids,
+    chosen_logprobs,
+    top_logprobs,
+    top_ids,
+    stride,
+    num_tiles,
+    count,
+    BLOCK_TILES: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """One program: one row."""
+    row = tl.program_id(0).to(tl.int64)
+    tiles = tl.arange(0, BLOCK_TILES)
+    is_tile = tiles < num_tiles
+    tile_peaks = tl.load(peaks + row * num_tiles + tiles, mask=is_tile, other=-float("inf"))
+    tile_masses = tl.load(masses + row * num_tiles + tiles, mask=is_tile, other=0.0)
+    peak = tl.max(tile_peaks, 0)
+    log_sum = peak + tl.log(tl.sum(tile_masses * tl.exp(tile_peaks - peak), 0))
+    logit = tl.load(logits + row * stride + tl.load(chosen + row)).to(tl.float32)
+    tl.store(chosen_logprobs + row, logit - log_sum)
+
+    places = tl.arange(0, BLOCK)
+    source = row * num_tiles * count
+    is_candidate = places < num_tiles * count
+    left = tl.load(values + source + places, mask=is_candidate, other=-float("inf"))
+    for round in range(count):
+        best, place = tl.max(left, 0, return_indices=True, return_indices_tie_break_left=True)
+        tl.store(top_logprobs + row * count + round, best - log_sum)
+        tl.store(top_ids + row * count + round, tl.load(token_ids + source + place).to(tl.int64))
+        left = tl.where(places == place, -float("inf"), left)
+
+
+def top_logprobs(
+    logits: torch.Tensor, chosen: torch.Tensor, count: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Compute `reference_sampling.top_logprobs`; at least `count` logits are above -inf.
+
+    Raises:
+        ValueError: `count` is more than registers hold.
+    """
+    rows, vocab_size = contiguous("logits", logits).shape
+    if not 0 <= count <= min(_MOST, vocab_size):
+        raise ValueError(f"count must be from 0 to {min(_MOST, vocab_size)}, got {count}")
+    num_tiles = -(-vocab_size // _TILE)
+    peaks, masses = logits.new_empty((2, rows, num_tiles), dtype=torch.float32)
+    values = logits.new_empty((rows, num_tiles, count), dtype=torch.float32)
+    token_ids = logits.new_empty((rows, num_tiles, count), dtype=torch.int32)
+    launch(
+        _tile_kernel,
+        (rows, num_tiles),
+        logits,
+        peaks,
+        masses,
+        values,
+        token_ids,
+        logits.stride(0),
+        vocab_size,
+        num_tiles,
+        count,
+        TILE=_TILE,
+        num_warps=8,
+    )
+    of_chosen = logits.new_empty((rows,), dtype=torch.float32)
+    best = logits.new_empty((rows, count), dtype=torch.float32)
+    best_ids = logits.new_empty((rows, count), dtype=torch.int64)
+    launch(
+        _row_kernel,
+        (rows,),
+        logits,
+        chosen,
+        peaks,
+        masses,
+        values,
+        token_ids,
+        of_chosen,
+        best,
+        best_ids,
+        logits.stride(0),
+        num_tiles,
+        count,
+        BLOCK_TILES=power_of_2_from(num_tiles, 2),
+        BLOCK=power_of_2_from(num_tiles * count, 2),
+        num_warps=4,
+    )
+    return of_chosen, best, best_ids
