@@ -51,13 +51,15 @@ class MixtureOfExperts:
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """Return [T, hidden] for x [T, hidden]."""
+        if not len(x):
+            return x
         weights, chosen = self._route(x)
         order = chosen.flatten().argsort(stable=True)
         counts = chosen.flatten().bincount(minlength=len(self.experts)).tolist()
-        results = x.new_empty(chosen.numel(), x.shape[1])
-        for expert, choices in zip(self.experts, order.split(counts), strict=True):
-            if len(choices):
-                results[choices] = expert(x[choices // self.num_experts_per_token])
+        shares = x[order // self.num_experts_per_token].split(counts)
+        asked = zip(self.experts, shares, strict=True)
+        results = x.new_empty(len(order), x.shape[1])
+        results[order] = torch.cat([expert(share) for expert, share in asked if len(share)])
         weighted = weights.unsqueeze(-1) * results.unflatten(0, chosen.shape)
         return reduce(torch.add, weighted.unbind(1)).to(x.dtype)
 

@@ -87,6 +87,7 @@ FAMILIES = {
     "Qwen3MoeForCausalLM": Family(head_norms=_EACH, experts=ExpertNames()),
     "Phi3ForCausalLM": Family(fused=True),
     "Olmo2ForCausalLM": Family(norms=AFTER, head_norms=_ALL),
+    "Olmo3ForCausalLM": Family(norms=AFTER, head_norms=_ALL),
     "GemmaForCausalLM": Family(norm_offset=1.0, scaled_embedding=True),
     "Gemma2ForCausalLM": Family(
         norms=AROUND, norm_offset=1.0, scaled_embedding=True, attention_softcap=True

@@ -17,6 +17,7 @@ from transformers.models.llama import LlamaConfig
 from transformers.models.mistral import MistralConfig
 from transformers.models.mixtral import MixtralConfig
 from transformers.models.olmo2 import Olmo2Config
+from transformers.models.olmo3 import Olmo3Config
 from transformers.models.phi3 import Phi3Config
 from transformers.models.qwen2 import Qwen2Config
 from transformers.models.qwen3 import Qwen3Config
@@ -157,6 +158,17 @@ TINY_MODELS = {
     ),
     "olmo2": TinyModel(Olmo2Config),
     "olmo2-head-12": TinyModel(Olmo2Config, {"hidden_size": 48, "tie_word_embeddings": True}),
+    "olmo3": TinyModel(
+        Olmo3Config,
+        {
+            "sliding_window": 24,
+            "num_hidden_layers": 4,
+            "rope_parameters": {
+                "full_attention": YARN_ROPE,
+                "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+            },
+        },
+    ),
     "gemma": TinyModel(GemmaConfig, {"head_dim": 24}),
     "gemma2": TinyModel(
         Gemma2Config,
