@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from math import prod
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 import torch
 
@@ -22,6 +22,30 @@ Expected = Iterable[str] | Mapping[str, tuple[int, ...]]
 
 class CorruptCheckpoint(ValueError):
     """The weights cannot be used; the message names the file and the reason."""
+
+
+class Weights(Protocol):
+    """What a model asks of its weights, in whatever files they lie; see `Checkpoint`."""
+
+    def require(self, tensors: Expected) -> None:
+        """Check that these are there and what they should be."""
+        ...
+
+    def read(self, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+        """Return one tensor."""
+        ...
+
+    def ignore(self, names: Iterable[str]) -> None:
+        """Let these go unread."""
+        ...
+
+    def ignore_parts(self, prefixes: tuple[str, ...]) -> None:
+        """Let those go unread whose names begin so."""
+        ...
+
+    def require_all_read(self) -> None:
+        """Check that nothing was left over."""
+        ...
 
 
 class Checkpoint:

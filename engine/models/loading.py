@@ -13,7 +13,7 @@ from ...kernels.reference import HeadNorm, Projection, rotary_table
 from ..architecture import ModelArchitecture
 from ..layer_kinds import Experts
 from ..rotary import Rope
-from ..weights import Checkpoint, CorruptCheckpoint
+from ..weights import CorruptCheckpoint, Weights
 from .decoder import Decoder, DecoderLayer
 from .experts import MixtureOfExperts, Mlp
 from .families import ExpertNames, HeadNorms
@@ -26,7 +26,7 @@ class DecoderLoader:
 
     def __init__(
         self,
-        checkpoint: Checkpoint,
+        checkpoint: Weights,
         arch: ModelArchitecture,
         ops: Ops,
         dtype: torch.dtype,

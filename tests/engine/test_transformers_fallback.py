@@ -91,7 +91,7 @@ def test_a_foreign_model_writes_what_transformers_writes(tmp_path: Path) -> None
     llm = LLM(str(directory), dtype="float32", device="cpu", kv_cache_gb=0.01, max_num_seqs=4)
     prompts = [random_prompt(40, seed=i) for i in range(6)]
     outputs = llm.generate(prompts, SamplingParams(temperature=0, max_tokens=8, ignore_eos=True))
-    model = judge(directory)
+    model: Any = judge(directory)
     for prompt, output in zip(prompts, outputs, strict=True):
         wanted = model.generate(
             torch.tensor([prompt]), do_sample=False, max_new_tokens=8, eos_token_id=None
