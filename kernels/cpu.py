@@ -10,6 +10,7 @@ from typing import Self
 import torch
 
 from .cpu_projection import can_multiply, pack_projection
+from .cpu_quantized import quantize_projection
 from .native import cpu_library, kernel_function
 from .reference import HeadNorm, LayerCache, Projection
 
@@ -24,7 +25,7 @@ _SIGNATURES = {
     "add_rms_norm": [_P, _P, _P, _P, _L, _I, _F, _I],
     "silu_and_mul": [_P, _P, _L, _I, _I],
     "gelu_and_mul": [_P, _P, _L, _I, _I],
-    "bound": [_P, _P, _F, _L, _I, _I],
+    "bound": [_P, _F, _L, _I, _I],
     "rotate_and_cache": [_P] * 8 + [_F, _I, _P, _L, _I, _I, _I, _I, _L, _I],
     "paged_attention": [_P] * 7 + [_I] * 6 + [_L, _F, _I, _F, _I],
 }
@@ -88,6 +89,12 @@ class CpuOps:
         """See `reference.projection`; packs the weight once."""
         return pack_projection(self._library, weight, bias, out_dtype, self._threads)
 
+    def quantized_projection(
+        self, weight: torch.Tensor, bias: torch.Tensor | None = None
+    ) -> Projection:
+        """See `reference.quantized_projection`; quantizes and packs the weight once."""
+        return quantize_projection(self._library, weight, bias, self._threads)
+
     def rms_norm(self, x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
         """See `reference.rms_norm`."""
         _require_float32("a norm's weight", weight)
@@ -135,9 +142,8 @@ class CpuOps:
         """See `reference.bound`."""
         _require_float32("what is bound", x)
         rows, size = x.shape
-        out = torch.empty_like(x)
-        self._bound(x.data_ptr(), out.data_ptr(), limit, rows, size, self._threads)
-        return out
+        self._bound(x.data_ptr(), limit, rows, size, self._threads)
+        return x
 
     def rotate_and_cache(
         self,

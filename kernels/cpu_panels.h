@@ -30,7 +30,7 @@ constexpr int PART_BYTES = 2048;           // of a row: what is summed before th
 constexpr int PIECES_PER_THREAD = 4;       // at least, if there is so much: threads are not even
 constexpr long SMALL_WORK = 1 << 17;       // products: not worth waking other threads
 
-// Struct of a type of numbers, to be specialised where the processor has the instruction:
+// A type of numbers, to be specialised where the processor has the instruction:
 //     DEPTH        inputs taken per step
 //     Sum          a register of sums, and Number, one of them
 //     broadcast    DEPTH inputs of a row to all lanes

@@ -42,9 +42,16 @@ inline Vec load(const bf16* from) {
     return (Vec)(__builtin_convertvector(halves, Ints) << 16);
 }
 
+inline Ints load(const int32_t* from) {
+    Ints value;
+    std::memcpy(&value, from, sizeof value);
+    return value;
+}
+
 constexpr int32_t QUIET_NAN = 0x400000;  // keeps a NaN one when its low bits go
 
 inline void store(float* to, Vec value) { std::memcpy(to, &value, sizeof value); }
+inline void store(int32_t* to, Ints value) { std::memcpy(to, &value, sizeof value); }
 inline void store(bf16* to, Vec value) {
     Ints bits = (Ints)value;
     Ints rounded = bits + 0x7fff + ((bits >> 16) & 1);  // to nearest, ties to even

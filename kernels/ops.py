@@ -31,6 +31,12 @@ class Ops(Protocol):
         """See `reference.projection`."""
         ...
 
+    def quantized_projection(
+        self, weight: torch.Tensor, bias: torch.Tensor | None = None
+    ) -> Projection:
+        """See `reference.quantized_projection`."""
+        ...
+
     def rms_norm(self, x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
         """See `reference.rms_norm`."""
         ...

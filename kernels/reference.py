@@ -14,6 +14,9 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional as F
 
+_LARGEST_INT8 = 127
+_NEGLIGIBLE = 1e-30  # 127 divided by less would overflow
+
 Projection = Callable[[torch.Tensor], torch.Tensor]
 
 
@@ -59,6 +62,39 @@ def projection(
 
     def project(x: torch.Tensor) -> torch.Tensor:
         return F.linear(x, weight, bias).to(out_dtype or weight.dtype)
+
+    return project
+
+
+def quantize_rows(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return x [R, N] as int8 in [-127, 127] and float32 scales [R]: x is about int8 * scale.
+
+    A row's largest number becomes 127 or -127, ties go to even. A row with a number that is none
+    has NaN for a scale; one too small for a factor that float32 can hold is zero.
+    """
+    wide = x.float()
+    largest = wide.abs().amax(dim=1)
+    most = torch.full_like(largest, _LARGEST_INT8)  # a number over a tensor would round twice
+    factor = torch.where(largest < _NEGLIGIBLE, 0.0, most / largest)
+    scales = torch.where(largest < _NEGLIGIBLE, 0.0, largest / most)
+    sound = largest.isfinite()
+    numbers = (wide * factor[:, None]).round().where(sound[:, None], 0.0)
+    return numbers.to(torch.int8), scales.where(sound, torch.nan)
+
+
+def quantized_projection(weight: torch.Tensor, bias: torch.Tensor | None = None) -> Projection:
+    """Return what `projection` does, nearly, with weight and x in 8-bit whole numbers.
+
+    Each output of the weight has a scale, fixed here, and each row of x, found at each call. Sums
+    of products are exact.
+    """
+    numbers, scales = quantize_rows(weight)
+    offset = bias.float() if bias is not None else 0.0
+
+    def project(x: torch.Tensor) -> torch.Tensor:
+        x_numbers, x_scales = quantize_rows(x)
+        sums = x_numbers.double() @ numbers.double().T  # as exact as integers, and has a fast path
+        return (sums.float() * (x_scales[:, None] * scales) + offset).to(weight.dtype)
 
     return project
 
@@ -202,8 +238,8 @@ def gelu_and_mul(gate_up: torch.Tensor) -> torch.Tensor:
 
 
 def bound(x: torch.Tensor, limit: float) -> torch.Tensor:
-    """Return limit * tanh(x / limit) for float32 x [T, N]: x where it is small, never over limit.
+    """Replace float32 x [T, N] by limit * tanh(x / limit), and return it.
 
-    Gemma 2 calls it soft-capping.
+    That is x where x is small, and never over the limit. Gemma 2 calls it soft-capping.
     """
-    return limit * torch.tanh(x / limit)
+    return x.div_(limit).tanh_().mul_(limit)
