@@ -6,6 +6,7 @@ Knows directories, the hub and this machine's devices. Refuses to look inside a 
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -37,9 +38,14 @@ class EngineConfig:
             GPU; on a CPU what `max_num_seqs` rows can use, up to 4 and a quarter of what is free.
         max_model_len: tokens per row at most, prompt and output; the model's own limit by default.
         enable_prefix_caching: let rows share blocks of equal prefixes.
+        async_steps: schedule a step while the one before it is computed; "auto" does on CUDA.
+        steps_per_turn: tokens that are drawn in a row, at most, where nothing asks for a look at
+            each: no stream, no stop string, nobody who could start.
         num_threads: CPU threads of the model; None for one per core that this process may use.
             PyTorch itself is often held to one, see `kernels.ops.pytorch_threads`.
         seed: the seed of rows that bring none.
+        grammar_timeout_s: for how long a row's `structured_outputs` may be compiled, before the row
+            ends with an error. Other rows run meanwhile.
 
     Raises:
         ValueError: a value is out of range.
@@ -55,8 +61,11 @@ class EngineConfig:
     kv_cache_gb: float | None = None
     max_model_len: int | None = None
     enable_prefix_caching: bool = True
+    async_steps: bool | Literal["auto"] = "auto"
+    steps_per_turn: int = 8
     num_threads: int | None = None
     seed: int = 0
+    grammar_timeout_s: float = 2.0
 
     def __post_init__(self) -> None:
         """Fill in what this machine decides, then check everything."""
@@ -72,11 +81,17 @@ class EngineConfig:
             "max_num_batched_tokens",
             self.max_num_batched_tokens or (8192 if on_cuda else 2048),
         )
+        object.__setattr__(
+            self, "async_steps", on_cuda if self.async_steps == "auto" else self.async_steps
+        )
+        _at_least("steps_per_turn", self.steps_per_turn, 1)
         _at_least("max_num_seqs", self.max_num_seqs, 1)
         _at_least("max_num_batched_tokens", self.max_num_batched_tokens, self.max_num_seqs)
         _at_least("block_size", self.block_size, 1)
         _at_least("max_model_len", self.max_model_len, 2)
         _at_least("num_threads", self.num_threads, 1)
+        if not self.grammar_timeout_s > 0:
+            raise ValueError(f"grammar_timeout_s must be above 0, got {self.grammar_timeout_s}")
         if self.kv_cache_gb is not None and not self.kv_cache_gb > 0:
             raise ValueError(f"kv_cache_gb must be above 0, got {self.kv_cache_gb}")
 

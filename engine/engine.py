@@ -4,28 +4,52 @@ The life of a request, in the order in which this file tells it:
 
     1. add       it is checked, and becomes one sequence for each sample
     2. schedule  the step's sequences are chosen, and how many tokens of each
-    3. run       the model computes them; those that have caught up get their next token
+    3. launch    the model computes them; those that have caught up get their next token. The next
+                 step may be scheduled and launched meanwhile
     4. update    full blocks are shared, endings are found, text is cut at stop strings
     5. collect   what happened is handed out; the last output of a sample says why it ended
 
 Whatever goes wrong with one row ends that row with an error, and no other.
 """
 
+from collections import deque
+from concurrent.futures import Future
+from dataclasses import dataclass
 from itertools import count
 
 from .block_pool import BlockPool
 from .config import EngineConfig, resolve_model
+from .cores import usable_cores
 from .detokenizer import Detokenizer
+from .grammar import GrammarVocabulary
+from .grammar_compiler import GrammarCompiler
+from .logit_rules import LogitRules, RuleBook
 from .metrics import EngineCounters, EngineStats
 from .outputs import FinishReason, Request, RequestError, StepOutput
 from .runner import ModelRunner
 from .scheduler import Scheduler
-from .sequence import Ending, Sequence
-from .step_runner import Runner, StepResult, StepRunner
+from .sequence import Ending, Sequence, SequenceStatus
+from .step import Step, StepResult
+from .step_executor import InlineExecutor, StepExecutor, ThreadExecutor
+from .step_runner import Runner, StepRunner
 from .tokenizer import Tokenizer
 
 _MAX_RESERVED = 4  # slots kept for interactive requests; more come from preempting bulk rows
+_PATIENCE_S = 0.005  # in which an engine with nothing else to do waits for a grammar
 _RESERVED_PART = 16  # but never more than one slot in so many
+
+
+@dataclass(frozen=True, slots=True)
+class _Flight:
+    """A step that is being computed."""
+
+    step: Step
+    handle: "Future[list[StepResult]]"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is not known yet how many tokens it brings."""
+        return self.step.num_repeats > 1
 
 
 class Engine:
@@ -49,7 +73,7 @@ class Engine:
         self.tokenizer = tokenizer or Tokenizer.from_directory(resolve_model(config.model))
         self.runner: Runner = runner or ModelRunner(config)
         self._pool = BlockPool(self.runner.num_blocks, self.runner.block_size)
-        self._step_runner = StepRunner(self.runner, self._pool)
+        self._step_runner = StepRunner(self.runner)
         self.context_window = min(
             self.runner.max_model_len, self._pool.capacity * self._pool.block_size
         )
@@ -63,9 +87,23 @@ class Engine:
             enable_prefix_caching=config.enable_prefix_caching,
         )
         self._eos_token_ids = frozenset(self.runner.architecture.eos_token_ids)
+        self._rule_book = RuleBook(
+            self.tokenizer,
+            vocab_size=self.runner.architecture.vocab_size,
+            eos_token_ids=self._eos_token_ids,
+            device=self.runner.device,
+        )
+        self._grammars = GrammarCompiler(
+            self._grammar_vocabulary, timeout_s=config.grammar_timeout_s
+        )
         self._live: dict[str, list[Sequence]] = {}
         self._arrivals = count()
         self._outputs: list[StepOutput] = []
+        self._in_flight: deque[_Flight] = deque()  # oldest first: two while the older one lands
+        self._is_async = config.async_steps
+        self._executor: StepExecutor = (ThreadExecutor if self._is_async else InlineExecutor)(
+            self._step_runner.run
+        )
         self._counters = EngineCounters()
 
     # -- requests -----------------------------------------------------------------------------
@@ -73,7 +111,7 @@ class Engine:
     @property
     def has_work(self) -> bool:
         """Whether `step` has anything to do or to tell."""
-        return bool(self._live or self._outputs)
+        return bool(self._live or self._outputs or self._in_flight)
 
     @property
     def num_running(self) -> int:
@@ -82,34 +120,39 @@ class Engine:
 
     @property
     def num_waiting(self) -> int:
-        """Sequences that wait for room."""
-        return self._scheduler.num_waiting
+        """Sequences that wait for room, or for their grammar."""
+        return self._scheduler.num_waiting + len(self._grammars)
 
     def add(self, request: Request) -> StepOutput | None:
         """Accept a request; return None, or the one output of a request that cannot run."""
-        error = self._refusal(request)
-        if error is not None:
+        rules = self._refusal(request) or self._rule_book.find(request.params)
+        if isinstance(rules, RequestError):
             self._counters.errors += 1
             return StepOutput(
                 request.request_id,
                 sample_index=0,
                 finish_reason=FinishReason.ERROR,
-                error=error,
+                error=rules,
                 num_prompt_tokens=len(request.prompt_token_ids),
             )
-        sequences = [self._sequence(request, index) for index in range(request.params.n)]
+        sequences = [self._sequence(request, index, rules) for index in range(request.params.n)]
         self._live[request.request_id] = sequences
+        form = request.params.structured_outputs
+        compilation = None if form is None else self._grammars.find(form)
         for sequence in sequences:
-            self._scheduler.add(sequence)
+            if compilation is None:
+                self._scheduler.add(sequence)
+            else:
+                self._grammars.park(sequence, compilation)
         return None
 
     def abort(self, request_id: str) -> None:
-        """Take a request back. Its blocks are free at once; the next step tells of its end."""
+        """Take a request back. The next step tells of its end, and its blocks are free."""
         for sequence in list(self._live.get(request_id, ())):
-            self._scheduler.remove(sequence)
+            self._remove(sequence)
             self._report(sequence, Ending(FinishReason.ABORT))
 
-    def _sequence(self, request: Request, sample_index: int) -> Sequence:
+    def _sequence(self, request: Request, sample_index: int, rules: LogitRules | None) -> Sequence:
         return Sequence(
             request,
             sample_index,
@@ -119,6 +162,15 @@ class Engine:
             eos_token_ids=self._eos_token_ids,
             engine_seed=self.config.seed,
             model=self.config.model_name,
+            rules=rules,
+        )
+
+    def _grammar_vocabulary(self) -> GrammarVocabulary:
+        return GrammarVocabulary(
+            self.tokenizer,
+            vocab_size=self.runner.architecture.vocab_size,
+            eos_token_ids=self._eos_token_ids,
+            num_threads=self.config.num_threads or usable_cores(),
         )
 
     def _refusal(self, request: Request) -> RequestError | None:
@@ -145,27 +197,73 @@ class Engine:
 
     def step(self) -> list[StepOutput]:
         """Advance the requests by one step and return what became of them."""
+        self._take_up_compiled()
+        if self._in_flight and (self._in_flight[0].is_open or self._scheduler.must_look_first):
+            self._land()
+        num_in_flight = len(self._in_flight)
         if plan := self._scheduler.schedule():
-            result = self._step_runner.run(plan)
-            self._scheduler.launch(plan)
-            self._scheduler.end_step()
-            self._update(plan, result)
+            self._launch(plan)
+        if num_in_flight or not self._is_async:
+            self._land()
         return self._collect()
 
-    def _update(self, plan: dict[Sequence, int], result: StepResult) -> None:
-        """Record a step: its faults first, so that a faulty row's blocks are never shared."""
+    def _launch(self, plan: dict[Sequence, int]) -> None:
+        """Have a step computed; its rows are as if it had ended, but for the tokens it draws."""
+        num_repeats = self._scheduler.reserve_repeats(plan, self.config.steps_per_turn)
+        step = Step.of(
+            plan, num_repeats=num_repeats, stops_at_ending=self._scheduler.num_waiting > 0
+        )
+        self._scheduler.launch(plan)
+        self._in_flight.append(_Flight(step, self._executor.launch(step)))
+
+    def _land(self) -> None:
+        """Take in what the oldest step in flight has brought, once it is there."""
+        if not self._in_flight:
+            return
+        flight = self._in_flight[0]
+        try:
+            results = flight.handle.result()
+        except Exception:
+            self._in_flight.clear()
+            raise
+        self._in_flight.popleft()
+        self._scheduler.end_step()
+        for num_repeated, result in enumerate(results):
+            if num_repeated:
+                self._scheduler.repeat(result.sequences)
+            self._update(flight.step, result)
+
+    def _take_up_compiled(self) -> None:
+        """Let rows whose grammar has been compiled wait for room, or fail."""
+        if not self._grammars:
+            return
+        is_idle = not (self._scheduler.num_running or self._scheduler.num_waiting or self._outputs)
+        for sequence, grammar in self._grammars.ready(_PATIENCE_S if is_idle else 0.0):
+            if isinstance(grammar, RequestError):
+                self._fail(sequence, grammar)
+            else:
+                self._grammars.drop(sequence)
+                sequence.matcher = grammar.begin()
+                self._scheduler.add(sequence)
+
+    def _update(self, step: Step, result: StepResult) -> None:
+        """Record a step: its faults first, so that a faulty row's blocks are never shared.
+
+        Rows that have ended meanwhile gain nothing.
+        """
         for sequence, fault in result.faults.items():
-            del plan[sequence]
-            if fault.code == "engine_error":
-                self._scheduler.distrust(sequence)
-            self._fail(sequence, fault)
+            if sequence.status is not SequenceStatus.FINISHED:
+                if fault.code == "engine_error":
+                    self._scheduler.distrust(sequence)
+                self._fail(sequence, fault)
         for sequence, records in result.prompt_logprobs.items():
             sequence.tell_prompt(records)
-        for sequence in plan:
-            self._scheduler.publish(sequence, sequence.num_computed)
+        self._scheduler.publish(step.parts)
         self._counters.steps += 1
-        self._counters.generated_tokens += len(result.sequences)
         for sequence, token_id in zip(result.sequences, result.token_ids, strict=True):
+            if sequence.status is SequenceStatus.FINISHED:
+                continue
+            self._counters.generated_tokens += 1
             sequence.take_token(token_id)
             if sequence.logprobs is not None:
                 sequence.logprobs.append(result.logprobs[sequence])
@@ -190,7 +288,9 @@ class Engine:
             message = f"the output cannot be turned into text: {type(error).__name__}: {error}"
             self._fail(sequence, RequestError(code="engine_error", message=message[:300]))
             return
-        if ending is not None:
+        if ending is not None and ending.error is not None:
+            self._fail(sequence, ending.error)
+        elif ending is not None:
             self._scheduler.finish(sequence)
             self._report(sequence, ending)
         elif sequence.is_report_due:
@@ -198,8 +298,14 @@ class Engine:
 
     def _fail(self, sequence: Sequence, error: RequestError) -> None:
         self._counters.errors += 1
-        self._scheduler.remove(sequence)
+        self._remove(sequence)
         self._report(sequence, Ending(FinishReason.ERROR, error=error))
+
+    def _remove(self, sequence: Sequence) -> None:
+        if self._grammars.drop(sequence):
+            sequence.status = SequenceStatus.FINISHED
+        else:
+            self._scheduler.remove(sequence)
 
     def _report(self, sequence: Sequence, ending: Ending | None = None) -> None:
         """Put down what a sequence has gained since its last output; its end, if it has ended."""
@@ -225,6 +331,7 @@ class Engine:
             generated_tokens=self._counters.generated_tokens,
             preemptions=self._scheduler.num_preemptions,
             errors=self._counters.errors,
+            memory_errors=self._step_runner.num_memory_errors,
         )
 
     def check(self) -> None:

@@ -181,10 +181,7 @@ class Scheduler:
         for part in parts:
             sequence = part.sequence
             num_full = part.end // block_size
-            if (
-                num_full > sequence.num_published
-                and part.row.block_table is sequence.block_table
-            ):
+            if num_full > sequence.num_published and part.row.block_table is sequence.block_table:
                 hashes = sequence.hash_full_blocks(block_size)
                 for index in range(sequence.num_published, num_full):
                     self._pool.publish(sequence.block_table[index], hashes[index])

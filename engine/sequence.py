@@ -13,7 +13,11 @@ from hashlib import blake2b
 
 from .block_pool import hash_blocks, root_hash
 from .detokenizer import Detokenizer
+from .grammar import Matcher
+from .logit_rules import LogitRules
 from .outputs import FinishReason, Request, RequestError, StepOutput, TokenLogprobs
+from .penalties import TokenHistory
+from .repetition import STOP_REASON as REPETITION_DETECTED
 
 
 class SequenceStatus(IntEnum):
@@ -48,12 +52,15 @@ class Sequence:
         num_published: leading blocks already offered to the prefix cache.
         max_num_tokens: the sequence is full at this many tokens, prompt included.
         stop_token_ids: tokens that end it, end-of-text among them unless `ignore_eos`.
-        masked_token_ids: tokens that may not be drawn before `min_tokens`.
+        rules: what its parameters allow, forbid and favour, None if nothing.
+        history: its tokens in numbers, if they weigh on the next choice.
+        matcher: how far it has come in its grammar, None without one or while that is compiled.
         random_key: 64 bits that, with a token's place in the output, fix every random choice.
-        is_penalised: whether tokens seen before weigh on the next choice.
+        changes_logits: whether anything but chance acts on its logits.
         is_plain: the most likely token is all that is asked for.
         can_run_ahead: its next token may be drawn before the host has seen the one before.
-        is_watched: text or outputs are due before the end: it streams, or has stop strings.
+        is_watched: its end may come with any token, or text and outputs before it: it streams, has
+            stop strings, a grammar, or must not repeat itself.
         detokenizer: turns its tokens into text.
         num_decoded: generated tokens that the detokenizer has had.
         num_reported: generated tokens that outputs have told of.
@@ -68,13 +75,14 @@ class Sequence:
         "block_hashes",
         "block_table",
         "can_run_ahead",
+        "changes_logits",
         "detokenizer",
-        "is_penalised",
+        "history",
         "is_plain",
         "is_watched",
         "last_step",
         "logprobs",
-        "masked_token_ids",
+        "matcher",
         "max_num_tokens",
         "num_cached",
         "num_computed",
@@ -87,6 +95,7 @@ class Sequence:
         "prompt_logprobs",
         "random_key",
         "request",
+        "rules",
         "sample_index",
         "status",
         "stop_token_ids",
@@ -105,6 +114,7 @@ class Sequence:
         eos_token_ids: frozenset[int] = frozenset(),
         engine_seed: int = 0,
         model: str = "",
+        rules: LogitRules | None = None,
     ) -> None:
         params = request.params
         self.request = request
@@ -129,18 +139,16 @@ class Sequence:
         )
         ending = frozenset(params.stop_token_ids)
         self.stop_token_ids = ending if params.ignore_eos else ending | eos_token_ids
-        self.masked_token_ids = ending | eos_token_ids if params.min_tokens else frozenset()
         self.random_key = random_key(request, sample_index, engine_seed)
-        self.is_penalised = bool(
-            params.presence_penalty or params.frequency_penalty or params.repetition_penalty != 1.0
+        self.rules = rules
+        self.history = TokenHistory.of(params, self.token_ids)
+        self.matcher: Matcher | None = None
+        has_form = params.structured_outputs is not None
+        self.changes_logits = rules is not None or self.history is not None or has_form
+        self.is_plain = params.is_greedy and params.logprobs is None and not self.changes_logits
+        self.is_watched = bool(
+            request.stream_interval or params.stop or has_form or params.repetition_detection
         )
-        self.is_plain = (
-            params.is_greedy
-            and params.logprobs is None
-            and not params.min_tokens
-            and not self.is_penalised
-        )
-        self.is_watched = bool(request.stream_interval or params.stop)
         self.detokenizer = detokenizer
         self.num_decoded = 0
         self.num_reported = 0
@@ -148,7 +156,7 @@ class Sequence:
         self.logprobs: list[TokenLogprobs] | None = None if params.logprobs is None else []
         wants_prompt = params.prompt_logprobs is not None and sample_index == 0
         self.prompt_logprobs: list[TokenLogprobs | None] | None = [None] if wants_prompt else None
-        self.can_run_ahead = not (self.is_penalised or self.lacks_prompt_logprobs)
+        self.can_run_ahead = self._can_run_ahead()
 
     @property
     def num_known(self) -> int:
@@ -179,7 +187,7 @@ class Sequence:
         """Add records of the prompt's next tokens."""
         if self.prompt_logprobs is not None:
             self.prompt_logprobs += records
-            self.can_run_ahead = not (self.lacks_prompt_logprobs or self.is_penalised)
+            self.can_run_ahead = self._can_run_ahead()
 
     @property
     def is_report_due(self) -> bool:
@@ -199,6 +207,16 @@ class Sequence:
         """Add a token that a step has drawn."""
         self.token_ids.append(token_id)
         self.num_pending -= 1
+        if self.history is not None:
+            self.history.add(token_id)
+        if self.matcher is not None:
+            self.matcher.advance(token_id)
+
+    def ends_with(self, token_id: int, place: int) -> bool:
+        """Whether a token at some place of its output is the last, whatever the text says."""
+        if self.num_prompt + place + 1 >= self.max_num_tokens:
+            return True
+        return token_id in self.stop_token_ids and place + 1 >= self.request.params.min_tokens
 
     def find_ending(self) -> Ending | None:
         """Say whether the newest token is the last, and decode as much text as that takes."""
@@ -214,6 +232,14 @@ class Sequence:
             self._decode(len(self.token_ids), may_stop=may_stop)
             if self.detokenizer.matched_stop is not None:
                 return Ending(FinishReason.STOP, self.detokenizer.matched_stop)
+        if self.matcher is not None and self.matcher.has_ended:
+            if (error := self.matcher.error) is not None:
+                return Ending(FinishReason.ERROR, error=error)
+            self._decode(len(self.token_ids))
+            return self._close(FinishReason.STOP)
+        if self._repeats_itself and may_stop:
+            self._decode(len(self.token_ids))
+            return self._close(FinishReason.STOP, REPETITION_DETECTED)
         if len(self.token_ids) >= self.max_num_tokens:
             self._decode(len(self.token_ids))
             return self._close(FinishReason.LENGTH)
@@ -251,7 +277,18 @@ class Sequence:
             self.unreported_text += self.detokenizer.push(fresh, may_stop=may_stop)
             self.num_decoded += len(fresh)
 
-    def _close(self, reason: FinishReason, stop_reason: int | None = None) -> Ending:
+    @property
+    def _repeats_itself(self) -> bool:
+        detection = self.request.params.repetition_detection
+        return detection is not None and detection.is_met_by(self.token_ids, self.num_generated)
+
+    def _can_run_ahead(self) -> bool:
+        has_bad_words = self.rules is not None and self.rules.bad_words is not None
+        has_form = self.request.params.structured_outputs is not None
+        depends_on_newest = self.history is not None or has_bad_words or has_form
+        return not (depends_on_newest or self.lacks_prompt_logprobs)
+
+    def _close(self, reason: FinishReason, stop_reason: str | int | None = None) -> Ending:
         self.unreported_text += self.detokenizer.flush()
         if self.detokenizer.matched_stop is not None:  # what was held back completed it
             return Ending(FinishReason.STOP, self.detokenizer.matched_stop)

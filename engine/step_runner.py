@@ -14,12 +14,12 @@ from typing import Protocol
 
 import torch
 
-from .architecture import ModelArchitecture
 from .batch import ScheduledRow, StepBatch, build_step_batch, next_step_batch
+from .foreign_architecture import Architecture
 from .logprobs import token_logprobs
 from .outputs import RequestError, TokenLogprobs
 from .pass_size import PassSize, is_out_of_memory
-from .sampler import sample
+from .sampler import NOT_FINITE, sample
 from .sequence import Sequence
 from .step import NOT_DRAWN, Step, StepPart, StepResult, within
 
@@ -29,21 +29,19 @@ _MAX_TURN_S = 0.03  # in which repeats may begin: so long an arrival or an abort
 class Runner(Protocol):
     """What is asked of a model; `ModelRunner` says what the attributes mean."""
 
-    architecture: ModelArchitecture
     device: torch.device
     num_blocks: int
     block_size: int
     max_model_len: int
 
+    @property
+    def architecture(self) -> Architecture:
+        """What the model is."""
+        ...
+
     def execute(self, batch: StepBatch) -> torch.Tensor:
         """Run one step and return float32 logits [L, vocab]."""
         ...
-
-
-# A damaged block that the row shared may be to blame, and is not shared again.
-_NOT_FINITE = RequestError(
-    code="engine_error", message="the model's logits are not finite numbers", retryable=True
-)
 
 
 class StepRunner:
@@ -68,26 +66,26 @@ class StepRunner:
         parts = self._fill_in(step.parts)
         result = self._run(parts)
         results = [result]
-        if step.num_repeats > 1 and not result.faults:
+        if step.num_repeats > 1 and parts and not result.faults:
             results += self._repeat(replace(step, parts=parts), result)
         self._newest = results[-1]
         return results
 
-    def _fill_in(self, parts: Rows[StepPart]) -> Rows[StepPart]:
+    def _fill_in(self, parts: Rows[StepPart]) -> list[StepPart]:
         """Put what the step before has drawn where it was awaited.
 
-        A row that has failed there brings nothing here: whoever reads the results knows by then.
+        Rows that have ended or failed there are left out: the host will know by then.
         """
-        if not any(part.is_pending for part in parts):
-            return parts
+        filled: list[StepPart] = []
         newest = dict(zip(self._newest.sequences, self._newest.token_ids, strict=True))
-        return [
-            replace(part, row=replace(part.row, token_ids=(newest[part.sequence],)))
-            if part.is_pending
-            else part
-            for part in parts
-            if not part.is_pending or part.sequence in newest
-        ]
+        for part in parts:
+            if not part.is_pending:
+                filled.append(part)
+                continue
+            token_id = newest.get(part.sequence)
+            if token_id is not None and not part.sequence.ends_with(token_id, part.place - 1):
+                filled.append(replace(part, row=replace(part.row, token_ids=(token_id,))))
+        return filled
 
     def _run(self, parts: Rows[StepPart]) -> StepResult:
         result = StepResult()
@@ -125,8 +123,8 @@ class StepRunner:
         end = 0
         for part in parts:
             begin, end = end, end + part.row.num_logits
-            sequence = part.sequence
-            if due := sequence.due_prompt_positions(part.row.position, part.end):
+            sequence, due = part.sequence, part.due
+            if due:
                 told = sequence.token_ids[due.start + 1 : due.stop + 1]
                 num_top = [sequence.request.params.prompt_logprobs or 0] * len(due)
                 records = token_logprobs(logits[begin : begin + len(due)], told, num_top)
@@ -141,7 +139,7 @@ class StepRunner:
         )
         for sequence, records in prompt_logprobs.items():
             if any(isnan(record.logprob) for record in records):
-                result.fail(sequence, _NOT_FINITE)
+                result.fail(sequence, NOT_FINITE)
             else:
                 result.prompt_logprobs[sequence] = records
         return result
@@ -162,13 +160,13 @@ class StepRunner:
             for row, (sequence, place) in enumerate(zip(sequences, places, strict=True)):
                 result.extend(self._sample([sequence], [place], logits[row : row + 1]))
             return result
-        if not sampled.faulty:
+        if not sampled.faults:
             logprobs = {sequences[row]: record for row, record in sampled.logprobs.items()}
             return StepResult(sequences, sampled.token_ids, logprobs)
         result = StepResult()
         for row, (sequence, token_id) in enumerate(zip(sequences, sampled.token_ids, strict=True)):
-            if row in sampled.faulty:
-                result.faults[sequence] = _NOT_FINITE
+            if row in sampled.faults:
+                result.faults[sequence] = sampled.faults[row]
                 continue
             result.sequences.append(sequence)
             result.token_ids.append(token_id)
@@ -184,20 +182,21 @@ class StepRunner:
         What goes wrong on the way is left to the next step, which looks after it.
         """
         deadline_s = time.monotonic() + _MAX_TURN_S
-        batch = build_step_batch(
-            [part.row for part in step.parts],
-            self._runner.block_size,
-            self._runner.device,
-            num_more=step.num_repeats - 1,
-        )
+        rows = [part.row for part in step.parts]
         places = [part.place for part in step.parts]
-        for _ in range(1, step.num_repeats):
+        batch: StepBatch | None = None
+        for num_left in range(step.num_repeats - 1, 0, -1):
             drawn = zip(result.sequences, result.token_ids, places, strict=True)
             kept = [row for row, end in enumerate(drawn) if not end[0].ends_with(end[1], end[2])]
             is_over = not kept or (step.stops_at_ending and len(kept) < len(places))
             if is_over or time.monotonic() > deadline_s:
                 return
-            batch = next_step_batch(batch, result.token_ids, kept, self._runner.block_size)
+            if batch is None:
+                batch = self._batch(
+                    [_next_row(rows[row], result.token_ids[row]) for row in kept], num_left - 1
+                )
+            else:
+                batch = next_step_batch(batch, result.token_ids, kept, self._runner.block_size)
             places = [places[row] + 1 for row in kept]
             sequences = [result.sequences[row] for row in kept]
             try:
@@ -239,8 +238,15 @@ class StepRunner:
         return True
 
     def _execute(self, rows: list[ScheduledRow]) -> torch.Tensor:
-        batch = build_step_batch(rows, self._runner.block_size, self._runner.device)
-        return self._runner.execute(batch)
+        return self._runner.execute(self._batch(rows))
+
+    def _batch(self, rows: list[ScheduledRow], num_more: int = 0) -> StepBatch:
+        runner = self._runner
+        return build_step_batch(rows, runner.block_size, runner.device, num_more=num_more)
+
+
+def _next_row(row: ScheduledRow, token_id: int) -> ScheduledRow:
+    return ScheduledRow((token_id,), row.position + 1, row.block_table)
 
 
 def _fault(error: Exception, stage: str) -> RequestError:

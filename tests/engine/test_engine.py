@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from penstock.engine.config import EngineConfig
 from penstock.engine.detokenizer import Detokenizer
 from penstock.engine.engine import Engine
-from penstock.engine.outputs import FinishReason, Priority, Request, StepOutput
+from penstock.engine.outputs import FinishReason, Priority, Request, RequestError, StepOutput
 from penstock.engine.sampler import SampledTokens, sample
 from penstock.engine.sampling_params import SamplingParams
 from penstock.engine.sequence import Sequence
@@ -71,17 +71,14 @@ def text_of(pieces: list[StepOutput]) -> str:
 
 def reference_tokens(one: Request, sample_index: int = 0) -> list[int]:
     """Return what a sample must give: one row, one token at a time, no engine."""
-    sequence = Sequence(
-        one,
-        sample_index,
-        detokenizer=Detokenizer(byte_level(), one.params.stop),
-        arrival=0,
-        context_window=1 << 20,
-        eos_token_ids=frozenset({EOS}),
-    )
+    maker = engine(num_blocks=1 << 16)
+    rules = maker._rule_book.find(one.params)
+    assert not isinstance(rules, RequestError)
+    sequence = maker._sequence(one, sample_index, rules)
     while True:
         logits = logits_after(sequence.token_ids)[None]
-        sequence.token_ids += sample(logits, [sequence]).token_ids
+        sequence.num_pending = 1
+        sequence.take_token(*sample(logits, [sequence]).token_ids)
         if sequence.find_ending() is not None:
             return sequence.token_ids[sequence.num_prompt :]
 
@@ -304,10 +301,10 @@ def test_a_row_at_fault_ends_alone(fault: int) -> None:
 
 
 def test_a_row_that_cannot_be_sampled_ends_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    def picky(logits: torch.Tensor, sequences: list[Sequence]) -> SampledTokens:
+    def picky(logits: torch.Tensor, sequences: list[Sequence], places: list[int]) -> SampledTokens:
         if any(sequence.request.request_id == "bad" for sequence in sequences):
             raise ValueError("no such token")
-        return sample(logits, sequences)
+        return sample(logits, sequences, places)
 
     target = engine()
     good, bad = request("good", range(30, 50), max_tokens=5), request("bad", range(50, 60))
