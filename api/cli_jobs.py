@@ -21,6 +21,7 @@ from .cli_options import (
     Prompt,
     Raw,
     Sampling,
+    Schema,
     System,
     Url,
     task_options,
@@ -46,6 +47,7 @@ def submit(
     model: Model = None,
     system: System = None,
     sampling: Sampling = None,
+    schema: Schema = None,
     id_column: IdColumn = None,
     name: Name = None,
     raw: Raw = False,
@@ -65,7 +67,7 @@ def submit(
     """Hand rows to the server; one answer is made for each."""
     printer = Printer(output)
     options = SubmitOptions(
-        **task_options(prompt, system, sampling, raw),
+        **task_options(prompt, system, sampling, raw, schema),
         model=model,
         id=id_column,
         name=name,

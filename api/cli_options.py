@@ -60,6 +60,12 @@ Format: TypeAlias = Annotated[
     str | None,
     typer.Option("--format", help="jsonl, csv or parquet, where INPUT's name does not tell."),
 ]
+Schema: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--schema", metavar="FILE", help="JSON Schema of the answers; fills the column parsed."
+    ),
+]
 Data: TypeAlias = Annotated[
     str | None,
     typer.Option("--data", help="Directory of jobs, logs and Redis.", show_default="penstock-data"),
@@ -110,19 +116,35 @@ def text_or_file(text: str | None) -> str | None:
 
 
 def task_options(
-    prompt: str | None, system: str | None, sampling: Sequence[str] | None, raw: bool
+    prompt: str | None,
+    system: str | None,
+    sampling: Sequence[str] | None,
+    raw: bool,
+    schema: Path | None = None,
 ) -> dict[str, Any]:
     """Turn what was said about the task into options of `jobs.submit`."""
     prompt, system = text_or_file(prompt), text_or_file(system)
     options: dict[str, Any] = {"sampling": sampling_of(sampling) or None}
     if raw:
         options["endpoint"] = "/v1/completions"
+    if schema is not None:
+        options["schema"] = _schema_in(schema)
     if system is None:
         return options | {"prompt": prompt}
     if prompt is None:
         raise UsageProblem("--system needs a --prompt beside it")
     messages = [{"role": "system", "content": system}, {"role": "user", "content": prompt}]
     return options | {"messages": messages}
+
+
+def _schema_in(path: Path) -> dict[str, Any]:
+    try:
+        schema = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageProblem(f"cannot read a JSON Schema in {path}: {error}") from error
+    if not isinstance(schema, dict):
+        raise UsageProblem(f"{path} holds no JSON Schema, which is an object")
+    return schema
 
 
 def _split(pair: str) -> tuple[str, str]:

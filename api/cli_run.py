@@ -31,6 +31,7 @@ from .cli_options import (
     Prompt,
     Raw,
     Sampling,
+    Schema,
     Set,
     System,
     Url,
@@ -60,6 +61,7 @@ def run(
     ] = Path("out"),
     system: System = None,
     sampling: Sampling = None,
+    schema: Schema = None,
     id_column: IdColumn = None,
     name: Name = None,
     raw: Raw = False,
@@ -78,7 +80,7 @@ def run(
     """
     printer = Printer(output)
     options = SubmitOptions(
-        **task_options(prompt, system, sampling, raw),
+        **task_options(prompt, system, sampling, raw, schema),
         model=model,
         id=id_column,
         name=name,

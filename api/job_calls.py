@@ -38,6 +38,18 @@ class SubmitOptions(TypedDict, total=False):
     """`/v1/completions` keeps the prompt out of the model's chat template."""
     sampling: Mapping[str, Any] | None
     """Fields of `SamplingParams`, such as `{"temperature": 0, "max_tokens": 64}`."""
+    schema: Mapping[str, Any] | type | None
+    """A JSON Schema, or a pydantic model, that every answer follows; fills `parsed`."""
+    response_format: Mapping[str, Any] | None
+    """OpenAI's way of saying the same."""
+    tools: Sequence[Mapping[str, Any]] | None
+    """OpenAI's tools, which answers may call; fills `tool_calls`."""
+    tool_choice: str | Mapping[str, Any] | None
+    """`auto`, `none`, `required` or one function."""
+    parallel_tool_calls: bool | None
+    """Whether an answer may call several times."""
+    chat_template_kwargs: Mapping[str, Any] | None
+    """Switches of the model's chat template, such as `{"enable_thinking": False}`."""
     id: str | None
     """The column that becomes `custom_id`."""
     name: str | None
@@ -62,6 +74,10 @@ def submit_job(upload: Upload, options: SubmitOptions, retry: RetryPolicy) -> Ta
         raise TypeError(f"unknown option {min(unknown)!r} for a job; there are {known}")
     body: dict[str, Any] = {key: value for key, value in options.items() if value is not None}
     key = body.pop("idempotency_key", None) or uuid4().hex
+    if "schema" in body:
+        if "response_format" in body:
+            raise TypeError("a job takes either schema or response_format, not both")
+        body["response_format"] = _response_format(body.pop("schema"))
     if "output" in body:
         body["output"] = {"path": str(body["output"])}  # the server's, so not ours to resolve
     return (
@@ -78,6 +94,19 @@ def submit_job(upload: Upload, options: SubmitOptions, retry: RetryPolicy) -> Ta
             lambda response: JobRecord.from_json(response.json()),
         )
     )
+
+
+def _response_format(schema: Any) -> dict[str, Any]:
+    """Ask for documents of a schema; a pydantic model brings its own."""
+    if isinstance(schema, type) and hasattr(schema, "model_json_schema"):
+        name, schema = schema.__name__, schema.model_json_schema()  # pyright: ignore
+    elif isinstance(schema, Mapping):
+        name, schema = str(schema.get("title", "document")), dict(schema)
+    else:
+        raise TypeError(
+            f"schema must be a JSON Schema or a pydantic model, got {type(schema).__name__}"
+        )
+    return {"type": "json_schema", "json_schema": {"name": name, "schema": schema}}
 
 
 def get_job(job_id: str, retry: RetryPolicy) -> Talk[JobRecord]:

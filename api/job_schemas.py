@@ -39,6 +39,11 @@ class JobRequest(Strict):
     messages: Annotated[list[TemplateMessage], Field(min_length=1)] | None = None
     endpoint: Literal["/v1/chat/completions", "/v1/completions"] | None = None
     sampling: dict[str, Any] | None = None
+    response_format: dict[str, Any] | None = None
+    tools: list[Any] | None = None
+    tool_choice: str | dict[str, Any] | None = None
+    parallel_tool_calls: bool | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
     id: str | None = None
     priority: Annotated[int, Field(ge=-100, le=100)] | None = None
     metadata: Metadata | None = None

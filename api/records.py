@@ -3,6 +3,7 @@
 A job is a frozen record; a result row stays a dict, because its columns are the user's.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
@@ -91,6 +92,19 @@ class Row(dict[str, Any]):
         return self.get("output")
 
     @property
+    def parsed(self) -> Any:
+        """The answer as a document, where a schema was declared."""
+        if self.get("parsed") is not None:
+            return self["parsed"]
+        text = self.get("output_json")
+        return None if text is None else json.loads(text)
+
+    @property
+    def tool_calls(self) -> list[dict[str, str]]:
+        """The calls that the answer makes: id, name, arguments as JSON."""
+        return self.get("tool_calls") or []
+
+    @property
     def error(self) -> dict[str, Any] | None:
         """Why the row failed: code, message, stage."""
         return self.get("error")
@@ -116,13 +130,14 @@ class JobEvent:
 
 @dataclass(frozen=True, slots=True)
 class ChatAnswer:
-    """A whole answer."""
+    """A whole answer. `tool_calls` are OpenAI's objects."""
 
     text: str
     finish_reason: str | None
     model: str
     usage: Usage
     raw: Mapping[str, Any] = field(repr=False)
+    tool_calls: tuple[Mapping[str, Any], ...] = ()
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
@@ -134,6 +149,7 @@ class ChatAnswer:
             model=data.get("model") or "",
             usage=_known(Usage, data.get("usage")),
             raw=data,
+            tool_calls=tuple(choice["message"].get("tool_calls") or ()),
         )
 
 

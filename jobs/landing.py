@@ -7,7 +7,7 @@ adds to its job stands in its footer, so that the job table can be made again fr
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,11 @@ import pyarrow.parquet as pq
 
 from .durable import StorageFull, create_file, fsync_directory
 from .model import ColumnType, JobSpec, RequestError, RowStatus
+from .parsed_column import parsed_value
 from .part_counts import PartCounts
 from .results_dir import ResultsDir
-from .row_schema import OUR_COLUMNS, REPEATING_COLUMNS, landed_names, row_schema
+from .row_schema import PARSED, REPEATING_COLUMNS, landed_names, our_columns, row_schema
+from .tool_use import ToolCall
 
 __all__ = ["CorruptPart", "LandedRow", "PartCounts", "StorageFull", "land", "part_counts"]
 
@@ -42,6 +44,8 @@ class LandedRow:
     custom_id: str | None
     status: RowStatus
     output: str | None = None
+    output_json: str | None = None  # the output, where it is a JSON document that was asked for
+    tool_calls: tuple[ToolCall, ...] = ()
     sample_index: int = 0
     finish_reason: str | None = None
     prompt_tokens: int = 0
@@ -163,12 +167,16 @@ def _encode(spec: JobSpec, counts: PartCounts, rows: Iterable[LandedRow]) -> pa.
 
 def _values(spec: JobSpec, rows: Sequence[LandedRow]) -> Iterable[tuple[str, list[Any]]]:
     """Yield every column of the schema, in its order."""
-    for name in OUR_COLUMNS.names:
+    ours = our_columns(spec)
+    for name in ours.names:
         value_of = _OUR_VALUES.get(name)
         if name == "model":
             yield name, [spec.task.model] * len(rows)
         elif name == "row_id":
             yield name, [f"{spec.job_id}/{row.row_index}/{row.sample_index}" for row in rows]
+        elif name == PARSED:
+            kind = ours.field(name).type
+            yield name, [parsed_value(row.output_json, kind) for row in rows]
         elif value_of is None:  # a column that nothing fills yet
             yield name, [None] * len(rows)
         else:
@@ -196,6 +204,10 @@ def _error(row: LandedRow) -> dict[str, Any] | None:
     }
 
 
+def _tool_calls(row: LandedRow) -> list[dict[str, str]] | None:
+    return [asdict(call) for call in row.tool_calls] or None
+
+
 def _microseconds(timestamp_ms: int | None) -> int | None:
     return None if timestamp_ms is None else timestamp_ms * 1000
 
@@ -212,6 +224,8 @@ _OUR_VALUES: dict[str, Callable[[LandedRow], Any]] = {
     "sample_index": lambda row: row.sample_index,
     "status": lambda row: row.status.value,
     "output": lambda row: _text(row.output),
+    "output_json": lambda row: _text(row.output_json),
+    "tool_calls": _tool_calls,
     "finish_reason": lambda row: row.finish_reason,
     "prompt_tokens": lambda row: row.prompt_tokens,
     "completion_tokens": lambda row: row.completion_tokens,

@@ -13,6 +13,7 @@ A job's life:
 `validating` stands before `queued` while the input is still arriving.
 """
 
+import json
 import secrets
 import time
 from dataclasses import dataclass, field
@@ -21,6 +22,8 @@ from typing import Any
 
 from ..engine.outputs import RequestError
 from ..engine.sampling_params import InvalidSampling, SamplingParams
+from .response_format import structured_outputs_of
+from .tool_use import ToolUse
 
 __all__ = [
     "ColumnType",
@@ -40,7 +43,7 @@ __all__ = [
 ]
 
 DEFAULT_PRIORITY = 0
-SPEC_VERSION = 1
+SPEC_VERSION = 2  # 2: response_format, tools and template_options
 
 
 class JobState(StrEnum):
@@ -118,6 +121,9 @@ class TaskSpec:
     messages: tuple[Message, ...] | None = None
     endpoint: str | None = None  # None | "/v1/chat/completions" | "/v1/completions"
     sampling: dict[str, Any] = field(default_factory=dict)
+    response_format: dict[str, Any] | None = None  # OpenAI's; a row's own outranks it
+    tools: ToolUse | None = None  # likewise
+    template_options: dict[str, Any] = field(default_factory=dict)  # of the chat template
 
     def sampling_params(self) -> SamplingParams:
         """Read `sampling`; without `max_tokens` an answer may go on to the context's end.
@@ -125,7 +131,18 @@ class TaskSpec:
         Raises:
             InvalidSampling: a value is wrong, or a name is unknown.
         """
-        return SamplingParams.from_mapping({"max_tokens": None, **self.sampling})
+        values = {"max_tokens": None, **self.sampling}
+        form = structured_outputs_of(self.response_format)
+        if form is not None:
+            if values.get("structured_outputs") is not None:
+                raise InvalidSampling("response_format", "says the same as structured_outputs")
+            values["structured_outputs"] = form
+        return SamplingParams.from_mapping(values)
+
+    def document_schema(self) -> dict[str, Any] | None:
+        """Return the JSON schema that every answer follows, if one is declared."""
+        form = self.sampling_params().structured_outputs
+        return json.loads(form.json) if form is not None and isinstance(form.json, str) else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ Ours come first, then the user's own under their own names; a name that we use a
 import pyarrow as pa
 
 from .model import ColumnType, JobSpec
+from .parsed_column import parsed_type
 
 _ERROR = pa.struct(
     [
@@ -63,13 +64,27 @@ _ARROW_TYPES = {
 }
 
 
+PARSED = "parsed"
+
+
+def our_columns(spec: JobSpec) -> pa.Schema:
+    """Return the columns that are ours; one more where a schema of simple types is declared."""
+    schema = spec.task.document_schema()
+    kind = None if schema is None else parsed_type(schema)
+    if kind is None:
+        return OUR_COLUMNS
+    place = OUR_COLUMNS.get_field_index("output_json") + 1
+    return OUR_COLUMNS.insert(place, pa.field(PARSED, kind))
+
+
 def landed_names(spec: JobSpec) -> dict[str, str]:
     """Map each of the user's columns to its name in the landed rows."""
-    taken = set(OUR_COLUMNS.names) | set(spec.columns)
+    ours = our_columns(spec).names
+    taken = set(ours) | set(spec.columns)
     names: dict[str, str] = {}
     for column in spec.columns:
         name = column
-        if column in OUR_COLUMNS.names:
+        if column in ours:
             while name in taken:
                 name = f"input_{name}"
             taken.add(name)
@@ -81,4 +96,4 @@ def row_schema(spec: JobSpec) -> pa.Schema:
     """Return the schema of every part of a job."""
     names = landed_names(spec)
     own = [pa.field(names[column], _ARROW_TYPES[kind]) for column, kind in spec.columns.items()]
-    return pa.schema([*OUR_COLUMNS, *own])
+    return pa.schema([*our_columns(spec), *own])

@@ -9,8 +9,6 @@ import queue
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import replace
-from hashlib import blake2b
 from pathlib import Path
 
 from ..engine.outputs import Priority, Request, RequestError
@@ -21,10 +19,11 @@ from .landing import CorruptPart, found_counts
 from .model import InvalidSampling, SamplingParams, ShardRef
 from .prompt_encoder import PromptEncoder
 from .results_dir import ResultsDir
+from .row_request import RowRequest, row_params, row_request
 from .sealed_input import CorruptInput, SealedInput, SealedRow
 from .shard_run import PreparedRow, ShardRun
 from .suspects import Suspects
-from .templates import RenderError, TemplateError, render_task
+from .templates import TemplateError
 
 _OPEN_JOBS = 8
 
@@ -100,24 +99,39 @@ class ShardReader:
             return
         suspects = Suspects(self._jobs_dir, ShardRef(order.job_id, order.index))
         rows = [
-            PreparedRow(sealed, _verdict(suspects, sealed) or self._request(order, job, sealed))
+            self._prepared(order, job, sealed, _verdict(suspects, sealed))
             for sealed in job.input.shard(order.index)
         ]
         careful = suspects if suspects.wants_care else None
         self._on_prepared(ShardRun(order, job.spec, rows, self._worker, careful))
 
-    def _request(self, order: RunShard, job: _OpenJob, sealed: SealedRow) -> Request | RequestError:
-        try:
-            prompt = render_task(job.spec.task, sealed.row, sealed.custom_id)
-        except RenderError as error:
-            return error.to_request_error()
-        token_ids = self._encoder.encode_row(prompt)
+    def _prepared(
+        self, order: RunShard, job: _OpenJob, sealed: SealedRow, verdict: RequestError | None
+    ) -> PreparedRow:
+        if verdict is not None:
+            return PreparedRow(sealed, verdict)
+        wish = row_request(job.spec.task, job.params, sealed.row, sealed.custom_id)
+        if isinstance(wish, RequestError):
+            return PreparedRow(sealed, wish)
+        calls = wish.tools.format_in(self._encoder.tool_format) if wish.tools else None
+        request = self._request(order, job, sealed, wish)
+        return PreparedRow(sealed, request, calls, is_json=wish.is_json)
+
+    def _request(
+        self, order: RunShard, job: _OpenJob, sealed: SealedRow, wish: RowRequest
+    ) -> Request | RequestError:
+        params: SamplingParams | RequestError = wish.params
+        if wish.tools is not None:
+            params = wish.tools.sampling_params(params, self._encoder.tool_format)
+        if isinstance(params, RequestError):
+            return params
+        token_ids = self._encoder.encode_row(wish.prompt, wish.tools, wish.template_options)
         if isinstance(token_ids, RequestError):
             return token_ids
         return Request(
             request_id=f"{order.job_id}/{order.index}.{order.attempt}/{sealed.row_index}",
             prompt_token_ids=token_ids,
-            params=row_params(job.params, order.job_id, sealed.row_index),
+            params=row_params(params, order.job_id, sealed.row_index),
             priority=Priority.BULK,
             cache_salt=job.spec.tenant,
             stream_interval=0,  # nobody watches a bulk row: its text is put together once
@@ -135,19 +149,6 @@ class ShardReader:
 
     def _fail(self, order: RunShard, message: str, trouble: Trouble) -> None:
         self._on_outcome(ShardFailed(order.job_id, order.index, order.attempt, message, trouble))
-
-
-def row_params(params: SamplingParams, job_id: str, row_index: int) -> SamplingParams:
-    """Give a row chances of its own: equal prompts differ, and a row run again repeats itself.
-
-    They follow from the job's seed, so the same job under another id repeats itself too; without
-    a seed, from the job's id.
-    """
-    if params.is_greedy:
-        return params
-    source = job_id if params.seed is None else params.seed
-    digest = blake2b(f"{source}/{row_index}".encode(), digest_size=8).digest()
-    return replace(params, seed=int.from_bytes(digest, "little", signed=True))
 
 
 def _verdict(suspects: Suspects, sealed: SealedRow) -> RequestError | None:

@@ -12,8 +12,10 @@ from ..engine.outputs import FinishReason, Request, RequestError, StepOutput
 from .frames import RunShard, ShardProgress
 from .landing import LandedRow
 from .model import JobSpec, RowStatus
+from .parsed_column import canonical_json
 from .sealed_input import SealedRow
 from .suspects import Suspects
+from .tool_use import TOOL_CALLS, Parsed, ToolFormat, call_ids, parse_tool_calls
 
 NO_REASON = RequestError(code="engine_error", message="the engine refused it and did not say why")
 
@@ -24,15 +26,19 @@ class PreparedRow:
 
     sealed: SealedRow
     request: Request | RequestError
+    calls: ToolFormat | None = None  # how its answer writes tool calls, if it may call any
+    is_json: bool = False  # whether its answer is to be a JSON document
 
 
 class _Row:
     """A row in flight: its samples' text so far, and the samples that ended."""
 
-    __slots__ = ("ended", "sealed", "started_at_ms", "texts")
+    __slots__ = ("calls", "ended", "is_json", "sealed", "started_at_ms", "texts")
 
-    def __init__(self, sealed: SealedRow, num_samples: int) -> None:
-        self.sealed = sealed
+    def __init__(self, row: PreparedRow, num_samples: int) -> None:
+        self.sealed = row.sealed
+        self.calls = row.calls
+        self.is_json = row.is_json
         self.texts: list[list[str]] = [[] for _ in range(num_samples)]
         self.ended: list[StepOutput | None] = [None] * num_samples
         self.started_at_ms: int | None = None
@@ -64,7 +70,7 @@ class ShardRun:
             if isinstance(row.request, RequestError):
                 self._fail(row.sealed, row.request)
             else:
-                self._in_flight[row.request.request_id] = _Row(row.sealed, row.request.params.n)
+                self._in_flight[row.request.request_id] = _Row(row, row.request.params.n)
                 requests.append(row.request)
         # Side by side, prompts that begin alike share their blocks; landing sorts the rows again.
         self._requests = deque(sorted(requests, key=lambda request: request.prompt_token_ids))
@@ -145,14 +151,18 @@ class ShardRun:
         outputs = [output for output in row.ended if output is not None]
         for output, texts in zip(outputs, row.texts, strict=True):
             is_ok = output.finish_reason in (FinishReason.STOP, FinishReason.LENGTH)
+            said = self._read(row, output.sample_index, "".join(texts)) if is_ok else Parsed()
+            is_call = said.calls and output.finish_reason is FinishReason.STOP
             self._landed.append(
                 LandedRow(
                     row_index=row.sealed.row_index,
                     custom_id=row.sealed.custom_id,
                     sample_index=output.sample_index,
                     status=RowStatus.SUCCEEDED if is_ok else RowStatus.FAILED,
-                    output="".join(texts) if is_ok else None,
-                    finish_reason=output.finish_reason,
+                    output=(said.text or None if said.calls else said.text) if is_ok else None,
+                    output_json=canonical_json(said.text) if is_ok and row.is_json else None,
+                    tool_calls=said.calls,
+                    finish_reason=TOOL_CALLS if is_call else output.finish_reason,
                     prompt_tokens=output.num_prompt_tokens,
                     completion_tokens=output.num_completion_tokens,
                     cached_tokens=output.num_cached_tokens,
@@ -167,6 +177,13 @@ class ShardRun:
             )
         self._num_done += 1
         self.num_failed += any(output.error is not None for output in outputs)
+
+    def _read(self, row: _Row, sample_index: int, text: str) -> Parsed:
+        """Tell the calls in an answer from its text; a row run again gives them the same ids."""
+        if row.calls is None:
+            return Parsed(text)
+        row_id = f"{self.order.job_id}/{row.sealed.row_index}/{sample_index}"
+        return parse_tool_calls(row.calls, text, call_ids(of=row_id))
 
     def _fail(self, sealed: SealedRow, error: RequestError, num_prompt_tokens: int = 0) -> None:
         now_ms = _now_ms()

@@ -181,8 +181,10 @@ def _check(request: SubmitRequest) -> dict[str, frozenset[str]]:
         raise InvalidJob("endpoint", f"endpoint must be one of {known}, got {task.endpoint!r}")
     if request.shard_rows is not None and request.shard_rows < 1:
         raise InvalidJob("shard_rows", f"shard_rows must be at least 1, got {request.shard_rows}")
-    if task.sampling_params().logprobs is not None:
-        raise InvalidJob("logprobs", "logprobs cannot be landed yet; leave it out")
+    params = task.sampling_params()
+    for name in ("logprobs", "prompt_logprobs"):
+        if getattr(params, name) is not None:
+            raise InvalidJob(name, f"{name} cannot be landed yet; leave it out")
     try:
         return task_columns(task)
     except TemplateError as error:
@@ -307,11 +309,12 @@ def _check_columns(
             "id", f"the input has no column {request.id_column!r} for the id (columns: {shown})"
         )
     task = request.task
-    if task.prompt is None and task.messages is None and not {"prompt", "messages"} & {*columns}:
+    has_own = not {"prompt", "messages", "body"}.isdisjoint(columns)
+    if task.prompt is None and task.messages is None and not has_own:
         raise InvalidJob(
             "prompt",
-            "give a prompt or messages template, or an input with a column prompt or messages "
-            f"(columns: {shown})",
+            "give a prompt or messages template, or an input with a column prompt, messages or "
+            f"body (columns: {shown})",
         )
 
 

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from ..engine.outputs import RequestError
 from ..engine.sampling_params import InvalidSampling, SamplingParams, StructuredOutputs
 from ..engine.tool_calls import (
+    Parsed,
     ToolCall,
     ToolCallParser,
     ToolFormat,
@@ -24,6 +25,7 @@ from ..engine.tool_grammar import tool_call_grammar
 __all__ = [
     "TOOL_CALLS",
     "InvalidSampling",
+    "Parsed",
     "ToolCall",
     "ToolCallParser",
     "ToolFormat",

@@ -24,6 +24,7 @@ from ...jobs.submission import (
     SubmitRequest,
     submit,
 )
+from ...jobs.tool_use import tool_use_of
 from ..bodies import json_body, parse, read_json
 from ..errors import InvalidRequest, JobGone, JobNotFound
 from ..job_object import job_object
@@ -190,6 +191,9 @@ async def _task_of(services: Services, body: JobRequest) -> TaskSpec:
         messages=messages,
         endpoint=body.endpoint,
         sampling=body.sampling or {},
+        response_format=body.response_format,
+        tools=tool_use_of(body.tools, body.tool_choice, body.parallel_tool_calls),
+        template_options=body.chat_template_kwargs or {},
     )
 
 

@@ -59,7 +59,7 @@ def test_a_job_json_that_cannot_be_read_is_named(tmp_path: Path, make_job: JobMa
     job_dir = JobDir(tmp_path / "data" / "jobs", spec.job_id)
     content = json.loads(job_dir.spec.read_bytes())
     job_dir.spec.write_text(json.dumps({**content, "version": 99}))
-    with pytest.raises(CorruptJob, match=r"version 99, this Penstock reads 1: upgrade"):
+    with pytest.raises(CorruptJob, match=r"version 99, this Penstock reads 2: upgrade"):
         job_dir.read_spec()
     job_dir.spec.write_text(json.dumps({**content, "from_the_future": 1}))
     assert job_dir.read_spec() == spec

@@ -1,0 +1,122 @@
+"""What is asked of the model for one row: the task's wish, or the row's own request.
+
+Knows templates and OpenAI's batch lines, whose column `body` holds a whole request. Knows no
+tokens. What is wrong with one row's request is that row's error.
+"""
+
+from dataclasses import dataclass, fields, replace
+from hashlib import blake2b
+from typing import Any
+
+from .model import InvalidSampling, RequestError, SamplingParams, TaskSpec
+from .response_format import structured_outputs_of
+from .templates import Prompt, RenderError, own_prompt, render_task
+from .tool_use import ToolUse, tool_use_of
+
+CHAT, PLAIN = "/v1/chat/completions", "/v1/completions"
+
+_SAMPLING = frozenset(field.name for field in fields(SamplingParams))
+_IGNORED = frozenset(  # labels and hints: leaving them aside changes no answer
+    {
+        *("model", "messages", "prompt", "user", "metadata", "store", "safety_identifier"),
+        *("prompt_cache_key", "service_tier", "max_completion_tokens", "tools", "tool_choice"),
+        *("parallel_tool_calls", "response_format", "chat_template_kwargs"),
+    }
+)
+_NEUTRAL: dict[str, tuple[object, ...]] = {"stream": (False,), "logprobs": (False,)}
+
+
+@dataclass(frozen=True, slots=True)
+class RowRequest:
+    """A prompt, and how its answer is to be made."""
+
+    prompt: Prompt
+    params: SamplingParams
+    tools: ToolUse | None
+    template_options: dict[str, Any]
+
+    @property
+    def is_json(self) -> bool:
+        """Whether the answer is to be a JSON document."""
+        form = self.params.structured_outputs
+        return form is not None and (form.json is not None or bool(form.json_object))
+
+
+def row_request(
+    task: TaskSpec, params: SamplingParams, row: dict[str, Any], custom_id: str | None = None
+) -> RowRequest | RequestError:
+    """Make a row's request; `params` are those of the task, read once for all rows.
+
+    Raises:
+        TemplateError: the task's template cannot be used; a sealed job's always can.
+    """
+    try:
+        body = row.get("body")
+        if task.prompt is None and task.messages is None and isinstance(body, dict):
+            return _own_request(task, params, row, body)
+        prompt = render_task(task, row, custom_id)
+        return RowRequest(prompt, params, task.tools, task.template_options)
+    except RenderError as error:
+        return error.to_request_error()
+    except InvalidSampling as error:
+        return RequestError("invalid_request", str(error), param=error.param, stage="validate")
+
+
+def row_params(params: SamplingParams, job_id: str, row_index: int) -> SamplingParams:
+    """Give a row chances of its own: equal prompts differ, and a row run again repeats itself.
+
+    They follow from the job's seed, so the same job under another id repeats itself too; without
+    a seed, from the job's id.
+    """
+    if params.is_greedy:
+        return params
+    source = job_id if params.seed is None else params.seed
+    digest = blake2b(f"{source}/{row_index}".encode(), digest_size=8).digest()
+    return replace(params, seed=int.from_bytes(digest, "little", signed=True))
+
+
+def _own_request(
+    task: TaskSpec, params: SamplingParams, row: dict[str, Any], body: dict[str, Any]
+) -> RowRequest:
+    """Read a request as OpenAI's batches write it; what it leaves open, the task decides."""
+    url = row.get("url") or task.endpoint
+    if url not in (None, CHAT, PLAIN):
+        raise _wrong("url", f"must be {CHAT} or {PLAIN}, got {str(url)[:80]!r}")
+    if body.get("model") not in (None, task.model):
+        raise _wrong("model", f"must be the job's, {task.model!r}, got {str(body['model'])[:80]!r}")
+    sampling = _sampling(body)
+    if sampling:
+        params = SamplingParams.from_mapping({**params.to_mapping(), **sampling})
+    has_tools = not {"tools", "tool_choice"}.isdisjoint(body)
+    tools = task.tools
+    if has_tools:
+        tools = tool_use_of(
+            body.get("tools"), body.get("tool_choice"), body.get("parallel_tool_calls")
+        )
+    options = body.get("chat_template_kwargs") or task.template_options
+    if not isinstance(options, dict):
+        raise _wrong("chat_template_kwargs", "must be an object")
+    return RowRequest(own_prompt(body, url), params, tools, options)
+
+
+def _sampling(body: dict[str, Any]) -> dict[str, Any]:
+    """Return what a body says about sampling, under our names."""
+    said: dict[str, Any] = {}
+    for name, value in body.items():
+        if value is None or value in _NEUTRAL.get(name, ()) or name in _IGNORED:
+            continue
+        if name in ("logprobs", "prompt_logprobs"):
+            raise _wrong(name, "cannot be landed yet; leave it out")
+        if name not in _SAMPLING:
+            raise _wrong(name, "is not known, or not supported in a row")
+        said[name] = value
+    if body.get("max_completion_tokens") is not None:
+        said["max_tokens"] = body["max_completion_tokens"]
+    form = structured_outputs_of(body.get("response_format"))
+    if form is not None:
+        said["structured_outputs"] = form
+    return said
+
+
+def _wrong(param: str, message: str) -> InvalidSampling:
+    return InvalidSampling(param, message)

@@ -1,0 +1,119 @@
+"""A row's own request, as OpenAI's batch lines hold it, and the task's wishes behind it."""
+
+from typing import Any
+
+import pytest
+
+from penstock.jobs.model import RequestError, SamplingParams, TaskSpec
+from penstock.jobs.response_format import format_of
+from penstock.jobs.row_request import RowRequest, row_request
+from penstock.jobs.tool_use import ToolFormat, ToolUse, call_ids, tool_use_of
+
+HI = [{"role": "user", "content": "hi"}]
+TOOL = {"type": "function", "function": {"name": "f"}}
+SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}}
+
+
+def read(body: Any, task: TaskSpec | None = None, **row: Any) -> RowRequest | RequestError:
+    task = task or TaskSpec(model="m", sampling={"max_tokens": 9, "top_k": 4})
+    return row_request(task, task.sampling_params(), {"body": body, **row})
+
+
+def wish(body: Any, task: TaskSpec | None = None, **row: Any) -> RowRequest:
+    made = read(body, task, **row)
+    assert isinstance(made, RowRequest), made
+    return made
+
+
+def test_a_batch_line_says_what_it_wants() -> None:
+    made = wish(
+        {
+            "model": "m",
+            "messages": HI,
+            "temperature": 0,
+            "max_completion_tokens": 3,
+            "stop": ["x"],
+            "response_format": format_of(SCHEMA),
+            "tools": [TOOL],
+            "user": "u",
+            "stream": False,
+            "chat_template_kwargs": {"enable_thinking": False},
+        },
+        custom_id="c1",
+        method="POST",
+        url="/v1/chat/completions",
+    )
+    assert made.prompt.messages == tuple(HI)
+    params = made.params
+    assert (params.temperature, params.max_tokens, params.top_k) == (0, 3, 4)
+    assert params.stop == ("x",)
+    assert made.is_json
+    assert made.tools is not None
+    assert made.tools.choice == "auto"
+    assert made.template_options == {"enable_thinking": False}
+
+
+def test_what_a_line_leaves_open_the_task_decides() -> None:
+    use = tool_use_of([TOOL], "required")
+    task = TaskSpec(model="m", response_format=format_of(SCHEMA), tools=use)
+    made = wish({"prompt": "p"}, task, url="/v1/completions")
+    assert (made.prompt.text, made.prompt.endpoint) == ("p", "/v1/completions")
+    assert made.is_json
+    assert made.tools == use
+    assert wish({"messages": HI, "tools": []}, task).tools is None
+
+
+def test_a_template_comes_before_a_column_called_body() -> None:
+    made = wish(
+        {"messages": HI}, TaskSpec(model="m", prompt="Say {{ row.body.messages | length }}")
+    )
+    assert made.prompt.text == "Say 1"
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"messages": HI, "model": "other"}, "model"),
+        ({"messages": HI, "temperature": 9}, "temperature"),
+        ({"messages": HI, "stream": True}, "stream"),
+        ({"messages": HI, "logprobs": True}, "logprobs"),
+        ({"messages": HI, "foo": 1}, "foo"),
+        ({"messages": HI, "tools": [{}]}, "tools"),
+        ({"messages": HI, "tool_choice": "required"}, "tool_choice"),
+        ({"messages": HI, "response_format": {"type": "xml"}}, "response_format"),
+        ({"messages": HI, "structured_outputs": {"json": 5}}, "structured_outputs"),
+        ({"messages": HI, "chat_template_kwargs": 1}, "chat_template_kwargs"),
+        ({"messages": "hi"}, "messages"),
+        ({}, "prompt"),
+    ],
+)
+def test_a_bad_request_is_that_rows_error(body: dict[str, Any], param: str) -> None:
+    error = read(body)
+    assert isinstance(error, RequestError)
+    assert (error.code, error.param) == ("invalid_request", param)
+
+
+def test_another_url_is_that_rows_error() -> None:
+    error = read({"messages": HI}, url="/v1/embeddings")
+    assert isinstance(error, RequestError)
+    assert error.param == "url"
+
+
+def test_ids_of_calls_follow_from_the_row() -> None:
+    first, again, other = call_ids(of="a/1"), call_ids(of="a/1"), call_ids(of="a/2")
+    made = [first(), first(), again(), again(), other()]
+    assert made[:2] == made[2:4]
+    assert len(set(made)) == 3
+
+
+def test_tools_need_a_known_format_unless_they_must_be_called() -> None:
+    auto = tool_use_of([TOOL])
+    assert auto is not None
+    params = SamplingParams()
+    refused = auto.sampling_params(params, None)
+    assert isinstance(refused, RequestError)
+    assert refused.param == "tools"
+    assert auto.sampling_params(params, ToolFormat.HERMES) is params
+    bound = ToolUse((TOOL,), "required").sampling_params(params, None)
+    assert isinstance(bound, SamplingParams)
+    assert bound.structured_outputs is not None
