@@ -26,7 +26,8 @@ class StructuredOutputs:
             `start`, or in GBNF, llama.cpp's, with a rule `root`.
         json_object: True for any JSON object.
         disable_any_whitespace: JSON without any space between its parts.
-        whitespace_pattern: the expression for what may stand between the parts of JSON.
+        whitespace_pattern: the expression for what may stand between the parts of JSON, up to 32
+            blanks if it is not given.
 
     Raises:
         InvalidSampling: none or several forms are given, or one that is not what it must be.

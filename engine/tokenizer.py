@@ -145,6 +145,14 @@ class Tokenizer:
             token_ids = [i for i in token_ids if i not in self.special_token_ids]
         return self._backend.decode(token_ids, skip_special_tokens=not self._keeps_markers)
 
+    def encode_word(self, text: str) -> tuple[int, ...] | RequestError:
+        """Return the token ids of a piece of text, without those that a prompt begins with."""
+        return self._encode(text, add_special_tokens=False)
+
+    def definition(self) -> str:
+        """Return the text of a tokenizer.json that holds everything about the tokens."""
+        return self._backend.to_str()
+
     def byte_pieces(self) -> list[bytes] | None:
         """Return the bytes each token stands for, by id; None if its neighbours matter too.
 

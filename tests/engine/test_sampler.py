@@ -13,8 +13,10 @@ from transformers import (
 )
 
 from penstock.engine.detokenizer import Detokenizer
+from penstock.engine.drawing import uniforms
+from penstock.engine.logit_rules import LogitRules
 from penstock.engine.outputs import Request
-from penstock.engine.sampler import SampledTokens, sample, uniforms
+from penstock.engine.sampler import NO_TOKEN_LEFT, NOT_FINITE, SampledTokens, sample
 from penstock.engine.sampling_params import SamplingParams
 from penstock.engine.sequence import Sequence
 
@@ -30,17 +32,24 @@ def row(
     output: tuple[int, ...] = (),
     request_id: str = "r",
     sample_index: int = 0,
-    **params: Any,
+    vocab_size: int = 50,
+    bad_words: tuple[tuple[int, ...], ...] = (),
+    **values: Any,
 ) -> Sequence:
+    params = SamplingParams(**values)
+    has_rules = params.min_tokens or params.logit_bias or params.allowed_token_ids or bad_words
+    rules = LogitRules.of(params, bad_words, vocab_size=vocab_size, eos_token_ids=frozenset({EOS}))
     sequence = Sequence(
-        Request(request_id, prompt, SamplingParams(**params)),
+        Request(request_id, prompt, params),
         sample_index,
+        rules=rules if has_rules else None,
         detokenizer=Detokenizer(byte_level()),
         arrival=0,
         context_window=1 << 20,
         eos_token_ids=frozenset({EOS}),
     )
-    sequence.token_ids += output
+    for token_id in output:
+        sequence.take_token(token_id)
     return sequence
 
 
@@ -183,7 +192,7 @@ def test_repetition_penalty_is_that_of_transformers() -> None:
 def test_a_sampler_that_fails_leaves_the_logits_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     logits = torch.randn(3, 60)
     before = logits.clone()
-    rows = [row(repetition_penalty=2.0, output=(9,)), row(min_tokens=5), row(logprobs=3)]
+    rows = [row(repetition_penalty=2.0, output=(9,)), row(min_tokens=5), row(logit_bias={3: 1})]
     monkeypatch.setattr("penstock.engine.sampler.uniforms", None)
     with pytest.raises(TypeError):
         sample(logits, rows)
@@ -204,7 +213,7 @@ def test_presence_and_frequency_penalties_count_the_output_alone() -> None:
 def test_endings_are_out_of_reach_before_min_tokens() -> None:
     logits = torch.zeros(1, 10)
     logits[0, EOS], logits[0, 5], logits[0, 7] = 3.0, 2.0, 1.0
-    params = {"temperature": 0, "min_tokens": 2, "stop_token_ids": (5, 10_000)}
+    params = {"temperature": 0, "min_tokens": 2, "stop_token_ids": (5, 10_000), "vocab_size": 10}
     assert sample(logits.clone(), [row(output=(), **params)]).token_ids == [7]
     assert sample(logits.clone(), [row(output=(1,), **params)]).token_ids == [7]
     assert sample(logits.clone(), [row(output=(1, 1), **params)]).token_ids == [EOS]
@@ -220,16 +229,22 @@ def test_a_row_without_numbers_is_faulty_and_its_neighbours_are_not(
     broken = logits.clone()
     broken[1] = fault
     sampled = sample(broken, [row(**params)] * 3)
-    assert sampled.faulty == {1}
+    assert sampled.faults == {1: NOT_FINITE}
     assert [sampled.token_ids[i] for i in (0, 2)] == [expected.token_ids[i] for i in (0, 2)]
     broken = logits.clone()
     broken[1, 3] = torch.nan
-    assert sample(broken, [row(**params)] * 3).faulty == {1}
+    assert sample(broken, [row(**params)] * 3).faults == {1: NOT_FINITE}
 
 
-def test_a_row_whose_every_token_is_masked_is_faulty() -> None:
-    params = {"min_tokens": 1, "stop_token_ids": (0, 1, 3)}
-    assert sample(torch.randn(1, 4), [row(**params)]).faulty == {0}
+def test_a_row_whose_every_token_is_masked_is_told_so_and_its_neighbours_are_not() -> None:
+    masked = row(min_tokens=1, stop_token_ids=(0, 1, 3), vocab_size=4)
+    logits = torch.randn(3, 4)
+    expected = sample(logits[[0, 2]].clone(), [row(seed=1)] * 2).token_ids
+    sampled = sample(logits, [row(seed=1), masked, row(seed=1)])
+    assert sampled.faults == {1: NO_TOKEN_LEFT}
+    assert [sampled.token_ids[i] for i in (0, 2)] == expected
+    broken = torch.full((1, 4), torch.nan)
+    assert sample(broken, [masked]).faults == {0: NOT_FINITE}
 
 
 def test_logprobs_are_the_models_own() -> None:
