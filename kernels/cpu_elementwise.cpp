@@ -84,18 +84,17 @@ void gate_and_mul(const T* gate_up, T* out, long rows, int size, int threads) {
     });
 }
 
-void bound(const float* x, float* out, float limit, long rows, int size, int threads) {
+void bound(float* x, float limit, long rows, int size, int threads) {
     parallel_rows(rows, size, threads, [&](long row) {
-        const float* from = x + row * size;
-        float* to = out + row * size;
+        float* at = x + row * size;
         int i = 0;
         for (; i + LANES <= size; i += LANES)
-            store(to + i, limit * hyperbolic_tangent(load(from + i) / limit));
+            store(at + i, limit * hyperbolic_tangent(load(at + i) / limit));
         if (i == size) return;
-        Vec last = {};  // the tail takes the same road, so that a column has the same bits in any row
-        std::memcpy(&last, from + i, (size - i) * sizeof(float));
+        Vec last = {};  // the tail takes the same road as the rest
+        std::memcpy(&last, at + i, (size - i) * sizeof(float));
         last = limit * hyperbolic_tangent(last / limit);
-        std::memcpy(to + i, &last, (size - i) * sizeof(float));
+        std::memcpy(at + i, &last, (size - i) * sizeof(float));
     });
 }
 
@@ -203,7 +202,7 @@ extern "C" {
 PENSTOCK_EXPORT(float, float32)
 PENSTOCK_EXPORT(bf16, bfloat16)
 
-void bound_float32(const float* x, float* out, float limit, long rows, int size, int threads) {
-    penstock::bound(x, out, limit, rows, size, threads);
+void bound_float32(float* x, float limit, long rows, int size, int threads) {
+    penstock::bound(x, limit, rows, size, threads);
 }
 }

@@ -225,8 +225,9 @@ def test_a_context_within_the_original_one_has_the_short_frequencies(
     assert (long - expected).abs().max() > 1e-3
 
 
-def test_only_wanted_rows_get_logits(tiny_checkpoint: Checkpoints) -> None:
-    runner = make_runner(tiny_checkpoint("llama"))
+@pytest.mark.parametrize("name", ["llama", "qwen3-moe", "gemma2", "olmo2"])
+def test_only_wanted_rows_get_logits(name: str, tiny_checkpoint: Checkpoints) -> None:
+    runner = make_runner(tiny_checkpoint(name))
     rows = [
         ScheduledRow(random_prompt(20), 0, [1, 2], num_logits=0),
         ScheduledRow(random_prompt(3), 0, [3]),
