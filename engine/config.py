@@ -13,6 +13,7 @@ import torch
 DEMO_MODEL = "penstock-demo"
 _GGUF_SUFFIX = ".gguf"
 DTYPES = ("auto", "float32", "bfloat16", "float16")
+QUANTIZATIONS = ("none", "int8")
 
 
 class ModelNotFound(ValueError):
@@ -30,6 +31,9 @@ class EngineConfig:
         dtype: "auto" takes the checkpoint's type on CUDA. On a CPU it takes bfloat16 where the
             checkpoint is bfloat16, larger than 1 GiB in float32, and the CPU multiplies bfloat16
             itself; else float32.
+        quantization: "int8" keeps the weights of layers in 8-bit whole numbers, a scale for each
+            output, and multiplies activations as such, a scale for each token; embeddings and the
+            head stay as they are. Half of bfloat16's memory; only on a CPU.
         device: "auto" takes the first CUDA device, else the CPU.
         max_num_seqs: rows in one step at most; 0 means 256 on CUDA, 64 on a CPU.
         max_num_batched_tokens: tokens in one step at most; 0 means 8192 on CUDA, 2048 on a CPU.
@@ -54,6 +58,7 @@ class EngineConfig:
     model: str = DEMO_MODEL
     model_name: str = ""
     dtype: str = "auto"
+    quantization: str = "none"
     device: str = "auto"
     max_num_seqs: int = 0
     max_num_batched_tokens: int = 0
@@ -74,6 +79,14 @@ class EngineConfig:
         if self.device == "auto":
             object.__setattr__(self, "device", "cuda" if torch.cuda.is_available() else "cpu")
         on_cuda = torch.device(self.device).type == "cuda"
+        if self.quantization not in QUANTIZATIONS:
+            known = ", ".join(QUANTIZATIONS)
+            raise ValueError(f"quantization must be one of {known}, got {self.quantization!r}")
+        if self.quantization != "none" and on_cuda:
+            raise ValueError(
+                f"quantization must be none on {self.device}, got {self.quantization!r}; "
+                'it is offered with device="cpu"'
+            )
         object.__setattr__(self, "model_name", self.model_name or Path(self.model).name)
         object.__setattr__(self, "max_num_seqs", self.max_num_seqs or (256 if on_cuda else 64))
         object.__setattr__(

@@ -15,7 +15,12 @@ import torch
 
 from ..kernels import reference
 from ..kernels.ops import Ops, choose_ops, pytorch_threads
-from .architecture import ModelArchitecture, UnknownFamily, read_architecture
+from .architecture import (
+    ModelArchitecture,
+    UnknownFamily,
+    UnsupportedModel,
+    read_architecture,
+)
 from .batch import StepBatch
 from .config import EngineConfig, resolve_model
 from .cores import usable_cores
@@ -53,10 +58,16 @@ class ModelRunner:
         longest = min(wanted, arch.max_position_embeddings)
         num_threads = config.num_threads or usable_cores()
         if isinstance(arch, ForeignArchitecture):
+            if config.quantization != "none":
+                raise UnsupportedModel(
+                    "quantization must be none for a model that transformers runs, got "
+                    f"{config.quantization!r}"
+                )
             self._decoder = self._load_foreign(arch, num_threads)
             block = self._decoder.block
         else:
-            self._decoder = self._load(arch, self._choose_ops(arch, num_threads), longest)
+            ops = self._choose_ops(arch, num_threads)
+            self._decoder = self._load(arch, ops, longest, config.quantization)
             block = self._block(arch, self._decoder.ops)
         self.num_blocks = plan_num_blocks(config, arch, block)
         self.max_model_len = min(longest, (self.num_blocks - 1) * self.block_size)
@@ -99,11 +110,14 @@ class ModelRunner:
             dtype=self.dtype,
         )
 
-    def _load(self, arch: ModelArchitecture, ops: Ops, num_positions: int) -> Decoder:
+    def _load(
+        self, arch: ModelArchitecture, ops: Ops, num_positions: int, quantization: str
+    ) -> Decoder:
         is_gguf = self.directory.is_file()
         opened = GgufCheckpoint(self.directory) if is_gguf else Checkpoint(self.directory)
         with torch.inference_mode(), opened as checkpoint:
-            return DecoderLoader(checkpoint, arch, ops, self.dtype, self.device).load(num_positions)
+            loader = DecoderLoader(checkpoint, arch, ops, self.dtype, self.device, quantization)
+            return loader.load(num_positions)
 
 
 def _read_architecture(directory: Path) -> Architecture:

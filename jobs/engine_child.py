@@ -163,6 +163,7 @@ def load_engine(settings: Settings, model: str) -> Any:
         model=model,
         model_name=model,
         dtype=settings.dtype,
+        quantization=settings.quantization,
         device=settings.device,
         max_num_seqs=num_seqs,
         max_num_batched_tokens=max(num_seqs, settings.max_num_batched_tokens),

@@ -31,12 +31,15 @@ class DecoderLoader:
         ops: Ops,
         dtype: torch.dtype,
         device: torch.device,
+        quantization: str = "none",
     ) -> None:
         self._checkpoint = checkpoint
         self._arch = arch
         self._ops = ops
         self._dtype = dtype
         self._device = device
+        # Of the layers; the head and routers, whose scores decide, keep their numbers.
+        self._project = ops.projection if quantization == "none" else ops.quantized_projection
         padded_dim = ops.padded_head_dim(arch.head_dim)
         self._heads = PaddedHeads(arch.head_dim, padded_dim, arch.ropes[0].rotated_dim)
         self._experts_fused = self._holds_fused_experts()
@@ -98,14 +101,12 @@ class DecoderLoader:
         def joined(kind: str) -> torch.Tensor:
             return self._heads.outputs(self._joined(f"{prefix}{name}.{kind}" for name in names))
 
-        return self._ops.projection(
-            joined("weight"), joined("bias") if self._arch.qkv_bias else None
-        )
+        return self._project(joined("weight"), joined("bias") if self._arch.qkv_bias else None)
 
     def _output(self, prefix: str) -> Projection:
         weight = self._heads.inputs(self._read(f"{prefix}o_proj.weight"))
         bias = self._read(f"{prefix}o_proj.bias") if self._arch.output_bias else None
-        return self._ops.projection(weight, bias)
+        return self._project(weight, bias)
 
     def _head_norm(self, prefix: str) -> HeadNorm | None:
         if self._arch.family.head_norms is HeadNorms.NONE:
@@ -121,16 +122,16 @@ class DecoderLoader:
 
         biased = self._arch.mlp_bias
         return Mlp(
-            self._ops.projection(joined("weight"), joined("bias") if biased else None),
+            self._project(joined("weight"), joined("bias") if biased else None),
             self._activation(),
-            self._ops.projection(
+            self._project(
                 self._read(f"{prefix}down_proj.weight"),
                 self._read(f"{prefix}down_proj.bias") if biased else None,
             ),
         )
 
     def _mixture(self, prefix: str, experts: Experts) -> MixtureOfExperts:
-        project, activation = self._ops.projection, self._activation()
+        project, activation = self._project, self._activation()
         names = self._arch.family.experts or ExpertNames()
         if self._experts_fused:
             prefix += "mlp."
@@ -149,7 +150,9 @@ class DecoderLoader:
                 down = self._read(f"{expert}{names.down}.weight")
                 mlps.append(Mlp(project(gate_up), activation, project(down)))
         return MixtureOfExperts(
-            router=project(self._read(f"{prefix}gate.weight"), out_dtype=torch.float32),
+            router=self._ops.projection(
+                self._read(f"{prefix}gate.weight"), out_dtype=torch.float32
+            ),
             experts=tuple(mlps),
             num_experts_per_token=experts.num_experts_per_token,
             normalized=experts.normalized,
