@@ -27,7 +27,10 @@ class FakeArchitecture:
 
     max_position_embeddings: int
     vocab_size: int = VOCAB_SIZE
+    num_labels: int = 0
+    hidden_size: int = 1
     eos_token_ids: tuple[int, ...] = (EOS,)
+    num_labels: int = 0
 
 
 class FakeRunner:
@@ -42,6 +45,10 @@ class FakeRunner:
         self.num_computed_tokens = 0
         self.num_steps = 0
         self._cache = np.full(num_blocks * block_size, -1, dtype=np.int64)
+
+    def embed(self, batch: StepBatch) -> torch.Tensor:
+        """Each token's hidden state is its likeliest successor."""
+        return self.execute(batch).argmax(-1, keepdim=True).float()
 
     def execute(self, batch: StepBatch) -> torch.Tensor:
         tokens = batch.token_ids.numpy()
