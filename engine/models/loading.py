@@ -131,32 +131,36 @@ class DecoderLoader:
         )
 
     def _mixture(self, prefix: str, experts: Experts) -> MixtureOfExperts:
-        project, activation = self._project, self._activation()
         names = self._arch.family.experts or ExpertNames()
         if self._experts_fused:
             prefix += "mlp."
-            gates_ups = self._read(f"{prefix}experts.gate_up_proj")
-            downs = self._read(f"{prefix}experts.down_proj")
-            mlps = [
-                Mlp(project(gate_up), activation, project(down))
-                for gate_up, down in zip(gates_ups, downs, strict=True)
-            ]
+            pairs = zip(
+                self._read(f"{prefix}experts.gate_up_proj"),
+                self._read(f"{prefix}experts.down_proj"),
+                strict=True,
+            )
         else:
             prefix += f"{names.mixture}."
-            mlps = []
-            for index in range(experts.num_experts):
-                expert = f"{prefix}experts.{index}."
-                gate_up = self._joined(f"{expert}{x}.weight" for x in (names.gate, names.up))
-                down = self._read(f"{expert}{names.down}.weight")
-                mlps.append(Mlp(project(gate_up), activation, project(down)))
+            pairs = (
+                self._expert(f"{prefix}experts.{index}.", names)
+                for index in range(experts.num_experts)
+            )
+        activate = self._activation()
+        mlps = [
+            Mlp(self._project(gate_up), activate, self._project(down)) for gate_up, down in pairs
+        ]
+        router = self._read(f"{prefix}gate.weight")
         return MixtureOfExperts(
-            router=self._ops.projection(
-                self._read(f"{prefix}gate.weight"), out_dtype=torch.float32
-            ),
+            router=self._ops.projection(router, out_dtype=torch.float32),
             experts=tuple(mlps),
             num_experts_per_token=experts.num_experts_per_token,
             normalized=experts.normalized,
         )
+
+    def _expert(self, prefix: str, names: ExpertNames) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return gate over up, and down, of one expert."""
+        gate_up = self._joined(f"{prefix}{name}.weight" for name in (names.gate, names.up))
+        return gate_up, self._read(f"{prefix}{names.down}.weight")
 
     def _activation(self) -> Callable[[torch.Tensor], torch.Tensor]:
         gates = {"silu": self._ops.silu_and_mul, "gelu_tanh": self._ops.gelu_and_mul}
