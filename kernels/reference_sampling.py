@@ -1,8 +1,8 @@
 """From logits to tokens in plain PyTorch: the specification of sampling on a GPU.
 
 Knows tensors with a row for each sequence. Refuses to know sequences and their parameters
-(`engine/sampler.py`). A token that is not a number makes its row's best score infinite, which is how
-a faulty row is told from a sound one without another look at the logits.
+(`engine/sampler.py`). A logit that is not a number makes its row's best score infinite, which is
+how a faulty row is told from a sound one without another look at the logits.
 
 Draws: `words(key, counter)` is the number from which `engine.sampler.uniforms` makes its uniform;
 here it keys a hash over token ids, which gives each token a Gumbel number of its own. So a draw is

@@ -1,8 +1,8 @@
 """Copying cache blocks on the device, and between it and pinned memory of the host.
 
-A block of all layers is one contiguous piece (`engine/kv_cache.py`), so that a copy is a copy. Bytes
-per block: twice its size. Operations: none. To the host, blocks are gathered first and then travel in
-one transfer, which the copy engine does beside the kernels.
+A block of all layers is one contiguous piece (`engine/kv_cache.py`). Bytes per block: twice its
+size. Operations: none. To the host, blocks are gathered first and then travel in one transfer,
+which the copy engine does beside the kernels.
 """
 
 import torch
@@ -14,7 +14,7 @@ from .triton_launch import launch
 _WORDS = 4096
 
 
-@triton.jit(do_not_specialize=["num_words"])
+@triton.jit
 def _copy_kernel(source, target, pairs, num_words, TILE: tl.constexpr):
     """One program: TILE words of one block; storages are seen as int32 [blocks, words]."""
     pair = tl.program_id(0)

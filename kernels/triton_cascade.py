@@ -144,7 +144,7 @@ def cascade_attention(
     Arguments are those of `decode_attention`; a sliding window has no use for a shared prefix.
 
     Raises:
-        ValueError: some row has several tokens, or tensors are not laid out as the kernel reads them.
+        ValueError: a row has several tokens, or tensors are not laid out as the kernel reads them.
     """
     (num_rows, heads, head_dim), num_groups = query.shape, groups.group_start.shape[0] - 1
     if num_rows != context_lens.shape[0]:

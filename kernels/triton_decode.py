@@ -261,7 +261,7 @@ def decode_attention(
     partials = partials or Partials(query, num_rows, num_splits_of(block_tables, block_size))
     all_decode = query.shape[0] == num_rows
     block_dim = power_of_2_from(head_dim, 16)
-    is_roomy = cache.key.dtype == query.dtype and block_dim <= 128
+    is_roomy = cache.key.dtype == query.dtype and query.itemsize == 2 and block_dim <= 128
     resident = 4 if is_roomy else 3  # as many as there are registers for
     grid = (num_persistent_programs(query.device, resident),)
     launch(

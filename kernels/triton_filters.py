@@ -12,6 +12,9 @@ Bytes per row: 3 to 36 times vocab * itemsize, from L2 while fewer rows are unde
 Operations: about 15 per logit and look. Bound by memory.
 """
 
+# pyright: reportGeneralTypeIssues=false
+# What a kernel calls is typed as if it never returned, so that two results cannot be taken apart.
+
 import torch
 import triton
 import triton.language as tl
@@ -104,7 +107,7 @@ def _search(
     return low
 
 
-@triton.jit(do_not_specialize=["stride", "vocab_size"])
+@triton.jit
 def _keep_kernel(
     logits,
     temperatures,

@@ -1,8 +1,8 @@
 """What changes logits before a token is drawn: penalties, and a grammar's bitmask; both in place.
 
-Bytes per row that has any: vocab * (2 * itemsize + 4) for penalties, vocab * itemsize (written only)
-and vocab / 8 for a bitmask; rows without end at once. Operations: under 10 per logit. Bound by
-memory. `reference_sampling` says what `history` holds.
+Bytes per row that has any: vocab * 4 for penalties, and 8 for each token it has seen; vocab / 8 for
+a bitmask, and 4 for each token it forbids; rows without end at once. Operations: under 10 per
+logit. Bound by memory. `reference_sampling` says what `history` holds.
 """
 
 import torch
@@ -17,7 +17,7 @@ _TILE = 4096
 _TOKENS = 256
 
 
-@triton.jit(do_not_specialize=["num_tokens", "vocab_size"])
+@triton.jit(do_not_specialize=["num_tokens"])
 def _record_kernel(
     history,
     slots,
@@ -34,7 +34,7 @@ def _record_kernel(
     tl.atomic_add(history + slot * vocab_size + token_id, 2, mask=is_row & (slot >= 0))
 
 
-@triton.jit(do_not_specialize=["stride", "vocab_size"])
+@triton.jit
 def _penalise_kernel(
     logits,
     history,
@@ -65,7 +65,7 @@ def _penalise_kernel(
     tl.store(target, logit, mask=is_seen)
 
 
-@triton.jit(do_not_specialize=["stride", "bits_stride", "num_words", "vocab_size"])
+@triton.jit
 def _allow_kernel(
     logits,
     rows,

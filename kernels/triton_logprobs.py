@@ -6,6 +6,9 @@ Bytes per row: vocab * itemsize read once. Operations: about 2 k per logit (k ro
 largest in registers). Bound by memory for k up to about 20.
 """
 
+# pyright: reportGeneralTypeIssues=false
+# What a kernel calls is typed as if it never returned, so that two results cannot be taken apart.
+
 import torch
 import triton
 import triton.language as tl
@@ -17,7 +20,7 @@ _TILE = 4096
 _MOST = 32
 
 
-@triton.jit(do_not_specialize=["stride", "vocab_size", "num_tiles", "count"])
+@triton.jit(do_not_specialize=["num_tiles", "count"])
 def _tile_kernel(
     logits,
     peaks,
@@ -50,7 +53,7 @@ def _tile_kernel(
         left = tl.where(places == place, -float("inf"), left)
 
 
-@triton.jit(do_not_specialize=["stride", "num_tiles", "count"])
+@triton.jit(do_not_specialize=["num_tiles", "count"])
 def _row_kernel(
     logits,
     chosen,

@@ -42,12 +42,18 @@ class _Tile:
     num_warps: int
 
     @classmethod
-    def of(cls, group: int, num_tokens: int, num_rows: int, block_dim: int) -> "_Tile":
-        """Return small tiles where rows are so short, on average, that large ones stay empty."""
+    def of(
+        cls, group: int, num_tokens: int, num_rows: int, block_dim: int, dtype: torch.dtype
+    ) -> "_Tile":
+        """Return small tiles for large numbers, and where rows are too short to fill large ones.
+
+        Raises:
+            ValueError: too many query heads share a key-value head.
+        """
         if group > _MAX_GROUP:
             raise ValueError(f"at most {_MAX_GROUP} query heads may share a key head, got {group}")
         is_short = num_tokens * group < 64 * num_rows and group <= 64
-        if block_dim > 128:
+        if block_dim > 128 or dtype is torch.float32:
             return cls(64 if group <= 64 else 128, 32, 8)
         return cls(64, 64 if block_dim <= 64 else 32, 4) if is_short else cls(128, 64, 8)
 
@@ -180,7 +186,7 @@ def prefill_attention(
     scores = ScoreScale.of(scale * key_scale, softcap)
     num_rows = context_lens.shape[0]
     block_dim = power_of_2_from(head_dim, 16)
-    shape = _Tile.of(group, num_tokens, num_rows, block_dim)
+    shape = _Tile.of(group, num_tokens, num_rows, block_dim, query.dtype)
     tokens = shape.queries // group
     launch(
         _prefill_kernel,

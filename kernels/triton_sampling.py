@@ -6,6 +6,9 @@ Bytes per row: vocab * itemsize read once. Operations: about 40 per logit, mostl
 logarithms, so it is bound by memory with little to spare. `reference_sampling` says what is drawn.
 """
 
+# pyright: reportGeneralTypeIssues=false
+# What a kernel calls is typed as if it never returned, so that two results cannot be taken apart.
+
 import torch
 import triton
 import triton.language as tl
@@ -35,7 +38,7 @@ def gumbel_of(word, token_ids):
     return -tl.log(waiting)
 
 
-@triton.jit(do_not_specialize=["stride", "vocab_size", "num_tiles"])
+@triton.jit(do_not_specialize=["num_tiles"])
 def _score_kernel(
     logits,
     temperatures,

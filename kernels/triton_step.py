@@ -1,7 +1,8 @@
 """A step's inputs from tables that stay on the device, so that the host sends only what changes.
 
-Bytes per row: 4 * max_blocks read and written, 28 for each token. Operations: a few per token. Bound
-by latency: one launch, where the host would need six copies. After vLLM's Model Runner V2 (2026).
+Bytes per row: 4 * max_blocks read and written, 28 for each token. Operations: a few per token.
+Bound by latency: one launch, where the host would need six copies. After vLLM's Model Runner V2
+(2026).
 """
 
 import torch

@@ -1,6 +1,6 @@
 """Compiles what a launch would run, for a GPU that is not there, and reads what came out.
 
-    python -m tests.kernels.triton_compiler attention sampling ...    prints JSON
+    python -m tests.kernels.triton_compiler attention:80 attention:90 others:90    prints JSON
 
 Runs as a process of its own, without the interpreter. A driver stands in that names a target and
 lets nothing start, so each launch function is called as in real use, with tensors of real shapes.
@@ -9,6 +9,7 @@ lets nothing start, so each launch function is called as in real use, with tenso
 import contextlib
 import importlib
 import json
+import os
 import re
 import subprocess
 import sys
@@ -23,7 +24,14 @@ from triton.backends.compiler import GPUTarget
 from triton.runtime.driver import driver
 from triton.runtime.jit import JITFunction
 
-TARGETS = (80, 90)
+INSTRUCTIONS = {
+    "load of 16 bytes": r"ld\.global[.\w:]*\.v4\.[bf]32",
+    "store of 16 bytes": r"st\.global[.\w:]*\.v4\.[bf]32",
+    "copy of 16 bytes": r"cp\.async\.cg\.shared\.global[^;]*, 0x10",
+    "mma": r"mma\.sync",
+    "wgmma": r"wgmma",
+    "atomic": r"atom\.",
+}
 _TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 
 
@@ -82,12 +90,7 @@ def resources_of(case: str, target: int, kernel: Any) -> Resources:
     found = re.search(r"REG:(\d+) STACK:(\d+).* LOCAL:(\d+)", usage)
     assert found, usage
     ptx = kernel.asm["ptx"]
-    names = ("ld.global.v4", "cp.async", "mma.sync", "wgmma", "st.global.v4", "atom.global")
-    present = [name for name in names if re.search(rf"{re.escape(name)}", ptx)]
-    if re.search(r"ld\.global(\.\w+(::\w+)*)*\.v[48]\.", ptx) and "ld.global.v4" not in present:
-        present.append("ld.global.v4")
-    if re.search(r"cp\.async\.cg\.shared\.global[^;]*0x10", ptx):
-        present.append("cp.async.16")
+    present = [name for name, pattern in INSTRUCTIONS.items() if re.search(pattern, ptx)]
     return Resources(
         case,
         kernel.metadata.name,
@@ -99,21 +102,36 @@ def resources_of(case: str, target: int, kernel: Any) -> Resources:
     )
 
 
-def report(cases: dict[str, Callable[[], object]], targets: tuple[int, ...]) -> list[Resources]:
-    """Compile every case for every target."""
+def report(cases: dict[str, Callable[[], object]], target: int) -> list[Resources]:
+    """Compile every case for a target."""
     found: list[Resources] = []
-    for target in targets:
-        for case, launch in cases.items():
-            compiled: list[Any] = []
-            with compiling_for(target, compiled):
-                launch()
-            found += [resources_of(case, target, kernel) for kernel in compiled]
+    for case, launch in cases.items():
+        compiled: list[Any] = []
+        with compiling_for(target, compiled):
+            launch()
+        found += [resources_of(case, target, kernel) for kernel in compiled]
     return found
 
 
+def in_process(*families: str) -> list[Resources]:
+    """Compile families of `triton_shapes`, each "name:target", in a process of its own."""
+    run = subprocess.run(
+        [sys.executable, "-m", __name__, *families],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"TRITON_INTERPRET": "0"},
+        cwd=Path(__file__).parents[2],
+    )
+    if run.returncode:
+        raise RuntimeError(f"kernels do not compile: {run.stderr[-4000:]}")
+    return [Resources(**entry) for entry in json.loads(run.stdout)]
+
+
 if __name__ == "__main__":
-    results = []
+    shapes = importlib.import_module("tests.kernels.triton_shapes")
+    results: list[Resources] = []
     for family in sys.argv[1:]:
-        module = importlib.import_module(f"tests.kernels.triton_shapes_{family}")
-        results += [asdict(resources) for resources in report(module.CASES, TARGETS)]
-    print(json.dumps(results))
+        name, target = family.split(":")
+        results += report(shapes.FAMILIES[name], int(target))
+    print(json.dumps([asdict(resources) for resources in results]))
