@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from .closed_schema import closed_schema
 from .tool_calls import CLOSE, OPEN, ToolFormat
 
 _NOTHING = {"type": "object", "properties": {}, "additionalProperties": False}
@@ -48,4 +49,4 @@ def _literal(text: str) -> str:
 
 
 def _embedded(schema: Mapping[str, Any]) -> str:
-    return "%json " + json.dumps({**schema, "x-guidance": _LAYOUT})
+    return "%json " + json.dumps({**closed_schema(schema), "x-guidance": _LAYOUT})

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from ..engine.closed_schema import closed_schema
 from ..engine.sampling_params import InvalidSampling
 
 _PARAM = "response_format"
@@ -11,7 +12,7 @@ _FIELDS = frozenset({"name", "description", "schema", "strict"})
 def structured_outputs_of(response_format: Any) -> dict[str, Any] | None:
     """Translate it into `SamplingParams.structured_outputs`; None where any text will do.
 
-    A schema always holds, `strict` or not.
+    A schema always holds, `strict` or not, and objects hold no more than it names.
 
     Raises:
         InvalidSampling: it is not what it must be.
@@ -31,22 +32,11 @@ def structured_outputs_of(response_format: Any) -> dict[str, Any] | None:
         case "json_object":
             return {"json_object": True}
         case "json_schema":
-            return {"json": _schema(response_format.get("json_schema"))}
+            return {"json": closed_schema(_schema(response_format.get("json_schema")))}
         case _:
             raise InvalidSampling(
                 _PARAM, f"has type text, json_object or json_schema, got {str(kind)[:40]!r}"
             )
-
-
-def schema_of(response_format: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Return the schema of the documents that are asked for, if there is one."""
-    form = structured_outputs_of(response_format) or {}
-    return form.get("json")
-
-
-def is_json(response_format: dict[str, Any] | None) -> bool:
-    """Whether the answer is to be a JSON document."""
-    return structured_outputs_of(response_format) is not None
 
 
 def format_of(schema: dict[str, Any]) -> dict[str, Any]:
