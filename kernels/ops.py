@@ -4,6 +4,7 @@ Knows which implementations exist and what each needs. Refuses to know how they 
 `reference.py` says what they compute.
 """
 
+from importlib.util import find_spec
 from typing import Protocol
 
 import torch
@@ -92,6 +93,10 @@ def choose_ops(
     """Return the fastest operations that can serve this device, type and shape."""
     if device.type == "cpu":
         return CpuOps.create(dtype, head_dim, block_size, num_threads) or reference
+    if device.type == "cuda" and find_spec("triton") and head_dim % 2 == 0:
+        from .triton_ops import TritonOps  # and with it Triton, for which a CPU has no use
+
+        return TritonOps()
     return reference
 
 

@@ -1,5 +1,7 @@
 """Whole models on the Triton kernels give the logits that transformers gives."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from penstock.engine.batch import ScheduledRow, build_step_batch
 from penstock.engine.config import EngineConfig
 from penstock.engine.runner import ModelRunner
 from penstock.kernels import reference
-from penstock.kernels.ops import Ops
+from penstock.kernels.ops import Ops, choose_ops
 from penstock.kernels.reference import HeadNorm, LayerCache
 from penstock.kernels.triton_ops import TritonOps
 from tests.engine.checkpoints import TINY_MODELS, judge
@@ -78,3 +80,13 @@ def test_nothing_to_do_is_done() -> None:
     ops: Ops = TritonOps()
     assert ops.silu_and_mul(torch.zeros(0, 8)).shape == (0, 4)
     assert ops.rms_norm(torch.zeros(0, 8), torch.ones(8), 1e-6).shape == (0, 8)
+
+
+def test_a_gpu_gets_them_and_a_cpu_never_loads_triton() -> None:
+    assert isinstance(choose_ops(torch.device("cuda"), torch.bfloat16, 64, 16, 1), TritonOps)
+    script = (
+        "import sys, torch; from penstock.kernels.ops import choose_ops;"
+        "choose_ops(torch.device('cpu'), torch.float32, 64, 16, 1);"
+        "assert not [name for name in sys.modules if 'triton_' in name]"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
