@@ -19,14 +19,17 @@ class Safeguard:
     tests: tuple[str, ...]
 
 
+_BATCH = ("tests/engine/test_batch.py",)
 _POOL = ("tests/engine/test_block_pool.py",)
 _SCHEDULER = ("tests/engine/test_scheduler.py",)
 _ENGINE = ("tests/engine/test_engine.py",)
 _SAMPLER = ("tests/engine/test_sampler.py",)
 _DETOKENIZER = ("tests/engine/test_detokenizer.py",)
 _REFERENCE = ("tests/kernels/test_reference.py",)
+_GRAMMAR = ("tests/engine/test_grammar.py",)
+# What goes wrong between two steps in flight.
+_FLIGHTS = ("tests/engine/test_engine.py", "tests/engine/test_block_pool.py")
 _CPU_ATTENTION = ("tests/kernels/test_cpu_ops.py", "-k", "attention")
-_EQUALITY = ("tests/engine/test_equality.py",)
 
 SAFEGUARDS = (
     # -- blocks: who holds them, and who may find them
@@ -79,20 +82,85 @@ SAFEGUARDS = (
         "for block in blocks:",
         _POOL,
     ),
+    Safeguard(
+        "the fence around what a step in flight writes to",
+        "engine/block_pool.py",
+        "if last_step > self._last_ended:",
+        "if last_step > self._last_ended and not blocks:",
+        _FLIGHTS,
+    ),
+    Safeguard(
+        "a faulty row's blocks are withdrawn",
+        "engine/scheduler.py",
+        "        self._pool.forget(sequence.block_table)\n",
+        "        pass\n",
+        _ENGINE,
+    ),
+    # -- who computes what
+    Safeguard(
+        "the last token is always computed",
+        "engine/scheduler.py",
+        "(len(sequence.token_ids) - 1) // block_size\n        hashes = sequence.hash_full_blocks",
+        "len(sequence.token_ids) // block_size\n        hashes = sequence.hash_full_blocks",
+        _SCHEDULER,
+    ),
+    Safeguard(
+        "a preempted row keeps its tokens",
+        "engine/scheduler.py",
+        "        self._waiting.put_back(sequence)\n        self.num_preemptions += 1\n",
+        "        self._waiting.put_back(sequence)\n        self.num_preemptions += 1\n"
+        "        del sequence.token_ids[sequence.num_prompt :]\n",
+        _SCHEDULER,
+    ),
+    Safeguard(
+        "a preempted row is computed again",
+        "engine/scheduler.py",
+        "        sequence.block_table = []\n        sequence.num_computed = 0\n",
+        "        sequence.block_table = []\n",
+        _SCHEDULER,
+    ),
+    Safeguard(
+        "only what is computed is shared",
+        "engine/scheduler.py",
+        "num_full = part.end // block_size",
+        "num_full = len(sequence.token_ids) // block_size",
+        _ENGINE,
+    ),
+    Safeguard(
+        "what a row tells of its prompt is computed, not found",
+        "engine/scheduler.py",
+        "return [] if sequence.lacks_prompt_outputs else self._pool.find(hashes)",
+        "return self._pool.find(hashes)",
+        ("tests/engine/test_prompt_logprobs.py",),
+    ),
+    Safeguard(
+        "a choice that depends on the one before waits for it",
+        "engine/sequence.py",
+        "return not (depends_on_newest or self.lacks_prompt_outputs)",
+        "return not self.lacks_prompt_outputs",
+        _FLIGHTS,
+    ),
+    Safeguard(
+        "a row that ended in flight gains nothing more",
+        "engine/engine.py",
+        "            if sequence.status is SequenceStatus.FINISHED:\n                continue\n",
+        "",
+        _FLIGHTS,
+    ),
     # -- the flat step
     Safeguard(
         "a row's slots follow its block table",
         "engine/batch.py",
         "slots += positions % block_size",
         "slots += np.arange(num_tokens) % block_size",
-        _ENGINE,
+        _BATCH,
     ),
     Safeguard(
         "unused places of a block table are the null block",
         "engine/batch.py",
-        "block_tables = np.zeros((len(rows), int(num_blocks.max())), dtype=np.int32)",
-        "block_tables = np.full((len(rows), int(num_blocks.max())), -1, dtype=np.int32)",
-        ("tests/engine/test_batch.py",),
+        "block_tables = np.zeros((len(rows),",
+        "block_tables = np.ones((len(rows),",
+        _BATCH,
     ),
     # -- choices
     Safeguard(
@@ -122,6 +190,49 @@ SAFEGUARDS = (
         "            logits[self.endings] = -torch.inf\n",
         "",
         _SAMPLER,
+    ),
+    Safeguard(
+        "no stop token ends before min_tokens",
+        "engine/sequence.py",
+        "may_stop = self.num_generated >= params.min_tokens",
+        "may_stop = True",
+        _ENGINE,
+    ),
+    Safeguard(
+        "logits that are no numbers are noticed",
+        "engine/sampler.py",
+        "    finite = torch.isfinite(best)\n",
+        "    finite = torch.ones_like(best, dtype=torch.bool)\n",
+        _SAMPLER,
+    ),
+    # -- forms
+    Safeguard(
+        "a grammar masks its rows",
+        "engine/grammar.py",
+        "        logits[rows] = logits[rows].masked_fill_(~allowed, -torch.inf)\n",
+        "        pass\n",
+        _GRAMMAR,
+    ),
+    Safeguard(
+        "a matcher at fault allows nothing",
+        "engine/grammar.py",
+        "            masks[place] = 0\n",
+        "            masks[place] = 0xFFFFFFFF\n",
+        _GRAMMAR,
+    ),
+    Safeguard(
+        "a grammar knows what ends a text",
+        "engine/grammar.py",
+        "eos_token=ending or None",
+        "eos_token=None",
+        _GRAMMAR,
+    ),
+    Safeguard(
+        "tokens move their grammar on",
+        "engine/sequence.py",
+        "            self.matcher.advance(token_id)\n",
+        "            pass\n",
+        _GRAMMAR,
     ),
     # -- text
     Safeguard(
@@ -180,5 +291,13 @@ SAFEGUARDS = (
         "        if (step.softcap)\n",
         "        if (false)\n",
         _CPU_ATTENTION,
+    ),
+    # -- 8-bit products
+    Safeguard(
+        "what was added to make bytes unsigned is taken off again",
+        "kernels/cpu_int8.cpp",
+        "sums[n] - ZERO * weight_sums[first + n]",
+        "sums[n]",
+        ("tests/kernels/test_cpu_quantized.py",),
     ),
 )
