@@ -11,7 +11,7 @@ OUTSIDE = {  # third-party packages that a wing may load
     "kernels": {"torch", "triton", "numpy"},
     "engine": {
         "torch", "triton", "numpy", "transformers", "tokenizers", "safetensors", "huggingface_hub",
-        "jinja2", "rich",
+        "jinja2", "rich", "llguidance", "gguf",
     },
     "jobs": {
         "redis", "celery", "kombu", "billiard", "pyarrow", "msgspec", "jinja2", "setproctitle",
