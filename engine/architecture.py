@@ -42,6 +42,8 @@ _ACTIVATIONS = {
     "gelu_new": "gelu_tanh",
 }
 
+_GENERATOR, _CLASSIFIER = "ForCausalLM", "ForSequenceClassification"
+
 
 class UnsupportedModel(ValueError):
     """The checkpoint asks for something the engine does not have."""
@@ -65,6 +67,8 @@ class ModelArchitecture:
         attention_softcap, logit_softcap: what scores and logits stay below, None for no bound.
         qkv_bias, output_bias, mlp_bias: whether these projections have biases.
         tied: whether the output head is the embedding.
+        num_labels: outputs of a classifier's head, which stands in the place of the head over the
+            vocabulary; 0 if there is none.
         dtype: the checkpoint's own type, such as "bfloat16".
         eos_token_ids: the tokens that end a text, config.json's and generation_config.json's.
     """
@@ -89,6 +93,7 @@ class ModelArchitecture:
     output_bias: bool
     mlp_bias: bool
     tied: bool
+    num_labels: int
     dtype: str
     eos_token_ids: tuple[int, ...]
     max_position_embeddings: int
@@ -102,7 +107,8 @@ class ModelArchitecture:
     def num_parameters(self) -> int:
         """Weights of the whole model, embeddings and all experts included, norms, biases not."""
         attention = self.hidden_size * (self.qkv_size + self.num_heads * self.head_dim)
-        embeddings = (1 if self.tied else 2) * self.vocab_size * self.hidden_size
+        num_outputs = 0 if self.tied else self.num_labels or self.vocab_size
+        embeddings = (self.vocab_size + num_outputs) * self.hidden_size
         return self.num_layers * attention + sum(map(self._mlp_size, self.experts)) + embeddings
 
     def _mlp_size(self, experts: Experts | None) -> int:
@@ -142,7 +148,8 @@ def _config_file(directory: Path) -> Path:
 
 def _architecture(config: Any, directory: Path) -> ModelArchitecture:
     architecture = next(iter(config.architectures or []), "(none)")
-    family = FAMILIES.get(architecture)
+    family = FAMILIES.get(architecture.replace(_CLASSIFIER, _GENERATOR))
+    is_classifier = architecture.endswith(_CLASSIFIER)
     if family is None:
         raise UnknownFamily(
             f"{directory / 'config.json'} names the architecture {architecture}; "
@@ -173,11 +180,12 @@ def _architecture(config: Any, directory: Path) -> ModelArchitecture:
         experts=layer_experts(text, family),
         attention_scale=(_declared(text, "query_pre_attn_scalar") or head_dim) ** -0.5,
         attention_softcap=_declared(text, "attn_logit_softcapping"),
-        logit_softcap=_declared(text, "final_logit_softcapping"),
+        logit_softcap=None if is_classifier else _declared(text, "final_logit_softcapping"),
         qkv_bias=family.qkv_bias or bool(getattr(text, "attention_bias", False)),
         output_bias=bool(getattr(text, "attention_bias", False)),
         mlp_bias=bool(getattr(text, "mlp_bias", False)),
-        tied=bool(config.tie_word_embeddings),
+        tied=bool(config.tie_word_embeddings) and not is_classifier,
+        num_labels=int(config.num_labels) if is_classifier else 0,
         dtype=str(getattr(config, "dtype", None) or "float32").removeprefix("torch."),
         eos_token_ids=read_eos_token_ids(config, text, directory),
         max_position_embeddings=text.max_position_embeddings,

@@ -26,6 +26,7 @@ from .grammar_compiler import GrammarCompiler
 from .logit_rules import LogitRules, RuleBook
 from .metrics import EngineCounters, EngineStats
 from .outputs import FinishReason, Request, RequestError, StepOutput
+from .pooling import Pooling, PoolingKind
 from .runner import ModelRunner
 from .scheduler import Scheduler
 from .sequence import Ending, Sequence, SequenceStatus
@@ -135,9 +136,11 @@ class Engine:
                 error=rules,
                 num_prompt_tokens=len(request.prompt_token_ids),
             )
-        sequences = [self._sequence(request, index, rules) for index in range(request.params.n)]
+        is_pooled = request.pooling is not None
+        num_samples = 1 if is_pooled else request.params.n
+        sequences = [self._sequence(request, index, rules) for index in range(num_samples)]
         self._live[request.request_id] = sequences
-        form = request.params.structured_outputs
+        form = None if is_pooled else request.params.structured_outputs
         compilation = None if form is None else self._grammars.find(form)
         for sequence in sequences:
             if compilation is None:
@@ -183,13 +186,29 @@ class Engine:
         if min(prompt) < 0 or max(prompt) >= vocab_size:
             strange = next(i for i in prompt if not 0 <= i < vocab_size)
             return _refused(f"must hold token ids from 0 to {vocab_size - 1}, got {strange}")
-        if len(prompt) >= self.context_window:
+        if (refusal := self._pooling_refusal(request.pooling)) is not None:
+            return refusal
+        if len(prompt) >= self.context_window + (request.pooling is not None):
             is_models = self.context_window == self.runner.architecture.max_position_embeddings
             limit = "the model's context" if is_models else "max_model_len or the key-value cache"
             return _refused(
                 f"must leave room for an output: {limit} allows {self.context_window - 1} tokens, "
                 f"got {len(prompt)}",
                 code="context_length_exceeded",
+            )
+        return None
+
+    def _pooling_refusal(self, pooling: Pooling | None) -> RequestError | None:
+        arch = self.runner.architecture
+        if pooling is None and arch.num_labels:
+            return _refused("must ask for scores: the model is a classifier", "pooling")
+        if pooling is None:
+            return None
+        if pooling.kind is PoolingKind.SCORE and not arch.num_labels:
+            return _refused("must not ask for scores: the model is no classifier", "pooling")
+        if pooling.dimensions is not None and pooling.dimensions > arch.hidden_size:
+            return _refused(
+                f"must be at most {arch.hidden_size}, got {pooling.dimensions}", "dimensions"
             )
         return None
 
@@ -258,10 +277,18 @@ class Engine:
                 self._fail(sequence, fault)
         for sequence, records in result.prompt_logprobs.items():
             sequence.tell_prompt(records)
+        for sequence, parts in result.pooled.items():
+            if sequence.pooler is not None:
+                sequence.pooler.add(parts)
         self._scheduler.publish(step.parts)
         self._counters.steps += 1
         for sequence, token_id in zip(result.sequences, result.token_ids, strict=True):
             if sequence.status is SequenceStatus.FINISHED:
+                continue
+            if sequence.pooler is not None:
+                sequence.num_pending -= 1  # of the token that nobody asked for
+                self._scheduler.remove(sequence)
+                self._report(sequence, Ending(FinishReason.STOP))
                 continue
             self._counters.generated_tokens += 1
             sequence.take_token(token_id)

@@ -23,7 +23,9 @@ class ForeignArchitecture:
     max_position_embeddings: int
     eos_token_ids: tuple[int, ...]
     dtype: str
+    hidden_size: int
     num_parameters: int
+    num_labels: int = 0
 
 
 Architecture = ModelArchitecture | ForeignArchitecture
@@ -77,5 +79,6 @@ def _architecture(config: Any, directory: Path) -> ForeignArchitecture:
         max_position_embeddings=text.max_position_embeddings,
         eos_token_ids=read_eos_token_ids(config, text, directory),
         dtype=str(getattr(text, "dtype", None) or "float32").removeprefix("torch."),
+        hidden_size=text.hidden_size,
         num_parameters=num_parameters,
     )

@@ -3,17 +3,19 @@
 Knows one process and no queue. A row that cannot run comes back with an error; the others run.
 """
 
-import sys
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
+import numpy as np
+
 from .config import EngineConfig
 from .engine import Engine
 from .outputs import FinishReason, Request, RequestError, StepOutput, TokenLogprobs
+from .pooling import Pooling, PoolingKind
+from .progress_bar import progress_bar
 from .sampling_params import SamplingParams
 from .tokenizer import Message, Tokenizer, Tool
 
@@ -55,6 +57,24 @@ class RequestOutput:
     def error(self) -> RequestError | None:
         """The first error among the samples, if there is one."""
         return next((output.error for output in self.outputs if output.error), None)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EmbeddingOutput:
+    """What became of one prompt that was to be embedded: float32 numbers, none if it failed."""
+
+    embedding: np.ndarray
+    prompt_token_ids: tuple[int, ...]
+    error: RequestError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreOutput:
+    """What became of one prompt that was to be scored: one score per label, none if it failed."""
+
+    scores: tuple[float, ...]
+    prompt_token_ids: tuple[int, ...]
+    error: RequestError | None = None
 
 
 class LLM:
@@ -117,14 +137,8 @@ class LLM:
         Raises:
             ValueError: there are not as many `sampling_params` as prompts.
         """
-        if isinstance(prompts, str) or (prompts and isinstance(prompts[0], int)):
-            listed: list[Any] = [prompts]
-        else:
-            listed = list(prompts)
-        texts = [prompt if isinstance(prompt, str) else None for prompt in listed]
-        encoded = iter(self.tokenizer.encode_batch([text for text in texts if text is not None]))
-        rows = [next(encoded) if isinstance(p, str) else _token_ids(p) for p in listed]
-        return self._run(texts, rows, sampling_params, progress=progress)
+        texts, rows = self._encoded(prompts)
+        return self._generate(texts, rows, sampling_params, progress=progress)
 
     def chat(
         self,
@@ -142,9 +156,69 @@ class LLM:
         is_single = bool(messages) and isinstance(messages[0], Mapping)
         conversations: Sequence[Any] = [messages] if is_single else messages
         rows = [self.tokenizer.encode_chat(c, tools=tools) for c in conversations]
-        return self._run([None] * len(rows), rows, sampling_params, progress=progress)
+        return self._generate([None] * len(rows), rows, sampling_params, progress=progress)
 
-    def _run(
+    def embed(
+        self,
+        prompts: _Prompt | Sequence[_Prompt],
+        *,
+        pooling: str = PoolingKind.LAST,
+        normalize: bool = True,
+        dimensions: int | None = None,
+        progress: bool = True,
+    ) -> list[EmbeddingOutput]:
+        """Return a vector for each prompt, from the hidden states behind the model's last norm.
+
+        Args:
+            prompts: one prompt or a list of them, as text or as token ids.
+            pooling: "last" takes the last token's hidden state, "mean" the mean over all tokens.
+            normalize: scale each vector to length 1.
+            dimensions: keep so many leading numbers of each, before that.
+
+        Raises:
+            ValueError: `pooling` is neither of these, or `dimensions` is below 1.
+        """
+        kind = PoolingKind(pooling)
+        if kind is PoolingKind.SCORE:
+            raise ValueError("pooling must be 'last' or 'mean'; `score` is for classifiers")
+        wanted = Pooling(kind, normalize=normalize, dimensions=dimensions)
+        outputs = self._pool(prompts, wanted, progress=progress)
+        return [
+            EmbeddingOutput(np.array(output.pooled or (), np.float32), row, output.error)
+            for row, output in outputs
+        ]
+
+    def score(
+        self, prompts: _Prompt | Sequence[_Prompt], *, progress: bool = True
+    ) -> list[ScoreOutput]:
+        """Return what a classifier's or reward model's head makes of each prompt, unscaled."""
+        outputs = self._pool(prompts, Pooling(PoolingKind.SCORE), progress=progress)
+        return [ScoreOutput(output.pooled or (), row, output.error) for row, output in outputs]
+
+    def _pool(
+        self, prompts: _Prompt | Sequence[_Prompt], pooling: Pooling, *, progress: bool
+    ) -> list[tuple[tuple[int, ...], StepOutput]]:
+        """Return each prompt's tokens and its one output."""
+        _, rows = self._encoded(prompts)
+
+        def request(number: str, place: int, row: tuple[int, ...]) -> Request:
+            return Request(number, row, SamplingParams(), stream_interval=0, pooling=pooling)
+
+        outputs = [only for (only,) in self._run(rows, request, progress=progress)]
+        tokens = [() if isinstance(row, RequestError) else row for row in rows]
+        return list(zip(tokens, outputs, strict=True))
+
+    def _encoded(self, prompts: _Prompt | Sequence[_Prompt]) -> tuple[list[str | None], list[_Row]]:
+        """Return the prompts' texts, where they are texts, and their tokens."""
+        if isinstance(prompts, str) or (prompts and isinstance(prompts[0], int)):
+            listed: list[Any] = [prompts]
+        else:
+            listed = list(prompts)
+        texts = [prompt if isinstance(prompt, str) else None for prompt in listed]
+        encoded = iter(self.tokenizer.encode_batch([text for text in texts if text is not None]))
+        return texts, [next(encoded) if isinstance(p, str) else _token_ids(p) for p in listed]
+
+    def _generate(
         self,
         texts: Sequence[str | None],
         rows: Sequence[_Row],
@@ -153,6 +227,24 @@ class LLM:
         progress: bool,
     ) -> list[RequestOutput]:
         params = _one_for_each(sampling_params, len(rows))
+
+        def request(number: str, place: int, row: tuple[int, ...]) -> Request:
+            return Request(number, row, params[place], stream_interval=0)
+
+        samples = self._run(rows, request, progress=progress)
+        return [
+            _request_output(text, row, outputs)
+            for text, row, outputs in zip(texts, rows, samples, strict=True)
+        ]
+
+    def _run(
+        self,
+        rows: Sequence[_Row],
+        request: Callable[[str, int, tuple[int, ...]], Request],
+        *,
+        progress: bool,
+    ) -> list[list[StepOutput]]:
+        """Run a request for each row; `request` makes it of an id, the row's place and tokens."""
         numbers = [str(next(self._request_numbers)) for _ in rows]
         place_of = {number: place for place, number in enumerate(numbers)}
         samples: list[list[StepOutput]] = [[] for _ in rows]
@@ -165,30 +257,29 @@ class LLM:
         # In order of their tokens, prompts with a common beginning run next to each other.
         queue = deque(sorted(valid))
         room = _FEED_FACTOR * self.engine.config.max_num_seqs
+        num_left = [0] * len(rows)
         try:
-            with _progress_bar(len(valid), visible=progress) as advance:
+            with progress_bar(len(valid), visible=progress) as advance:
                 while queue or self.engine.has_work:
                     while queue and self.engine.num_waiting < room:
                         tokens, place = queue.popleft()
-                        request = Request(numbers[place], tokens, params[place], stream_interval=0)
-                        refusal = self.engine.add(request)
+                        made = request(numbers[place], place, tokens)
+                        num_left[place] = 1 if made.pooling else made.params.n
+                        refusal = self.engine.add(made)
                         if refusal is not None:
                             samples[place] = [refusal]
                             advance(1, 0)
                     for output in self.engine.step():
-                        finished = samples[place_of[output.request_id]]
-                        finished.append(output)
-                        is_whole = len(finished) == params[place_of[output.request_id]].n
-                        advance(int(is_whole), output.num_completion_tokens)
+                        place = place_of[output.request_id]
+                        samples[place].append(output)
+                        num_left[place] -= 1
+                        advance(int(not num_left[place]), output.num_completion_tokens)
         finally:  # an interrupted call leaves nothing behind
             for number in numbers:
                 self.engine.abort(number)
             while self.engine.has_work:
                 self.engine.step()
-        return [
-            _request_output(text, row, outputs)
-            for text, row, outputs in zip(texts, rows, samples, strict=True)
-        ]
+        return samples
 
 
 def _token_ids(prompt: object) -> _Row:
@@ -238,32 +329,3 @@ def _request_output(text: str | None, row: _Row, outputs: list[StepOutput]) -> R
         num_cached_tokens=outputs[0].num_cached_tokens,
         prompt_logprobs=outputs[0].prompt_logprobs,
     )
-
-
-@contextmanager
-def _progress_bar(num_rows: int, *, visible: bool) -> Iterator[Callable[[int, int], None]]:
-    """Yield a function that takes finished rows and new tokens; it draws on a terminal only."""
-    if not visible or not sys.stderr.isatty():
-        yield lambda rows, tokens: None
-        return
-    from rich.console import Console  # a bare GPU box need not have it
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    speed = TextColumn("{task.fields[tokens]:,} tokens")
-    columns = (BarColumn(), MofNCompleteColumn(), speed, TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("generate", total=num_rows, tokens=0)
-        num_tokens = 0
-
-        def advance(rows: int, tokens: int) -> None:
-            nonlocal num_tokens
-            num_tokens += tokens
-            bar.update(task, advance=rows, tokens=num_tokens)
-
-        yield advance

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from .pooling import Pooling
 from .sampling_params import SamplingParams
 
 
@@ -29,6 +30,7 @@ class Request:
     `stream_interval` is the number of tokens between outputs: 1 tells of every token, 0 waits for
     the end, which costs the engine least. Rows of one `job` are like each other: they are put in
     an order in which they share the most, and the lengths of some foretell those of the others.
+    With `pooling` a vector is asked for in place of an output, and `params` do not matter.
     """
 
     request_id: str
@@ -38,6 +40,7 @@ class Request:
     cache_salt: str = ""  # prompts share cached blocks only under the same salt
     stream_interval: int = 1
     job: str = ""
+    pooling: Pooling | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,7 @@ class StepOutput:
         prompt_logprobs: one record per token of the prompt, None for the first, which nothing comes
             before. They come once, with the first output of sample 0, if they were asked for.
         stop_reason: the stop string or token id that matched, or "repetition_detected".
+        pooled: the vector that was asked for in place of an output.
     """
 
     request_id: str
@@ -85,3 +89,4 @@ class StepOutput:
     num_completion_tokens: int = 0
     num_cached_tokens: int = 0  # prompt tokens that were found in the prefix cache
     prompt_logprobs: tuple[TokenLogprobs | None, ...] | None = None
+    pooled: tuple[float, ...] | None = None

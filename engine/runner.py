@@ -81,11 +81,24 @@ class ModelRunner:
         Raises:
             ValueError: a row is longer than `max_model_len`.
         """
+        self._refuse_longer_rows(batch)
+        return self._decoder(batch, self._layer_caches).float()
+
+    @torch.inference_mode()
+    def embed(self, batch: StepBatch) -> torch.Tensor:
+        """Run one step as `execute` does, but return float32 hidden states [L, hidden].
+
+        Raises:
+            ValueError: a row is longer than `max_model_len`.
+        """
+        self._refuse_longer_rows(batch)
+        return self._decoder.hidden(batch, self._layer_caches).float()
+
+    def _refuse_longer_rows(self, batch: StepBatch) -> None:
         if batch.max_context_len > self.max_model_len:  # past it the rotary table ends
             raise ValueError(
                 f"a row must not exceed {self.max_model_len} tokens, got {batch.max_context_len}"
             )
-        return self._decoder(batch, self._layer_caches).float()
 
     def _choose_ops(self, arch: ModelArchitecture, num_threads: int) -> Ops:
         ops = choose_ops(self.device, self.dtype, arch.head_dim, self.block_size, num_threads)

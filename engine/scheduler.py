@@ -138,13 +138,13 @@ class Scheduler:
     def reserve_repeats(self, plan: dict[Sequence, int], max_repeats: int) -> int:
         """Return how often a plan may be repeated before the next one, and take the blocks for it.
 
-        That is once, if it is not of single tokens for all who run, or a row's next choice or what
-        is told of it must be seen first. Whoever waits could not start now.
+        That is once, unless it gives everybody who runs a token, and nobody need look at one before
+        the next: to choose it, or to tell of it. Whoever waits could not start now.
         """
         if (
             max_repeats < 2
             or len(plan) < len(self._running)
-            or sum(plan.values()) > len(plan)
+            or not all(s.num_computed + 1 == s.num_known for s in plan)
             or not all(s.can_run_ahead and not s.is_watched for s in plan)
         ):
             return 1
@@ -265,7 +265,7 @@ class Scheduler:
     def _schedule_prefill(self, sequence: Sequence, budget: int) -> None:
         num_tokens = min(budget, sequence.num_known - sequence.num_computed)
         self._plan[sequence] = num_tokens
-        if sequence.lacks_prompt_logprobs:
+        if sequence.lacks_prompt_outputs:
             self._num_prompt_logits += num_tokens
         self._under_way.update(sequence.block_hashes[sequence.num_published :])
 
@@ -305,7 +305,7 @@ class Scheduler:
     def _budget_for(self, sequence: Sequence) -> int:
         """Return the tokens that it may compute, fewer where each brings logits."""
         budget = self._budget_left()
-        if sequence.lacks_prompt_logprobs:
+        if sequence.lacks_prompt_outputs:
             budget = min(budget, _MAX_PROMPT_LOGITS - self._num_prompt_logits)
         return budget
 
@@ -328,7 +328,7 @@ class Scheduler:
         block_size = self._pool.block_size
         num_usable = (len(sequence.token_ids) - 1) // block_size
         hashes = sequence.hash_full_blocks(block_size)[:num_usable]
-        return [] if sequence.lacks_prompt_logprobs else self._pool.find(hashes)
+        return [] if sequence.lacks_prompt_outputs else self._pool.find(hashes)
 
     def _is_under_way(self, sequence: Sequence, num_cached: int) -> bool:
         """Whether to wait for a neighbour that computes the next block anyway.
@@ -336,7 +336,7 @@ class Scheduler:
         So the samples of one request share its prompt, and a thousand prompts their preamble.
         Urgent ones never wait for others: those are not planned yet when their turn comes.
         """
-        if sequence.lacks_prompt_logprobs:
+        if sequence.lacks_prompt_outputs:
             return False
         num_usable = (len(sequence.token_ids) - 1) // self._pool.block_size
         hashes = sequence.block_hashes[:num_usable]

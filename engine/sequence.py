@@ -17,6 +17,7 @@ from .grammar import Matcher
 from .logit_rules import LogitRules
 from .outputs import FinishReason, Request, RequestError, StepOutput, TokenLogprobs
 from .penalties import TokenHistory
+from .pooling import Pooler
 from .repetition import STOP_REASON as REPETITION_DETECTED
 
 
@@ -66,6 +67,7 @@ class Sequence:
         num_reported: generated tokens that outputs have told of.
         unreported_text: text that no output has told of yet.
         logprobs: one record per generated token if they were asked for, else None.
+        pooler: gathers what is asked for in place of an output, None if nothing is.
         prompt_logprobs: one record per token of the prompt, as far as they are known, if they were
             asked for. Sample 0 has them for all samples of its request.
     """
@@ -92,6 +94,7 @@ class Sequence:
         "num_published",
         "num_reported",
         "order",
+        "pooler",
         "prompt_logprobs",
         "random_key",
         "request",
@@ -149,6 +152,10 @@ class Sequence:
         self.is_watched = bool(
             request.stream_interval or params.stop or has_form or params.repetition_detection
         )
+        self.is_watched |= request.pooling is not None
+        self.pooler = None if request.pooling is None else Pooler(request.pooling, self.num_prompt)
+        if self.pooler is not None:
+            self.max_num_tokens = self.num_prompt + 1  # as if it drew one token, which nobody sees
         self.detokenizer = detokenizer
         self.num_decoded = 0
         self.num_reported = 0
@@ -169,16 +176,25 @@ class Sequence:
         return len(self.token_ids) - self.num_prompt
 
     @property
+    def lacks_prompt_outputs(self) -> bool:
+        """Whether all of its prompt must be computed, cached or not, for what is told of it."""
+        if self.pooler is not None:
+            return self.pooler.lacks_positions
+        return self.lacks_prompt_logprobs
+
+    @property
     def lacks_prompt_logprobs(self) -> bool:
-        """Whether logits of its prompt are wanted, so that it must be computed, cached or not."""
+        """Whether tokens of its prompt have not been told of."""
         return self.prompt_logprobs is not None and len(self.prompt_logprobs) < self.num_prompt
 
     def due_prompt_positions(self, begin: int, end: int) -> range:
-        """Return which of the tokens from `begin` to `end` tell of a prompt token not yet told of.
+        """Return which of the tokens from `begin` to `end` tell of the prompt what is not yet told.
 
         The logits at one position tell of the token at the next. After a preemption it is known
         what they told the first time, and nothing is told twice.
         """
+        if self.pooler is not None:
+            return self.pooler.due(begin, end)
         if self.prompt_logprobs is None:
             return range(0)
         return range(max(begin, len(self.prompt_logprobs) - 1), min(end, self.num_prompt - 1))
@@ -268,7 +284,12 @@ class Sequence:
             num_completion_tokens=self.num_generated,
             num_cached_tokens=max(0, self.num_cached),
             prompt_logprobs=prompt_logprobs,
+            pooled=self._pooled(ending),
         )
+
+    def _pooled(self, ending: Ending | None) -> tuple[float, ...] | None:
+        has_ended_well = ending is not None and ending.reason is FinishReason.STOP
+        return self.pooler.vector() if self.pooler is not None and has_ended_well else None
 
     def _decode(self, end: int, *, may_stop: bool = True) -> None:
         """Turn the tokens up to `end` into text that waits for the next output."""
@@ -286,7 +307,7 @@ class Sequence:
         has_bad_words = self.rules is not None and self.rules.bad_words is not None
         has_form = self.request.params.structured_outputs is not None
         depends_on_newest = self.history is not None or has_bad_words or has_form
-        return not (depends_on_newest or self.lacks_prompt_logprobs)
+        return not (depends_on_newest or self.lacks_prompt_outputs)
 
     def _close(self, reason: FinishReason, stop_reason: str | int | None = None) -> Ending:
         self.unreported_text += self.detokenizer.flush()

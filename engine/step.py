@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from .batch import ScheduledRow
 from .outputs import RequestError, TokenLogprobs
+from .pooling import PooledPart
 from .sequence import Sequence
 
 NOT_DRAWN = -1
@@ -20,7 +21,7 @@ class StepPart:
     Attributes:
         row: what the model computes.
         place: of the token that is drawn, in the output; NOT_DRAWN if the sequence lacks more.
-        due: positions whose logits are wanted to tell of the prompt's next token.
+        due: positions whose logits, or hidden states, are wanted to tell something of the prompt.
         is_pending: the row's one token is what the step before draws.
     """
 
@@ -87,6 +88,8 @@ class StepResult:
         sequences: those that had caught up, each with its next token in `token_ids`.
         logprobs: for those that asked for them.
         prompt_logprobs: records that follow those which the sequence has.
+        pooled: what counts towards the vector of a prompt. That of a sequence among `sequences` is
+            complete, and its token means nothing.
         faults: why a sequence failed; it is not among `sequences`.
     """
 
@@ -94,6 +97,7 @@ class StepResult:
     token_ids: list[int] = field(default_factory=list)
     logprobs: dict[Sequence, TokenLogprobs] = field(default_factory=dict)
     prompt_logprobs: dict[Sequence, list[TokenLogprobs]] = field(default_factory=dict)
+    pooled: dict[Sequence, list[PooledPart]] = field(default_factory=dict)
     faults: dict[Sequence, RequestError] = field(default_factory=dict)
 
     def extend(self, other: "StepResult") -> None:
@@ -103,6 +107,8 @@ class StepResult:
         self.logprobs.update(other.logprobs)
         for sequence, records in other.prompt_logprobs.items():
             self.prompt_logprobs.setdefault(sequence, []).extend(records)
+        for sequence, parts in other.pooled.items():
+            self.pooled.setdefault(sequence, []).extend(parts)
         self.faults.update(other.faults)
 
     def fail(self, sequence: Sequence, fault: RequestError) -> None:

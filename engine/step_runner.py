@@ -12,6 +12,7 @@ from dataclasses import replace
 from math import isnan
 from typing import Protocol
 
+import numpy as np
 import torch
 
 from .batch import ScheduledRow, StepBatch, build_step_batch, next_step_batch
@@ -19,6 +20,7 @@ from .foreign_architecture import Architecture
 from .logprobs import token_logprobs
 from .outputs import RequestError, TokenLogprobs
 from .pass_size import PassSize, is_out_of_memory
+from .pooling import PooledPart
 from .sampler import NOT_FINITE, sample
 from .sequence import Sequence
 from .step import NOT_DRAWN, Step, StepPart, StepResult, within
@@ -41,6 +43,10 @@ class Runner(Protocol):
 
     def execute(self, batch: StepBatch) -> torch.Tensor:
         """Run one step and return float32 logits [L, vocab]."""
+        ...
+
+    def embed(self, batch: StepBatch) -> torch.Tensor:
+        """Run one step and return float32 hidden states [L, hidden]."""
         ...
 
 
@@ -91,8 +97,9 @@ class StepRunner:
         result = StepResult()
         num_tokens = sum(len(part.row.token_ids) for part in parts)
         try:
-            for fitting in within(parts, self._pass_size.limit or num_tokens):
-                result.extend(self._pass(fitting))
+            for alike in _by_output(parts):
+                for fitting in within(alike, self._pass_size.limit or num_tokens):
+                    result.extend(self._pass(fitting))
         except torch.AcceleratorError:  # the device is lost, and with it every row
             raise
         except Exception as fault:
@@ -102,7 +109,7 @@ class StepRunner:
     def _pass(self, parts: Rows[StepPart]) -> StepResult:
         """Compute the parts at once, or in halves where memory is short."""
         try:
-            logits = self._execute([part.row for part in parts])
+            outputs = self._outputs(parts)
         except Exception as error:
             num_tokens = sum(len(part.row.token_ids) for part in parts)
             if not is_out_of_memory(error) or num_tokens == 1:
@@ -113,7 +120,33 @@ class StepRunner:
                 result.extend(self._pass(half))
             return result
         self._pass_size.recover()
-        return self._take(parts, logits)
+        pools = parts[0].sequence.pooler is not None
+        return self._pool(parts, outputs) if pools else self._take(parts, outputs)
+
+    def _outputs(self, parts: Rows[StepPart]) -> torch.Tensor:
+        """Return logits, scores or hidden states: what the parts, all of a kind, ask for."""
+        batch = self._batch([part.row for part in parts])
+        pooler = parts[0].sequence.pooler
+        if pooler is not None and pooler.wants_hidden:
+            return self._runner.embed(batch)
+        return self._runner.execute(batch)
+
+    def _pool(self, parts: Rows[StepPart], outputs: torch.Tensor) -> StepResult:
+        """Sum up what counts of each prompt."""
+        result = StepResult()
+        end = 0
+        for part in parts:
+            begin, end = end, end + part.row.num_logits
+            total = outputs[begin : begin + len(part.due)].double().sum(0).cpu().numpy()
+            if not np.isfinite(total).all():
+                result.faults[part.sequence] = NOT_FINITE
+                continue
+            if part.due:
+                result.pooled[part.sequence] = [PooledPart(part.due, total)]
+            if part.place != NOT_DRAWN:
+                result.sequences.append(part.sequence)
+                result.token_ids.append(0)
+        return result
 
     def _take(self, parts: Rows[StepPart], logits: torch.Tensor) -> StepResult:
         """Sample where a row has caught up, and read what the other logits tell of its prompt."""
@@ -243,6 +276,17 @@ class StepRunner:
     def _batch(self, rows: list[ScheduledRow], num_more: int = 0) -> StepBatch:
         runner = self._runner
         return build_step_batch(rows, runner.block_size, runner.device, num_more=num_more)
+
+
+def _by_output(parts: Rows[StepPart]) -> list[Rows[StepPart]]:
+    """Return the parts in groups that ask the model for the same kind of output."""
+    if all(part.sequence.pooler is None for part in parts):
+        return [parts] if parts else []
+    groups: dict[bool | None, list[StepPart]] = {}
+    for part in parts:
+        pooler = part.sequence.pooler
+        groups.setdefault(pooler and pooler.wants_hidden, []).append(part)
+    return list(groups.values())
 
 
 def _next_row(row: ScheduledRow, token_id: int) -> ScheduledRow:

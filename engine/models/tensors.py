@@ -17,7 +17,9 @@ def embedding_name(arch: ModelArchitecture) -> str:
 
 
 def head_name(arch: ModelArchitecture) -> str:
-    """Return the name of the projection to the vocabulary, [vocab, hidden]."""
+    """Return the name of the head, [vocab, hidden], or a classifier's, [labels, hidden]."""
+    if arch.num_labels:
+        return "score.weight"
     return f"{arch.family.prefix}lm_head.weight"
 
 
@@ -43,7 +45,7 @@ def tensor_shapes(arch: ModelArchitecture, experts_fused: bool) -> dict[str, Sha
         shapes |= {layer_prefix(arch, index) + part: shape for part, shape in parts.items()}
     shapes[final_norm_name(arch)] = (arch.hidden_size,)
     if not arch.tied:
-        shapes[head_name(arch)] = (arch.vocab_size, arch.hidden_size)
+        shapes[head_name(arch)] = (arch.num_labels or arch.vocab_size, arch.hidden_size)
     return shapes
 
 

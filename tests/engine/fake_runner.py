@@ -27,7 +27,6 @@ class FakeArchitecture:
 
     max_position_embeddings: int
     vocab_size: int = VOCAB_SIZE
-    num_labels: int = 0
     hidden_size: int = 1
     eos_token_ids: tuple[int, ...] = (EOS,)
     num_labels: int = 0
