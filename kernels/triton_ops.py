@@ -99,10 +99,24 @@ class TritonOps:
         query = query.contiguous()
         output = torch.empty_like(query)
         rows = (query_start, context_lens, block_tables, scale, sliding_window, softcap)
-        scales = {"key_scale": self.key_scale, "value_scale": self.value_scale}
-        decode_attention(query, cache, *rows, output=output, **scales)
+        decode_attention(
+            query,
+            cache,
+            *rows,
+            output=output,
+            key_scale=self.key_scale,
+            value_scale=self.value_scale,
+        )
         if query.shape[0] > context_lens.shape[0]:  # a row has several tokens
-            prefill_attention(query, cache, *rows, output=output, skip_decode=True, **scales)
+            prefill_attention(
+                query,
+                cache,
+                *rows,
+                output=output,
+                skip_decode=True,
+                key_scale=self.key_scale,
+                value_scale=self.value_scale,
+            )
         return output
 
     def silu_and_mul(self, gate_up: torch.Tensor) -> torch.Tensor:
