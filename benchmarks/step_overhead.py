@@ -56,7 +56,7 @@ def engine(rows: int, block_size: int, **options: Any) -> Engine:
         device="cpu", max_num_seqs=rows, max_num_batched_tokens=max(8192, rows), **options
     )
     tokenizer: Any = Tokenizer.from_directory(_demo_directory())
-    runner = NoModel(num_blocks, block_size, rows)
+    runner: Any = NoModel(num_blocks, block_size, rows)
     return Engine(config, runner=runner, tokenizer=tokenizer, reserved_interactive_seqs=0)
 
 

@@ -112,12 +112,68 @@ def test_any_chunk_gives_the_same_tokens(
     assert tokens_of(target, prompts) == expected
 
 
-@pytest.mark.parametrize("block_size", [1, 16, 32])
+@pytest.mark.parametrize("block_size", [1, 16, 32, 64])
 def test_any_block_size_gives_the_same_tokens(
     llama: tuple[Path, list[Prompt], list[list[int]]], block_size: int
 ) -> None:
     directory, prompts, expected = llama
     assert tokens_of(engine(directory, block_size=block_size), prompts) == expected
+
+
+MODES: list[dict[str, Any]] = [
+    {"async_steps": is_async, "steps_per_turn": steps}
+    for is_async in (False, True)
+    for steps in (1, 3, 8)
+]
+
+
+@pytest.mark.parametrize("mode", MODES, ids=str)
+def test_steps_ahead_and_steps_in_a_row_give_the_same_tokens(
+    llama: tuple[Path, list[Prompt], list[list[int]]], mode: dict[str, Any]
+) -> None:
+    directory, prompts, expected = llama
+    target = engine(directory, max_num_seqs=5, max_num_batched_tokens=31, **mode)
+    assert tokens_of(target, prompts) == expected
+    drawn = [
+        greedy(prompt, str(i), temperature=0.9, seed=i, top_p=0.9, logprobs=2, min_tokens=4)
+        for i, prompt in enumerate(prompts)
+    ]
+    plain = run(engine(directory, async_steps=False, steps_per_turn=1), drawn)
+    moded = run(target, drawn)
+    for key, output in plain.items():
+        assert moded[key].token_ids == output.token_ids
+        for ours, theirs in zip(moded[key].logprobs or (), output.logprobs or (), strict=True):
+            assert ours.token_id == theirs.token_id
+            assert ours.logprob == pytest.approx(theirs.logprob, abs=1e-5)
+
+
+@pytest.mark.parametrize("num_rows", [2, 7, 64])
+def test_any_company_gives_the_same_tokens(
+    llama: tuple[Path, list[Prompt], list[list[int]]], num_rows: int
+) -> None:
+    directory, prompts, expected = llama
+    target = engine(directory, max_num_seqs=num_rows)
+    places = [number % len(prompts) for number in range(num_rows)]
+    answers = tokens_of(target, [prompts[place] for place in places])
+    assert answers == [expected[place] for place in places]
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_row_preempted_after_every_step_gives_the_same_tokens(
+    llama: tuple[Path, list[Prompt], list[list[int]]], is_async: bool
+) -> None:
+    directory, prompts, expected = llama
+    target = engine(directory, async_steps=is_async, steps_per_turn=1, max_num_batched_tokens=70)
+    assert target.add(greedy(prompts[-1])) is None
+    outputs: list[StepOutput] = []
+    while target.has_work:
+        outputs += target.step()
+        for row in [*target._scheduler._running]:
+            if row.num_generated:
+                target._scheduler._preempt(row)
+        target.check()
+    assert [list(output.token_ids) for output in outputs] == [expected[-1]]
+    assert target.stats().preemptions >= MAX_TOKENS - 2
 
 
 def test_rows_preempted_for_want_of_blocks_give_the_same_tokens(
@@ -143,6 +199,7 @@ def test_rows_preempted_at_any_moment_give_the_same_tokens(
         max_num_batched_tokens=33,
         max_num_seqs=8,
         enable_prefix_caching=enable_prefix_caching,
+        steps_per_turn=1,
     )
     scheduler = target._scheduler
     chance = random.Random(4)
@@ -201,9 +258,12 @@ def test_logprobs_are_those_of_transformers(
             assert [v for _, v in record.top] == pytest.approx(values.tolist(), abs=1e-4)
 
 
-def test_the_demo_model_says_what_transformers_says() -> None:
+@pytest.mark.parametrize("mode", [MODES[0], MODES[2], MODES[3]], ids=str)
+def test_the_demo_model_says_what_transformers_says(mode: dict[str, Any]) -> None:
     directory = resolve_model(DEMO_MODEL)
-    target = Engine(EngineConfig(model=DEMO_MODEL, dtype="float32", device="cpu", kv_cache_gb=0.05))
+    target = Engine(
+        EngineConfig(model=DEMO_MODEL, dtype="float32", device="cpu", kv_cache_gb=0.05, **mode)
+    )
     model = judge(directory)
     prompts: list[Prompt] = []
     for content in ("Add 12 and 30.", "Add 7 and 5.", "Tell a story.", "Hello! " * 20):
