@@ -12,6 +12,7 @@ The first run installs the peers and makes the checkpoints: about 15 minutes, 15
 """
 
 import argparse
+import json
 import os
 import platform
 import shlex
@@ -24,6 +25,7 @@ from pathlib import Path
 import checkpoints
 import gguf
 from contender import Contender
+from floor import Limits, Shape, least_seconds
 from peers import OPENVINO, PEERS, Peer
 from report import QUIET, Record, Results, print_table
 from rich.console import Console
@@ -147,6 +149,25 @@ def take_turn(
         contender.close()
 
 
+def floors(arguments: argparse.Namespace) -> dict[str, dict[str, float]]:
+    """Return by kind of number and work the tokens per second that no engine can exceed here."""
+    if arguments.limits is None:
+        return {}
+    measured = json.loads(arguments.limits.read_text())
+    shape = Shape.of(arguments.cache / "checkpoints" / "qwen")
+    limits = {
+        "bf16": Limits(measured["memory_gb_s"] * 1e9, measured["bf16_tflops"] * 1e12, 2),
+        "int8": Limits(measured["memory_gb_s"] * 1e9, measured["int8_tops"] * 1e12, 1),
+    }
+    works = [make_work(name) for name in arguments.works if kind_of(name) != "shared"]
+    return {
+        f"floor of this machine, {number}": {
+            work.name: work.num_tokens / least_seconds(work, shape, limit) for work in works
+        }
+        for number, limit in limits.items()
+    }
+
+
 def machine() -> dict[str, str]:
     """Return what the figures depend on."""
     fields = dict(
@@ -178,6 +199,7 @@ def parse() -> argparse.Namespace:
     add("--patience", type=float, default=15, help="seconds to wait for others to be quiet")
     add("--cache", type=Path, default=cache, help="environments, checkpoints, logs")
     add("--json", type=Path, help="where the results go; by default into the cache")
+    add("--limits", type=Path, help="what benchmarks/cpu_roofline.py wrote")
     add("--pip-options", default="", help="given to every pip install")
     arguments = parser.parse_args()
     arguments.json = arguments.json or arguments.cache / "results.json"
@@ -201,7 +223,8 @@ def main() -> None:
         and {*peer.kinds} & {*map(kind_of, arguments.works)}
     ]
     compete(peers, arguments, results, console)
-    print_table(results, console, roofline={})
+    results.floors.update(floors(arguments))
+    print_table(results, console)
     results.write(arguments.json)
     console.print(f"everything in {arguments.json}", highlight=False)
 

@@ -3,7 +3,7 @@
 import json
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -48,6 +48,7 @@ class Results:
         machine: what it was measured on.
         failures: by peer, what it said last.
         loaded_s, resident_bytes: by peer.
+        floors: the machine's own limits, see `floor.py`: by name and work, tokens per second.
     """
 
     machine: dict[str, str]
@@ -55,6 +56,7 @@ class Results:
     failures: dict[str, str] = field(default_factory=dict)
     loaded_s: dict[str, float] = field(default_factory=dict)
     resident_bytes: dict[str, int] = field(default_factory=dict)
+    floors: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def summaries(self) -> Iterator[Summary]:
         """Yield one summary per peer and work, in the order in which they were first measured."""
@@ -97,11 +99,8 @@ class Results:
         path.write_text(json.dumps({**asdict(self), "summaries": summaries}, indent=1))
 
 
-def print_table(results: Results, console: Console, *, roofline: dict[str, float]) -> None:
-    """Draw speeds with their spread, one line per peer, and say who failed at what.
-
-    `roofline` has, by work, the tokens per second that the machine's own limits allow in bf16.
-    """
+def print_table(results: Results, console: Console) -> None:
+    """Draw speeds with their spread, one line per peer, and say who failed at what."""
     works = list(dict.fromkeys(record.work for record in results.records))
     by_peer: dict[str, dict[str, Summary]] = defaultdict(dict)
     for summary in results.summaries():
@@ -118,9 +117,9 @@ def print_table(results: Results, console: Console, *, roofline: dict[str, float
         memory = f"{results.resident_bytes.get(peer, 0) / 2**30:.1f} GiB"
         same = results.agreement(peer, truth)
         table.add_row(peer, *cells, memory, "" if same is None else f"{same:.0%}")
-    if roofline:
-        cells = [f"{roofline[work]:.0f}" if work in roofline else "" for work in works]
-        table.add_row("roofline, bf16", *cells, "", "")
+    for name, of_work in results.floors.items():
+        cells = [f"{of_work[work]:.0f}" if work in of_work else "" for work in works]
+        table.add_row(name, *cells, "", "")
     console.print(table)
     console.print(f"? = others took more than {QUIET:.0%} of the machine in every turn")
     for peer, reason in results.failures.items():
@@ -132,13 +131,3 @@ def _cell(summary: Summary | None) -> str:
         return "-"
     doubt = "?" if summary.is_doubtful else ""
     return f"{summary.median:.0f}{doubt} ({summary.lowest:.0f}-{summary.highest:.0f})"
-
-
-def ratios(summaries: Iterable[Summary], numerator: str, denominator: str) -> dict[str, float]:
-    """Return by work how many times as fast one peer is as another."""
-    medians = {(s.peer, s.work): s.median for s in summaries}
-    return {
-        work: speed / medians[denominator, work]
-        for (peer, work), speed in medians.items()
-        if peer == numerator and (denominator, work) in medians
-    }
