@@ -20,6 +20,8 @@ from .families import ExpertNames, HeadNorms
 from .padded_heads import PaddedHeads
 from .tensors import embedding_name, final_norm_name, head_name, layer_prefix, tensor_shapes
 
+_BASE_PREFIX = "model."  # what names lack where a model was saved without its head
+
 
 class DecoderLoader:
     """Builds one decoder from an open checkpoint; `load` is the whole story."""
@@ -42,6 +44,9 @@ class DecoderLoader:
         self._project = ops.projection if quantization == "none" else ops.quantized_projection
         padded_dim = ops.padded_head_dim(arch.head_dim)
         self._heads = PaddedHeads(arch.head_dim, padded_dim, arch.ropes[0].rotated_dim)
+        self._is_base_model = not self._holds(embedding_name(arch)) and self._holds(
+            embedding_name(arch).removeprefix(_BASE_PREFIX)
+        )
         self._experts_fused = self._holds_fused_experts()
         self._shapes = tensor_shapes(arch, self._experts_fused)
 
@@ -52,7 +57,7 @@ class DecoderLoader:
             CorruptCheckpoint: tensors are missing, left over, or of the wrong shape.
         """
         arch = self._arch
-        self._checkpoint.require(self._shapes)
+        self._checkpoint.require({self._stored(k): shape for k, shape in self._shapes.items()})
         embedding = self._read(embedding_name(arch))
         tables = {rope: self._rotary_table(rope, num_positions) for rope in set(arch.ropes)}
         layers = tuple(self._layer(index, tables) for index in range(arch.num_layers))
@@ -179,14 +184,22 @@ class DecoderLoader:
     def _holds_fused_experts(self) -> bool:
         """Whether a layer's experts lie in one tensor, as `transformers` holds them in memory."""
         mixtures = [index for index, experts in enumerate(self._arch.experts) if experts]
+        if not mixtures:
+            return False
+        return self._holds(
+            self._stored(f"{layer_prefix(self._arch, mixtures[0])}mlp.experts.gate_up_proj")
+        )
+
+    def _holds(self, stored_name: str) -> bool:
         try:
-            self._checkpoint.require(
-                f"{layer_prefix(self._arch, index)}mlp.experts.gate_up_proj"
-                for index in mixtures[:1]
-            )
+            self._checkpoint.require([stored_name])
         except CorruptCheckpoint:
             return False
-        return bool(mixtures)
+        return True
+
+    def _stored(self, name: str) -> str:
+        """Return a tensor's name in the checkpoint, which may be one of a model without a head."""
+        return name.removeprefix(_BASE_PREFIX) if self._is_base_model else name
 
     def _ignore_what_follows_from_other_tensors(self) -> None:
         arch = self._arch
@@ -194,7 +207,7 @@ class DecoderLoader:
             self._checkpoint.ignore([head_name(arch)])
         # Old conversions stored this buffer; it follows from config.json.
         self._checkpoint.ignore(
-            f"{layer_prefix(arch, index)}self_attn.rotary_emb.inv_freq"
+            self._stored(f"{layer_prefix(arch, index)}self_attn.rotary_emb.inv_freq")
             for index in range(arch.num_layers)
         )
         if arch.family.ignored:
@@ -206,8 +219,11 @@ class DecoderLoader:
         return torch.cat(tensors) if len(tensors) > 1 else tensors[0]
 
     def _read(self, name: str) -> torch.Tensor:
-        return self._checkpoint.read(name, self._shapes[name], self._dtype).to(self._device)
+        return self._read_as(name, self._dtype)
 
     def _read_norm(self, name: str) -> torch.Tensor:
-        weight = self._checkpoint.read(name, self._shapes[name], torch.float32).to(self._device)
-        return weight + self._arch.family.norm_offset
+        return self._read_as(name, torch.float32) + self._arch.family.norm_offset
+
+    def _read_as(self, name: str, dtype: torch.dtype) -> torch.Tensor:
+        tensor = self._checkpoint.read(self._stored(name), self._shapes[name], dtype)
+        return tensor.to(self._device)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from penstock.engine.architecture import UnsupportedModel, read_architecture
 from penstock.engine.batch import ScheduledRow, build_step_batch
@@ -205,6 +205,21 @@ def test_experts_may_lie_in_one_tensor(
     (tmp_path / "config.json").write_bytes((directory / "config.json").read_bytes())
     (expected,) = logits_in_chunks(make_runner(directory), [prompt], 7)
     (found,) = logits_in_chunks(make_runner(tmp_path), [prompt], 7)
+    assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("name", ["llama-tied", "gemma3"])
+def test_a_model_may_be_saved_without_its_head(
+    name: str, tiny_checkpoint: Checkpoints, tmp_path: Path
+) -> None:
+    """Embedding models are: the names of their tensors lack the "model." in front."""
+    directory, prompt = tiny_checkpoint(name), random_prompt(20)
+    tensors = load_file(directory / FILE)
+    assert all(key.startswith("model.") for key in tensors)
+    save_file({key.removeprefix("model."): t for key, t in tensors.items()}, tmp_path / FILE)
+    (tmp_path / "config.json").write_bytes((directory / "config.json").read_bytes())
+    (expected,) = logits_in_chunks(make_runner(directory), [prompt], 20)
+    (found,) = logits_in_chunks(make_runner(tmp_path), [prompt], 20)
     assert torch.equal(found, expected)
 
 
