@@ -3,13 +3,22 @@
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from penstock.kernels import reference
 from penstock.kernels.triton_attention import SPLIT_TOKENS
 from penstock.kernels.triton_decode import decode_attention
-from tests.kernels.triton_cases import DTYPES, assert_agree, attention_case, poisoned_memory
+from penstock.kernels.triton_prefill import prefill_attention
+from penstock.kernels.triton_rotary import rotate_and_cache
+from tests.kernels.triton_cases import (
+    DEVICE,
+    DTYPES,
+    assert_agree,
+    attention_case,
+    poisoned_memory,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -106,3 +115,23 @@ def test_heads_that_share_no_key_head_are_refused() -> None:
     case["query"] = torch.randn(1, 3, 16)
     with pytest.raises(ValueError, match="must be a multiple of the 2 key-value heads, got 3"):
         decode_attention(**case)
+
+
+def test_blocks_beyond_two_billion_numbers() -> None:
+    """Offsets into the cache need 64 bits. The memory between the blocks is never touched."""
+    block_stride, last = 2**27, 17
+    storage = np.zeros(block_stride * last + 2 * 16 * 16, np.float16)
+    numbers = torch.from_numpy(storage).to(DEVICE)
+    shape, stride = (last + 1, 16, 1, 16), (block_stride, 16, 16, 1)
+    key = numbers.as_strided(shape, stride)
+    value = numbers.as_strided(shape, stride, storage_offset=16 * 16)
+    cache = reference.LayerCache(key, value)
+    query, table = torch.randn(1, 2, 16, dtype=torch.float16), torch.tensor([[last]]).int()
+    qkv, rotation = torch.randn(1, 4 * 16, dtype=torch.float16), torch.ones(2, 16)
+    place, slot = torch.tensor([1]), torch.tensor([last * 16])
+    rotate_and_cache(qkv, place, rotation, cache, slot)
+    assert (value[last, 0] == qkv[0, -16:]).all()
+    start, lengths = torch.tensor([0, 1]).int(), torch.tensor([1]).int()
+    for attend in (decode_attention, prefill_attention):
+        found = attend(query, cache, start, lengths, table, 0.25)
+        assert_agree(found, qkv[:, None, -16:].expand(1, 2, 16))
