@@ -28,7 +28,7 @@ _DETOKENIZER = ("tests/engine/test_detokenizer.py",)
 _REFERENCE = ("tests/kernels/test_reference.py",)
 _GRAMMAR = ("tests/engine/test_grammar.py",)
 # What goes wrong between two steps in flight.
-_FLIGHTS = ("tests/engine/test_engine.py", "tests/engine/test_block_pool.py")
+_FLIGHTS = ("tests/engine/test_in_flight.py",)
 _CPU_ATTENTION = ("tests/kernels/test_cpu_ops.py", "-k", "attention")
 
 SAFEGUARDS = (

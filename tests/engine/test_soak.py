@@ -56,10 +56,12 @@ def requests(num_names: int) -> Iterator[Request]:
         )
 
 
-def tiny_engine() -> Engine:
+def tiny_engine(*, async_steps: bool = False) -> Engine:
     """An engine whose cache is too small for all that it is given at once."""
     return Engine(
-        EngineConfig(max_num_seqs=16, max_num_batched_tokens=96, device="cpu"),
+        EngineConfig(
+            max_num_seqs=16, max_num_batched_tokens=96, device="cpu", async_steps=async_steps
+        ),
         runner=FakeRunner(num_blocks=40, block_size=4),
         tokenizer=byte_level(),
     )
@@ -125,9 +127,10 @@ def test_thousands_of_requests_leave_nothing_behind() -> None:
 
 
 @pytest.mark.soak
-def test_a_hundred_thousand_requests_leave_nothing_behind() -> None:
+@pytest.mark.parametrize("async_steps", [False, True])
+def test_a_hundred_thousand_requests_leave_nothing_behind(async_steps: bool) -> None:
     """As above, by the memory that the process holds; jobs and salts are new ones all the time."""
-    engine, source = tiny_engine(), requests(num_names=100_000)
+    engine, source = tiny_engine(async_steps=async_steps), requests(num_names=100_000)
     serve(engine, islice(source, 50_000))
     points: list[tuple[int, int]] = []
     for number in range(50):
