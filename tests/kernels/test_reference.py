@@ -1,11 +1,15 @@
 """The specification itself, held to transformers' own attention, rotation and norms."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
+from transformers.activations import ACT2FN
+from transformers.models.gemma2 import modeling_gemma2
 from transformers.models.llama.modeling_llama import LlamaRMSNorm, apply_rotary_pos_emb
 
 from penstock.kernels import reference
-from penstock.kernels.reference import LayerCache
+from penstock.kernels.reference import HeadNorm, LayerCache
 
 
 @pytest.fixture(autouse=True)
@@ -23,6 +27,42 @@ def test_rms_norm() -> None:
     torch.testing.assert_close(
         reference.add_rms_norm(x, residual, norm.weight.data, 1e-5), expected
     )
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_norms_of_heads(together: bool) -> None:
+    heads, kv_heads, dim, tokens = 4, 2, 8, 5
+    weights = [torch.randn(count * dim if together else dim) for count in (heads, kv_heads)]
+    qkv = torch.randn(tokens, (heads + 2 * kv_heads) * dim)
+    expected = []
+    parts = qkv.split([heads * dim, kv_heads * dim, kv_heads * dim], dim=1)
+    for part, weight in zip(parts, weights, strict=False):
+        norm = LlamaRMSNorm(weight.shape[0], eps=1e-5)
+        norm.weight.data = weight
+        expected.append(norm(part.view(tokens, -1, weight.shape[0])).view(tokens, -1, dim).detach())
+    cache = LayerCache(*torch.zeros(2, 1, 16, kv_heads, dim))
+    still = reference.rotary_table(torch.zeros(dim // 2), 1)
+    place = torch.arange(tokens)
+    query = reference.rotate_and_cache(
+        qkv, torch.zeros(tokens).long(), still, cache, place, HeadNorm(weights[0], weights[1], 1e-5)
+    )
+    torch.testing.assert_close(query, expected[0])
+    torch.testing.assert_close(cache.key[0, :tokens], expected[1])
+    assert torch.equal(cache.value[0, :tokens].flatten(1), qkv[:, -kv_heads * dim :])
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [("silu", "silu"), ("gelu", "gelu_pytorch_tanh")])
+def test_gates(ours: str, theirs: str) -> None:
+    gate, up = torch.randn(2, 7, 12) * 3
+    found = getattr(reference, f"{ours}_and_mul")(torch.cat([gate, up], dim=-1))
+    torch.testing.assert_close(found, ACT2FN[theirs](gate) * up)
+
+
+def test_bound_is_done_in_place() -> None:
+    x = torch.linspace(-100, 100, 41).view(1, -1)
+    expected = torch.tanh(x / 30) * 30
+    assert reference.bound(x, 30.0) is x
+    torch.testing.assert_close(x, expected)
 
 
 def test_rotation() -> None:
@@ -78,3 +118,29 @@ def test_paged_attention_is_dense_attention(window: int | None) -> None:
             window,
         )
         torch.testing.assert_close(found, expected[-queries:])
+
+
+def test_softcap_is_that_of_gemma() -> None:
+    length, heads, kv_heads, dim = 13, 4, 2, 8
+    query, key, value = (torch.randn(length, n, dim) * 3 for n in (heads, kv_heads, kv_heads))
+    cache = LayerCache(*torch.zeros(2, 1, 16, kv_heads, dim))
+    reference.write_kv(key, value, cache, torch.arange(length))
+    unseen = torch.full((length, length), float("-inf")).triu(1)
+    module = SimpleNamespace(num_key_value_groups=heads // kv_heads, training=False)
+    expected, _ = modeling_gemma2.eager_attention_forward(
+        module,  # pyright: ignore[reportArgumentType]
+        *(x.transpose(0, 1)[None] for x in (query, key, value)),
+        attention_mask=unseen,
+        scaling=0.3,
+        softcap=2.0,
+    )
+    found = reference.paged_attention(
+        query,
+        cache,
+        torch.tensor([0, length]).int(),
+        torch.tensor([length]).int(),
+        torch.tensor([[0]]).int(),
+        0.3,
+        softcap=2.0,
+    )
+    torch.testing.assert_close(found, expected[0])
