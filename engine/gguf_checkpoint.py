@@ -15,7 +15,7 @@ from typing import Self
 import numpy as np
 import torch
 
-from .gguf_header import GgufHeader, GgufTensor
+from .gguf_header import GgufHeader, GgufTensor, gguf_package
 from .raw_file import DamageError, RawFile
 from .weights import CorruptCheckpoint, Expected, listed
 
@@ -148,8 +148,7 @@ class GgufCheckpoint:
         return home
 
     def _dequantized(self, home: _Home) -> np.ndarray:
-        import gguf  # only where such a file is read
-
+        gguf = gguf_package()
         tensor = home.tensor
         num_parts = tensor.shape[0] if home.expert is not None else 1
         num_bytes = tensor.num_bytes // num_parts
@@ -176,8 +175,7 @@ class GgufCheckpoint:
 
 def _name_map(header: GgufHeader) -> Callable[[str], str | None]:
     """Return a function from our names to those of the file, both without their endings."""
-    import gguf  # only where such a file is read
-
+    gguf = gguf_package()
     architecture = header.metadata.get("general.architecture")
     kind = next(kind for kind, name in gguf.MODEL_ARCH_NAMES.items() if name == architecture)
     num_layers = header.metadata[f"{architecture}.block_count"]

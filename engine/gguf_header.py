@@ -59,6 +59,21 @@ class GgufHeader:
             raise CorruptCheckpoint(f"{path} is no usable GGUF file: {error}") from error
 
 
+def gguf_package() -> Any:
+    """Return the package that knows the types of such tensors; only who has such files needs it.
+
+    Raises:
+        ImportError: it is not installed.
+    """
+    try:
+        import gguf
+    except ImportError as error:
+        raise ImportError(
+            f"GGUF files need the package gguf (pip install gguf): {error}"
+        ) from error
+    return gguf
+
+
 class _Reader:
     """Walks the bytes from the front. Nothing is taken that the file does not hold."""
 
@@ -150,11 +165,10 @@ class _Reader:
 
 def _type_and_size(name: str, shape: tuple[int, ...], kind: int) -> tuple[str, int]:
     """Return the type and bytes of a tensor, whose rows are whole blocks of its type."""
-    from gguf import GGML_QUANT_SIZES, GGMLQuantizationType  # only where such a file is read
-
+    gguf = gguf_package()
     try:
-        found = GGMLQuantizationType(kind)
-        values_per_block, bytes_per_block = GGML_QUANT_SIZES[found]
+        found = gguf.GGMLQuantizationType(kind)
+        values_per_block, bytes_per_block = gguf.GGML_QUANT_SIZES[found]
     except (ValueError, KeyError) as error:
         raise DamageError(f"the tensor {name!r} has an unknown type {kind}") from error
     if shape[-1] % values_per_block:

@@ -1,5 +1,6 @@
 """A GGUF file is the same model as the checkpoint it was made from, or is refused with a reason."""
 
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -231,3 +232,12 @@ def test_integers_are_no_weights(tmp_path: Path) -> None:
         pytest.raises(CorruptCheckpoint, match="has type I32, which holds no weights"),
     ):
         checkpoint.require({"model.norm.weight": (64,)})
+
+
+def test_the_package_that_is_missing_is_named(
+    tiny_checkpoint: Checkpoints, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_gguf(tiny_checkpoint("llama"), tmp_path / "model.gguf")
+    monkeypatch.setitem(sys.modules, "gguf", None)
+    with pytest.raises(UnsupportedModel, match=r"need the package gguf \(pip install gguf\)"):
+        read_architecture(path)

@@ -12,6 +12,7 @@ from transformers.models.llama import LlamaConfig
 from transformers.models.qwen3 import Qwen3Config
 
 from penstock import LLM, SamplingParams
+from penstock.engine.batch import StepBatch
 from penstock.engine.config import EngineConfig
 from penstock.engine.engine import Engine
 from penstock.engine.outputs import FinishReason, Request, StepOutput
@@ -86,7 +87,8 @@ def test_fewer_dimensions_are_cut_off_before_the_length_is_one(llm: LLM) -> None
     (refused,) = llm.embed([PROMPTS[0]], dimensions=65)
     assert refused.error is not None
     assert refused.error.message == "dimensions must be at most 64, got 65"
-    for options in ({"dimensions": 0}, {"pooling": "max"}, {"pooling": "score"}):
+    wrong: list[dict[str, Any]] = [{"dimensions": 0}, {"pooling": "max"}, {"pooling": "score"}]
+    for options in wrong:
         with pytest.raises(ValueError, match=r"dimensions must be at least 1|PoolingKind|'mean'"):
             llm.embed([PROMPTS[0]], **options)
 
@@ -200,6 +202,32 @@ def test_rows_that_generate_and_rows_that_are_pooled_share_steps(
             assert engine.stats().preemptions > 0 or num_blocks == 64
             assert engine.stats().generated_tokens == 12 * 30
         alone = vectors
+
+
+def test_a_prompt_halved_for_want_of_memory_gives_the_same_vector(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    prompt = [i for i in random_prompt(90, seed=9) if i not in {NAN, POISON}]
+    found = []
+    for limit in (100, 7):
+        engine = make_engine()
+        execute = FakeRunner.execute
+
+        def limited(
+            self: FakeRunner, batch: StepBatch, limit: int = limit, execute: Any = execute
+        ) -> torch.Tensor:
+            if batch.num_tokens > limit:
+                raise MemoryError
+            return execute(self, batch)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(FakeRunner, "execute", limited)
+            engine.add(pooled("mean", prompt, PoolingKind.MEAN))
+            engine.add(pooled("last", prompt, PoolingKind.LAST))
+            outputs = finish(engine)
+        found.append([outputs[name][0].pooled for name in ("mean", "last")])
+        assert (engine.stats().memory_errors > 0) == (limit == 7)
+    assert found[0] == found[1]
 
 
 def test_whatever_fails_in_a_pooled_row_fails_it_alone() -> None:
