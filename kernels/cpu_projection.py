@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional as F
 
 from . import reference
-from .huge_pages import empty_in_huge_pages
+from .huge_pages import empty_for_results, empty_in_huge_pages
 from .native import kernel_function
 from .reference import Projection
 
@@ -72,7 +72,7 @@ class PackedProjection:
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """Return x [T, inputs] times the weight, [T, outputs]."""
         rows = x.shape[0]
-        out = x.new_empty((rows, self._outputs), dtype=self._out_dtype)
+        out = empty_for_results((rows, self._outputs), self._out_dtype)
         self._matmul(
             x.data_ptr(),
             self._panels.data_ptr(),

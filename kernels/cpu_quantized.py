@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional as F
 
 from . import reference
-from .huge_pages import empty_in_huge_pages
+from .huge_pages import empty_for_results, empty_in_huge_pages
 from .native import kernel_function
 from .reference import Projection
 
@@ -68,7 +68,7 @@ class QuantizedProjection:
         rows = x.shape[0]
         quantized = x.new_empty((rows, self._depth), dtype=torch.uint8)
         scales = x.new_empty(rows, dtype=torch.float32)
-        out = x.new_empty((rows, self._outputs))
+        out = empty_for_results((rows, self._outputs), x.dtype)
         self._quantize(
             x.data_ptr(),
             quantized.data_ptr(),

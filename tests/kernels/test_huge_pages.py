@@ -1,18 +1,24 @@
 """Memory in huge pages is a tensor like any other."""
 
 import mmap
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 import torch
 
-from penstock.kernels.huge_pages import empty_in_huge_pages
+from penstock.kernels.huge_pages import empty_for_results, empty_in_huge_pages
 
 
-@pytest.mark.parametrize("shape", [(0,), (3, 5), (2, 2**20 + 1), (7, 2**19)])
+@pytest.mark.parametrize("allocate", [empty_in_huge_pages, empty_for_results])
+@pytest.mark.parametrize("shape", [(0,), (3, 5), (2, 2**20 + 1), (7, 2**19), (5, 7 * 2**20)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int8])
-def test_every_element_holds_what_is_written(shape: tuple[int, ...], dtype: torch.dtype) -> None:
-    tensor = empty_in_huge_pages(shape, dtype)
+def test_every_element_holds_what_is_written(
+    allocate: Callable[[Sequence[int], torch.dtype], torch.Tensor],
+    shape: tuple[int, ...],
+    dtype: torch.dtype,
+) -> None:
+    tensor = allocate(shape, dtype)
     assert (tensor.shape, tensor.dtype) == (shape, dtype)
     assert tensor.is_contiguous()
     values = torch.arange(tensor.numel()).view(shape).to(dtype)
