@@ -327,10 +327,10 @@ class CompletionRequest(GenerationRequest):
 
     prompt: Annotated[Any, BeforeValidator(_as_prompts)]
     logprobs: int | None = None
+    echo: bool | None = None
 
     not_supported: ClassVar = {
         "best_of": (1,),
-        "echo": (False,),
         "parallel_tool_calls": (True, False),
         "suffix": ("",),
     }
@@ -343,4 +343,11 @@ class CompletionRequest(GenerationRequest):
     def sampling(self) -> dict[str, Any]:
         """Return what was said about sampling; here `logprobs` is a number already."""
         values = super().sampling()
-        return values if self.logprobs is None else {**values, "logprobs": self.logprobs}
+        if self.logprobs is None:
+            return values
+        values["logprobs"] = self.logprobs
+        if self.echo:
+            if (self.n or 1) > 1:
+                raise InvalidRequest("echo with logprobs takes n=1", param="n")
+            values["prompt_logprobs"] = self.logprobs
+        return values

@@ -45,6 +45,7 @@ from .prompt_encoder import PromptEncoder
 from .settings import Settings
 from .shard_reader import ShardReader
 
+_MOST_PROMPT_LOGPROBS = 200_000  # they travel in one frame
 _RESERVED_SEQS = 4  # beside the bulk rows', for requests that somebody waits for
 
 logger = logging.getLogger(__name__)
@@ -124,7 +125,11 @@ class EngineChild:
 
     def _prepared(self, request: InteractiveRequest) -> Interactive:
         calls = request.tools.format_in(self._encoder.tool_format) if request.tools else None
-        return Interactive(request.request_id, self._prepare(request), calls)
+        made = self._prepare(request)
+        echo = ""
+        if isinstance(made, Request):
+            echo = self._encoder.echo_of(request, made.prompt_token_ids)
+        return Interactive(request.request_id, made, calls, echo)
 
     def _prepare(self, request: InteractiveRequest) -> Request | RequestError:
         """Bring a request into the engine's form; whatever is wrong with it is its own error."""
@@ -143,6 +148,10 @@ class EngineChild:
             return RequestError("internal_error", f"{type(error).__name__}: {error}")
         if isinstance(token_ids, RequestError):
             return token_ids
+        num_records = len(token_ids) * (1 + (params.prompt_logprobs or 0))
+        if params.prompt_logprobs is not None and num_records > _MOST_PROMPT_LOGPROBS:
+            message = f"{num_records} log-probabilities of a prompt are too many for one answer"
+            return RequestError("invalid_request", message, param="logprobs", stage="validate")
         return Request(request.request_id, tuple(token_ids), params, Priority.INTERACTIVE)
 
 

@@ -18,13 +18,13 @@ from ..engine.outputs import (
     Request,
     RequestError,
     StepOutput,
-    TokenLogprobs,
 )
 from .frames import AbortRequest, AbortShard, Delta, Deltas, Progress, ShardFailed, ShardLanded
 from .model import SamplingParams
 from .open_request import OpenRequest
 from .prompt_encoder import Tokenizer
 from .shard_run import NO_REASON, ShardRun
+from .token_entries import TokenEntries
 from .tool_use import ToolFormat
 
 PROGRESS_S = 0.25
@@ -76,6 +76,7 @@ class Interactive:
     request_id: str
     request: Request | RequestError
     calls: ToolFormat | None = None  # how its answer writes tool calls, if it may call any
+    echo: str = ""  # the prompt, where the answer is to begin with it
 
 
 ShardKey = tuple[str, int, int]  # job, shard, attempt
@@ -98,6 +99,7 @@ class EngineLoop:
         self.proved_at_ms = 0
         self._engine = engine
         self._tokenizer = tokenizer
+        self._entries = TokenEntries(tokenizer)
         self._send = send
         self._on_shard_done = on_shard_done
         self._num_unread_shards = num_unread_shards
@@ -204,8 +206,7 @@ class EngineLoop:
         if refusal is not None:
             self._send(Deltas((_refusal(item.request_id, refusal.error or NO_REASON),)))
         else:
-            num_samples = item.request.params.n
-            self._open[item.request_id] = OpenRequest(item.request_id, num_samples, item.calls)
+            self._open[item.request_id] = OpenRequest(item.request, item.calls, item.echo)
 
     def _step(self) -> None:
         started_s = time.monotonic()
@@ -241,7 +242,10 @@ class EngineLoop:
             del self._open[output.request_id]
         logprobs = None
         if output.logprobs is not None:
-            logprobs = tuple(self._logprob_entry(item) for item in output.logprobs)
+            logprobs = self._entries.of_output(output.logprobs)
+        if output.prompt_logprobs is not None:  # of a prompt that is part of the answer
+            prompt = self._entries.of_prompt(output.prompt_logprobs, request.first_token_id)
+            logprobs = prompt + (logprobs or ())
         return Delta(
             request_id=output.request_id,
             sample_index=output.sample_index,
@@ -257,15 +261,6 @@ class EngineLoop:
             cached_tokens=output.num_cached_tokens,
             is_last=request.is_over,
         )
-
-    def _logprob_entry(self, item: TokenLogprobs) -> dict[str, Any]:
-        """Put text to tokens: only this process has the tokenizer."""
-        top = [self._token_entry(token_id, logprob) for token_id, logprob in item.top]
-        return {**self._token_entry(item.token_id, item.logprob), "top": top}
-
-    def _token_entry(self, token_id: int, logprob: float) -> dict[str, Any]:
-        text = self._tokenizer.decode([token_id])
-        return {"token": text, "token_id": token_id, "logprob": logprob}
 
     def _add_canary(self) -> None:
         self._next_canary_s = time.monotonic() + CANARY_S

@@ -66,6 +66,7 @@ class InteractiveRequest(msgspec.Struct, frozen=True, tag=True):
     sampling: dict[str, Any] = {}
     tools: ToolUse | None = None
     template_options: dict[str, Any] = {}
+    echo: bool = False  # begin the answer with the prompt
 
 
 class Generate(msgspec.Struct, frozen=True, tag=True):

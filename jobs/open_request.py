@@ -3,21 +3,29 @@
 Knows text and tool calls, neither tokens nor sockets.
 """
 
-from ..engine.outputs import FinishReason, StepOutput
+from ..engine.outputs import FinishReason, Request, StepOutput
 from .tool_use import TOOL_CALLS, ToolCall, ToolCallParser, ToolFormat, call_ids
 
 
 class OpenRequest:
-    """Tells tool calls from text in every sample, where the request may call tools at all."""
+    """Tells tool calls from text in every sample, where the request may call tools at all.
 
-    __slots__ = ("_num_left", "_readers")
+    Attributes:
+        first_token_id: the token with which the prompt begins.
+    """
 
-    def __init__(self, request_id: str, num_samples: int, calls: ToolFormat | None) -> None:
+    __slots__ = ("_echoes", "_num_left", "_readers", "first_token_id")
+
+    def __init__(self, request: Request, calls: ToolFormat | None, echo: str = "") -> None:
+        num_samples = request.params.n
+        self.first_token_id = request.prompt_token_ids[0]
         self._num_left = num_samples
+        self._echoes = [echo] * num_samples
         self._readers: list[ToolCallParser] = []
         if calls is not None:
             for index in range(num_samples):
-                self._readers.append(ToolCallParser(calls, call_ids(of=f"{request_id}/{index}")))
+                new_id = call_ids(of=f"{request.request_id}/{index}")
+                self._readers.append(ToolCallParser(calls, new_id))
 
     @property
     def is_over(self) -> bool:
@@ -29,7 +37,8 @@ class OpenRequest:
         if output.finish_reason is not None:
             self._num_left -= 1
         if not self._readers:
-            return output.text, (), output.finish_reason
+            echo, self._echoes[output.sample_index] = self._echoes[output.sample_index], ""
+            return echo + output.text, (), output.finish_reason
         reader = self._readers[output.sample_index]
         parsed = reader.push(output.text)
         if output.finish_reason is None:

@@ -72,6 +72,17 @@ class PromptEncoder:
             request.prompt or "", request.messages, request.tools, request.template_options
         )
 
+    def echo_of(self, request: InteractiveRequest, token_ids: TokenIds) -> str:
+        """Return the text of the prompt, where the answer is to begin with it."""
+        if not request.echo:
+            return ""
+        if request.prompt is not None:
+            return request.prompt
+        try:
+            return self._tokenizer.decode(token_ids)
+        except (ValueError, OverflowError):  # no token has such a number: the engine will say so
+            return ""
+
     def _guarded(
         self,
         text: str | None,

@@ -19,8 +19,11 @@ router = APIRouter(tags=["generation"])
 async def create_completion(request: Request, services: TheServices) -> Response:
     """Continue one or several prompts, in one piece or as a stream."""
     body = await read_json(request, CompletionRequest, MAX_JSON_BYTES)
+    echo = bool(body.echo)
     prompts = [
-        {"prompt": prompt} if isinstance(prompt, str) else {"token_ids": prompt}
+        {"prompt": prompt, "echo": echo}
+        if isinstance(prompt, str)
+        else {"token_ids": prompt, "echo": echo}
         for prompt in body.prompts
     ]
     return await answer(request, services, body, prompts, CompletionShape(body.model))

@@ -1,5 +1,6 @@
 """Completions: one prompt or several, as text or token ids."""
 
+import httpx2
 import openai
 import pytest
 
@@ -63,7 +64,7 @@ def test_a_stream_of_several_prompts(client: openai.OpenAI) -> None:
         {"prompt": ["a", 1]},
         {"prompt": ["x"] * 200},
         {"prompt": {"a": 1}},
-        {"echo": True},
+        {"echo": True, "logprobs": 1, "n": 2},
         {"suffix": "x"},
         {"best_of": 2},
         {"n": 128, "prompt": ["x"] * 100},
@@ -97,3 +98,18 @@ def test_logprobs_are_four_parallel_lists() -> None:
         "text_offset": [0],
     }
     assert shape.chunks(second)[0]["choices"][0]["logprobs"]["text_offset"] == [2]
+
+
+@pytest.mark.parametrize("prompt", ["begin ", [98, 101, 103, 105, 110, 32]])
+def test_an_echo_begins_with_the_prompt(client: openai.OpenAI, prompt: str | list[int]) -> None:
+    wanted = "begin " + expected_text("begin ", num_tokens=2)
+    options: dict = {"model": MODEL, "prompt": prompt, "max_tokens": 2, "echo": True}
+    assert client.completions.create(**options).choices[0].text == wanted
+    chunks = client.completions.create(**options, stream=True)
+    assert "".join(chunk.choices[0].text for chunk in chunks) == wanted
+
+
+def test_an_echo_of_no_tokens_is_refused_like_any_other(http: httpx2.Client) -> None:
+    body = {"model": MODEL, "prompt": [2**31 - 1], "echo": True}
+    assert http.post("/v1/completions", json=body).status_code == 400
+    assert http.post("/v1/completions", json={**body, "prompt": "a"}).status_code == 200
