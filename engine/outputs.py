@@ -2,9 +2,12 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
-from .pooling import Pooling
 from .sampling_params import SamplingParams
+
+if TYPE_CHECKING:
+    from .pooling import Pooling  # loads numpy, which clients do without
 
 
 class FinishReason(StrEnum):
@@ -40,7 +43,7 @@ class Request:
     cache_salt: str = ""  # prompts share cached blocks only under the same salt
     stream_interval: int = 1
     job: str = ""
-    pooling: Pooling | None = None
+    pooling: "Pooling | None" = None
 
 
 @dataclass(frozen=True, slots=True)
