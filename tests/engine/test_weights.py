@@ -2,17 +2,21 @@
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers.models.llama import LlamaConfig
 
+from penstock.engine.architecture import read_architecture
 from penstock.engine.config import DEMO_MODEL, EngineConfig, ModelNotFound, resolve_model
 from penstock.engine.runner import ModelRunner
 from penstock.engine.weights import Checkpoint, CorruptCheckpoint
 
-from .checkpoints import TINY_MODELS, judge
+from .checkpoints import TINY_MODELS, TinyModel, judge
 from .test_models import logits_in_chunks, make_runner, random_prompt
 
 
@@ -258,6 +262,46 @@ def test_a_loaded_model_outlives_its_file(llama: Path) -> None:
         file.write(bytes((llama / "model.safetensors").stat().st_size))
     (after,) = logits_in_chunks(runner, [prompt], 9)
     torch.testing.assert_close(after, before)
+
+
+LOAD_AND_TELL_PEAK = """
+import sys
+from pathlib import Path
+from penstock.engine.config import EngineConfig
+from penstock.engine.runner import ModelRunner
+
+def kibibytes(name):
+    status = Path("/proc/self/status").read_text()
+    return int(status.split(name)[1].split()[0])
+
+for directory in sys.argv[1:]:  # the first one only warms up
+    Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
+    before = kibibytes("VmRSS:")
+    config = EngineConfig(
+        model=directory, dtype="float32", device="cpu", kv_cache_gb=0.02, num_threads=1
+    )
+    runner = ModelRunner(config)
+    print(kibibytes("VmHWM:") - before, kibibytes("VmRSS:") - before)
+"""
+
+
+def test_loading_needs_room_for_the_model_and_little_more(llama: Path, tmp_path: Path) -> None:
+    if not Path("/proc/self/clear_refs").exists():
+        pytest.skip("only Linux tells a process its peak")
+    sizes = {"hidden_size": 512, "intermediate_size": 1024, "num_hidden_layers": 10}
+    large = TinyModel(LlamaConfig, sizes).save(tmp_path / "large", torch.bfloat16)
+    found = subprocess.run(
+        [sys.executable, "-c", LOAD_AND_TELL_PEAK, str(llama), str(large)],
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    peak_kib, kept_kib = map(int, found.stdout.splitlines()[-1].split())
+    model_kib = read_architecture(large).num_parameters * 4 / 1024
+    assert model_kib > 80_000
+    assert kept_kib > 0.9 * model_kib
+    assert peak_kib < 1.6 * model_kib  # a second copy would make it 2
 
 
 def test_unknown_models_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
