@@ -37,7 +37,8 @@ class MixtureOfExperts:
 
     Every choice keeps its place, and those of a token are summed one after the other (`sum` may
     choose its order by the number of tokens), so that a token's result does not depend on which
-    others share its experts.
+    others share its experts. How many tokens each expert gets is read by the host, so such a step
+    cannot be captured in a CUDA graph.
 
     Attributes:
         router: float32 scores [T, experts].
