@@ -45,9 +45,11 @@ class Detokenizer:
         return self._match(self._matcher, text)
 
     def flush(self) -> str:
-        """Return what was held back, at the end of the output."""
+        """Return what was held back, at the end of the output; nothing behind a stop string."""
+        if self.matched_stop is not None:
+            return ""
         text = self._decoder.flush()
-        if self._matcher is None or self.matched_stop is not None:
+        if self._matcher is None:
             return text
         text = self._match(self._matcher, text)
         return text if self.matched_stop is not None else text + self._matcher.flush()

@@ -38,7 +38,8 @@ class TokenHistory:
 
     def add(self, token_id: int) -> None:
         """Count one more token of the output."""
-        self._counts[self._find(token_id)] += 1.0
+        place = self._find(token_id)  # which may make room, and with it other counts
+        self._counts[place] += 1.0
 
     def penalise(self, logits: torch.Tensor, params: SamplingParams) -> None:
         """Change one row's `logits` [vocab]: repetition, then frequency and presence penalties."""

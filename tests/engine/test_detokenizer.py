@@ -1,4 +1,5 @@
 import random
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings, strategies as st
@@ -137,3 +138,25 @@ def test_a_stop_string_before_its_time_is_text() -> None:
     assert detokenizer.push(ids_of(tokenizer, "ab"), may_stop=False) == "ab"
     assert detokenizer.push(ids_of(tokenizer, "ab")) == "a"
     assert detokenizer.matched_stop == "b"
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(
+    text=st.text("ab水 ", max_size=12),
+    stops=st.lists(st.text("ab水 ", min_size=1, max_size=4), min_size=1, max_size=4),
+    cuts=st.lists(st.integers(0, 40), max_size=5),
+)
+def test_overlapping_stop_strings_are_found_wherever_tokens_are_cut(
+    text: str, stops: list[str], cuts: list[int]
+) -> None:
+    ends = [(text.find(stop) + len(stop), text.find(stop), stop) for stop in stops if stop in text]
+    left, matched = (text[: min(ends)[1]], min(ends)[2]) if ends else (text, None)
+    ids = ids_of(byte_level(), text)
+    places = [0, *sorted(min(cut, len(ids)) for cut in cuts), len(ids)]
+    detokenizer = Detokenizer(byte_level(), stops)
+    out = ""
+    for begin, end in pairwise(places):
+        if detokenizer.matched_stop is None:
+            out += detokenizer.push(ids[begin:end])
+    out += detokenizer.flush()
+    assert (out, detokenizer.matched_stop) == (left, matched)
