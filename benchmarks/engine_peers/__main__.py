@@ -68,12 +68,12 @@ def start(peer: Peer, arguments: argparse.Namespace) -> Contender:
     """Install, convert and load whatever the peer needs."""
     cache: Path = arguments.cache
     environments = cache / "environments"
-    python = Path(sys.executable)
+    python: list[str | Path] = [sys.executable]
     if peer.environment is not None:
         directory = peer.environment.make(environments, shlex.split(arguments.pip_options))
-        python = directory / "bin" / "python"
+        python = peer.environment.command(directory)
     checkpoint = make_checkpoint(peer.checkpoint, cache / "checkpoints", environments)
-    command = [python, HERE / peer.script, checkpoint, str(arguments.threads), *peer.options]
+    command = [*python, HERE / peer.script, checkpoint, str(arguments.threads), *peer.options]
     log = cache / "logs" / f"{peer.name.replace(' ', '-')}.log"
     return Contender(command, log=log, limit_s=arguments.load_limit)
 

