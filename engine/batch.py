@@ -12,13 +12,13 @@ order in which the scheduler chose the rows.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
 
-@dataclass(frozen=True, slots=True)
-class ScheduledRow:
+class ScheduledRow(NamedTuple):  # which is made in half the time, once for each row of a step
     """One row's part in a step, as the scheduler hands it over.
 
     Attributes:

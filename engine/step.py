@@ -4,7 +4,8 @@ Complete when it is launched: what happens to a sequence on the host meanwhile d
 """
 
 from collections.abc import Iterator, Sequence as Rows
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from .batch import ScheduledRow
 from .outputs import RequestError, TokenLogprobs
@@ -12,10 +13,10 @@ from .pooling import PooledPart
 from .sequence import Sequence
 
 NOT_DRAWN = -1
+NONE_DUE = range(0)
 
 
-@dataclass(frozen=True, slots=True)
-class StepPart:
+class StepPart(NamedTuple):
     """One sequence's part in a step.
 
     Attributes:
@@ -28,7 +29,7 @@ class StepPart:
     sequence: Sequence
     row: ScheduledRow
     place: int
-    due: range = range(0)
+    due: range = NONE_DUE
     is_pending: bool = False
 
     @property
@@ -40,21 +41,19 @@ class StepPart:
         """Return what computes the first tokens, and what computes the others."""
         middle = self.row.position + num_tokens
         due = range(self.due.start, min(self.due.stop, middle))
-        first = replace(
-            self.row,
+        first = self.row._replace(
             token_ids=self.row.token_ids[:num_tokens],
             num_logits=middle - due.start if due else 0,
         )
-        second = replace(
-            self.row,
+        second = self.row._replace(
             token_ids=self.row.token_ids[num_tokens:],
             position=middle,
             num_logits=min(self.row.num_logits, self.end - middle),
         )
         due_later = range(max(self.due.start, middle), self.due.stop)
         return (
-            replace(self, row=first, place=NOT_DRAWN, due=due),
-            replace(self, row=second, due=due_later),
+            self._replace(row=first, place=NOT_DRAWN, due=due),
+            self._replace(row=second, due=due_later),
         )
 
 
@@ -120,8 +119,11 @@ class StepResult:
             del self.sequences[place], self.token_ids[place]
 
 
-def within(parts: Rows[StepPart], max_tokens: int) -> Iterator[list[StepPart]]:
+def within(parts: Rows[StepPart], max_tokens: int | None) -> Iterator[Rows[StepPart]]:
     """Yield the parts in passes of at most so many tokens, splitting them where need be."""
+    if max_tokens is None:
+        yield parts
+        return
     room, gathered = max_tokens, list[StepPart]()
     for part in parts:
         rest = part

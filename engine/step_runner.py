@@ -82,6 +82,8 @@ class StepRunner:
 
         Rows that have ended or failed there are left out: the host will know by then.
         """
+        if not any(part.is_pending for part in parts):
+            return [*parts]
         filled: list[StepPart] = []
         newest = dict(zip(self._newest.sequences, self._newest.token_ids, strict=True))
         for part in parts:
@@ -90,15 +92,14 @@ class StepRunner:
                 continue
             token_id = newest.get(part.sequence)
             if token_id is not None and not part.sequence.ends_with(token_id, part.place - 1):
-                filled.append(replace(part, row=replace(part.row, token_ids=(token_id,))))
+                filled.append(part._replace(row=part.row._replace(token_ids=(token_id,))))
         return filled
 
     def _run(self, parts: Rows[StepPart]) -> StepResult:
         result = StepResult()
-        num_tokens = sum(len(part.row.token_ids) for part in parts)
         try:
             for alike in _by_output(parts):
-                for fitting in within(alike, self._pass_size.limit or num_tokens):
+                for fitting in within(alike, self._pass_size.limit):
                     result.extend(self._pass(fitting))
         except torch.AcceleratorError:  # the device is lost, and with it every row
             raise
