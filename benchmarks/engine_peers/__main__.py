@@ -19,7 +19,9 @@ import shlex
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import checkpoints
@@ -30,7 +32,7 @@ from peers import OPENVINO, PEERS, Peer
 from report import QUIET, Record, Results, print_table
 from rich.console import Console
 from serving import Meter
-from work import kind_of, make_work
+from work import Work, kind_of, make_work
 
 WARM_UP = "tiny-8"
 HERE = Path(__file__).parent
@@ -64,18 +66,15 @@ def make_checkpoint(name: str, directory: Path, environments: Path) -> Path:
     return path
 
 
-def start(peer: Peer, arguments: argparse.Namespace) -> Contender:
-    """Install, convert and load whatever the peer needs."""
-    cache: Path = arguments.cache
-    environments = cache / "environments"
+def prepare(peer: Peer, arguments: argparse.Namespace) -> list[str | Path]:
+    """Install and convert whatever the peer needs, and return the command that starts it."""
+    environments = arguments.cache / "environments"
     python: list[str | Path] = [sys.executable]
     if peer.environment is not None:
         directory = peer.environment.make(environments, shlex.split(arguments.pip_options))
         python = peer.environment.command(directory)
-    checkpoint = make_checkpoint(peer.checkpoint, cache / "checkpoints", environments)
-    command = [*python, HERE / peer.script, checkpoint, str(arguments.threads), *peer.options]
-    log = cache / "logs" / f"{peer.name.replace(' ', '-')}.log"
-    return Contender(command, log=log, limit_s=arguments.load_limit)
+    checkpoint = make_checkpoint(peer.checkpoint, arguments.cache / "checkpoints", environments)
+    return [*python, HERE / peer.script, checkpoint, str(arguments.threads), *peer.options]
 
 
 def explain(error: Exception) -> str:
@@ -98,55 +97,81 @@ def wait_for_quiet(patience_s: float) -> None:
             return
 
 
-def compete(
-    peers: list[Peer], arguments: argparse.Namespace, results: Results, console: Console
-) -> None:
-    """Let every peer work in turn, round by round, each time in a fresh process."""
-    slow: set[tuple[str, str]] = set()
-    for round_number in range(arguments.rounds):
+class Race:
+    """Turns of peers, round by round, each in a fresh process."""
+
+    def __init__(self, arguments: argparse.Namespace, results: Results, console: Console) -> None:
+        self._arguments = arguments
+        self._results = results
+        self._console = console
+        self._best: dict[str, float] = {}  # tokens per second, by peer
+        self._begin_s = time.monotonic()
+
+    def run(self, peers: list[Peer]) -> None:
+        """Prepare all, then let them take turns."""
+        commands: dict[Peer, list[str | Path]] = {}
         for peer in peers:
-            works = [name for name in arguments.works if kind_of(name) in peer.kinds]
-            works = [name for name in works if (peer.name, name) not in slow]
-            if not works or peer.name in results.failures:
-                continue
-            try:
-                for record in take_turn(peer, works, round_number, arguments, results):
-                    turn = record.turn
-                    if turn.wall_s > arguments.slow:
-                        slow.add((peer.name, record.work))
-                    console.print(
-                        f"round {round_number + 1}  {record.work:10s} {peer.name:28s} "
-                        f"{turn.tokens_per_s:7.0f} tokens/s  {turn.wall_s:6.1f} s  "
-                        f"processor {turn.own_s:6.1f} s  others {turn.foreign_share:4.0%}",
-                        highlight=False,
-                    )
-            except Exception as error:  # a peer's failure is a result
-                results.failures[peer.name] = explain(error)
-                console.print(f"{peer.name} failed: {explain(error)}", style="red", highlight=False)
-            results.write(arguments.json)
+            with self._as_result(peer):
+                commands[peer] = prepare(peer, self._arguments)
+        self._begin_s = time.monotonic()
+        for round_number in range(self._arguments.rounds):
+            for peer, command in commands.items():
+                if peer.name not in self._results.failures:
+                    with self._as_result(peer):
+                        self._take_turn(peer, command, round_number)
+                self._results.write(self._arguments.json)
 
+    def _take_turn(self, peer: Peer, command: list[str | Path], round_number: int) -> None:
+        """Start a peer, let it do what it has time for, and end it."""
+        arguments, results = self._arguments, self._results
+        works = [make_work(name, turn=round_number) for name in arguments.works]
+        works = [work for work in works if self._is_due(peer, work, round_number)]
+        if not works:
+            return
+        log = arguments.cache / "logs" / f"{peer.name.replace(' ', '-')}.log"
+        contender = Contender(command, log=log, limit_s=arguments.load_limit)
+        results.loaded_s[peer.name] = contender.loaded_s
+        try:
+            contender.run(make_work(WARM_UP), arguments.limit)
+            for work in works:
+                if not self._is_due(peer, work, round_number):
+                    continue
+                wait_for_quiet(arguments.patience)
+                turn = contender.run(work, arguments.limit)
+                results.records.append(Record(peer.name, work.name, round_number, turn))
+                results.resident_bytes[peer.name] = contender.resident_bytes()
+                best = max(self._best.get(peer.name, 0.0), turn.tokens_per_s)
+                self._best[peer.name] = best
+                self._console.print(
+                    f"round {round_number + 1}  {work.name:10s} {peer.name:28s} "
+                    f"{turn.tokens_per_s:7.0f} tokens/s  {turn.wall_s:6.1f} s  "
+                    f"processor {turn.own_s:6.1f} s  others {turn.foreign_share:4.0%}",
+                    highlight=False,
+                )
+        finally:
+            contender.close()
 
-def take_turn(
-    peer: Peer,
-    works: list[str],
-    round_number: int,
-    arguments: argparse.Namespace,
-    results: Results,
-) -> Iterator[Record]:
-    """Start a peer, let it do `works`, and end it; yield what was measured as it comes."""
-    contender = start(peer, arguments)
-    results.loaded_s[peer.name] = contender.loaded_s
-    try:
-        contender.run(make_work(WARM_UP), arguments.limit)
-        for name in works:
-            wait_for_quiet(arguments.patience)
-            turn = contender.run(make_work(name, turn=round_number), arguments.limit)
-            record = Record(peer.name, name, round_number, turn)
-            results.records.append(record)
-            results.resident_bytes[peer.name] = contender.resident_bytes()
-            yield record
-    finally:
-        contender.close()
+    def _is_due(self, peer: Peer, work: Work, round_number: int) -> bool:
+        """Whether it can be expected to be done in time; slow ones are not asked again."""
+        arguments = self._arguments
+        if kind_of(work.name) not in peer.kinds:
+            return False
+        if time.monotonic() - self._begin_s > arguments.budget:
+            return False
+        best = self._best.get(peer.name)
+        expected_s = 0.0 if best is None else work.num_tokens / best
+        return expected_s <= (arguments.slow if round_number else arguments.limit)
+
+    @contextmanager
+    def _as_result(self, peer: Peer) -> Iterator[None]:
+        """Take a peer's failure for a result."""
+        try:
+            yield
+        except Exception as error:
+            self._results.failures[peer.name] = explain(error)
+            self._console.print(
+                f"{peer.name} failed: {explain(error)}", style="red", highlight=False, markup=False
+            )
 
 
 def floors(arguments: argparse.Namespace) -> dict[str, dict[str, float]]:
@@ -193,9 +218,10 @@ def parse() -> argparse.Namespace:
     add("--works", nargs="*", default=["fixed-32", "fixed-64", "mixed-64", "shared-64"])
     add("--rounds", type=int, default=3)
     add("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    add("--limit", type=float, default=240, help="seconds for one work, then the peer is killed")
+    add("--limit", type=float, default=240, help="seconds for one work; longer ones are left out")
     add("--load-limit", type=float, default=400, help="seconds for loading")
-    add("--slow", type=float, default=60, help="what took longer than this is not repeated")
+    add("--slow", type=float, default=60, help="what takes more seconds is done in one round only")
+    add("--budget", type=float, default=3600, help="seconds after which nothing new is begun")
     add("--patience", type=float, default=15, help="seconds to wait for others to be quiet")
     add("--cache", type=Path, default=cache, help="environments, checkpoints, logs")
     add("--json", type=Path, help="where the results go; by default into the cache")
@@ -222,7 +248,7 @@ def main() -> None:
         and (not arguments.peers or peer.name.startswith(tuple(arguments.peers)))
         and {*peer.kinds} & {*map(kind_of, arguments.works)}
     ]
-    compete(peers, arguments, results, console)
+    Race(arguments, results, console).run(peers)
     results.floors.update(floors(arguments))
     print_table(results, console)
     results.write(arguments.json)

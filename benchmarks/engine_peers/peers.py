@@ -78,12 +78,8 @@ PEERS = (
         ("bfloat16", "none", "on"),
         kinds=("shared",),
     ),
-    Peer("transformers generate", "serve_transformers.py", "qwen", ("bfloat16", "static")),
-    Peer(
-        "transformers generate_batch", "serve_transformers.py", "qwen", ("bfloat16", "continuous")
-    ),
-    Peer("vllm bf16", "serve_vllm.py", "qwen", ("off",), VLLM),
-    Peer("vllm w8a8", "serve_vllm.py", "qwen-w8a8", ("off",), VLLM),
+    Peer("openvino bf16", "serve_openvino.py", "qwen-openvino-fp16", ("bf16",), OPENVINO),
+    Peer("openvino int8", "serve_openvino.py", "qwen-openvino-int8", ("bf16",), OPENVINO),
     Peer("vllm zentorch bf16", "serve_vllm.py", "qwen", ("off",), VLLM_ZEN, vendor="AuthenticAMD"),
     Peer(
         "vllm zentorch w8a8",
@@ -93,8 +89,12 @@ PEERS = (
         VLLM_ZEN,
         vendor="AuthenticAMD",
     ),
+    Peer("vllm bf16", "serve_vllm.py", "qwen", ("off",), VLLM),
+    Peer("vllm w8a8", "serve_vllm.py", "qwen-w8a8", ("off",), VLLM),
+    Peer("transformers generate", "serve_transformers.py", "qwen", ("bfloat16", "static")),
     Peer("llama.cpp bf16", "serve_llama_cpp.py", "qwen-bf16.gguf", (), LLAMA_CPP),
     Peer("llama.cpp q8_0", "serve_llama_cpp.py", "qwen-q8_0.gguf", (), LLAMA_CPP),
-    Peer("openvino bf16", "serve_openvino.py", "qwen-openvino-fp16", ("bf16",), OPENVINO),
-    Peer("openvino int8", "serve_openvino.py", "qwen-openvino-int8", ("bf16",), OPENVINO),
+    Peer(
+        "transformers generate_batch", "serve_transformers.py", "qwen", ("bfloat16", "continuous")
+    ),
 )
