@@ -142,15 +142,33 @@ def _add_tokenizer(writer: gguf.GGUFWriter, directory: Path) -> None:
     tokens = sorted(state, key=state.__getitem__)
     special = set(tokenizer.all_special_tokens) | set(tokenizer.get_added_vocab())
     model = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("gpt-2")
     writer.add_token_list(tokens)
-    writer.add_token_types(
-        [gguf.TokenType.CONTROL if token in special else gguf.TokenType.NORMAL for token in tokens]
-    )
-    writer.add_token_merges([" ".join(pair) for pair in model["merges"]])
-    writer.add_eos_token_id(tokenizer.eos_token_id)
-    if tokenizer.bos_token_id is not None:
-        writer.add_bos_token_id(tokenizer.bos_token_id)
+    if model["byte_fallback"]:  # SentencePiece's kind: a merge is as good as it is early
+        merges = ["".join(pair) for pair in model["merges"]]
+        writer.add_tokenizer_model("llama")
+        writer.add_token_scores(
+            [-float(merges.index(t) + 1) if t in merges else -1e4 for t in tokens]
+        )
+    else:
+        writer.add_tokenizer_model("gpt2")
+        writer.add_tokenizer_pre("gpt-2")
+        writer.add_token_merges([" ".join(pair) for pair in model["merges"]])
+    writer.add_token_types([_token_type(token, special, model["unk_token"]) for token in tokens])
+    ids = {"bos": tokenizer.bos_token_id, "eos": tokenizer.eos_token_id}
+    ids = {name: state.get(f"<{name}>") if i is None else i for name, i in ids.items()}
+    if ids["bos"] is not None:
+        writer.add_bos_token_id(ids["bos"])
+    writer.add_eos_token_id(ids["eos"])
+    if model["unk_token"] is not None:
+        writer.add_unk_token_id(state[model["unk_token"]])
     if tokenizer.chat_template:
         writer.add_chat_template(tokenizer.chat_template)
+
+
+def _token_type(token: str, special: set[str], unknown: str | None) -> gguf.TokenType:
+    if token == unknown:
+        return gguf.TokenType.UNKNOWN
+    if token in special:
+        return gguf.TokenType.CONTROL
+    is_byte = token.startswith("<0x") and len(token) == 6
+    return gguf.TokenType.BYTE if is_byte else gguf.TokenType.NORMAL

@@ -21,11 +21,13 @@ from penstock.engine.architecture import UnsupportedModel, read_architecture
 from penstock.engine.config import DEMO_MODEL, ModelNotFound, resolve_model
 from penstock.engine.gguf_checkpoint import GgufCheckpoint
 from penstock.engine.gguf_header import GgufHeader
+from penstock.engine.tokenizer import Tokenizer
 from penstock.engine.weights import CorruptCheckpoint
 
 from .checkpoints import TINY_MODELS, TinyModel, judge
 from .gguf_files import write_gguf
 from .test_models import logits_in_chunks, make_runner, random_prompt
+from .tiny_tokenizers import byte_fallback
 
 Checkpoints = Callable[[str], Path]
 
@@ -134,6 +136,19 @@ def test_a_whole_model_with_its_tokenizer_writes_the_same_text(tmp_path: Path) -
         texts.append([(output.prompt_token_ids, output.outputs[0].text) for output in outputs])
     assert texts[0] == texts[1]
     assert resolve_model(str(tmp_path)) == path
+
+
+def test_a_tokenizer_of_sentencepiece_is_read(tmp_path: Path) -> None:
+    original = byte_fallback()
+    directory = TinyModel(LlamaConfig, {"vocab_size": len(original)}).save(tmp_path / "saved")
+    original._tokenizer.save_pretrained(directory)
+    path = write_gguf(directory, tmp_path / "model.gguf", tokenizer=True)
+    found = Tokenizer.from_directory(path)
+    for text in ("ab c é.", "a b", "水"):
+        expected = original.encode(text)
+        assert isinstance(expected, tuple)
+        assert found.encode(text) == (1, *expected)  # such models begin with BOS
+        assert found.decode(expected) == text
 
 
 def test_of_two_files_one_must_be_named(tmp_path: Path) -> None:

@@ -100,6 +100,21 @@ def test_a_foreign_model_writes_what_transformers_writes(tmp_path: Path) -> None
     llm.engine.check()
 
 
+def test_a_foreign_model_embeds_as_transformers_does(tmp_path: Path) -> None:
+    directory = save(tmp_path, *RUNNING["gpt2"])
+    byte_level()._tokenizer.save_pretrained(directory)
+    llm = LLM(str(directory), dtype="float32", device="cpu", kv_cache_gb=0.01, max_num_seqs=4)
+    prompts = [random_prompt(40, seed=i) for i in range(3)]
+    model = judge(directory)
+    for prompt, output in zip(prompts, llm.embed(prompts, pooling="mean"), strict=True):
+        with torch.inference_mode():
+            states = model.base_model(torch.tensor([prompt])).last_hidden_state[0]
+        expected = torch.nn.functional.normalize(states.mean(0), dim=0)
+        torch.testing.assert_close(
+            torch.from_numpy(output.embedding), expected, atol=1e-4, rtol=1e-4
+        )
+
+
 @pytest.mark.parametrize(
     ("model_type", "options", "complaint"),
     [
