@@ -59,7 +59,7 @@ def main() -> None:
     llm = LLM(
         model="penstock-demo",
         max_num_seqs=settings.max_num_seqs,
-        max_num_batched_tokens=settings.max_num_batched_tokens,
+        max_num_batched_tokens=settings.max_num_batched_tokens or 0,
     )
     rounds = []
     with (

@@ -36,7 +36,8 @@ class EngineConfig:
             head stay as they are. Half of bfloat16's memory; only on a CPU.
         device: "auto" takes the first CUDA device, else the CPU.
         max_num_seqs: rows in one step at most; 0 means 256 on CUDA, 64 on a CPU.
-        max_num_batched_tokens: tokens in one step at most; 0 means 8192 on CUDA, 2048 on a CPU.
+        max_num_batched_tokens: tokens in one step at most; 0 means 8192 on CUDA. On a CPU it means
+            512, whose activations stay in its caches, or as many as rows.
         block_size: tokens per cache block.
         kv_cache_gb: size of the key-value cache in GiB. None takes what the weights leave of a
             GPU; on a CPU what `max_num_seqs` rows can use, up to 4 and a quarter of what is free.
@@ -92,7 +93,7 @@ class EngineConfig:
         object.__setattr__(
             self,
             "max_num_batched_tokens",
-            self.max_num_batched_tokens or (8192 if on_cuda else 2048),
+            self.max_num_batched_tokens or (8192 if on_cuda else max(512, self.max_num_seqs)),
         )
         object.__setattr__(
             self, "async_steps", on_cuda if self.async_steps == "auto" else self.async_steps

@@ -168,6 +168,7 @@ def load_engine(settings: Settings, model: str) -> Any:
     from ..engine.engine import Engine
 
     num_seqs = settings.max_num_seqs + _RESERVED_SEQS
+    num_batched = settings.max_num_batched_tokens or 0
     config = EngineConfig(
         model=model,
         model_name=model,
@@ -175,7 +176,7 @@ def load_engine(settings: Settings, model: str) -> Any:
         quantization=settings.quantization,
         device=settings.device,
         max_num_seqs=num_seqs,
-        max_num_batched_tokens=max(num_seqs, settings.max_num_batched_tokens),
+        max_num_batched_tokens=num_batched and max(num_seqs, num_batched),
         max_model_len=settings.max_model_len,
         kv_cache_gb=settings.kv_cache_gb,
         num_threads=settings.num_threads,

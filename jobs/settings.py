@@ -42,8 +42,11 @@ class Settings:
     max_num_seqs: int = _setting(
         64, "PENSTOCK_MAX_NUM_SEQS", "bulk rows decoded together at most", at_least=1
     )
-    max_num_batched_tokens: int = _setting(
-        2048, "PENSTOCK_MAX_NUM_BATCHED_TOKENS", "tokens per engine step at most", at_least=1
+    max_num_batched_tokens: int | None = _setting(
+        None,
+        "PENSTOCK_MAX_NUM_BATCHED_TOKENS",
+        "tokens per engine step at most; default: the engine's choice",
+        at_least=1,
     )
     max_model_len: int | None = _setting(
         None,

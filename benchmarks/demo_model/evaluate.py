@@ -2,6 +2,7 @@
 
     python benchmarks/demo_model/evaluate.py --tasks 800
     python benchmarks/demo_model/evaluate.py --tasks 800 --engine penstock -o json
+    python benchmarks/demo_model/evaluate.py --tasks 800 --engine penstock --quantization int8
 
 Knows tasks and two ways of answering them; by default `transformers` in float32, so that the
 figures say something about the model and nothing about Penstock's engine.
@@ -77,11 +78,11 @@ def transformers_answerer(model_path: str) -> Answerer:
     return answer
 
 
-def penstock_answerer(model: str) -> Answerer:
+def penstock_answerer(model: str, dtype: str, quantization: str) -> Answerer:
     """Answer with Penstock's own engine."""
     from penstock import LLM, SamplingParams  # only here, so that the default needs no engine
 
-    llm = LLM(model=model)
+    llm = LLM(model=model, dtype=dtype, quantization=quantization)
     sampling = SamplingParams(temperature=0, max_tokens=MAX_ANSWER_TOKENS)
 
     def answer(tasks: list[DemoTask]) -> list[str]:
@@ -132,14 +133,18 @@ def main() -> None:
     )
     parser.add_argument("--model", default="engine/demo_model", help="a checkpoint's directory")
     parser.add_argument("--engine", choices=("transformers", "penstock"), default="transformers")
+    parser.add_argument("--dtype", default="float32", help="of Penstock's engine")
+    parser.add_argument("--quantization", default="none", help="of Penstock's engine")
     parser.add_argument("--tasks", type=int, default=300, help="how many of each kind")
     parser.add_argument("--split", choices=SPLITS, default="heldout")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("-o", "--output", choices=("table", "json"), default="table")
     arguments = parser.parse_args()
 
-    answerer = penstock_answerer if arguments.engine == "penstock" else transformers_answerer
-    answer = answerer(arguments.model)
+    if arguments.engine == "penstock":
+        answer = penstock_answerer(arguments.model, arguments.dtype, arguments.quantization)
+    else:
+        answer = transformers_answerer(arguments.model)
     started_at = time.monotonic()
     accuracies = evaluate(arguments.tasks, arguments.seed, arguments.split, answer)
     elapsed_s = time.monotonic() - started_at
