@@ -34,7 +34,7 @@ def cpu_library() -> ctypes.CDLL | None:
             return None
         artefact = _cache_dir() / f"cpu_kernels-{_fingerprint(compiler)}.so"
         if not artefact.exists():
-            _build(compiler, artefact)
+            _build(compiler, sorted(_SOURCES.glob("cpu_*.cpp")), artefact)
         return ctypes.CDLL(str(artefact))
     except (OSError, RuntimeError, subprocess.SubprocessError) as error:
         detail = getattr(error, "stderr", None) or str(error)
@@ -112,12 +112,24 @@ def _processor() -> str:
     return next((line for line in lines if line.lower().startswith(("flags", "features"))), "")
 
 
-def _build(compiler: str, artefact: Path) -> None:
+def build_library(sources: Sequence[Path], artefact: Path) -> None:
+    """Compile C++ `sources` for this machine into `artefact`.
+
+    Raises:
+        RuntimeError: there is no compiler.
+        OSError, subprocess.SubprocessError: it failed; `stderr` says why.
+    """
+    compiler = _compiler()
+    if compiler is None:
+        raise RuntimeError("no C++ compiler found: install g++ or set CXX")
+    _build(compiler, sources, artefact)
+
+
+def _build(compiler: str, sources: Sequence[Path], artefact: Path) -> None:
     handle, name = tempfile.mkstemp(dir=artefact.parent, prefix=f"{artefact.name}.")
     os.close(handle)
     unfinished = Path(name)
-    sources = [str(path) for path in sorted(_SOURCES.glob("cpu_*.cpp"))]
-    command = [compiler, *_FLAGS, *sources, "-o", str(unfinished)]
+    command = [compiler, *_FLAGS, *map(str, sources), "-o", str(unfinished)]
     try:
         subprocess.run(
             command, check=True, capture_output=True, text=True, timeout=_BUILD_TIMEOUT_S
