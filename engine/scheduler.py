@@ -22,7 +22,9 @@ from operator import attrgetter
 from .admission import Admission, Passes
 from .block_pool import BlockPool
 from .outputs import Priority
+from .repeats import may_repeat, reserve_repeats
 from .sequence import Sequence, SequenceStatus
+from .shared_prefixes import SharedPrefixes
 from .step import StepPart
 from .turns import Turns
 from .waiting import FIRST_BULK, WaitingQueue, is_urgent
@@ -60,7 +62,7 @@ class Scheduler:
         # One token for each running sequence always fits the budget, so nobody starves.
         self._max_num_seqs = min(max_num_seqs, max_num_batched_tokens)
         self._max_num_bulk_seqs = max(1, self._max_num_seqs - reserved_interactive_seqs)
-        self._enable_prefix_caching = enable_prefix_caching
+        self._prefixes = SharedPrefixes(pool, is_enabled=enable_prefix_caching)
         self._admission = Admission(pool)
         self._passes = Passes()
         self._turns = Turns()
@@ -70,7 +72,6 @@ class Scheduler:
             pool.block_size, self._max_num_bulk_seqs, self._admission.expected_output
         )
         self._plan: dict[Sequence, int] = {}
-        self._under_way: set[bytes] = set()  # hashes of the blocks that prefills are filling
         self._num_prompt_logits = 0  # that the plan asks for
         self._num_launched = 0  # steps
         self._num_ended = 0
@@ -112,7 +113,7 @@ class Scheduler:
         self._end_turn()
         self._passes.begin_step()
         prefilling = self._schedule_decodes()
-        self._under_way = self._blocks_in_flight()
+        self._prefixes.begin_step(s for s in self._running if s.last_step > self._num_ended)
         urgent = [sequence for sequence in prefilling if is_urgent(sequence)]
         self._schedule_prefills(urgent)
         self._admit(urgent_only=True)
@@ -138,33 +139,11 @@ class Scheduler:
     def reserve_repeats(self, plan: dict[Sequence, int], max_repeats: int) -> int:
         """Return how often a plan may be repeated before the next one, and take the blocks for it.
 
-        That is once, unless it gives everybody who runs a token, and nobody need look at one before
-        the next: to choose it, or to tell of it. Whoever waits could not start now.
+        Whoever waits could not start now, and whoever runs is in the plan, or it is once.
         """
-        if (
-            max_repeats < 2
-            or len(plan) < len(self._running)
-            or not all(s.num_computed + 1 == s.num_known for s in plan)
-            or not all(s.can_run_ahead and not s.is_watched for s in plan)
-        ):
+        if len(plan) < len(self._running) or not may_repeat(plan):
             return 1
-        block_size = self._pool.block_size
-        left = [(s, s.num_known, s.max_num_tokens - s.num_known) for s in plan]
-        num_repeats = min(max_repeats, max((more for _, _, more in left), default=1))
-        while num_repeats > 1:
-            missing = [
-                -(-(num_known + min(num_repeats, more) - 1) // block_size) - len(s.block_table)
-                for s, num_known, more in left
-            ]
-            blocks = self._pool.allocate(sum(number for number in missing if number > 0))
-            if blocks is not None:
-                for sequence, number in zip(plan, missing, strict=True):
-                    if number > 0:
-                        sequence.block_table += blocks[:number]
-                        del blocks[:number]
-                break
-            num_repeats -= 1
-        return num_repeats
+        return reserve_repeats(self._pool, plan, max_repeats)
 
     def repeat(self, sequences: Iterable[Sequence]) -> None:
         """Record that a step has computed one token more of some sequences."""
@@ -174,18 +153,8 @@ class Scheduler:
                 sequence.num_computed += 1
 
     def publish(self, parts: Iterable[StepPart]) -> None:
-        """Let others find the blocks that a step has filled, but for those given back since."""
-        if not self._enable_prefix_caching:
-            return
-        block_size = self._pool.block_size
-        for part in parts:
-            sequence = part.sequence
-            num_full = part.end // block_size
-            if num_full > sequence.num_published and part.row.block_table is sequence.block_table:
-                hashes = sequence.hash_full_blocks(block_size)
-                for index in range(sequence.num_published, num_full):
-                    self._pool.publish(sequence.block_table[index], hashes[index])
-                sequence.num_published = num_full
+        """Let others find the blocks that a step has filled."""
+        self._prefixes.publish(parts)
 
     def finish(self, sequence: Sequence) -> None:
         """Let a sequence go that came to its natural end, and learn from its length."""
@@ -206,7 +175,7 @@ class Scheduler:
 
     def distrust(self, sequence: Sequence) -> None:
         """Withdraw a faulty sequence's blocks from the prefix cache, so that it fails alone."""
-        self._pool.forget(sequence.block_table)
+        self._prefixes.forget(sequence)
 
     def check(self) -> None:
         """Verify the books; see `BlockPool.check`."""
@@ -243,16 +212,6 @@ class Scheduler:
                 self._plan[sequence] = 1
         return prefilling
 
-    def _blocks_in_flight(self) -> set[bytes]:
-        """Return the hashes of the blocks that a step in flight fills."""
-        if self._num_ended == self._num_launched:
-            return set()
-        in_flight: set[bytes] = set()
-        for sequence in self._running:
-            if sequence.last_step > self._num_ended:
-                in_flight.update(sequence.block_hashes[sequence.num_published :])
-        return in_flight
-
     def _schedule_prefills(self, prefilling: list[Sequence]) -> None:
         for sequence in prefilling:
             if not self._budget_left():
@@ -267,7 +226,7 @@ class Scheduler:
         self._plan[sequence] = num_tokens
         if sequence.lacks_prompt_outputs:
             self._num_prompt_logits += num_tokens
-        self._under_way.update(sequence.block_hashes[sequence.num_published :])
+        self._prefixes.expect(sequence)
 
     def _admit(self, *, urgent_only: bool) -> None:
         """Start as many of those who wait as there is room for, in their order."""
@@ -282,8 +241,12 @@ class Scheduler:
             if not self._may_start(sequence):
                 break
             budget = self._budget_for(sequence)
-            cached = self._find_cached(sequence)
-            if not budget or sequence.num_pending or self._is_under_way(sequence, len(cached)):
+            cached = self._prefixes.find(sequence)
+            if (
+                not budget
+                or sequence.num_pending
+                or self._prefixes.is_under_way(sequence, len(cached))
+            ):
                 held_back.append(self._waiting.pop())
                 continue
             blocks = self._allocate(sequence, cached)
@@ -320,27 +283,6 @@ class Scheduler:
     def _may_start(self, sequence: Sequence) -> bool:
         """Whether there is a slot, or somebody to take it from."""
         return self._has_slot(sequence) or (is_urgent(sequence) and self._is_victim_there(sequence))
-
-    def _find_cached(self, sequence: Sequence) -> list[int]:
-        """Find the blocks that need no computing; the last token always is, for its logits."""
-        if not self._enable_prefix_caching:
-            return []
-        block_size = self._pool.block_size
-        num_usable = (len(sequence.token_ids) - 1) // block_size
-        hashes = sequence.hash_full_blocks(block_size)[:num_usable]
-        return [] if sequence.lacks_prompt_outputs else self._pool.find(hashes)
-
-    def _is_under_way(self, sequence: Sequence, num_cached: int) -> bool:
-        """Whether to wait for a neighbour that computes the next block anyway.
-
-        So the samples of one request share its prompt, and a thousand prompts their preamble.
-        Urgent ones never wait for others: those are not planned yet when their turn comes.
-        """
-        if sequence.lacks_prompt_outputs:
-            return False
-        num_usable = (len(sequence.token_ids) - 1) // self._pool.block_size
-        hashes = sequence.block_hashes[:num_usable]
-        return num_cached < len(hashes) and hashes[num_cached] in self._under_way
 
     def _allocate(self, sequence: Sequence, cached: list[int]) -> list[int] | None:
         """Take blocks for all that is known of a sequence; None while it had better wait.

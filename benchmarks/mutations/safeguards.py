@@ -91,7 +91,7 @@ SAFEGUARDS = (
     ),
     Safeguard(
         "a faulty row's blocks are withdrawn",
-        "engine/scheduler.py",
+        "engine/shared_prefixes.py",
         "        self._pool.forget(sequence.block_table)\n",
         "        pass\n",
         _ENGINE,
@@ -99,7 +99,7 @@ SAFEGUARDS = (
     # -- who computes what
     Safeguard(
         "the last token is always computed",
-        "engine/scheduler.py",
+        "engine/shared_prefixes.py",
         "(len(sequence.token_ids) - 1) // block_size\n        hashes = sequence.hash_full_blocks",
         "len(sequence.token_ids) // block_size\n        hashes = sequence.hash_full_blocks",
         _SCHEDULER,
@@ -121,14 +121,14 @@ SAFEGUARDS = (
     ),
     Safeguard(
         "only what is computed is shared",
-        "engine/scheduler.py",
+        "engine/shared_prefixes.py",
         "num_full = part.end // block_size",
         "num_full = len(sequence.token_ids) // block_size",
         _ENGINE,
     ),
     Safeguard(
         "what a row tells of its prompt is computed, not found",
-        "engine/scheduler.py",
+        "engine/shared_prefixes.py",
         "return [] if sequence.lacks_prompt_outputs else self._pool.find(hashes)",
         "return self._pool.find(hashes)",
         ("tests/engine/test_prompt_logprobs.py",),
