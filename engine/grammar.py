@@ -159,11 +159,11 @@ def mask_by_grammar(
             faults[row] = error
             masks[place] = 0
     rows = [*matchers]
-    allowed = _unpack(masks, logits.shape[-1], logits.device)
+    forbidden = _unpack(~masks, logits.shape[-1], logits.device)
     if rows == [*range(len(logits))]:
-        logits.masked_fill_(~allowed, -torch.inf)
+        logits.masked_fill_(forbidden, -torch.inf)
     else:
-        logits[rows] = logits[rows].masked_fill_(~allowed, -torch.inf)
+        logits[rows] = logits[rows].masked_fill_(forbidden, -torch.inf)
     return faults
 
 
