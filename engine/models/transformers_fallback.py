@@ -125,7 +125,7 @@ class TransformersModel:
         layers = [step.layers[index] for index in range(config.num_hidden_layers)]
         if len({layer.num_kv_heads for layer in layers}) > 1:
             raise UnsupportedAttention("its layers differ in their number of key-value heads")
-        _refuse_windows_in_masks(config, layers)
+        refuse_windows_in_masks(config, layers)
         return layers
 
     def _compare_steps(self) -> None:
@@ -232,8 +232,12 @@ def _refuse_moving_frequencies(config: Any) -> None:
         )
 
 
-def _refuse_windows_in_masks(config: Any, layers: Sequence[LayerAttention]) -> None:
-    """A window that a model puts into its masks alone would be lost, beyond any short probe."""
+def refuse_windows_in_masks(config: Any, layers: Sequence[LayerAttention]) -> None:
+    """Refuse a window that a model puts into its masks alone: no short probe would tell.
+
+    Raises:
+        UnsupportedAttention: there is one.
+    """
     has_window = bool(getattr(config, "sliding_window", None))
     has_window &= bool(getattr(config, "use_sliding_window", True))
     kinds = getattr(config, "layer_types", None)

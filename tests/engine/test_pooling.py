@@ -16,7 +16,7 @@ from penstock.engine.batch import StepBatch
 from penstock.engine.config import EngineConfig
 from penstock.engine.engine import Engine
 from penstock.engine.outputs import FinishReason, Request, StepOutput
-from penstock.engine.pooling import Pooling, PoolingKind
+from penstock.engine.pooling import PooledPart, Pooler, Pooling, PoolingKind
 
 from .checkpoints import SMALL, TinyModel
 from .fake_runner import NAN, POISON, FakeRunner
@@ -228,6 +228,31 @@ def test_a_prompt_halved_for_want_of_memory_gives_the_same_vector(
         found.append([outputs[name][0].pooled for name in ("mean", "last")])
         assert (engine.stats().memory_errors > 0) == (limit == 7)
     assert found[0] == found[1]
+
+
+def test_prompts_of_one_token_do_not_disturb_who_repeats_steps() -> None:
+    greedy = SamplingParams(temperature=0, max_tokens=30, ignore_eos=True)
+    found = []
+    for has_company in (False, True):
+        engine = make_engine(steps_per_turn=4)
+        engine.add(Request("text", (5, 6, 9), greedy, stream_interval=0))
+        told = engine.step()
+        if has_company:
+            pooling = Pooling(PoolingKind.LAST, normalize=False)
+            engine.add(Request("one", (4,), greedy, stream_interval=0, pooling=pooling))
+        outputs = finish(engine)
+        assert not has_company or outputs["one"][0].pooled is not None
+        found.append([*told, *outputs["text"]])
+    assert found[0] == found[1]
+
+
+def test_what_is_computed_again_counts_once() -> None:
+    pooler = Pooler(Pooling(PoolingKind.MEAN, normalize=False), 4)
+    first = PooledPart(range(2), np.array([6.0]))
+    with pytest.raises(ValueError, match="has not been computed to its end"):
+        pooler.vector()
+    pooler.add([first, first, PooledPart(range(2, 4), np.array([2.0]))])
+    assert pooler.vector() == (2.0,)
 
 
 def test_whatever_fails_in_a_pooled_row_fails_it_alone() -> None:

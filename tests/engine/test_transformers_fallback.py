@@ -1,7 +1,9 @@
 """Models outside our families run with attention of ours, or are refused with the reason."""
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,7 +12,8 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from penstock import LLM, SamplingParams
 from penstock.engine.architecture import UnsupportedModel
-from penstock.engine.models.transformers_fallback import TransformersModel
+from penstock.engine.models.attention_interface import LayerAttention, UnsupportedAttention
+from penstock.engine.models.transformers_fallback import TransformersModel, refuse_windows_in_masks
 from penstock.engine.weights import CorruptCheckpoint
 
 from .checkpoints import SMALL, judge
@@ -140,6 +143,29 @@ def test_what_cannot_run_in_steps_is_refused(
     directory = save(tmp_path, model_type, options)
     with pytest.raises(UnsupportedModel, match=complaint):
         make_runner(directory)
+
+
+@pytest.mark.parametrize(
+    ("options", "windows", "complaint"),
+    [
+        (
+            {"layer_types": ["sliding_attention", "full_attention"]},
+            (None, None),
+            "layer 0 does not",
+        ),
+        ({"layer_types": ["chunked_attention"] * 2}, (None, None), "of the kind chunked_attention"),
+        ({"sliding_window": 8}, (None, None), "does not hand its sliding window"),
+        ({"sliding_window": 8, "use_sliding_window": False}, (None, None), None),
+        ({"sliding_window": 8}, (8, None), None),
+    ],
+)
+def test_windows_that_only_masks_know_are_refused(
+    options: dict[str, Any], windows: tuple[int | None, ...], complaint: str | None
+) -> None:
+    layers = [LayerAttention(4, 2, 16, window) for window in windows]
+    refusal = pytest.raises(UnsupportedAttention, match=complaint) if complaint else nullcontext()
+    with refusal:
+        refuse_windows_in_masks(SimpleNamespace(**options), layers)
 
 
 @pytest.fixture
