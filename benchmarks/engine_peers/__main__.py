@@ -27,7 +27,7 @@ from pathlib import Path
 import checkpoints
 import gguf
 from contender import Contender
-from floor import Limits, Shape, least_seconds
+from floor import Limits, Number, Shape, least_seconds
 from peers import OPENVINO, PEERS, Peer
 from report import QUIET, Record, Results, print_table
 from rich.console import Console
@@ -176,17 +176,21 @@ class Race:
 
 def floors(arguments: argparse.Namespace) -> dict[str, dict[str, float]]:
     """Return by kind of number and work the tokens per second that no engine can exceed here."""
-    if arguments.limits is None:
+    command = [sys.executable, HERE.parent / "cpu_roofline.py", "--rows", "64", "-o", "json"]
+    measured = subprocess.run(command, check=True, capture_output=True, text=True)
+    peaks: dict[str, float] = json.loads(measured.stdout)["peaks"]  # of one core, in billions
+    if "bfloat16" not in peaks:
         return {}
-    measured = json.loads(arguments.limits.read_text())
+    read = peaks["read 256 MiB"] * 1e9
+    bf16 = Number(2, peaks["bfloat16"] * 1e9 * arguments.threads)
+    limits = {"bf16": Limits(read, layers=bf16, head=bf16)}
+    if "int8" in peaks:
+        int8 = Number(1, peaks["int8"] * 1e9 * arguments.threads)
+        limits["int8"] = Limits(read, layers=int8, head=bf16)
     shape = Shape.of(arguments.cache / "checkpoints" / "qwen")
-    limits = {
-        "bf16": Limits(measured["memory_gb_s"] * 1e9, measured["bf16_tflops"] * 1e12, 2),
-        "int8": Limits(measured["memory_gb_s"] * 1e9, measured["int8_tops"] * 1e12, 1),
-    }
     works = [make_work(name) for name in arguments.works if kind_of(name) != "shared"]
     return {
-        f"floor of this machine, {number}": {
+        f"this machine's limit, {number}": {
             work.name: work.num_tokens / least_seconds(work, shape, limit) for work in works
         }
         for number, limit in limits.items()
@@ -225,7 +229,6 @@ def parse() -> argparse.Namespace:
     add("--patience", type=float, default=15, help="seconds to wait for others to be quiet")
     add("--cache", type=Path, default=cache, help="environments, checkpoints, logs")
     add("--json", type=Path, help="where the results go; by default into the cache")
-    add("--limits", type=Path, help="what benchmarks/cpu_roofline.py wrote")
     add("--pip-options", default="", help="given to every pip install")
     arguments = parser.parse_args()
     arguments.json = arguments.json or arguments.cache / "results.json"
@@ -249,7 +252,8 @@ def main() -> None:
         and {*peer.kinds} & {*map(kind_of, arguments.works)}
     ]
     Race(arguments, results, console).run(peers)
-    results.floors.update(floors(arguments))
+    if results.records:
+        results.floors.update(floors(arguments))
     print_table(results, console)
     results.write(arguments.json)
     console.print(f"everything in {arguments.json}", highlight=False)

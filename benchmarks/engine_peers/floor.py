@@ -11,15 +11,34 @@ from pathlib import Path
 
 from work import Work
 
+_CACHE_BYTES = 2  # keys and values are bf16
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A type of number that weights are kept in.
+
+    Attributes:
+        size: bytes.
+        operations_per_s: of all cores; a multiplication and an addition are two.
+    """
+
+    size: int
+    operations_per_s: float
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the machine can do with all its cores: bytes read and operations (a multiplication and
-    an addition are two) per second, with numbers of `bytes_per_weight` bytes."""
+    """What the machine can do with all its cores: read memory, and multiply.
+
+    Attributes:
+        bytes_per_s: from memory.
+        layers, head: what the layers' matrices and the output matrix are kept in.
+    """
 
     bytes_per_s: float
-    operations_per_s: float
-    bytes_per_weight: int
+    layers: Number
+    head: Number
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +48,7 @@ class Shape:
     Attributes:
         trunk: weights of all layers' matrices, each used once per token.
         head: weights of the output matrix, used once per token that is drawn.
-        cache: keys and values per token of context, bf16.
+        cache: elements of all layers' keys and values, per token of context.
         query: elements of all layers' queries per token.
     """
 
@@ -59,10 +78,11 @@ def least_seconds(work: Work, shape: Shape, limits: Limits) -> float:
     """Return the floor of a work's time."""
 
     def step(trunk_tokens: int, head_tokens: int, context: int, attended: int) -> float:
-        operations = 2 * (shape.trunk * trunk_tokens + shape.head * head_tokens)
-        operations += 4 * shape.query * attended
-        read = (shape.trunk + shape.head) * limits.bytes_per_weight + 2 * shape.cache * context
-        return max(operations / limits.operations_per_s, read / limits.bytes_per_s)
+        in_layers_s = 2 * shape.trunk * trunk_tokens / limits.layers.operations_per_s
+        in_head = 2 * shape.head * head_tokens + 4 * shape.query * attended
+        read = shape.trunk * limits.layers.size + shape.head * limits.head.size
+        read += _CACHE_BYTES * shape.cache * context
+        return max(in_layers_s + in_head / limits.head.operations_per_s, read / limits.bytes_per_s)
 
     sizes = [len(prompt) for prompt in work.prompts]
     attended = sum(size * (size + 1) // 2 for size in sizes)

@@ -113,11 +113,11 @@ SAFEGUARDS = (
         _SCHEDULER,
     ),
     Safeguard(
-        "a preempted row is computed again",
+        "a row's blocks are fenced for its last step",
         "engine/scheduler.py",
-        "        sequence.block_table = []\n        sequence.num_computed = 0\n",
-        "        sequence.block_table = []\n",
-        _SCHEDULER,
+        "self._pool.free(sequence.block_table, sequence.last_step)",
+        "self._pool.free(sequence.block_table)",
+        _FLIGHTS,
     ),
     Safeguard(
         "only what is computed is shared",
@@ -138,7 +138,7 @@ SAFEGUARDS = (
         "engine/sequence.py",
         "return not (depends_on_newest or self.lacks_prompt_outputs)",
         "return not self.lacks_prompt_outputs",
-        _FLIGHTS,
+        ("tests/engine/test_logit_rules.py",),
     ),
     Safeguard(
         "a row that ended in flight gains nothing more",
