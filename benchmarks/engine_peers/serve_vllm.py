@@ -21,6 +21,7 @@ def load(directory: str, num_threads: str, caching: str) -> Run:
         "VLLM_LOGGING_LEVEL": "WARNING",
         "HF_HUB_OFFLINE": "1",
     }
+    os.environ.pop("OMP_NUM_THREADS", None)  # it wants to set this by itself, from the binding
     from vllm import LLM, SamplingParams  # pyright: ignore[reportMissingImports]
 
     llm = LLM(
