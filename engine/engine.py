@@ -102,8 +102,10 @@ class Engine:
         self._outputs: list[StepOutput] = []
         self._in_flight: deque[_Flight] = deque()  # oldest first: two while the older one lands
         self._is_async = config.async_steps
-        self._executor: StepExecutor = (ThreadExecutor if self._is_async else InlineExecutor)(
-            self._step_runner.run
+        self._executor: StepExecutor = (
+            ThreadExecutor(self._step_runner.run, self.runner.device)
+            if self._is_async
+            else InlineExecutor(self._step_runner.run)
         )
         self._counters = EngineCounters()
 

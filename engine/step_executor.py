@@ -4,6 +4,8 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol
 
+import torch
+
 from .step import Step, StepResult
 
 RunStep = Callable[[Step], list[StepResult]]
@@ -36,10 +38,21 @@ class InlineExecutor:
 class ThreadExecutor:
     """Computes steps in a thread of its own, which lets go of Python while kernels run."""
 
-    def __init__(self, run: RunStep) -> None:
+    def __init__(self, run: RunStep, device: torch.device) -> None:
         self._run = run
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="steps")
+        self._thread = ThreadPoolExecutor(
+            max_workers=1,
+            thread_name_prefix="steps",
+            initializer=_choose_device,
+            initargs=(device,),
+        )
 
     def launch(self, step: Step) -> "Future[list[StepResult]]":
         """See `StepExecutor`."""
         return self._thread.submit(self._run, step)
+
+
+def _choose_device(device: torch.device) -> None:
+    """Make a thread use the model's GPU: each one starts with the first."""
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
