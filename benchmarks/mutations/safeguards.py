@@ -209,7 +209,7 @@ SAFEGUARDS = (
     Safeguard(
         "a grammar masks its rows",
         "engine/grammar.py",
-        "        logits[rows] = logits[rows].masked_fill_(~allowed, -torch.inf)\n",
+        "        logits[rows] = logits[rows].masked_fill_(forbidden, -torch.inf)\n",
         "        pass\n",
         _GRAMMAR,
     ),
