@@ -5,7 +5,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from .errors import InvalidRequest
-from .schemas import Metadata, Role, ShortText, Strict
+from .message_schemas import Role
+from .schemas import Metadata, ShortText
+from .strict import Strict
 
 
 class JobInput(Strict):

@@ -1,0 +1,99 @@
+"""The messages of a conversation, as OpenAI's clients write them. Knows no template, no model."""
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from .errors import InvalidRequest, UnsupportedParameter
+from .strict import Strict
+
+
+def _as_text(content: Any) -> Any:
+    """Join the text parts of a message; other kinds of parts are a different model's business."""
+    if not isinstance(content, list):
+        return content
+    texts = []
+    for part in content:
+        kind = part.get("type") if isinstance(part, dict) else None
+        if kind != "text":
+            raise UnsupportedParameter(
+                f"messages may hold text only; parts of type {kind!r} are not supported",
+                param="messages",
+            )
+        if not isinstance(part.get("text"), str):
+            raise InvalidRequest("a text part needs a string in `text`", param="messages")
+        texts.append(part["text"])
+    return "".join(texts)
+
+
+def _known_role(role: str) -> str:
+    """Return the role as chat templates know it: OpenAI's newer "developer" is "system"."""
+    return "system" if role == "developer" else role
+
+
+Role = Annotated[Literal["system", "developer", "user", "assistant"], AfterValidator(_known_role)]
+
+
+class CalledFunction(Strict):
+    """What the model called, as it was told: the arguments are JSON text."""
+
+    name: str
+    arguments: str
+
+
+class MessageToolCall(Strict):
+    """A call that the model made in an earlier turn."""
+
+    id: str
+    type: Literal["function"] = "function"
+    function: CalledFunction
+
+
+class ChatMessage(Strict):
+    """One message of a conversation."""
+
+    role: Annotated[
+        Literal["system", "developer", "user", "assistant", "tool"], AfterValidator(_known_role)
+    ]
+    tool_calls: list[MessageToolCall] | None = None
+    tool_call_id: str | None = None
+    content: Annotated[str | None, BeforeValidator(_as_text), Field(validate_default=True)] = (
+        None  # only an answer that calls tools may go without
+    )
+
+    # An answer of ours, sent back as it came, carries these as null.
+    not_supported: ClassVar = {
+        "annotations": ([],),
+        "audio": (),
+        "function_call": (),
+        "name": (),
+        "refusal": (),
+    }
+
+    @model_validator(mode="after")
+    def _check_parts(self) -> "ChatMessage":
+        if self.tool_calls and self.role != "assistant":
+            raise ValueError("tool_calls are the assistant's")
+        if (self.tool_call_id is not None) != (self.role == "tool"):
+            raise ValueError("a message of role tool, and no other, has a tool_call_id")
+        return self
+
+    @field_validator("content")
+    @classmethod
+    def _check_content(cls, content: str | None, info: ValidationInfo) -> str | None:
+        is_call = info.data.get("role") == "assistant" and info.data.get("tool_calls")
+        if content is None and not is_call:
+            raise PydanticCustomError("missing", "content is required")
+        return content
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Return plain data, as a chat template takes it."""
+        return self.model_dump(exclude_none=True)
