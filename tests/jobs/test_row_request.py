@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from penstock.jobs.model import RequestError, SamplingParams, TaskSpec
+from penstock.jobs.model import InvalidSampling, RequestError, SamplingParams, TaskSpec
 from penstock.jobs.response_format import format_of
 from penstock.jobs.row_request import RowRequest, row_request
 from penstock.jobs.tool_use import ToolFormat, ToolUse, call_ids, tool_use_of
@@ -117,3 +117,15 @@ def test_tools_need_a_known_format_unless_they_must_be_called() -> None:
     bound = ToolUse((TOOL,), "required").sampling_params(params, None)
     assert isinstance(bound, SamplingParams)
     assert bound.structured_outputs is not None
+
+
+def test_a_named_function_is_called_once() -> None:
+    for choice, start in (("required", "start: call ("), (TOOL, "start: call\n")):
+        use = tool_use_of([TOOL], choice)
+        assert use is not None
+        bound = use.sampling_params(SamplingParams(), ToolFormat.HERMES)
+        assert isinstance(bound, SamplingParams)
+        assert bound.structured_outputs is not None
+        assert (bound.structured_outputs.grammar or "").startswith(start)
+    with pytest.raises(InvalidSampling, match="'f' twice"):
+        tool_use_of([TOOL, TOOL])
