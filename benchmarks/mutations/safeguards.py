@@ -147,6 +147,34 @@ SAFEGUARDS = (
         "",
         _FLIGHTS,
     ),
+    Safeguard(
+        "a row waits for its token in flight before it is let in again",
+        "engine/scheduler.py",
+        "                or sequence.num_pending\n",
+        "",
+        _FLIGHTS,
+    ),
+    Safeguard(
+        "blocks that were given back are not published",
+        "engine/shared_prefixes.py",
+        " and part.row.block_table is sequence.block_table",
+        "",
+        _FLIGHTS,
+    ),
+    Safeguard(
+        "a row that ended in flight is computed no further",
+        "engine/step_runner.py",
+        " and not part.sequence.ends_with(token_id, part.place - 1)",
+        "",
+        _FLIGHTS,
+    ),
+    Safeguard(
+        "only steps that give every row a token are repeated",
+        "engine/repeats.py",
+        "row.num_computed + 1 == row.num_known and ",
+        "",
+        _FLIGHTS,
+    ),
     # -- the flat step
     Safeguard(
         "a row's slots follow its block table",
