@@ -122,8 +122,7 @@ def _prefix_kernel(
     share = total * (value_scale / tl.where(mass == 0.0, 1.0, mass))[:, None]
     part = (rows * max_splits + split) * HEADS + heads
     tl.store(partial_sums + (part * HEAD_DIM)[:, None] + dims[None, :], share, mask=is_number)
-    logs = tl.where(mass == 0.0, -float("inf"), peak + tl.log2(mass))
-    tl.store(partial_logs + part, logs, mask=is_lane)
+    tl.store(partial_logs + part, peak + tl.log2(mass), mask=is_lane)
 
 
 def cascade_attention(

@@ -147,8 +147,7 @@ def _decode_kernel(
             share = total / tl.where(mass == 0.0, 1.0, mass)[:, None]
             part = (row.to(tl.int64) * max_splits + split) * HEADS
             tl.store(partial_sums + part * HEAD_DIM + lane, share, mask=is_lane)
-            logs = tl.where(mass == 0.0, -float("inf"), peak + tl.log2(mass))
-            tl.store(partial_logs + part + heads, logs, mask=members < GROUP)
+            tl.store(partial_logs + part + heads, peak + tl.log2(mass), mask=members < GROUP)
 
 
 @triton.jit(do_not_specialize=["max_splits"])

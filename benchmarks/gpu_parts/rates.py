@@ -1,0 +1,199 @@
+"""How fast each kernel moves bytes or multiplies, against copies and products of the same run."""
+
+import os
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from part import Part
+
+from penstock.kernels import (
+    triton_elementwise,
+    triton_filters,
+    triton_logprobs,
+    triton_rotary,
+    triton_sampling,
+)
+from penstock.kernels.reference import HeadNorm, LayerCache
+from penstock.kernels.triton_cascade import PrefixGroups, cascade_attention
+from penstock.kernels.triton_decode import decode_attention
+from penstock.kernels.triton_prefill import prefill_attention
+
+ROUNDS = 15
+
+
+def seconds(part: Part, action: Callable[[], object]) -> float:
+    """Return the median time of an action whose inputs are in no cache."""
+    if part.device.type != "cuda":
+        action()
+        return 1.0
+    flushed = torch.empty(256 * 2**20, dtype=torch.uint8)
+    for _ in range(3):
+        action()
+    times = []
+    for _ in range(ROUNDS):
+        flushed.zero_()
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        begin.record()
+        action()
+        end.record()
+        torch.cuda.synchronize()
+        times.append(begin.elapsed_time(end) / 1000)
+    return sorted(times)[ROUNDS // 2]
+
+
+def copy_rate(part: Part) -> float:
+    size = 2**16 if part.tiny else 2**30
+    source, target = torch.zeros(2, size, dtype=torch.uint8)
+    return 2 * size / seconds(part, lambda: target.copy_(source))
+
+
+def product_rate(part: Part) -> float:
+    size = 64 if part.tiny else 8192
+    left, right = torch.randn(2, size, size, dtype=torch.bfloat16)
+    return 2 * size**3 / seconds(part, lambda: left @ right)
+
+
+def paged(part: Part, rows: int, tokens: int, context: int, heads: int, kv: int, dim: int) -> Any:
+    blocks = rows * context // 16
+    dtype = torch.float32 if part.tiny else torch.bfloat16
+    cache = LayerCache(*torch.randn(2, 1 + blocks, 16, kv, dim, dtype=dtype))
+    return {
+        "query": torch.randn(rows * tokens, heads, dim, dtype=dtype),
+        "cache": cache,
+        "query_start": torch.arange(0, rows * tokens + 1, tokens).int(),
+        "context_lens": torch.full((rows,), context).int(),
+        "block_tables": 1 + torch.randperm(blocks).view(rows, -1).int(),
+        "scale": dim**-0.5,
+    }
+
+
+def moved(part: Part, limit: float, num_bytes: float, action: Callable[[], object]) -> Any:
+    took = seconds(part, action)
+    rate = num_bytes / took
+    return {"us": took * 1e6, "GB_per_s": rate / 1e9, "share_of_copy": rate / limit}
+
+
+def multiplied(part: Part, limit: float, operations: float, action: Callable[[], object]) -> Any:
+    took = seconds(part, action)
+    rate = operations / took
+    return {"us": took * 1e6, "TFLOP_per_s": rate / 1e12, "share_of_product": rate / limit}
+
+
+def decode(part: Part, limit: float, heads: int, kv: int, dim: int, rows: int, context: int) -> Any:
+    if part.tiny:
+        heads, kv, dim, rows, context = 2, 1, 16, 3, 272
+    case = paged(part, rows, 1, context, heads, kv, dim)
+    return moved(part, limit, 4 * rows * context * kv * dim, lambda: decode_attention(**case))
+
+
+def prefill(part: Part, limit: float, heads: int, kv: int, dim: int, rows: int, size: int) -> Any:
+    if part.tiny:
+        heads, kv, dim, rows, size = 2, 1, 16, 2, 48
+    case = paged(part, rows, size, size, heads, kv, dim)
+    operations = 4 * rows * size * size / 2 * heads * dim
+    return multiplied(part, limit, operations, lambda: prefill_attention(**case))
+
+
+def cascade(part: Part, limit: float) -> Any:
+    """256 rows of 1,024 tokens of which they share 768; bytes are those of plain decoding."""
+    rows, context, shared = (3, 272, 256) if part.tiny else (256, 1024, 768)
+    heads, kv, dim = (2, 1, 16) if part.tiny else (16, 8, 128)
+    case = paged(part, rows, 1, context, heads, kv, dim)
+    case["block_tables"][:, : shared // 16] = case["block_tables"][0, : shared // 16].clone()
+    groups = PrefixGroups(
+        torch.arange(rows).int(),
+        torch.tensor([0, rows]).int(),
+        torch.full((rows,), shared).int(),
+        shared,
+    )
+    return moved(
+        part, limit, 4 * rows * context * kv * dim, lambda: cascade_attention(groups=groups, **case)
+    )
+
+
+def layers(part: Part, limit: float) -> dict[str, Any]:
+    rows, dtype = (3, torch.float32) if part.tiny else (8192, torch.bfloat16)
+    size = 64 if part.tiny else 4096
+    x, residual = torch.randn(2, rows, size, dtype=dtype)
+    gate_up, weight = torch.randn(rows, 2 * size, dtype=dtype), torch.ones(size)
+    width = x.itemsize
+    norm = moved(
+        part,
+        limit,
+        4 * rows * size * width,
+        lambda: triton_elementwise.add_rms_norm(x, residual, weight, 1e-6),
+    )
+    gate = moved(
+        part, limit, 3 * rows * size * width, lambda: triton_elementwise.silu_and_mul(gate_up)
+    )
+    heads, kv, dim = (2, 1, 16) if part.tiny else (16, 8, 128)
+    qkv = torch.randn(rows, (heads + 2 * kv) * dim, dtype=dtype)
+    cache = LayerCache(*torch.zeros(2, 1 + rows // 16 + 1, 16, kv, dim, dtype=dtype))
+    places, ones = torch.arange(rows), torch.ones(dim)
+    rotate = moved(
+        part,
+        limit,
+        2 * qkv.nbytes,
+        lambda: triton_rotary.rotate_and_cache(
+            qkv, places, torch.ones(rows, dim), cache, places, HeadNorm(ones, ones, 1e-6)
+        ),
+    )
+    named = {"add_norm": norm, "silu": gate, "rotate": rotate}
+    return {f"{name}_share_of_copy": found["share_of_copy"] for name, found in named.items()}
+
+
+def sampling(part: Part, limit: float) -> dict[str, Any]:
+    rows, vocab = (3, 5000) if part.tiny else (256, 151936)
+    logits, ones = 3 * torch.randn(rows, vocab), torch.ones(rows)
+    keys = torch.arange(rows)
+    drawn = moved(
+        part, limit, logits.nbytes, lambda: triton_sampling.sample(logits, ones, keys, keys)
+    )
+    few = (ones * 50).int()
+    filtered = seconds(
+        part, lambda: triton_filters.keep_likeliest(logits, ones, few, 0.9 * ones, 0.0 * ones)
+    )
+    logged = seconds(part, lambda: triton_logprobs.top_logprobs(logits, keys, 20))
+    sorted_s = seconds(part, lambda: torch.sort(logits, dim=-1))
+    return {
+        **drawn,
+        "top_k_and_p_us": filtered * 1e6,
+        "top_20_logprobs_us": logged * 1e6,
+        "torch_sort_us": sorted_s * 1e6,
+    }
+
+
+if __name__ == "__main__":
+    part = Part.from_command_line()
+    if part.device.type == "cpu":
+        os.environ.setdefault("TRITON_INTERPRET", "1")
+    limits = {"bytes": 1.0, "operations": 1.0}
+
+    def measure_limits() -> dict[str, float]:
+        limits["bytes"], limits["operations"] = copy_rate(part), product_rate(part)
+        return {"bytes_per_s": limits["bytes"], "operations_per_s": limits["operations"]}
+
+    with part.device:
+        part.attempt("limits", measure_limits)
+        gpu = {"gpu": torch.cuda.get_device_name()} if part.device.type == "cuda" else {}
+        part.attempt("machine", lambda: {**gpu, "torch": torch.__version__})
+        for name, sizes in {
+            "Qwen3-0.6B": (16, 8, 128),
+            "Qwen2.5-0.5B": (14, 2, 64),
+            "Llama-3.1-8B": (32, 8, 128),
+        }.items():
+            for rows, context in ((256, 1024), (16, 4096), (1, 8192)):
+                part.attempt(
+                    f"decode {name} {rows} x {context}",
+                    partial(decode, part, limits["bytes"], *sizes, rows, context),
+                )
+            for rows, size in ((8, 1024), (1, 8192)):
+                part.attempt(
+                    f"prefill {name} {rows} x {size}",
+                    partial(prefill, part, limits["operations"], *sizes, rows, size),
+                )
+        part.attempt("cascade 256 x 1024, 768 shared", lambda: cascade(part, limits["bytes"]))
+        part.attempt("layers, 8192 tokens", lambda: layers(part, limits["bytes"]))
+        part.attempt("sampling, 256 rows", lambda: sampling(part, limits["bytes"]))

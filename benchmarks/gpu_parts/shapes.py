@@ -1,0 +1,190 @@
+"""Models of random weights in known shapes, their work, and the least time that a GPU needs for it.
+
+The work is nano-vllm's: prompts of 100 to 1,024 random tokens, answers of as many, seed 0.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any, Self
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import LlamaConfig, PreTrainedTokenizerFast, Qwen2Config, Qwen3Config
+
+from penstock.engine import runner
+from penstock.engine.config import EngineConfig
+from penstock.engine.engine import Engine
+
+TINY = {"vocab_size": 600, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
+TINY_HEADS = {"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 16}
+LLAMA_ROPE = {
+    "rope_type": "llama3",
+    "rope_theta": 500000.0,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 8192,
+}
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A decoder's sizes, as transformers describes them."""
+
+    config_class: Any
+    architecture: str
+    sizes: dict[str, Any]
+
+    def config(self, tiny: bool) -> Any:
+        sizes = {**self.sizes, **(TINY | TINY_HEADS if tiny else {})}
+        return self.config_class(
+            **sizes,
+            architectures=[self.architecture],
+            dtype="float32" if tiny else "bfloat16",
+            max_position_embeddings=2048 if tiny else 32768,
+            bos_token_id=0,
+            eos_token_id=0,
+        )
+
+
+SHAPES = {
+    "Qwen2.5-0.5B": Shape(
+        Qwen2Config,
+        "Qwen2ForCausalLM",
+        {
+            "vocab_size": 151936,
+            "hidden_size": 896,
+            "intermediate_size": 4864,
+            "num_hidden_layers": 24,
+            "num_attention_heads": 14,
+            "num_key_value_heads": 2,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 1e6},
+            "tie_word_embeddings": True,
+        },
+    ),
+    "Qwen3-0.6B": Shape(
+        Qwen3Config,
+        "Qwen3ForCausalLM",
+        {
+            "vocab_size": 151936,
+            "hidden_size": 1024,
+            "intermediate_size": 3072,
+            "num_hidden_layers": 28,
+            "num_attention_heads": 16,
+            "num_key_value_heads": 8,
+            "head_dim": 128,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 1e6},
+            "tie_word_embeddings": True,
+        },
+    ),
+    "Llama-3.1-8B": Shape(
+        LlamaConfig,
+        "LlamaForCausalLM",
+        {
+            "vocab_size": 128256,
+            "hidden_size": 4096,
+            "intermediate_size": 14336,
+            "num_hidden_layers": 32,
+            "num_attention_heads": 32,
+            "num_key_value_heads": 8,
+            "rope_parameters": LLAMA_ROPE,
+            "tie_word_embeddings": False,
+        },
+    ),
+}
+
+
+def save_model(shape: Shape, directory: Path, *, tiny: bool) -> Path:
+    """Write a checkpoint without weights: a configuration, and a tokenizer of single bytes."""
+    shape.config(tiny).save_pretrained(directory)
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    bytes_only = Tokenizer(models.BPE({letter: i for i, letter in enumerate(letters)}, []))
+    bytes_only.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bytes_only.decoder = decoders.ByteLevel()
+    PreTrainedTokenizerFast(tokenizer_object=bytes_only).save_pretrained(directory)
+    return directory
+
+
+class RandomWeights:
+    """Stands where a checkpoint's files would: any tensor that is asked for, at random."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    def __contains__(self, name: str) -> bool:
+        return False
+
+    def require(self, tensors: object) -> None: ...
+
+    def ignore(self, names: Iterable[str]) -> None: ...
+
+    def ignore_parts(self, prefixes: tuple[str, ...]) -> None: ...
+
+    def require_all_read(self) -> None: ...
+
+    def read(self, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+        if "norm" in name:
+            return torch.ones(shape, dtype=dtype, device=self.device)
+        return torch.empty(shape, dtype=dtype, device=self.device).normal_(std=0.02)
+
+
+def make_engine(directory: Path, device: torch.device, **options: Any) -> Engine:
+    """An engine on random weights, made where they are needed."""
+    RandomWeights.device = device
+    runner.Checkpoint = RandomWeights  # pyright: ignore[reportAttributeAccessIssue]
+    config = EngineConfig(
+        model=str(directory), device=str(device), enable_prefix_caching=False, **options
+    )
+    return Engine(config, reserved_interactive_seqs=0)
+
+
+@dataclass(frozen=True)
+class Work:
+    prompts: list[tuple[int, ...]]
+    lengths: list[int]
+
+    @classmethod
+    def of(cls, num_requests: int, *, tiny: bool, longest: int = 1024) -> Self:
+        low, high, vocab = (4, 20, 500) if tiny else (100, longest, 10000)
+        chance = Random(0)
+        prompts = [
+            tuple(chance.randint(0, vocab) for _ in range(chance.randint(low, high)))
+            for _ in range(num_requests)
+        ]
+        return cls(prompts, [chance.randint(low, high) for _ in range(num_requests)])
+
+
+def least_seconds(config: Any, work: Work, bytes_per_s: float, operations_per_s: float) -> float:
+    """Return what weights, keys, values, logits and products take at these rates, and no more.
+
+    Each step takes as long as its products or its reading of weights, whichever is longer, and
+    reads the keys and values besides (the formulas of a simple roofline). All rows run at once.
+    """
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    queries, kv = config.num_attention_heads * head_dim, config.num_key_value_heads * head_dim
+    layer = config.hidden_size * (2 * queries + 2 * kv + 3 * config.intermediate_size)
+    trunk, head = config.num_hidden_layers * layer, config.hidden_size * config.vocab_size
+    cached_bytes = 2 * 2 * config.num_hidden_layers * kv
+    weights_s = 2 * (trunk + head) / bytes_per_s
+
+    sizes = [len(prompt) for prompt in work.prompts]
+    attended = sum(size * size / 2 for size in sizes) * config.num_hidden_layers * queries
+    operations = 2 * trunk * sum(sizes) + 4 * attended + 2 * head * len(sizes)
+    total_s = max(operations / operations_per_s, weights_s)
+    for place in range(1, max(work.lengths)):
+        alive = [size for size, length in zip(sizes, work.lengths, strict=True) if length > place]
+        context = sum(alive) + place * len(alive)
+        products_s = 2 * (trunk + head) * len(alive) / operations_per_s
+        total_s += max(weights_s, products_s) + cached_bytes * context / bytes_per_s
+        total_s += 8 * config.vocab_size * len(alive) / bytes_per_s
+    return total_s
