@@ -124,7 +124,7 @@ SAFEGUARDS = (
         "engine/shared_prefixes.py",
         "num_full = part.end // block_size",
         "num_full = len(sequence.token_ids) // block_size",
-        _ENGINE,
+        _SCHEDULER,
     ),
     Safeguard(
         "what a row tells of its prompt is computed, not found",
