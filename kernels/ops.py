@@ -93,7 +93,7 @@ def choose_ops(
     """Return the fastest operations that can serve this device, type and shape."""
     if device.type == "cpu":
         return CpuOps.create(dtype, head_dim, block_size, num_threads) or reference
-    if device.type == "cuda" and find_spec("triton") and head_dim % 2 == 0:
+    if device.type == "cuda" and find_spec("triton") and head_dim in range(2, 257, 2):
         from .triton_ops import TritonOps  # and with it Triton, for which a CPU has no use
 
         return TritonOps()

@@ -85,7 +85,10 @@ def test_nothing_to_do_is_done() -> None:
 
 
 def test_a_gpu_gets_them_and_a_cpu_never_loads_triton() -> None:
-    assert isinstance(choose_ops(torch.device("cuda"), torch.bfloat16, 64, 16, 1), TritonOps)
+    gpu = torch.device("cuda")
+    assert isinstance(choose_ops(gpu, torch.bfloat16, 64, 16, 1), TritonOps)
+    for head_dim in (63, 512):  # which the kernels do not take
+        assert choose_ops(gpu, torch.bfloat16, head_dim, 16, 1) is reference
     script = (
         "import sys, torch; from penstock.kernels.ops import choose_ops;"
         "choose_ops(torch.device('cpu'), torch.float32, 64, 16, 1);"

@@ -55,6 +55,7 @@ def test_sample(vocab: int) -> None:
     rows = 6
     logits = 3 * torch.randn(rows, vocab)
     logits[1, 3] = logits[1, 7] = 50.0  # equals: the lower id is taken
+    logits[5] = 0.0  # equals: a filter keeps those up to an id
     temperatures = torch.tensor([0.0, 0.0, 1.0, 0.3, 2.0, 1.0])
     keys, counters = random_keys(rows), torch.arange(rows) * 1000
     kept = Kept(logits.median(-1).values, torch.full((rows,), 4).int())
@@ -67,6 +68,7 @@ def test_sample(vocab: int) -> None:
             assert tokens[:2].tolist() == [logits[0].argmax(), 3]
         # Logarithms differ in the last bits, which could turn a draw between two near equals.
         assert_agree(possible.gather(1, tokens[:, None])[:, 0], expected.values)
+        assert limits is None or tokens[5] <= 4
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
@@ -77,7 +79,8 @@ def test_rows_that_are_no_numbers_show(temperature: float) -> None:
     logits[2, 5] = torch.inf
     temperatures, keys = torch.full((4,), temperature), random_keys(4)
     _, scores = triton_sampling.sample(logits, temperatures, keys, keys)
-    assert scores.isfinite().tolist() == [False, False, False, True]
+    assert scores[:3].tolist() == [torch.inf, -torch.inf, torch.inf]
+    assert scores[3].isfinite()
 
 
 @pytest.mark.parametrize("vocab", [7, VOCAB])
@@ -94,11 +97,13 @@ def test_filters(vocab: int) -> None:
         (10**6, 0.5, 0.2),
     ]
     if vocab == VOCAB:  # which takes longer
-        settings = [settings[place] for place in (2, 3, 6)]
+        settings = [settings[place] for place in (2, 3, 5, 6)]
     top_k, top_p, min_p = (torch.tensor(column) for column in zip(*settings, strict=True))
     rows = len(settings)
     logits = 2 * torch.randn(rows, vocab)
     logits[:, ::2] = logits[:, ::2].round()  # many equals: ids decide
+    # Nothing but equals: top-p counts in shares of those that top-k leaves.
+    logits[settings.index((4, 0.7, 0.0))] = 0.0
     temperatures = torch.full((rows,), 0.8)
     temperatures[0] = 0.0  # counts as 1 here, whatever it does elsewhere
     case = (logits, temperatures, top_k.int(), top_p, min_p)
