@@ -127,13 +127,15 @@ def test_a_filter_that_is_not_a_number_ends() -> None:
 
 def test_penalties() -> None:
     slots = torch.tensor([2, -1, 0])
-    history = torch.zeros(3, VOCAB, dtype=torch.int32)
+    before, *_ = storage = torch.zeros(4, VOCAB, dtype=torch.int32)
+    history = storage[1:]
     reference_sampling.record_prompt(history, 2, torch.tensor([1, 4, 4, VOCAB - 1]))
     twin = history.clone()
     for tokens in ([7, 7, 7], [7, 3, VOCAB - 1], [1, 0, 7]):
         reference_sampling.record(twin, slots, torch.tensor(tokens))
         triton_logits.record(history, slots, torch.tensor(tokens))
     assert torch.equal(history, twin)
+    assert not before.any()  # where slot -1 would be
     assert history[2, [1, 4, 7]].tolist() == [3, 1, 4]
     penalties = Penalties(*(torch.tensor(x) for x in ([1.3, 2.0, 0.7], [0.5, 1.0, 0], [0.2, 1, 0])))
     logits = torch.randn(3, VOCAB)
