@@ -20,7 +20,7 @@ def poisoned() -> Iterator[None]:
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float8_e4m3fn])
 def test_blocks(dtype: torch.dtype) -> None:
-    storage = torch.randn(6, 2, 2, 16, 1, 80).to(dtype)  # more than a program's share
+    storage = torch.randn(6, 2, 2, 16, 2, 160).to(dtype)  # more than a program's share
     expected = storage.clone()
     pairs = torch.tensor([[1, 4], [3, 5]])
     reference_cache.copy_blocks(expected.view(torch.uint8), expected.view(torch.uint8), pairs)
