@@ -11,8 +11,8 @@ from penstock.jobs.keys import Keys
 from penstock.jobs.redis_server import RedisServer, RedisUnavailable
 from penstock.jobs.settings import Settings
 
-# Triton decides as it is imported whether it compiles kernels or interprets them, and something that
-# some test imports may import it: here is the first place of all.
+# Triton decides as it is imported whether it compiles kernels or interprets them, and something
+# that some test imports may import it: here is the first place of all.
 if not Path("/dev/nvidiactl").exists():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
