@@ -44,12 +44,19 @@ class ThreadExecutor:
             max_workers=1,
             thread_name_prefix="steps",
             initializer=_choose_device,
-            initargs=(device,),
+            initargs=(_with_index(device),),
         )
 
     def launch(self, step: Step) -> "Future[list[StepResult]]":
         """See `StepExecutor`."""
         return self._thread.submit(self._run, step)
+
+
+def _with_index(device: torch.device) -> torch.device:
+    """Say which GPU is meant by one without a number: the one that this thread uses."""
+    if device.type == "cuda" and device.index is None:
+        return torch.device("cuda", torch.cuda.current_device())
+    return device
 
 
 def _choose_device(device: torch.device) -> None:

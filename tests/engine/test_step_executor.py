@@ -1,0 +1,36 @@
+"""Steps computed beside the scheduler, on the GPU that the model is on."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from penstock.engine.step import Step, StepResult
+from penstock.engine.step_executor import ThreadExecutor
+
+STEP = Step(parts=[])
+
+
+@pytest.mark.parametrize(("name", "index"), [("cuda", 3), ("cuda:1", 1)])
+def test_the_thread_uses_the_gpu_of_its_maker(
+    name: str, index: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    executor = ThreadExecutor(lambda step: [StepResult()], torch.device(name))
+    assert executor.launch(STEP).result() == [StepResult()]
+    assert chosen == [torch.device("cuda", index)]
+
+
+def test_steps_are_computed_in_the_order_of_their_launch() -> None:
+    computed: list[int] = []
+
+    def run(step: Step) -> list[StepResult]:
+        computed.append(step.num_repeats)
+        return []
+
+    executor = ThreadExecutor(run, torch.device("cpu"))
+    handles = [executor.launch(replace(STEP, num_repeats=number)) for number in range(1, 9)]
+    assert [handle.result() for handle in handles] == [[]] * 8
+    assert computed == [*range(1, 9)]
