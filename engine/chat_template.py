@@ -107,6 +107,10 @@ class ChatRenderer:
                     return json.loads(text)
         except OSError:
             pass
+        except BaseException:  # an interrupt: the next one would read this one's answer
+            if self._end is not None:
+                self._end()
+            raise
         process.wait()
         return None
 

@@ -163,6 +163,22 @@ def test_a_killed_renderer_costs_no_row(renderer: ChatRenderer) -> None:
     timer.join()
 
 
+def test_an_interrupted_rendering_leaves_its_answer_to_nobody(
+    renderer: ChatRenderer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(size: int) -> bytes:
+        raise KeyboardInterrupt
+
+    assert renderer.render("1", {}) == "1"
+    process = renderer._process
+    assert process is not None
+    with monkeypatch.context() as patch:
+        patch.setattr(process.stdout, "read", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            renderer.render("2", {})
+    assert renderer.render("3", {}) == "3"
+
+
 def test_closing_ends_the_process(renderer: ChatRenderer) -> None:
     renderer.render("1", {})
     process = renderer._process
