@@ -242,17 +242,22 @@ class Engine:
         if not self._in_flight:
             return
         flight = self._in_flight[0]
-        try:
-            results = flight.handle.result()
-        except Exception:
-            self._in_flight.clear()
-            raise
+        if flight.handle.exception() is not None:  # an interrupt of this wait leaves it in flight
+            self._give_up_flights()
+        results = flight.handle.result()
         self._in_flight.popleft()
         self._scheduler.end_step()
         for num_repeated, result in enumerate(results):
             if num_repeated:
                 self._scheduler.repeat(result.sequences)
             self._update(flight.step, result)
+
+    def _give_up_flights(self) -> None:
+        """Wait until no step is being computed any more, and take nothing in."""
+        while self._in_flight:
+            self._in_flight[0].handle.exception()
+            self._in_flight.popleft()
+            self._scheduler.end_step()
 
     def _take_up_compiled(self) -> None:
         """Let rows whose grammar has been compiled wait for room, or fail."""

@@ -30,7 +30,7 @@ class InlineExecutor:
         handle: Future[list[StepResult]] = Future()
         try:
             handle.set_result(self._run(step))
-        except Exception as error:
+        except BaseException as error:  # an interrupt too: whoever lands the step puts it in order
             handle.set_exception(error)
         return handle
 

@@ -281,6 +281,30 @@ def test_a_failure_in_the_middle_of_a_turn_costs_nothing(monkeypatch: pytest.Mon
     }
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(), torch.AcceleratorError()])
+@pytest.mark.parametrize("mode", MODES)
+def test_a_step_that_is_interrupted_leaves_no_block_behind(
+    mode: str, error: BaseException, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(batch: StepBatch) -> torch.Tensor:
+        raise error
+
+    target = engine(mode, num_blocks=5, block_size=4)
+    target.add(request("a", (*range(20, 32),), 4))
+    target.step()
+    with monkeypatch.context() as patch:
+        patch.setattr(target.runner, "execute", interrupted)
+        with pytest.raises(type(error)):
+            for _ in range(3):
+                target.step()
+    target.abort("a")
+    target.check()
+    assert [output.finish_reason for output in target.step()] == [FinishReason.ABORT]
+    assert target.stats().kv_used_fraction == 0.0
+    again = request("b", (*range(40, 52),), 4, ignore_eos=True)
+    assert run(target, [again])["b"] == greedy_tokens((*range(40, 52),), 4, ignore_eos=True)
+
+
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize(
     "error",
