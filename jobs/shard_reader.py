@@ -110,6 +110,18 @@ class ShardReader:
     ) -> PreparedRow:
         if verdict is not None:
             return PreparedRow(sealed, verdict)
+        try:
+            return self._asked(order, job, sealed)
+        except TemplateError:  # the job's own: every row would trip over it
+            raise
+        except InvalidSampling as error:
+            fault = RequestError("invalid_request", str(error), param=error.param, stage="validate")
+        except Exception as error:  # a bug that one row brings out must not end its whole job
+            logger.exception("cannot prepare row %d of %s", sealed.row_index, order.job_id)
+            fault = RequestError("internal_error", f"{type(error).__name__}: {error}"[:500])
+        return PreparedRow(sealed, fault)
+
+    def _asked(self, order: RunShard, job: _OpenJob, sealed: SealedRow) -> PreparedRow:
         wish = row_request(job.spec.task, job.params, sealed.row, sealed.custom_id)
         if isinstance(wish, RequestError):
             return PreparedRow(sealed, wish)

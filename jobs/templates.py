@@ -187,7 +187,7 @@ def _own_messages(value: Any) -> Iterator[dict[str, Any]]:
         if not isinstance(message, dict):
             raise _bad_messages(f"[{index}] must be an object with role and content")
         role, content = message.get("role"), message.get("content")
-        if role not in _ROLES:
+        if not isinstance(role, str) or role not in _ROLES:
             raise _bad_messages(f"[{index}].role must be one of {', '.join(sorted(_ROLES))}")
         has_calls = role == "assistant" and isinstance(message.get("tool_calls"), list)
         if not _is_text(content) and not (content is None and has_calls):

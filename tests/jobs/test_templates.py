@@ -177,6 +177,7 @@ def test_a_conversation_of_its_own_may_call_tools() -> None:
         ({"messages": "hi"}, "messages must be a list"),
         ({"messages": ["hi"]}, r"messages\[0\] must be an object"),
         ({"messages": [{"role": "king", "content": "x"}]}, r"messages\[0\].role must be one of"),
+        ({"messages": [{"role": ["user"], "content": "x"}]}, r"messages\[0\].role must be one of"),
         ({"messages": [{"role": "user", "content": [1]}]}, r"messages\[0\].content must be a text"),
     ],
 )
