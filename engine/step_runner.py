@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Sequence as Rows
 from dataclasses import replace
 from math import isnan
+from traceback import clear_frames
 from typing import Protocol
 
 import numpy as np
@@ -103,26 +104,36 @@ class StepRunner:
                     result.extend(self._pass(fitting))
         except torch.AcceleratorError:  # the device is lost, and with it every row
             raise
-        except Exception as fault:
-            return self._run_one_by_one(parts, fault)
-        return result
+        except Exception as error:
+            fault = error
+        else:
+            return result
+        clear_frames(fault.__traceback__)  # they hold what the failed pass has made
+        return self._run_one_by_one(parts, fault)
 
     def _pass(self, parts: Rows[StepPart]) -> StepResult:
         """Compute the parts at once, or in halves where memory is short."""
-        try:
-            outputs = self._outputs(parts)
-        except Exception as error:
-            num_tokens = sum(len(part.row.token_ids) for part in parts)
-            if not is_out_of_memory(error) or num_tokens == 1:
-                raise
+        result = self._attempt(parts)
+        if result is None:  # the error is gone by now, and with it all that its frames held
+            num_tokens = _num_tokens(parts)
             self._pass_size.halve(num_tokens)
             result = StepResult()
             for half in within(parts, -(-num_tokens // 2)):
                 result.extend(self._pass(half))
-            return result
+        return result
+
+    def _attempt(self, parts: Rows[StepPart]) -> StepResult | None:
+        """Compute the parts at once; None where memory is short and halves are left to try."""
+        try:
+            outputs = self._outputs(parts)
+            pools = parts[0].sequence.pooler is not None
+            result = self._pool(parts, outputs) if pools else self._take(parts, outputs)
+        except Exception as error:
+            if not is_out_of_memory(error) or _num_tokens(parts) == 1:
+                raise
+            return None
         self._pass_size.recover()
-        pools = parts[0].sequence.pooler is not None
-        return self._pool(parts, outputs) if pools else self._take(parts, outputs)
+        return result
 
     def _outputs(self, parts: Rows[StepPart]) -> torch.Tensor:
         """Return logits, scores or hidden states: what the parts, all of a kind, ask for."""
@@ -288,6 +299,10 @@ def _by_output(parts: Rows[StepPart]) -> list[Rows[StepPart]]:
         pooler = part.sequence.pooler
         groups.setdefault(pooler and pooler.wants_hidden, []).append(part)
     return list(groups.values())
+
+
+def _num_tokens(parts: Rows[StepPart]) -> int:
+    return sum(len(part.row.token_ids) for part in parts)
 
 
 def _next_row(row: ScheduledRow, token_id: int) -> ScheduledRow:
