@@ -1,7 +1,8 @@
 """Reads a request's JSON body, strictly and with a limit. Knows no field of any schema.
 
 Refused with a clear 400: no JSON, NaN and Infinity, the same key twice, text that is not UTF-8,
-half a surrogate pair. Numbers stay numbers: "3" is no integer here, and neither is true.
+half a surrogate pair, an integer that 64 bits do not hold. Numbers stay numbers: "3" is no integer
+here, and neither is true.
 """
 
 import json
@@ -17,6 +18,8 @@ from .errors import BodyTooLarge, InvalidRequest, UnsupportedMediaType, shown
 
 MAX_JSON_BYTES = 4 << 20
 _PARSED_AT_ONCE_BYTES = 256 << 10
+_MIN_INTEGER, _MAX_INTEGER = -(2**63), 2**64 - 1  # what a message to a worker has room for
+_LONG_NUMBER = re.compile(rb"\d{19}")
 _SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 Schema = TypeVar("Schema", bound=BaseModel)
@@ -85,6 +88,8 @@ def parse(body: bytes, schema: type[Schema]) -> Schema:
         raise _not_json(shown(str(error))) from None
     if not isinstance(value, dict):
         raise InvalidRequest(f"the body must be a JSON object, got {shown(value)}")
+    if _LONG_NUMBER.search(body):
+        _check_integers(value)
     try:
         return schema.model_validate(value, strict=True)
     except ValidationError as error:
@@ -118,6 +123,21 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"the key {twice!r} occurs twice in one object")
     return found
+
+
+def _check_integers(body: dict[str, Any]) -> None:
+    """Refuse an integer beyond 64 bits, however deep it stands."""
+    for name, value in body.items():
+        waiting = [value]
+        while waiting:
+            match waiting.pop():
+                case dict() as members:
+                    waiting += members.values()
+                case list() as items:
+                    waiting += items
+                case int() as number if not _MIN_INTEGER <= number <= _MAX_INTEGER:
+                    message = f"an integer may have at most 64 bits, got {shown(number)}"
+                    raise InvalidRequest(f"{name}: {message}", param=name)
 
 
 def _no_constant(name: str) -> NoReturn:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Self
 
-from .sampling_checks import InvalidSampling, check_integer, shown
+from .sampling_checks import MAX_INTEGER, InvalidSampling, check_integer, shown
 
 STOP_REASON = "repetition_detected"  # what a row that ends so tells, under vLLM's name
 MAX_PATTERN_SIZE = 1024
@@ -46,7 +46,8 @@ class RepetitionDetection:
                 f"must have a min_pattern_size of at most max_pattern_size="
                 f"{self.max_pattern_size}, got {shown(self.min_pattern_size)}",
             )
-        check_integer(_field("min_count"), self.min_count, low=2 if self.max_pattern_size else 0)
+        least = 2 if self.max_pattern_size else 0
+        check_integer(_field("min_count"), self.min_count, low=least, high=MAX_INTEGER)
 
     @classmethod
     def from_mapping(cls, values: object) -> Self:

@@ -3,6 +3,8 @@
 from math import isfinite
 from typing import Any
 
+MAX_INTEGER = 2**31 - 1  # of counts and token ids: tensors and messages have room for it
+
 
 class InvalidSampling(ValueError):
     """A sampling parameter is out of range; `param` names it.

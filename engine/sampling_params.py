@@ -5,6 +5,7 @@ from typing import Any, Self
 
 from .repetition import RepetitionDetection
 from .sampling_checks import (
+    MAX_INTEGER,
     InvalidSampling,
     check_flag,
     check_integer,
@@ -23,6 +24,7 @@ MAX_LOGPROBS = 20
 MAX_LOGIT_BIASES = 1024
 MAX_BAD_WORDS = 1024
 MAX_ALLOWED_TOKENS = 1 << 20
+MAX_MAX_TOKENS = 2**63 - 1  # too long for any context, which says so in better words
 GREEDY_EPSILON = 1e-5  # below this a temperature means "take the most likely token"
 _NESTED: dict[str, type[StructuredOutputs] | type[RepetitionDetection]] = {
     "structured_outputs": StructuredOutputs,
@@ -81,13 +83,13 @@ class SamplingParams:
         check_real("temperature", self.temperature, low=0.0, high=2.0)
         check_real("top_p", self.top_p, low=0.0, high=1.0, open_low=True)
         object.__setattr__(self, "top_k", 0 if self.top_k == -1 else self.top_k)
-        check_integer("top_k", self.top_k, low=0)
+        check_integer("top_k", self.top_k, low=0, high=MAX_INTEGER)
         check_real("min_p", self.min_p, low=0.0, high=1.0)
         if self.seed is not None:
             check_integer("seed", self.seed, low=-(2**63), high=2**63 - 1)
         if self.max_tokens is not None:
-            check_integer("max_tokens", self.max_tokens, low=1)
-        check_integer("min_tokens", self.min_tokens, low=0)
+            check_integer("max_tokens", self.max_tokens, low=1, high=MAX_MAX_TOKENS)
+        check_integer("min_tokens", self.min_tokens, low=0, high=MAX_INTEGER)
         if self.max_tokens is not None and self.min_tokens > self.max_tokens:
             raise InvalidSampling(
                 "min_tokens",
@@ -103,7 +105,7 @@ class SamplingParams:
         check_real("repetition_penalty", self.repetition_penalty, low=0.01, high=10.0)
         check_texts("stop", stop, at_most=MAX_STOP_STRINGS)
         for token_id in self.stop_token_ids:
-            check_integer("stop_token_ids", token_id, low=0)
+            check_integer("stop_token_ids", token_id, low=0, high=MAX_INTEGER)
         self._check_choice_of_tokens()
 
     def _check_choice_of_tokens(self) -> None:
@@ -124,7 +126,7 @@ class SamplingParams:
                     f"takes from 1 to {MAX_ALLOWED_TOKENS} tokens, got {len(allowed)}",
                 )
             for token_id in allowed:
-                check_integer("allowed_token_ids", token_id, low=0)
+                check_integer("allowed_token_ids", token_id, low=0, high=MAX_INTEGER)
         for name, kind in _NESTED.items():
             value = getattr(self, name)
             if value is not None and not isinstance(value, kind):
@@ -176,7 +178,7 @@ def _biases(values: object) -> dict[int, float] | None:
     for key, bias in values.items():
         is_number = isinstance(key, str) and key.isascii() and key.isdecimal() and len(key) <= 18
         token_id: Any = int(key) if is_number else key
-        check_integer(name, token_id, low=0)
+        check_integer(name, token_id, low=0, high=MAX_INTEGER)
         check_real(name, bias, low=-100.0, high=100.0)
         if token_id in biases:
             raise InvalidSampling(name, f"must name each token once, got {token_id} twice")

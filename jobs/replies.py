@@ -95,8 +95,11 @@ class ReplyPublisher:
 
     def fail(self, request_id: str, message: str) -> None:
         """End a request with an error that is no fault of its caller."""
-        error = RequestError(code="worker_lost", message=message, retryable=True)
-        self.send((Delta(request_id, error=error, finish_reason="error", is_last=True),))
+        self._end(request_id, RequestError("worker_lost", message, retryable=True))
+
+    def refuse(self, request_id: str, message: str) -> None:
+        """End a request that cannot run, here or elsewhere."""
+        self._end(request_id, RequestError("invalid_request", message, stage="validate"))
 
     def fail_all(self, message: str) -> None:
         """End every open request with such an error."""
@@ -106,6 +109,9 @@ class ReplyPublisher:
     def close(self, request_id: str) -> None:
         """Forget a request that nobody waits for; after its last delta this happens by itself."""
         self._streams.pop(request_id, None)
+
+    def _end(self, request_id: str, error: RequestError) -> None:
+        self.send((Delta(request_id, error=error, finish_reason="error", is_last=True),))
 
     @property
     def is_busy(self) -> bool:

@@ -89,7 +89,13 @@ class Station:
     def begin_request(self, request: InteractiveRequest, reply_to: str) -> None:
         """Run an interactive request; `on_request_over` tells when it has ended."""
         self.replies.open(request.request_id, reply_to)
-        if not self.engine.send(Generate(request)):
+        try:
+            is_sent = self.engine.send(Generate(request))
+        except Exception as error:  # an integer of 65 bits, or too much; its caller must hear of it
+            message = f"the request cannot be passed to the engine: {error}"
+            self.replies.refuse(request.request_id, message)
+            return
+        if not is_sent:
             self.replies.fail(request.request_id, "the engine is restarting")
 
     def _take(self, frame: ToWorker) -> None:

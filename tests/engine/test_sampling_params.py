@@ -34,6 +34,22 @@ from penstock.engine.sampling_params import (
         ({"stop": ["x"] * 17}, "stop takes at most 16 strings, got 17"),
         ({"stop_token_ids": [-1]}, "stop_token_ids must be at least 0, got -1"),
         ({"logprobs": 21}, "logprobs must be at most 20, got 21"),
+        ({"top_k": 2**70}, "top_k must be at most 2147483647, got 1180591620717411303424"),
+        (
+            {"min_tokens": 2**31, "max_tokens": None},
+            "min_tokens must be at most 2147483647, got 2147483648",
+        ),
+        ({"max_tokens": 2**63}, f"max_tokens must be at most {2**63 - 1}, got {2**63}"),
+        ({"stop_token_ids": [2**31]}, "stop_token_ids must be at most 2147483647, got 2147483648"),
+        (
+            {"allowed_token_ids": [2**64]},
+            f"allowed_token_ids must be at most 2147483647, got {2**64}",
+        ),
+        ({"logit_bias": {"9" * 18: 1}}, f"logit_bias must be at most 2147483647, got {'9' * 18}"),
+        (
+            {"repetition_detection": {"max_pattern_size": 2, "min_count": 2**64}},
+            "repetition_detection.min_count must be at most 2147483647, got 18446744073709551616",
+        ),
         ({"seed": 2**63}, f"seed must be at most {2**63 - 1}, got {2**63}"),
         ({"repetition_penalty": 0}, "repetition_penalty must be from 0.01 to 10, got 0"),
         ({"repetition_penalty": 1e-3}, "repetition_penalty must be from 0.01 to 10, got 0.001"),

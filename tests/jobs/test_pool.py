@@ -200,6 +200,22 @@ def test_a_message_nobody_understands_fails_and_is_over(
     assert mine.wait()[0] == 1 and mine.accepted == 1
 
 
+def test_a_request_that_cannot_be_passed_on_is_over_and_its_caller_told(
+    told: Any, pool: EnginePool, app: PenstockApp, table: JobTable
+) -> None:
+    request = {"request_id": "chat_1", "model": MODEL, "prompt": "p", "sampling": {"top_k": 2**70}}
+    mine = told()
+    mine.apply(INTERACTIVE, "chat_1", request=request, reply_to="api")
+    assert mine.wait()[0] == 1
+
+    def tail() -> str:
+        return str(table.redis.xrange(app.keys.tail("chat_1")))
+
+    wait_for(lambda: "cannot be passed to the engine" in tail(), "the answer", 10)
+    wait_for(lambda: not pool.station.replies.is_busy, "the stream to be over", 10)
+    assert '"invalid_request"' in tail()
+
+
 def test_an_unknown_job_is_over_at_once(told: Any) -> None:
     mine = told()
     mine.apply(GENERATE, job_id="job_nowhere", index=0, rows=1)
