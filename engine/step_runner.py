@@ -73,7 +73,7 @@ class StepRunner:
         parts = self._fill_in(step.parts)
         result = self._run(parts)
         results = [result]
-        if step.num_repeats > 1 and parts and not result.faults:
+        if step.num_repeats > 1 and self._fits_one_pass(parts) and not result.faults:
             results += self._repeat(replace(step, parts=parts), result)
         self._newest = results[-1]
         return results
@@ -95,6 +95,11 @@ class StepRunner:
             if token_id is not None and not part.sequence.ends_with(token_id, part.place - 1):
                 filled.append(part._replace(row=part.row._replace(token_ids=(token_id,))))
         return filled
+
+    def _fits_one_pass(self, parts: Rows[StepPart]) -> bool:
+        """Whether there are parts, each of one token, and memory for all of them at once."""
+        limit = self._pass_size.limit
+        return bool(parts) and (limit is None or len(parts) <= limit)
 
     def _run(self, parts: Rows[StepPart]) -> StepResult:
         result = StepResult()

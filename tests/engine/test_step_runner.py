@@ -118,3 +118,28 @@ def test_a_prompt_is_pooled_in_halves_where_memory_is_short(
     assert run(target, one) == expected
     assert expected["a"].error is None
     assert target.stats().memory_errors == 1
+
+
+def test_steps_are_not_repeated_with_more_rows_than_fit_one_pass() -> None:
+    runner = TightRunner(capacity=2)
+    rows = [greedy(str(i), (20 + i,), max_tokens=4) for i in range(4)]
+    outputs = run(engine(runner, steps_per_turn=4), *rows)
+    assert [num_tokens for num_tokens, _ in runner.passes] == [4, *[2] * 8]
+    for one in rows:
+        expected = greedy_tokens(one.prompt_token_ids, 4, ignore_eos=True)
+        assert outputs[one.request_id].token_ids == (*expected,)
+
+
+def test_as_many_rows_as_fit_one_pass_have_their_steps_repeated() -> None:
+    runner = TightRunner(capacity=2)
+    target = engine(runner, steps_per_turn=4)
+    run(target, greedy("long", PROMPT), greedy("a", (20,), max_tokens=12))
+    assert target.stats().memory_errors > 0
+    runner.passes.clear()
+    target.add(greedy("b", (21,), max_tokens=12))
+    num_turns = 0
+    while target.has_work:
+        target.step()
+        num_turns += 1
+    assert len(runner.passes) == 12
+    assert num_turns < 12
