@@ -6,11 +6,13 @@ array -> list       null beside one of these -> the same           anything free
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
 
 MAX_DEPTH = 16
+MAX_FIELDS = 1000  # of structs within each other; further objects stay JSON text
 _INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
 _PLAIN: dict[str, pa.DataType] = {
     "string": pa.string(),
@@ -19,6 +21,7 @@ _PLAIN: dict[str, pa.DataType] = {
     "boolean": pa.bool_(),
 }
 _JSON = pa.string()
+_SHAPING = frozenset({"$ref", "properties", "anyOf", "oneOf", "allOf", "if", "dependentSchemas"})
 
 
 class _Misfit(ValueError):
@@ -27,7 +30,7 @@ class _Misfit(ValueError):
 
 def parsed_type(schema: Mapping[str, Any]) -> pa.DataType | None:
     """Return the type of the documents of `schema`; None if they are not simple objects."""
-    found = _type_of(schema, schema, 0)
+    found = _Reading(schema).type_of(schema)
     return found if pa.types.is_struct(found) else None
 
 
@@ -50,43 +53,76 @@ def canonical_json(text: str) -> str | None:
         return None
 
 
-def _type_of(schema: Any, root: Mapping[str, Any], depth: int) -> pa.DataType:
-    if not isinstance(schema, dict) or depth > MAX_DEPTH:  # a $ref may lead back to itself
-        return _JSON
-    if isinstance(schema.get("$ref"), str):
-        return _type_of(_resolved(schema["$ref"], root), root, depth + 1)
-    for word in ("anyOf", "oneOf"):
-        if isinstance(schema.get(word), list):
-            choices = [each for each in schema[word] if each != {"type": "null"}]
-            return _type_of(choices[0], root, depth + 1) if len(choices) == 1 else _JSON
-    kinds = schema.get("type")
-    if isinstance(kinds, list):
-        kinds = [kind for kind in kinds if kind != "null"]
-        kinds = kinds[0] if len(kinds) == 1 else None
-    if kinds is None and "type" not in schema:
-        values = schema.get("enum", [schema["const"]] if "const" in schema else [])
-        is_text = bool(values) and all(isinstance(value, str) for value in values)
-        kinds = "string" if is_text else None
-    match kinds:
-        case "object":
-            return _struct(schema, root, depth)
-        case "array" if "prefixItems" not in schema:
-            return pa.list_(_type_of(schema.get("items"), root, depth + 1))
-        case str():
-            return _PLAIN.get(kinds, _JSON)
-        case _:
+@dataclass(slots=True)
+class _Reading:
+    """One reading of a schema, which ends where a schema leads back to itself or gets too large."""
+
+    root: Mapping[str, Any]
+    num_fields_left: int = MAX_FIELDS
+    open_refs: set[str] = field(default_factory=set)
+
+    def type_of(self, schema: Any, depth: int = 0) -> pa.DataType:
+        if not isinstance(schema, dict) or depth > MAX_DEPTH:
             return _JSON
+        if len(_SHAPING & schema.keys()) > 1:  # none of them tells of all that a document may hold
+            return _JSON
+        if isinstance(schema.get("$ref"), str):
+            return self._referred(schema["$ref"], depth)
+        for word in ("anyOf", "oneOf"):
+            if isinstance(schema.get(word), list):
+                choices = [each for each in schema[word] if each != {"type": "null"}]
+                return self.type_of(choices[0], depth + 1) if len(choices) == 1 else _JSON
+        kinds = schema.get("type")
+        if isinstance(kinds, list):
+            kinds = [kind for kind in kinds if kind != "null"]
+            kinds = kinds[0] if len(kinds) == 1 else None
+        if kinds is None and "type" not in schema:
+            values = schema.get("enum", [schema["const"]] if "const" in schema else [])
+            is_list = isinstance(values, list) and bool(values)
+            is_text = is_list and all(isinstance(value, str) for value in values)
+            kinds = "string" if is_text else None
+        match kinds:
+            case "object":
+                return self._struct(schema, depth)
+            case "array" if "prefixItems" not in schema:
+                return pa.list_(self.type_of(schema.get("items"), depth + 1))
+            case str():
+                return _PLAIN.get(kinds, _JSON)
+            case _:
+                return _JSON
+
+    def _referred(self, reference: str, depth: int) -> pa.DataType:
+        if reference in self.open_refs:
+            return _JSON
+        self.open_refs.add(reference)
+        found = self.type_of(_resolved(reference, self.root), depth + 1)
+        self.open_refs.remove(reference)
+        return found
+
+    def _struct(self, schema: dict[str, Any], depth: int) -> pa.DataType:
+        properties = schema.get("properties")
+        if not isinstance(properties, dict) or not properties or _may_hold_more(schema, properties):
+            return _JSON  # Parquet has no empty struct, and no struct of unknown fields
+        if len(properties) > self.num_fields_left or not all(map(_is_name, properties)):
+            return _JSON
+        self.num_fields_left -= len(properties)
+        return pa.struct(
+            [(name, self.type_of(each, depth + 1)) for name, each in properties.items()]
+        )
 
 
-def _struct(schema: dict[str, Any], root: Mapping[str, Any], depth: int) -> pa.DataType:
-    properties = schema.get("properties")
-    is_open = isinstance(schema.get("additionalProperties"), dict) or "patternProperties" in schema
-    if not isinstance(properties, dict) or not properties or is_open:
-        return _JSON  # Parquet has no empty struct, and no struct of unknown fields
-    if not all(map(_is_name, properties)):
-        return _JSON
-    fields = [(name, _type_of(each, root, depth + 1)) for name, each in properties.items()]
-    return pa.struct(fields)
+def _may_hold_more(schema: dict[str, Any], properties: dict[str, Any]) -> bool:
+    """Whether an object may have fields, or must, that its properties do not name."""
+    others = (schema.get(word, False) for word in ("additionalProperties", "unevaluatedProperties"))
+    required = schema.get("required")
+    is_all_named = not isinstance(required, list) or all(
+        isinstance(name, str) and name in properties for name in required
+    )
+    return (
+        not is_all_named
+        or "patternProperties" in schema
+        or any(each is not False for each in others)
+    )
 
 
 def _is_name(name: str) -> bool:

@@ -8,7 +8,7 @@ import pytest
 
 from penstock.jobs.landing import LandedRow, land
 from penstock.jobs.model import ColumnType, RowStatus, TaskSpec
-from penstock.jobs.parsed_column import canonical_json, parsed_type, parsed_value
+from penstock.jobs.parsed_column import MAX_FIELDS, canonical_json, parsed_type, parsed_value
 from penstock.jobs.response_format import format_of
 from penstock.jobs.results_dir import ResultsDir
 from penstock.jobs.row_schema import landed_names, row_schema
@@ -43,6 +43,18 @@ ORDER_TYPE = pa.struct(
     ]
 )
 
+MORE: list[dict[str, Any]] = [  # by which a document may have fields that its schema does not name
+    {"additionalProperties": True},
+    {"unevaluatedProperties": True},
+    {"patternProperties": {"^x": STRING}},
+    {"required": ["a", "b"]},
+    {"allOf": [of(b=STRING)]},
+    {"anyOf": [of(b=STRING)]},
+    {"$ref": "#/$defs/b", "$defs": {"b": of(b=STRING)}},
+    {"if": of(a={"const": "x"}), "then": of(b=STRING)},
+    {"dependentSchemas": {"a": of(b=STRING)}},
+]
+
 
 @pytest.mark.parametrize(
     ("schema", "kind"),
@@ -56,6 +68,12 @@ ORDER_TYPE = pa.struct(
         ({**of(a={"$ref": "#/$defs/n"}), "$defs": {"n": INTEGER}}, pa.struct([("a", pa.int64())])),
         ({**of(a={"$ref": "#/$defs/x"})}, pa.struct([("a", pa.string())])),
         ({**of(a=STRING), "additionalProperties": STRING}, None),
+        ({**of(a=STRING), "additionalProperties": False}, pa.struct([("a", pa.string())])),
+        ({**of(a=STRING), "required": [["a"]]}, None),
+        (of(a={"enum": 5}), pa.struct([("a", pa.string())])),
+        *[({**of(a=STRING), **more}, None) for more in MORE],
+        (of(a={**of(b=STRING), "additionalProperties": True}), pa.struct([("a", pa.string())])),
+        (of(a={**INTEGER, "allOf": [{"minimum": 1}]}), pa.struct([("a", pa.int64())])),
         (of(), None),
         ({"type": "array", "items": STRING}, None),
         ({}, None),
@@ -73,6 +91,29 @@ def test_a_schema_that_holds_itself_has_an_end() -> None:
     document = '{"value": 1, "next": {"value": 2, "next": null}}'
     assert parsed_value(document, kind)["next"]["value"] == 2
     pa.array([parsed_value(document, kind)], kind)
+
+
+def num_fields(kind: pa.DataType) -> int:
+    if not pa.types.is_struct(kind):
+        return 0
+    return kind.num_fields + sum(num_fields(each.type) for each in kind)
+
+
+def test_a_schema_that_holds_itself_often_has_few_columns() -> None:
+    kind = parsed_type(of(**{name: {"$ref": "#"} for name in "abcdefgh"}))
+    assert kind is not None
+    assert num_fields(kind) == 8 + 8 * 8
+
+
+def test_a_schema_that_unfolds_has_a_bounded_number_of_columns() -> None:
+    level = dict.fromkeys("abcdefgh", STRING)
+    defs = {"0": of(**level)}
+    for number in range(1, 7):
+        defs[str(number)] = of(**{name: {"$ref": f"#/$defs/{number - 1}"} for name in level})
+    kind = parsed_type({**of(root={"$ref": "#/$defs/6"}), "$defs": defs})
+    assert kind is not None
+    assert 900 < num_fields(kind) <= MAX_FIELDS
+    assert parsed_type(of(**{f"f{number}": STRING for number in range(MAX_FIELDS + 1)})) is None
 
 
 @pytest.mark.parametrize(
