@@ -7,6 +7,7 @@ Nothing here ever fails open: a matcher at fault allows no token, and its row en
 """
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from llguidance import LLExecutor, LLMatcher, LLTokenizer
 
 _PARAM = "structured_outputs"
+_LARK = re.compile(r"^[ \t]*(?:%llguidance\b|start[ \t]*:)", re.MULTILINE)
+_MAX_GBNF = 1 << 14  # characters; they are read by Python, which lets no other thread run meanwhile
 _BLANKS = r"[\x20\x0A\x0D\x09]{1,32}"  # without a bound, models get lost in them
 _BITS = 32  # tokens in a word of a mask
 _ALONE = 2  # so many rows are faster masked one by one than by several threads
@@ -62,7 +65,10 @@ class GrammarVocabulary:
         self._executor: LLExecutor | None = None
 
     def compile(self, form: StructuredOutputs) -> "Grammar | RequestError":
-        """Make a grammar of a form, in milliseconds most often; other threads run meanwhile."""
+        """Make a grammar of a form, in milliseconds most often.
+
+        Other threads run meanwhile, but for as long as GBNF is brought into Lark.
+        """
         from llguidance import LLMatcher, LLParserLimits
 
         limits = LLParserLimits(verbose_errors=False)  # those show the grammar, or what was drawn
@@ -189,7 +195,7 @@ def _definition(form: StructuredOutputs) -> str:
     if form.regex is not None:
         return LLMatcher.grammar_from_regex(form.regex)
     if form.grammar is not None:
-        return grammar_from("grammar", form.grammar)
+        return LLMatcher.grammar_from_lark(_lark(form.grammar))
     if form.choice is not None:
         return grammar_from("choice", json.dumps(form.choice))
     schema = '{"type":"object"}' if form.json_object else str(form.json)
@@ -197,6 +203,27 @@ def _definition(form: StructuredOutputs) -> str:
         return LLMatcher.grammar_from_json_schema(schema, overrides={"whitespace_flexible": False})
     pattern = form.whitespace_pattern or _BLANKS
     return LLMatcher.grammar_from_json_schema(schema, overrides={"whitespace_pattern": pattern})
+
+
+def _lark(grammar: str) -> str:
+    """Return a grammar in Lark's syntax. llguidance would tell the two apart, but in square time.
+
+    Raises:
+        ValueError: it is GBNF that cannot be read, or too much of it.
+    """
+    if _LARK.search(grammar):
+        return grammar
+    if len(grammar) > _MAX_GBNF:
+        raise ValueError(
+            f"a grammar without a rule start is GBNF, of which at most {_MAX_GBNF} characters are "
+            f"read, got {len(grammar)}; write it in Lark's syntax"
+        )
+    from llguidance.gbnf_to_lark import gbnf_to_lark
+
+    try:
+        return gbnf_to_lark(grammar)
+    except Exception as error:  # it raises bare ones, and whatever its mistakes come to
+        raise ValueError(f"the grammar cannot be read as GBNF: {error}") from error
 
 
 def _invalid(reason: str) -> RequestError:

@@ -23,7 +23,7 @@ class StructuredOutputs:
         regex: an expression in Rust's syntax that the whole output matches.
         choice: texts of which the output is one.
         grammar: a context-free grammar in Lark's syntax as llguidance reads it, with a rule
-            `start`, or in GBNF, llama.cpp's, with a rule `root`.
+            `start`, or in GBNF, llama.cpp's, with a rule `root` and up to 16,384 characters.
         json_object: True for any JSON object.
         disable_any_whitespace: JSON without any space between its parts.
         whitespace_pattern: the expression for what may stand between the parts of JSON, up to 32

@@ -287,6 +287,8 @@ def test_any_json_object() -> None:
         StructuredOutputs(regex="(a|b"),
         StructuredOutputs(grammar="start: nowhere"),
         StructuredOutputs(grammar="::= ::="),
+        StructuredOutputs(grammar='root ::= "a"\n' + "\n" * (1 << 14)),
+        StructuredOutputs(grammar="\n" * ((1 << 18) - 1) + "x"),
     ],
     ids=str,
 )
@@ -455,10 +457,22 @@ def test_a_grammar_over_its_budget_ends_its_rows_and_no_others(slow: SlowVocabul
         error = outputs[str(i), 1].error
         assert error is not None
         assert (error.code, error.param) == ("grammar_error", "structured_outputs")
+        assert error.stage == "validate", "the caller's mistake, not the engine's"
         assert (
             error.message == "structured_outputs took longer than 0.05 s to compile; simplify them"
         )
     assert outputs["good", 0].text == "good"
+
+
+def test_a_grammar_that_comes_too_late_is_there_for_later_rows(slow: SlowVocabulary) -> None:
+    engine = make_engine(grammar_timeout_s=0.05)
+    form = StructuredOutputs(regex="slow")
+    assert run(engine, request("first", form))["first", 0].error is not None
+    slow.gate.set()
+    for thread in threading.enumerate():
+        if thread.name == "grammar":
+            thread.join()
+    assert run(engine, request("later", form))["later", 0].text == "slow"
 
 
 def test_a_row_may_be_taken_back_while_its_grammar_is_made(slow: SlowVocabulary) -> None:
@@ -497,6 +511,30 @@ def test_without_the_package_the_row_says_what_to_install(monkeypatch: pytest.Mo
     assert error.code == "grammar_error"
     assert "pip install llguidance" in error.message
     assert outputs["plain", 0].error is None
+
+
+def test_a_panic_over_the_tokenizer_ends_the_rows_that_need_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class PanicException(BaseException):
+        """What Rust raises: no Exception."""
+
+    def panic(*_: Any, **__: Any) -> None:
+        raise PanicException("index out of bounds")
+
+    monkeypatch.setattr(GrammarVocabulary, "__init__", panic)
+    engine = make_engine()
+    for i in range(4):
+        engine.add(request(str(i), StructuredOutputs(regex=f"{i}+")))
+    for thread in threading.enumerate():
+        if thread.name == "grammar":
+            thread.join()
+    outputs = engine.step()
+    assert len(outputs) == 4
+    for output in outputs:
+        assert output.error is not None
+        assert output.error.code == "grammar_error"
+        assert "PanicException: index out of bounds" in output.error.message
 
 
 def test_masks_by_several_threads_are_those_by_one() -> None:
