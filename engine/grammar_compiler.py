@@ -1,7 +1,8 @@
 """Grammars compiled beside the loop, and the rows that wait for theirs. Knows threads and time.
 
 submit -> cached? -> a thread compiles -> ready: the rows go on, or end with the reason
-                                       -> over budget: they end, and the thread is given up
+                                       -> over budget: they end, and the thread is given up;
+                                          what it finds after all is for the rows that come later
 """
 
 import threading
@@ -26,7 +27,8 @@ class Compilation:
     Attributes:
         form: what is compiled.
         started_at: when a thread took it up, None before.
-        result: the grammar, or why there is none; None before it is known.
+        result: the grammar, or why there is none; None before it is known. A grammar that took
+            too long may still come.
     """
 
     __slots__ = ("form", "result", "started_at")
@@ -114,6 +116,7 @@ class GrammarCompiler:
             code="grammar_error",
             message=f"{_PARAM} took longer than {self._timeout_s:g} s to compile; simplify them",
             param=_PARAM,
+            stage="validate",
         )
         if self._num_given_up < _MAX_GIVEN_UP:  # or else the others wait for it
             self._num_given_up += 1
@@ -134,11 +137,10 @@ class GrammarCompiler:
             else:
                 result = _compile(vocabulary, compilation.form)
             with self._lock:
-                if compilation.result is None:
-                    compilation.result = result
-                elif self._num_given_up:  # given up, and here again
+                if compilation.result is not None and self._num_given_up:  # and here again
                     self._num_given_up -= 1
                     self._num_threads += 1
+                compilation.result = result
                 self._lock.notify_all()
 
     def _find_vocabulary(self) -> GrammarVocabulary | RequestError:
@@ -146,7 +148,9 @@ class GrammarCompiler:
             if self._vocabulary is None:
                 try:
                     self._vocabulary = self._make_vocabulary()
-                except Exception as error:  # llguidance's, or that there is none
+                except (
+                    BaseException
+                ) as error:  # llguidance's, or its panic; or there is none
                     message = f"{_PARAM} cannot be served: {type(error).__name__}: {error}"
                     self._vocabulary = _error(message)
             return self._vocabulary
