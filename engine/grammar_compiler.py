@@ -148,9 +148,7 @@ class GrammarCompiler:
             if self._vocabulary is None:
                 try:
                     self._vocabulary = self._make_vocabulary()
-                except (
-                    BaseException
-                ) as error:  # llguidance's, or its panic; or there is none
+                except BaseException as error:  # llguidance's, or its panic; or there is none
                     message = f"{_PARAM} cannot be served: {type(error).__name__}: {error}"
                     self._vocabulary = _error(message)
             return self._vocabulary
