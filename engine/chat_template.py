@@ -155,6 +155,8 @@ def _template_message(message: Any) -> dict[str, Any]:
         made["content"] = "".join(_part_text(part) for part in made["content"])
     if made.get("tool_calls"):
         made["tool_calls"] = [_template_call(call) for call in made["tool_calls"]]
+    else:
+        made.pop("tool_calls", None)  # templates ask whether there are any, not how many
     # Templates disagree on what reasoning is called, as clients do.
     reasoning = next((made[name] for name in _REASONING if name in made), None)
     if reasoning is not None:

@@ -212,6 +212,14 @@ def test_arguments_that_are_no_object_stay_text() -> None:
         assert message["tool_calls"] == [call, "odd"]
 
 
+def test_no_calls_are_not_told_of() -> None:
+    template = "{% for m in messages %}{{ 'calls' if 'tool_calls' in m else 'says' }}{% endfor %}"
+    tokenizer = Tokenizer(tokenizer_with(template))
+    for calls in ([], None):
+        message = {"role": "assistant", "content": "Well", "tool_calls": calls}
+        assert tokenizer.render_chat([message]) == "says"
+
+
 def test_options_reach_the_template() -> None:
     template = "{{ 'thinks' if enable_thinking else 'answers' }}"
     tokenizer = Tokenizer(tokenizer_with(template))
