@@ -175,8 +175,8 @@ class Custody:
         # Not handed back at once: its lease runs out, which paces the next attempt.
         outcome: Outcome = ShardReturned(frame.message)
         try:
-            if frame.trouble is Trouble.STORAGE:
-                self._note(ref.job_id, f"rows cannot land yet: {frame.message}")
+            if frame.trouble in _HOLDS_UP:
+                self._note(ref.job_id, f"{_HOLDS_UP[frame.trouble]}: {frame.message}")
             if is_hopeless and self._end_job(ref.job_id, f"shard {ref.index}: {frame.message}"):
                 outcome = ShardBroken(frame.message)
         finally:
@@ -289,6 +289,10 @@ _NOT_GRANTED = {
     "busy": "another worker has it",
     "stopped": "the job has ended or pauses",
     "unknown": "no such job or shard",
+}
+_HOLDS_UP = {  # it passes, or another worker is free of it
+    Trouble.STORAGE: "rows cannot land yet",
+    Trouble.NEWER: "a worker is too old for this job",
 }
 _NOT_OURS = "landed; not ours any more"
 

@@ -3,6 +3,7 @@
 UnknownJob     no job has this id
 InvalidJob     a submission that cannot become a job; `param` names the part at fault
 CorruptJob     a job directory that cannot be read back
+NewerJob       one that a newer Penstock can read
 """
 
 
@@ -24,3 +25,7 @@ class InvalidJob(ValueError):
 
 class CorruptJob(Exception):
     """A job directory cannot be read; the message says which file and why."""
+
+
+class NewerJob(CorruptJob):
+    """A job directory of a newer Penstock cannot be read by this one: others may run the job."""

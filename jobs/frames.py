@@ -104,6 +104,7 @@ class Trouble(StrEnum):
 
     STORAGE = "storage"  # no room to land it: try again until there is
     LASTING = "lasting"  # its files are damaged: no retry will help
+    NEWER = "newer"  # its job is for newer workers: hand it back, until one of them takes it
     UNEXPECTED = "unexpected"  # try again a few times
 
 

@@ -20,7 +20,7 @@ from typing import Self
 import msgspec
 
 from .durable import create_file, fsync_directory, replace_file, storage_errors
-from .errors import CorruptJob, UnknownJob
+from .errors import CorruptJob, NewerJob, UnknownJob
 from .model import SPEC_VERSION, JobSpec, JobState, RejectedLine
 from .sealed_input import SealedInput
 
@@ -35,6 +35,12 @@ class Final:
     at_ms: int
     started_at_ms: int | None = None
     error: str | None = None
+
+
+class _Versioned(msgspec.Struct):
+    """As much of a spec as can be read of any version."""
+
+    version: int = 1
 
 
 class JobDir:
@@ -103,18 +109,20 @@ class JobDir:
 
         Raises:
             UnknownJob: there is no such job.
-            CorruptJob: it cannot be read, or a newer Penstock wrote it.
+            NewerJob: a newer Penstock wrote it, and says what this one does not know.
+            CorruptJob: it cannot be read.
         """
         try:
-            spec = msgspec.json.decode(self.spec.read_bytes(), type=JobSpec)
+            content = self.spec.read_bytes()
+            version = msgspec.json.decode(content, type=_Versioned).version
+            spec = None if version > SPEC_VERSION else msgspec.json.decode(content, type=JobSpec)
         except (FileNotFoundError, NotADirectoryError):
             raise UnknownJob(self.job_id) from None
         except (OSError, msgspec.MsgspecError) as error:
             raise CorruptJob(f"cannot read {self.spec}: {error}") from error
-        if spec.version > SPEC_VERSION:
-            raise CorruptJob(
-                f"{self.spec} has version {spec.version}, this Penstock reads {SPEC_VERSION}: "
-                "upgrade it"
+        if spec is None:
+            raise NewerJob(
+                f"{self.spec} has version {version}, this Penstock reads {SPEC_VERSION}: upgrade it"
             )
         return spec
 

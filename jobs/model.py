@@ -16,6 +16,7 @@ A job's life:
 import json
 import secrets
 import time
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -40,10 +41,11 @@ __all__ = [
     "ShardRef",
     "TaskSpec",
     "new_job_id",
+    "spec_version",
 ]
 
 DEFAULT_PRIORITY = 0
-SPEC_VERSION = 2  # 2: response_format, tools and template_options
+SPEC_VERSION = 2  # the newest that is read; `spec_version` says what 2 brought
 
 
 class JobState(StrEnum):
@@ -164,7 +166,18 @@ class JobSpec:
     priority: int = DEFAULT_PRIORITY  # larger is served first
     metadata: dict[str, str] = field(default_factory=dict)
     idempotency_key: str | None = None
-    version: int = SPEC_VERSION
+    version: int = 1  # `spec_version` says which one it takes
+
+
+def spec_version(task: TaskSpec, columns: Collection[str]) -> int:
+    """Return the oldest version that says all of this: older workers go on with what they know.
+
+    2: response_format, tools, template_options, typed documents, and requests in a column `body`
+    """
+    wishes = (task.response_format, task.tools, task.template_options or None)
+    has_form = task.document_schema() is not None or any(wish is not None for wish in wishes)
+    brings_requests = task.prompt is None and task.messages is None and "body" in columns
+    return 2 if has_form or brings_requests else 1
 
 
 @dataclass(frozen=True, slots=True)

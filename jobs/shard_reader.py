@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..engine.outputs import Priority, Request, RequestError
-from .errors import CorruptJob, UnknownJob
+from .errors import CorruptJob, NewerJob, UnknownJob
 from .frames import AbortShard, RunShard, ShardFailed, ShardLanded, Trouble
 from .job_dir import JobDir
 from .landing import CorruptPart, found_counts
@@ -81,6 +81,8 @@ class ShardReader:
                 continue
             try:
                 self._prepare(order)
+            except NewerJob as error:
+                self._fail(order, str(error), Trouble.NEWER)
             except (UnknownJob, CorruptJob, CorruptInput, CorruptPart, IndexError) as error:
                 self._fail(order, str(error), Trouble.LASTING)
             except (InvalidSampling, TemplateError) as error:  # submission would have refused it

@@ -29,6 +29,7 @@ from .model import (
     RejectedLine,
     TaskSpec,
     new_job_id,
+    spec_version,
 )
 from .results_dir import ResultsDir
 from .sealed_input import InputSealer
@@ -251,6 +252,7 @@ def _seal_input(
         priority=request.priority,
         metadata=dict(request.metadata),
         idempotency_key=request.idempotency_key,
+        version=spec_version(request.task, types),
     )
 
 

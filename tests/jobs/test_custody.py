@@ -101,6 +101,20 @@ def test_a_shard_that_fails_again_and_again_fails_its_job(
         holder.table.release(ShardRef(spec.job_id, 0), order.attempt)  # or wait for its lease
 
 
+def test_a_shard_for_newer_workers_is_handed_back_however_often(
+    holder: Holder, make_job: JobMaker
+) -> None:
+    spec = make_job()
+    for _ in range(MAX_TRIES + 1):
+        order = holder.open(spec)
+        holder.fail(order, Trouble.NEWER)
+        assert isinstance(holder.outcome(), ShardReturned)
+        snapshot = holder.table.snapshot(spec.job_id)
+        assert snapshot is not None and snapshot.state is JobState.RUNNING
+        assert snapshot.error == "a worker is too old for this job: it broke"
+        holder.table.release(ShardRef(spec.job_id, 0), order.attempt)  # or wait for its lease
+
+
 def test_a_shard_of_a_job_whose_directory_is_gone_is_over(
     holder: Holder, make_job: JobMaker
 ) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from penstock.jobs.durable import create_file, replace_file
-from penstock.jobs.errors import CorruptJob, UnknownJob
+from penstock.jobs.errors import CorruptJob, NewerJob, UnknownJob
 from penstock.jobs.job_dir import Final, JobDir
 from penstock.jobs.job_table import JobTable
 from penstock.jobs.model import JobState
@@ -58,8 +58,9 @@ def test_a_job_json_that_cannot_be_read_is_named(tmp_path: Path, make_job: JobMa
     spec = make_job()
     job_dir = JobDir(tmp_path / "data" / "jobs", spec.job_id)
     content = json.loads(job_dir.spec.read_bytes())
-    job_dir.spec.write_text(json.dumps({**content, "version": 99}))
-    with pytest.raises(CorruptJob, match=r"version 99, this Penstock reads 2: upgrade"):
+    assert content["version"] == 1, "older workers can run it"
+    job_dir.spec.write_text(json.dumps({**content, "version": 99, "task": "of another kind"}))
+    with pytest.raises(NewerJob, match=r"version 99, this Penstock reads 2: upgrade"):
         job_dir.read_spec()
     job_dir.spec.write_text(json.dumps({**content, "from_the_future": 1}))
     assert job_dir.read_spec() == spec

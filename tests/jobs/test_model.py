@@ -3,7 +3,16 @@ import time
 import msgspec
 import pytest
 
-from penstock.jobs.model import JobSpec, JobState, Message, TaskSpec, new_job_id
+from penstock.jobs.model import (
+    SPEC_VERSION,
+    JobSpec,
+    JobState,
+    Message,
+    TaskSpec,
+    new_job_id,
+    spec_version,
+)
+from penstock.jobs.tool_use import ToolUse
 
 from .conftest import SpecMaker
 
@@ -36,3 +45,19 @@ def test_a_spec_survives_json(make_spec: SpecMaker) -> None:
 def test_answers_of_a_job_are_not_cut_short_unless_it_says_so() -> None:
     assert TaskSpec(model="m").sampling_params().max_tokens is None
     assert TaskSpec(model="m", sampling={"max_tokens": 5}).sampling_params().max_tokens == 5
+
+
+@pytest.mark.parametrize(
+    ("task", "version"),
+    [
+        (TaskSpec(model="m", prompt="p", sampling={"max_tokens": 5}), 1),
+        (TaskSpec(model="m", prompt="p", response_format={"type": "json_object"}), 2),
+        (TaskSpec(model="m", prompt="p", tools=ToolUse(())), 2),
+        (TaskSpec(model="m", prompt="p", template_options={"enable_thinking": False}), 2),
+        (TaskSpec(model="m", prompt="p", sampling={"structured_outputs": {"json": "{}"}}), 2),
+        (TaskSpec(model="m"), 2),  # its column holds requests
+    ],
+)
+def test_a_spec_has_the_oldest_version_that_says_it(task: TaskSpec, version: int) -> None:
+    assert spec_version(task, ["id", "body"]) == version <= SPEC_VERSION
+    assert spec_version(TaskSpec(model="m"), ["prompt"]) == 1

@@ -1,5 +1,6 @@
 """The reader of shards on its own: sealed jobs are real, and so is its thread."""
 
+import json
 import queue
 from typing import Any
 
@@ -7,7 +8,8 @@ import pytest
 
 from penstock.engine.outputs import RequestError
 from penstock.jobs.fake_engine import FakeModel, FakeTokenizer
-from penstock.jobs.frames import RunShard, ShardFailed, ShardLanded
+from penstock.jobs.frames import RunShard, ShardFailed, ShardLanded, Trouble
+from penstock.jobs.job_dir import JobDir
 from penstock.jobs.job_table import JobTable
 from penstock.jobs.model import JobSpec, TaskSpec
 from penstock.jobs.prompt_encoder import PromptEncoder
@@ -90,6 +92,17 @@ def test_what_nobody_foresaw_of_a_row_is_that_rows_error(
         assert error.code == "internal_error"
         assert "nobody thought of this" in error.message
     assert "cannot prepare row 1" in caplog.text
+
+
+def test_a_job_of_a_newer_penstock_is_left_to_newer_workers(
+    settings: Settings, table: JobTable, reading: Reading
+) -> None:
+    spec = seal(settings, table, [GOOD])
+    assert spec.version == 2
+    path = JobDir(settings.jobs_dir, spec.job_id).spec
+    path.write_text(json.dumps({**json.loads(path.read_bytes()), "version": 99}))
+    failed = reading.read(spec)
+    assert isinstance(failed, ShardFailed) and failed.trouble is Trouble.NEWER
 
 
 def errors_of(run: ShardRun | ShardFailed | ShardLanded, *, num_good: int) -> list[RequestError]:
