@@ -15,6 +15,7 @@ Whatever goes wrong with one row ends that row with an error, and no other.
 from collections import deque
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 
 from .block_pool import BlockPool
@@ -94,9 +95,14 @@ class Engine:
             eos_token_ids=self._eos_token_ids,
             device=self.runner.device,
         )
-        self._grammars = GrammarCompiler(
-            self._grammar_vocabulary, timeout_s=config.grammar_timeout_s
+        make_vocabulary = partial(  # no method: it would keep a dropped engine and its weights
+            GrammarVocabulary,
+            self.tokenizer,
+            vocab_size=self.runner.architecture.vocab_size,
+            eos_token_ids=self._eos_token_ids,
+            num_threads=config.num_threads or usable_cores(),
         )
+        self._grammars = GrammarCompiler(make_vocabulary, timeout_s=config.grammar_timeout_s)
         self._live: dict[str, list[Sequence]] = {}
         self._arrivals = count()
         self._outputs: list[StepOutput] = []
@@ -168,14 +174,6 @@ class Engine:
             engine_seed=self.config.seed,
             model=self.config.model_name,
             rules=rules,
-        )
-
-    def _grammar_vocabulary(self) -> GrammarVocabulary:
-        return GrammarVocabulary(
-            self.tokenizer,
-            vocab_size=self.runner.architecture.vocab_size,
-            eos_token_ids=self._eos_token_ids,
-            num_threads=self.config.num_threads or usable_cores(),
         )
 
     def _refusal(self, request: Request) -> RequestError | None:

@@ -1,5 +1,8 @@
 """The loop against a model that costs nothing: who ends when, why, and with which tokens."""
 
+import gc
+import threading
+import weakref
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -14,7 +17,7 @@ from penstock.engine.detokenizer import Detokenizer
 from penstock.engine.engine import Engine
 from penstock.engine.outputs import FinishReason, Priority, Request, RequestError, StepOutput
 from penstock.engine.sampler import SampledTokens, sample
-from penstock.engine.sampling_params import SamplingParams
+from penstock.engine.sampling_params import SamplingParams, StructuredOutputs
 from penstock.engine.sequence import Sequence
 
 from .fake_runner import EOS, NAN, POISON, FakeRunner, greedy_tokens, logits_after
@@ -384,6 +387,24 @@ def test_stats_add_up() -> None:
     assert stats.cached_tokens == 64
     assert (stats.running, stats.waiting, stats.errors) == (0, 0, 0)
     assert stats.steps == 6
+
+
+def test_an_engine_that_is_dropped_frees_its_model_at_once() -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        target = engine(async_steps=False)  # a thread lets go a moment later
+        form = StructuredOutputs(choice=("yes", "no"))
+        run(target, request("a", range(20, 30), structured_outputs=form))
+        for thread in threading.enumerate():
+            if thread.name == "grammar":
+                thread.join()
+        runner, ended = weakref.ref(target.runner), weakref.ref(target)
+        del target
+        assert ended() is None
+        assert runner() is None
+    finally:
+        gc.enable()
 
 
 class EngineMachine(RuleBasedStateMachine):
