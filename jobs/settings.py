@@ -8,6 +8,8 @@ from dataclasses import Field, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Self
 
+from ..engine.tool_calls import ToolFormat
+
 DEFAULT_URL = "http://127.0.0.1:8100"
 DEMO_MODEL = "penstock-demo"
 
@@ -16,8 +18,16 @@ class InvalidSetting(ValueError):
     """A setting has a value that cannot be used; the message says which and from where."""
 
 
-def _setting(default: Any, env: str, text: str, *, at_least: float | None = None) -> Any:
-    return field(default=default, metadata={"env": env, "help": text, "at_least": at_least})
+def _setting(
+    default: Any,
+    env: str,
+    text: str,
+    *,
+    at_least: float | None = None,
+    choices: tuple[str, ...] = (),
+) -> Any:
+    metadata = {"env": env, "help": text, "at_least": at_least, "choices": choices}
+    return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +74,10 @@ class Settings:
         at_least=1,
     )
     tool_format: str = _setting(
-        "auto", "PENSTOCK_TOOL_FORMAT", "how models write tool calls: auto, hermes or llama"
+        "auto",
+        "PENSTOCK_TOOL_FORMAT",
+        "how models write tool calls: auto, hermes or llama",
+        choices=("auto", *ToolFormat),
     )
     lease_s: float = _setting(
         4.0, "PENSTOCK_LEASE_S", "how long a silent worker keeps its shards", at_least=2
@@ -122,6 +135,7 @@ class Settings:
         for item in fields(cls):
             if item.name in typed:
                 _check_range(item, typed[item.name], sources[item.name])
+                _check_choice(item, typed[item.name], sources[item.name])
         return replace(cls(), **typed), sources
 
     @property
@@ -164,6 +178,13 @@ def _check_range(item: Field[Any], value: Any, source: str) -> None:
         return
     wanted = f"at least {lowest:g}" if math.isfinite(value) else "a finite number"
     raise InvalidSetting(f"{item.name} must be {wanted}, got {value!r} (from {source})")
+
+
+def _check_choice(item: Field[Any], value: Any, source: str) -> None:
+    choices = item.metadata["choices"]
+    if choices and value not in choices:
+        listed = ", ".join(choices)
+        raise InvalidSetting(f"{item.name} must be one of {listed}, got {value!r} (from {source})")
 
 
 def _read(cls: type[Settings], name: str, value: Any, source: str) -> Any:

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from penstock.engine.tool_calls import ToolFormat
 from penstock.jobs.settings import InvalidSetting, Settings
 
 
@@ -54,12 +55,22 @@ def test_text_is_brought_to_its_type() -> None:
         ({"PENSTOCK_MAX_MODEL_LEN": "0"}, "max_model_len must be at least 1, got 0"),
         ({"PENSTOCK_NUM_THREADS": "-2"}, "num_threads must be at least 1, got -2"),
         ({"PENSTOCK_KV_CACHE_GB": "0"}, "kv_cache_gb must be at least 0.001, got 0"),
+        (
+            {"PENSTOCK_TOOL_FORMAT": "lama"},
+            r"tool_format must be one of auto, hermes, llama, got 'lama' \(from PENSTOCK_TOOL_FO",
+        ),
         ({"PENSTOCK_CONFIG": "/nowhere/at.all"}, "cannot read settings from /nowhere/at.all"),
     ],
 )
 def test_a_bad_value_is_told_with_its_source(environ: dict[str, str], complaint: str) -> None:
     with pytest.raises(InvalidSetting, match=complaint):
         Settings.load(environ=environ)
+
+
+@pytest.mark.parametrize("tool_format", ["auto", *ToolFormat])
+def test_how_models_write_calls_is_one_of_a_few(tool_format: str) -> None:
+    settings = Settings.load(environ={"PENSTOCK_TOOL_FORMAT": tool_format})
+    assert settings.tool_format == tool_format
 
 
 def test_unknown_and_broken_toml_is_refused(tmp_path: Path) -> None:
