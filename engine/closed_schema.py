@@ -7,11 +7,17 @@ model that is let write more goes on and on. Whatever fits the closed schema fit
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-_MAPS = ("properties", "$defs", "definitions")
+_MAPS = ("properties", "patternProperties", "$defs", "definitions")
 _LISTS = ("anyOf", "oneOf", "prefixItems")
-_SINGLE = ("items",)
+_SINGLE = ("items", "additionalProperties")
 _MIXING = frozenset({"allOf", "if", "not", "dependentSchemas", "unevaluatedProperties"})
-_BESIDE = frozenset({"anyOf", "oneOf", "$ref"})
+_LAYERS = frozenset({"anyOf", "oneOf", "$ref"})
+_WANTING = frozenset(  # what a property of one layer may be there for, in another
+    {
+        *("properties", "patternProperties", "required", "minProperties", "propertyNames"),
+        "dependentRequired",
+    }
+)
 
 
 def closed_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
@@ -28,10 +34,14 @@ def closed_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _walk(schema: Any) -> Iterator[Mapping[str, Any]]:
-    if isinstance(schema, Mapping):
-        yield schema
-        for inner in _inner(schema):
-            yield from _walk(inner)
+    todo = [schema]
+    while todo:
+        each = todo.pop()
+        if isinstance(each, Mapping):
+            yield each
+            todo.extend(_inner(each))
+        elif isinstance(each, list):  # items, as they were before prefixItems
+            todo.extend(each)
 
 
 def _inner(schema: Mapping[str, Any]) -> Iterator[Any]:
@@ -46,8 +56,10 @@ def _inner(schema: Mapping[str, Any]) -> Iterator[Any]:
 
 
 def _is_mixed(schema: Mapping[str, Any]) -> bool:
-    has_own = "properties" in schema
-    return not _MIXING.isdisjoint(schema) or (has_own and not _BESIDE.isdisjoint(schema))
+    if not _MIXING.isdisjoint(schema):
+        return True
+    num_layers = sum(layer in schema for layer in _LAYERS)
+    return num_layers > 1 or (num_layers == 1 and not _WANTING.isdisjoint(schema))
 
 
 def _closed(schema: Any) -> Any:
@@ -63,8 +75,18 @@ def _closed(schema: Any) -> Any:
     for key in _SINGLE:
         if key in made:
             made[key] = _closed(made[key])
-    if isinstance(made.get("properties"), dict) and "patternProperties" not in made:
-        required = made.get("required")
-        if not isinstance(required, list) or all(name in made["properties"] for name in required):
-            made.setdefault("additionalProperties", False)
+    if isinstance(made.get("properties"), dict) and not _wants_others(made):
+        made.setdefault("additionalProperties", False)
     return made
+
+
+def _wants_others(schema: Mapping[str, Any]) -> bool:
+    """Return whether an object must hold, or hints at, more than the properties it names."""
+    named = schema["properties"]
+    required, at_least = schema.get("required"), schema.get("minProperties")
+    names = required if isinstance(required, list) else []
+    return (
+        "patternProperties" in schema
+        or any(not isinstance(name, str) or name not in named for name in names)
+        or (isinstance(at_least, int) and at_least > len(named))
+    )
