@@ -287,8 +287,6 @@ def test_any_json_object() -> None:
         StructuredOutputs(regex="(a|b"),
         StructuredOutputs(grammar="start: nowhere"),
         StructuredOutputs(grammar="::= ::="),
-        StructuredOutputs(grammar='root ::= "a"\n' + "\n" * (1 << 14)),
-        StructuredOutputs(grammar="\n" * ((1 << 18) - 1) + "x"),
     ],
     ids=str,
 )
@@ -306,6 +304,24 @@ def test_a_form_that_cannot_be_fulfilled_fails_its_row_alone(form: StructuredOut
         assert not error.retryable
         assert outputs["bad", sample].token_ids == ()
     assert engine.stats().errors == 2
+
+
+@pytest.mark.parametrize(
+    ("start", "reason"),
+    [
+        ('root ::= "a"', "a grammar without a rule start is GBNF, of which at most 16384"),
+        ('start: "a"', ""),
+        ('  %llguidance {}\n start : "a"', ""),
+    ],
+)
+def test_a_long_grammar_is_read_by_no_python(start: str, reason: str) -> None:
+    vocabulary = GrammarVocabulary(byte_level(), vocab_size=263, eos_token_ids={EOS})
+    made = vocabulary.compile(StructuredOutputs(grammar="\n" * 260_000 + start))
+    if reason:
+        assert isinstance(made, RequestError)
+        assert reason in made.message
+    else:
+        assert isinstance(made, Grammar)
 
 
 def test_samples_go_their_own_ways() -> None:
