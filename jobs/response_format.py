@@ -39,11 +39,6 @@ def structured_outputs_of(response_format: Any) -> dict[str, Any] | None:
             )
 
 
-def format_of(schema: dict[str, Any]) -> dict[str, Any]:
-    """Return the response format that asks for documents of a schema."""
-    return {"type": "json_schema", "json_schema": {"name": "document", "schema": schema}}
-
-
 def _schema(json_schema: Any) -> dict[str, Any]:
     where = f"{_PARAM}.json_schema"
     if not isinstance(json_schema, dict):

@@ -4,6 +4,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -28,6 +29,11 @@ from penstock.jobs.submission import RowsSource, SubmitRequest, submit
 SpecMaker = Callable[..., JobSpec]
 JobMaker = Callable[..., JobSpec]
 ShardRunner = Callable[..., list[Commit]]
+
+
+def format_of(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return the response format that asks for documents of a schema."""
+    return {"type": "json_schema", "json_schema": {"name": "document", "schema": schema}}
 
 
 @pytest.fixture

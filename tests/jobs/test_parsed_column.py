@@ -9,12 +9,11 @@ import pytest
 from penstock.jobs.landing import LandedRow, land
 from penstock.jobs.model import ColumnType, RowStatus, TaskSpec
 from penstock.jobs.parsed_column import MAX_FIELDS, canonical_json, parsed_type, parsed_value
-from penstock.jobs.response_format import format_of
 from penstock.jobs.results_dir import ResultsDir
 from penstock.jobs.row_schema import landed_names, row_schema
 from penstock.jobs.tool_use import ToolCall
 
-from .conftest import SpecMaker
+from .conftest import SpecMaker, format_of
 
 
 def of(**properties: Any) -> dict[str, Any]:

@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 
 from penstock.jobs.model import InvalidSampling, RequestError, SamplingParams, TaskSpec
-from penstock.jobs.response_format import format_of
 from penstock.jobs.row_request import RowRequest, row_request
 from penstock.jobs.tool_use import ToolFormat, ToolUse, call_ids, tool_use_of
+
+from .conftest import format_of
 
 HI = [{"role": "user", "content": "hi"}]
 TOOL = {"type": "function", "function": {"name": "f"}}
