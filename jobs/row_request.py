@@ -87,23 +87,32 @@ def _own_request(
     sampling = _sampling(body)
     if sampling:
         params = SamplingParams.from_mapping({**params.to_mapping(), **sampling})
-    has_tools = not {"tools", "tool_choice"}.isdisjoint(body)
-    tools = task.tools
-    if has_tools:
-        tools = tool_use_of(
-            body.get("tools"), body.get("tool_choice"), body.get("parallel_tool_calls")
-        )
     options = body.get("chat_template_kwargs") or task.template_options
     if not isinstance(options, dict):
         raise _wrong("chat_template_kwargs", "must be an object")
-    return RowRequest(own_prompt(body, url), params, tools, options)
+    return RowRequest(own_prompt(body, url), params, _tools(task.tools, body), options)
+
+
+def _tools(of_task: ToolUse | None, body: dict[str, Any]) -> ToolUse | None:
+    """Read what a body says about tools; alone, a choice is one among the task's."""
+    tools, choice = body.get("tools"), body.get("tool_choice")
+    parallel = body.get("parallel_tool_calls")
+    if of_task is None or tools is not None:
+        return tool_use_of(tools, choice, parallel)
+    if choice is None and parallel is None:
+        return of_task
+    use = tool_use_of(of_task.tools, choice, of_task.is_parallel if parallel is None else parallel)
+    if use is not None and choice is None:
+        return replace(use, choice=of_task.choice, only=of_task.only)
+    return use
 
 
 def _sampling(body: dict[str, Any]) -> dict[str, Any]:
     """Return what a body says about sampling, under our names."""
     said: dict[str, Any] = {}
     for name, value in body.items():
-        if value is None or value in _NEUTRAL.get(name, ()) or name in _IGNORED:
+        is_neutral = any(value is neutral for neutral in _NEUTRAL.get(name, ()))  # 0 is not False
+        if value is None or is_neutral or name in _IGNORED:
             continue
         if name in ("logprobs", "prompt_logprobs"):
             raise _wrong(name, "cannot be landed yet; leave it out")
@@ -115,6 +124,8 @@ def _sampling(body: dict[str, Any]) -> dict[str, Any]:
     form = structured_outputs_of(body.get("response_format"))
     if form is not None:
         said["structured_outputs"] = form
+    elif body.get("response_format") is not None:  # any text will do, whatever the task wants
+        said.setdefault("structured_outputs", None)
     return said
 
 
