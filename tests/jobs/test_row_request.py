@@ -64,6 +64,32 @@ def test_what_a_line_leaves_open_the_task_decides() -> None:
     assert wish({"messages": HI, "tools": []}, task).tools is None
 
 
+def test_a_line_that_asks_for_any_text_gets_no_form() -> None:
+    task = TaskSpec(model="m", response_format={"type": "json_object"})
+    text = {"response_format": {"type": "text"}}
+    made = wish({"messages": HI, **text}, task)
+    assert made.params.structured_outputs is None and not made.is_json
+    own = wish({"messages": HI, **text, "structured_outputs": {"regex": "a"}}, task)
+    assert own.params.structured_outputs is not None
+    assert own.params.structured_outputs.regex == "a"
+
+
+def test_a_choice_alone_is_among_the_tasks_tools() -> None:
+    other = {"type": "function", "function": {"name": "g"}}
+    named = {"type": "function", "function": {"name": "g"}}
+    task = TaskSpec(model="m", tools=tool_use_of([TOOL, other], named, False))
+
+    def use(**said: Any) -> ToolUse | None:
+        return wish({"messages": HI, **said}, task).tools
+
+    assert use() == use(tools=None, tool_choice=None) == task.tools
+    assert use(tool_choice="required") == ToolUse((TOOL, other), "required", None, False)
+    assert use(tool_choice="auto", parallel_tool_calls=True) == ToolUse((TOOL, other))
+    assert use(parallel_tool_calls=True) == ToolUse((TOOL, other), "required", "g", True)
+    assert use(tool_choice="none") is None
+    assert use(tools=[TOOL]) == ToolUse((TOOL,))
+
+
 def test_a_template_comes_before_a_column_called_body() -> None:
     made = wish(
         {"messages": HI}, TaskSpec(model="m", prompt="Say {{ row.body.messages | length }}")
@@ -78,6 +104,8 @@ def test_a_template_comes_before_a_column_called_body() -> None:
         ({"messages": HI, "temperature": 9}, "temperature"),
         ({"messages": HI, "stream": True}, "stream"),
         ({"messages": HI, "logprobs": True}, "logprobs"),
+        ({"messages": HI, "logprobs": 0}, "logprobs"),
+        ({"messages": HI, "parallel_tool_calls": 1}, "parallel_tool_calls"),
         ({"messages": HI, "foo": 1}, "foo"),
         ({"messages": HI, "tools": [{}]}, "tools"),
         ({"messages": HI, "tool_choice": "required"}, "tool_choice"),
