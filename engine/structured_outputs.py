@@ -96,6 +96,15 @@ class StructuredOutputs:
         return {name: value for name, value in values.items() if value not in (None, False)}
 
 
+def check_schemas(param: str, *schemas: object) -> None:
+    """Refuse schemas that together are too long to be a form; so they are, before being walked."""
+    num_characters = sum(len(_schema_text(schema)) for schema in schemas)
+    if num_characters > MAX_CHARACTERS:
+        raise InvalidSampling(
+            param, f"takes schemas of at most {MAX_CHARACTERS} characters, got {num_characters}"
+        )
+
+
 def _schema_text(schema: object) -> str:
     """Return a schema's text; the order of its properties is that of the output."""
     try:

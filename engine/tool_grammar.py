@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .closed_schema import closed_schema
+from .structured_outputs import check_schemas
 from .tool_calls import CLOSE, OPEN, ToolFormat
 
 _NOTHING = {"type": "object", "properties": {}, "additionalProperties": False}
@@ -26,7 +27,12 @@ def tool_call_grammar(
 
     Without `parallel` there is one call. With `answer_schema` the model may answer instead of
     calling, with a document of that schema.
+
+    Raises:
+        InvalidSampling: the schemas of the tools are too long, or are none.
     """
+    parameters = [tool["function"].get("parameters") or _NOTHING for tool in tools]
+    check_schemas("tools", *parameters)
     lead, key, end, between = {
         ToolFormat.HERMES: (f"{OPEN}\n", "arguments", f"\n{CLOSE}", "\n"),
         ToolFormat.LLAMA: ("", "parameters", "", "; "),
@@ -35,10 +41,10 @@ def tool_call_grammar(
     lines = [f"start: {calls}" if answer_schema is None else f"start: {calls} | answer"]
     lines.append("call: " + " | ".join(f"call_{index}" for index in range(len(tools))))
     for index, tool in enumerate(tools):
-        function = tool["function"]
-        head = f'{lead}{{"name": {json.dumps(function["name"])}, "{key}": '
+        head = f'{lead}{{"name": {json.dumps(tool["function"]["name"])}, "{key}": '
         lines.append(f"call_{index}: {_literal(head)} arguments_{index} {_literal('}' + end)}")
-        lines.append(f"arguments_{index}: {_embedded(function.get('parameters') or _NOTHING)}")
+        # Arguments are an object, whether or not their schema says so.
+        lines.append(f"arguments_{index}: {_embedded({'type': 'object', **parameters[index]})}")
     if answer_schema is not None:
         lines.append(f"answer: {_embedded(answer_schema)}")
     return "\n".join(lines) + "\n"

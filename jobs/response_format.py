@@ -4,6 +4,7 @@ from typing import Any
 
 from ..engine.closed_schema import closed_schema
 from ..engine.sampling_params import InvalidSampling
+from ..engine.structured_outputs import check_schemas
 
 _PARAM = "response_format"
 _FIELDS = frozenset({"name", "description", "schema", "strict"})
@@ -52,4 +53,5 @@ def _schema(json_schema: Any) -> dict[str, Any]:
         raise InvalidSampling(f"{where}.name", "must be a string")
     if not isinstance(json_schema.get("strict"), bool | None):
         raise InvalidSampling(f"{where}.strict", "must be true or false")
+    check_schemas(f"{where}.schema", json_schema["schema"])
     return json_schema["schema"]

@@ -65,7 +65,11 @@ class ToolUse:
     def sampling_params(
         self, params: SamplingParams, form: ToolFormat | None
     ) -> SamplingParams | RequestError:
-        """Bind the output to calls where it must call; `form` is how the model writes them."""
+        """Bind the output to calls where it must call; `form` is how the model writes them.
+
+        Raises:
+            InvalidSampling: the schemas of the tools are too long for that.
+        """
         schema = _answer_schema(params.structured_outputs)
         if self.choice == "auto":
             if form is None:
@@ -161,8 +165,13 @@ def _checked(index: int, tool: Any) -> dict[str, Any]:
         )
     if not isinstance(function.get("description", ""), str | None):
         raise InvalidSampling(f"{where}.function.description", "must be a string")
-    if not isinstance(function.get("parameters"), dict | None):
+    parameters = function.get("parameters")
+    if not isinstance(parameters, dict | None):
         raise InvalidSampling(f"{where}.function.parameters", "must be a JSON Schema, an object")
+    if (kind := (parameters or {}).get("type", "object")) != "object":
+        raise InvalidSampling(
+            f"{where}.function.parameters.type", f'must be "object", got {str(kind)[:40]!r}'
+        )
     if not isinstance(function.get("strict"), bool | None):
         raise InvalidSampling(f"{where}.function.strict", "must be true or false")
     return tool

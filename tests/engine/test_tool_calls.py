@@ -3,11 +3,13 @@
 import json
 from collections.abc import Callable
 from itertools import count, pairwise
+from typing import Any
 
 import llguidance
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from penstock.engine.sampling_checks import InvalidSampling
 from penstock.engine.tool_calls import (
     Parsed,
     ToolCall,
@@ -229,6 +231,22 @@ def test_a_grammar_may_leave_the_choice_to_answer() -> None:
     assert accepts(grammar, '{"a": 5}')
     assert accepts(grammar, call("no_op", "{}"))
     assert not accepts(grammar, '{"a": "b"}')
+
+
+@pytest.mark.parametrize("parameters", [{"properties": {"a": {"const": 1}}}, {"minProperties": 1}])
+def test_arguments_are_an_object_even_where_no_type_says_so(parameters: dict[str, Any]) -> None:
+    tool = {"type": "function", "function": {"name": "f", "parameters": parameters}}
+    grammar = tool_call_grammar(HERMES, [tool])
+    assert accepts(grammar, call("f", '{"a": 1}'))
+    assert not any(accepts(grammar, call("f", text)) for text in ("5", '"a"', "[]", "null"))
+
+
+def test_schemas_together_too_long_for_a_grammar_are_refused_before_they_are_walked() -> None:
+    enum = {"type": "object", "properties": {"a": {"enum": ["x" * 150_000]}}}
+    tools = [{"type": "function", "function": {"name": n, "parameters": enum}} for n in "fg"]
+    assert tool_call_grammar(HERMES, tools[:1])
+    with pytest.raises(InvalidSampling, match="tools takes schemas of at most 262144 characters"):
+        tool_call_grammar(HERMES, tools)
 
 
 def test_calls_are_plain_records() -> None:

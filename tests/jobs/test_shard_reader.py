@@ -60,11 +60,7 @@ def seal(settings: Settings, table: JobTable, bodies: list[dict[str, Any]]) -> J
     ("bad", "param", "words"),
     [
         (ODD_ROLE, "messages", "role must be one of"),
-        (
-            {**GOOD, "tools": [LONG_TOOL], "tool_choice": "required"},
-            "structured_outputs",
-            "characters",
-        ),
+        ({**GOOD, "tools": [LONG_TOOL], "tool_choice": "required"}, "tools", "characters"),
     ],
 )
 def test_one_bad_row_leaves_its_neighbours_alone(
