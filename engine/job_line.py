@@ -36,7 +36,7 @@ class JobLine:
         self._shared: list[int] = []  # [i]: whole blocks that the prompts i - 1 and i begin with
         self._numbers: OrderedDict[Sequence, int] = OrderedDict()  # oldest first
         self._num_arrived = 0
-        self._num_started = 0
+        self._num_gone = 0  # rows that have started or will not
         self._position: tuple[Prompt, int] = ((), 0)  # key of the row that started last
         self._depth = 0  # blocks that the rows of the present branch share
 
@@ -63,18 +63,19 @@ class JobLine:
     def remove(self, sequence: Sequence) -> None:
         """Take a row out that will not start."""
         self._remove(self._place_of(sequence))
+        self._num_gone += 1
 
     def pop(self, expected_output: Callable[[Sequence], int] | None = None) -> Sequence:
         """Take out the row that starts next; by longest `expected_output` if that is given."""
         oldest = next(iter(self._numbers))
-        if self._num_started >= self._numbers[oldest] + _MAX_OVERTAKEN:
+        if self._num_gone >= self._numbers[oldest] + _MAX_OVERTAKEN:
             place = self._place_of(oldest)
         elif expected_output is None:
             place = self._nearest()
         else:
             place = self._longest(expected_output)
         self._position = self._keys[place]
-        self._num_started += 1
+        self._num_gone += 1
         return self._remove(place)
 
     def _nearest(self) -> int:

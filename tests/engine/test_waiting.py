@@ -4,6 +4,7 @@ import random
 from collections.abc import Iterator
 from itertools import count
 
+import pytest
 from hypothesis import given, settings, strategies as st
 
 from penstock.engine.config import EngineConfig
@@ -113,8 +114,13 @@ def test_whoever_starts_shares_most_with_the_one_before(
     assert not waiting
 
 
-def test_nobody_is_overtaken_for_ever() -> None:
+@pytest.mark.parametrize("num_removed", [0, 500])
+def test_nobody_is_overtaken_for_ever(num_removed: int) -> None:
     line, arrivals = JobLine(BLOCK_SIZE), Arrivals()
+    for number in range(num_removed):
+        row = arrivals.row((8, number))
+        line.add(row)
+        line.remove(row)
     line.add(arrivals.row((1, 1, 1)))
     line.pop()
     lonely = arrivals.row((9, 9))
