@@ -188,12 +188,14 @@ class Engine:
             return _refused(f"must hold token ids from 0 to {vocab_size - 1}, got {strange}")
         if (refusal := self._pooling_refusal(request.pooling)) is not None:
             return refusal
-        if len(prompt) >= self.context_window + (request.pooling is not None):
+        room_for_output = int(request.pooling is None)
+        max_prompt = self.context_window - room_for_output
+        if len(prompt) > max_prompt:
             is_models = self.context_window == self.runner.architecture.max_position_embeddings
             limit = "the model's context" if is_models else "max_model_len or the key-value cache"
+            wish = "must leave room for an output" if room_for_output else "is too long"
             return _refused(
-                f"must leave room for an output: {limit} allows {self.context_window - 1} tokens, "
-                f"got {len(prompt)}",
+                f"{wish}: {limit} allows {max_prompt} tokens, got {len(prompt)}",
                 code="context_length_exceeded",
             )
         return None

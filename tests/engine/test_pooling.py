@@ -268,6 +268,18 @@ def test_whatever_fails_in_a_pooled_row_fails_it_alone() -> None:
     assert outputs["good too"][0].pooled is not None
 
 
+def test_a_prompt_to_be_pooled_may_fill_the_window_and_one_too_long_says_so() -> None:
+    engine = make_engine(num_blocks=5)
+    assert engine.context_window == 64
+    assert engine.add(pooled("fits", [20] * 64, PoolingKind.MEAN)) is None
+    output = engine.add(pooled("long", [20] * 65, PoolingKind.MEAN))
+    assert output is not None
+    assert output.error is not None
+    assert output.error.message == (
+        "prompt is too long: max_model_len or the key-value cache allows 64 tokens, got 65"
+    )
+
+
 def test_a_pooled_row_can_be_taken_back() -> None:
     engine = make_engine()
     engine.add(pooled("long", random_prompt(200), PoolingKind.MEAN))
