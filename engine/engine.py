@@ -234,8 +234,9 @@ class Engine:
         step = Step.of(
             plan, num_repeats=num_repeats, stops_at_ending=self._scheduler.num_waiting > 0
         )
-        self._scheduler.launch(plan)
-        self._in_flight.append(_Flight(step, self._executor.launch(step)))
+        flight = _Flight(step, self._executor.launch(step))
+        self._scheduler.launch(plan)  # only now: a step that could not be launched never ends
+        self._in_flight.append(flight)
 
     def _land(self) -> None:
         """Take in what the oldest step in flight has brought, once it is there."""
@@ -375,6 +376,11 @@ class Engine:
             RuntimeError: the books do not balance.
         """
         self._scheduler.check()
+        if self._scheduler.num_in_flight != len(self._in_flight):
+            raise RuntimeError(
+                f"{len(self._in_flight)} steps are in flight, the scheduler has "
+                f"{self._scheduler.num_in_flight}"
+            )
         num_live = sum(map(len, self._live.values()))
         if num_live != self.num_running + self.num_waiting:
             raise RuntimeError(

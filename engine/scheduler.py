@@ -90,6 +90,11 @@ class Scheduler:
         return len(self._waiting)
 
     @property
+    def num_in_flight(self) -> int:
+        """Steps that have been launched and have not ended."""
+        return self._num_launched - self._num_ended
+
+    @property
     def must_look_first(self) -> bool:
         """Whether the next step is better planned once the one in flight has ended.
 
@@ -122,14 +127,13 @@ class Scheduler:
         self._begin_turn()
         return self._plan
 
-    def launch(self, plan: dict[Sequence, int]) -> int:
-        """Record that a plan is being computed from now on, and return the step's number."""
+    def launch(self, plan: dict[Sequence, int]) -> None:
+        """Record that a plan is being computed from now on."""
         self._num_launched += 1
         for sequence, num_tokens in plan.items():
             sequence.num_pending += sequence.num_computed + num_tokens == sequence.num_known
             sequence.num_computed += num_tokens
             sequence.last_step = self._num_launched
-        return self._num_launched
 
     def end_step(self) -> None:
         """Record that the oldest step in flight has ended: what it could write to is free now."""
@@ -183,10 +187,10 @@ class Scheduler:
         if self._running != sorted(self._running, key=_ORDER):
             raise RuntimeError("the running sequences are out of order")
         self._waiting.check()
-        if self._num_ended == self._num_launched and self._pool.num_fenced:
+        if not self.num_in_flight and self._pool.num_fenced:
             raise RuntimeError(f"{self._pool.num_fenced} blocks are fenced, and no step is there")
         for sequence in self._running:
-            if not sequence.num_pending <= self._num_launched - self._num_ended:
+            if not sequence.num_pending <= self.num_in_flight:
                 raise RuntimeError(f"{sequence.num_pending} tokens pend of a row in no such step")
 
     # -- the parts of a step ------------------------------------------------------------------

@@ -239,6 +239,30 @@ def test_a_fenced_block_may_be_shared_again_and_outlives_its_fence() -> None:
     assert pool.num_available == pool.capacity
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_a_step_that_cannot_be_launched_leaves_nothing_in_flight(
+    mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(step: object) -> None:
+        raise RuntimeError("no thread is left")
+
+    target = engine(mode)
+    target.add(request("a", (20, 21), 4, ignore_eos=True))
+    with monkeypatch.context() as patch:
+        patch.setattr(target._executor, "launch", broken)
+        with pytest.raises(RuntimeError, match="no thread is left"):
+            target.step()
+    target.check()
+    assert run(target, [])["a"] == greedy_tokens((20, 21), 4, ignore_eos=True)
+
+
+def test_a_step_that_the_scheduler_alone_has_in_flight_is_found_out() -> None:
+    target = engine("one by one")
+    target._scheduler.launch({})
+    with pytest.raises(RuntimeError, match="0 steps are in flight, the scheduler has 1"):
+        target.check()
+
+
 def test_a_row_sent_back_to_wait_keeps_the_token_that_is_in_flight() -> None:
     target = engine("a step ahead")
     target.add(request("a", (20, 21, 22), 9, ignore_eos=True))
