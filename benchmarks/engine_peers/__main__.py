@@ -203,11 +203,14 @@ def machine() -> dict[str, str]:
         line.split(":", 1) for line in Path("/proc/cpuinfo").read_text().splitlines() if ":" in line
     )
     named = {name.strip(): value.strip() for name, value in fields.items()}
+    command = ["git", "-C", HERE, "describe", "--always", "--dirty"]
+    revision = subprocess.run(command, check=False, capture_output=True, text=True)
     return {
         "processor": named.get("model name", platform.processor()),
         "vendor": named.get("vendor_id", ""),
         "cores": str(os.cpu_count()),
         "python": platform.python_version(),
+        "revision": revision.stdout.strip(),
     }
 
 

@@ -242,13 +242,6 @@ SAFEGUARDS = (
         _GRAMMAR,
     ),
     Safeguard(
-        "a matcher at fault allows nothing",
-        "engine/grammar.py",
-        "            masks[place] = 0\n",
-        "            masks[place] = 0xFFFFFFFF\n",
-        _GRAMMAR,
-    ),
-    Safeguard(
         "a grammar knows what ends a text",
         "engine/grammar.py",
         "eos_token=ending or None",
