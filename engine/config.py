@@ -119,6 +119,8 @@ def resolve_model(name: str) -> Path:
     Raises:
         ModelNotFound: there is no such directory and no such repository in reach.
     """
+    if not name:
+        raise ModelNotFound("the model's name is empty; name a directory, a GGUF file or a hub id")
     if name == DEMO_MODEL:
         directory = Path(__file__).parent / "demo_model"
     else:
@@ -127,8 +129,10 @@ def resolve_model(name: str) -> Path:
         return directory
     if directory.is_dir():
         return _only_gguf(directory)
-    if directory.suffix == _GGUF_SUFFIX and directory.is_file():
-        return directory
+    if directory.suffix == _GGUF_SUFFIX:
+        if directory.is_file():
+            return directory
+        raise ModelNotFound(f"there is no file {directory}; name one that exists")
     if name == DEMO_MODEL or name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise ModelNotFound(f"there is no directory {directory}; name one that exists or a hub id")
     return _download(name)

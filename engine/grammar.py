@@ -79,6 +79,11 @@ class GrammarVocabulary:
         matcher = LLMatcher(self.tokenizer, text, log_level=0, limits=limits)
         if matcher.is_error():
             return _invalid(matcher.get_error())
+        # What may come first can take a second to find out. Copies know it then, and what allows
+        # nothing at all is told here.
+        self.fill_masks([first := matcher.deep_copy()])
+        if first.is_error():
+            return _invalid(f"no output has this form ({first.get_error()})")
         return Grammar(self, matcher)
 
     def fill_masks(self, matchers: "list[LLMatcher]") -> np.ndarray:

@@ -4,7 +4,7 @@ Knows one process and no queue. A row that cannot run comes back with an error; 
 """
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
@@ -210,10 +210,7 @@ class LLM:
 
     def _encoded(self, prompts: _Prompt | Sequence[_Prompt]) -> tuple[list[str | None], list[_Row]]:
         """Return the prompts' texts, where they are texts, and their tokens."""
-        if isinstance(prompts, str) or (prompts and isinstance(prompts[0], int)):
-            listed: list[Any] = [prompts]
-        else:
-            listed = list(prompts)
+        listed = _listed(prompts)
         texts = [prompt if isinstance(prompt, str) else None for prompt in listed]
         encoded = iter(self.tokenizer.encode_batch([text for text in texts if text is not None]))
         return texts, [next(encoded) if isinstance(p, str) else _token_ids(p) for p in listed]
@@ -282,8 +279,20 @@ class LLM:
         return samples
 
 
+def _listed(prompts: object) -> list[Any]:
+    if isinstance(prompts, str):
+        return [prompts]
+    if not isinstance(prompts, Iterable) or isinstance(prompts, Mapping | bytes | bytearray):
+        raise TypeError(
+            f"prompts must be text, token ids or a list of them, got {type(prompts).__name__}"
+        )
+    listed = list(prompts)
+    return [listed] if listed and isinstance(listed[0], int) else listed
+
+
 def _token_ids(prompt: object) -> _Row:
-    if isinstance(prompt, Sequence) and all(isinstance(i, int) for i in prompt):
+    is_bytes = isinstance(prompt, bytes | bytearray)  # of which Python makes integers, too
+    if isinstance(prompt, Sequence) and not is_bytes and all(isinstance(i, int) for i in prompt):
         return tuple(prompt)
     return RequestError(
         code="invalid_request",
@@ -298,6 +307,8 @@ def _one_for_each(
 ) -> list[SamplingParams]:
     if params is None or isinstance(params, SamplingParams):
         return [params or SamplingParams()] * num_rows
+    if isinstance(params, Mapping):
+        raise TypeError("sampling_params must be SamplingParams, got a mapping: unpack it with **")
     if len(params) != num_rows:
         raise ValueError(
             f"sampling_params must be one, or one for each of {num_rows} prompts, got {len(params)}"

@@ -14,6 +14,7 @@ from tokenizers import decoders
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from .chat_template import ChatRenderer, template_messages
+from .gguf_header import GgufHeader
 from .outputs import RequestError
 from .tool_calls import MARKERS, ToolFormat, detect_tool_format
 
@@ -55,7 +56,10 @@ class Tokenizer:
 
         Raises:
             UnsupportedTokenizer: there is none, or it needs code from the checkpoint.
+            CorruptCheckpoint: the GGUF file is damaged.
         """
+        if directory.is_file():
+            GgufHeader.read(directory)  # which tells of damage better than what reads it next
         try:
             if directory.is_file():  # a GGUF file, with its tokenizer inside
                 tokenizer = AutoTokenizer.from_pretrained(

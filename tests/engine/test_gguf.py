@@ -159,6 +159,20 @@ def test_of_two_files_one_must_be_named(tmp_path: Path) -> None:
     assert resolve_model(str(tmp_path / "a.gguf")) == tmp_path / "a.gguf"
 
 
+def test_a_name_that_leads_nowhere_is_no_name_on_the_hub() -> None:
+    with pytest.raises(ModelNotFound, match=r"there is no file missing\.gguf"):
+        resolve_model("missing.gguf")
+    with pytest.raises(ModelNotFound, match="name is empty"):
+        resolve_model("")
+
+
+def test_damage_is_not_blamed_on_the_tokenizer(tmp_path: Path) -> None:
+    path = tmp_path / "empty.gguf"
+    path.touch()
+    with pytest.raises(CorruptCheckpoint, match=r"empty\.gguf is no usable GGUF file"):
+        LLM(str(path))
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     directory = tmp_path_factory.mktemp("whole")

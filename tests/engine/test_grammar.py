@@ -287,6 +287,9 @@ def test_any_json_object() -> None:
         StructuredOutputs(regex="(a|b"),
         StructuredOutputs(grammar="start: nowhere"),
         StructuredOutputs(grammar="::= ::="),
+        form_of({"$ref": "#"}),
+        StructuredOutputs(regex=r"[^\s\S]"),
+        StructuredOutputs(grammar='root ::= root "a"'),
     ],
     ids=str,
 )

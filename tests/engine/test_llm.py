@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 
 from penstock import LLM, SamplingParams
@@ -91,6 +93,31 @@ def test_seeds_repeat_and_their_absence_does_not(llm: LLM) -> None:
     crowd = llm.generate(["Tell", "Add 1", "Once", "Once upon"], seeded)
     assert crowd[2].outputs == first
     assert llm.generate("Once", free)[0].outputs != llm.generate("Once", free)[0].outputs
+
+
+@pytest.mark.parametrize("prompts", [{"prompt": "a"}, b"a", 5, None])
+def test_prompts_of_another_kind_are_refused(llm: LLM, prompts: Any) -> None:
+    with pytest.raises(TypeError, match=f"prompts must be text.*got {type(prompts).__name__}"):
+        llm.generate(prompts)
+
+
+def test_bytes_are_no_token_ids(llm: LLM) -> None:
+    [output] = llm.generate([b"Once"])  # pyright: ignore[reportArgumentType]
+    assert output.error is not None
+    assert "text or a list of token ids" in output.error.message
+
+
+def test_prompts_may_come_from_anywhere(llm: LLM) -> None:
+    params = SamplingParams(temperature=0, max_tokens=2)
+    prompts = ["Once", "Add 2 and 3."]
+    texts = [output.outputs[0].text for output in llm.generate(prompts, params)]
+    found: Any = llm.generate((prompt for prompt in prompts), params)  # pyright: ignore
+    assert [output.outputs[0].text for output in found] == texts
+
+
+def test_a_mapping_is_no_sampling_params(llm: LLM) -> None:
+    with pytest.raises(TypeError, match="must be SamplingParams, got a mapping"):
+        llm.generate(["a"], {"max_tokens": 3})  # pyright: ignore[reportArgumentType]
 
 
 def test_nothing_in_nothing_out(llm: LLM) -> None:
