@@ -36,7 +36,7 @@ class _Generation(Extension):
     The block is kept as a call, so that it has a scope of its own, as it has in `transformers`.
     """
 
-    tags = {"generation"}  # noqa: RUF012 - the base class has it so
+    tags = {"generation"}  # noqa: RUF012 (jinja2 types it as a plain set, a ClassVar clashes)
 
     def parse(self, parser: Parser) -> nodes.Node:
         """Read the block."""

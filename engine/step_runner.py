@@ -253,7 +253,7 @@ class StepRunner:
                 logits = self._runner.execute(batch)
             except torch.AcceleratorError:
                 raise
-            except Exception:
+            except Exception:  # the next turn takes the step once more, and tells whose fault it is
                 return
             result = self._sample(sequences, places, logits)
             yield result

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from work import Work
 
@@ -75,7 +76,7 @@ def serve(load: Callable[[], Run]) -> None:
 
 def _machine_busy_s() -> float:
     """Processor seconds that anybody has used since the machine started, stolen ones included."""
-    with open("/proc/stat") as stat:  # noqa: PTH123 (as plain as it gets)
+    with Path("/proc/stat").open(encoding="ascii") as stat:
         user, nice, system, _idle, _iowait, irq, softirq, steal, *_ = map(
             int, stat.readline().split()[1:]
         )

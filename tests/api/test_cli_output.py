@@ -1,6 +1,7 @@
 """What people see: tables and the progress line, on a terminal of 80 columns."""
 
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -19,10 +20,10 @@ def printer(monkeypatch: pytest.MonkeyPatch) -> Printer:
     return Printer(OutputFormat.TABLE)
 
 
-def record(status: JobState, **facts: object) -> JobRecord:
+def record(status: JobState, **facts: Any) -> JobRecord:
     at = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
-    defaults = {"model": "meta-llama/Llama-3.1-8B-Instruct", "created_at": at}
-    return JobRecord(JOB, status, **{**defaults, **facts})  # type: ignore[arg-type]
+    defaults: dict[str, Any] = {"model": "meta-llama/Llama-3.1-8B-Instruct", "created_at": at}
+    return JobRecord(JOB, status, **{**defaults, **facts})
 
 
 def test_jobs_break_no_word(printer: Printer, capsys: pytest.CaptureFixture[str]) -> None:

@@ -185,7 +185,7 @@ def test_block_size_changes_nothing(block_size: int, tiny_checkpoint: Checkpoint
 def test_every_weight_is_counted(name: str, tiny_checkpoint: Checkpoints) -> None:
     directory = tiny_checkpoint(name)
     with safe_open(directory / FILE, framework="pt") as file:
-        shapes = {key: file.get_slice(key).get_shape() for key in file.keys()}  # noqa: SIM118
+        shapes = {key: file.get_slice(key).get_shape() for key in file.keys()}  # noqa: SIM118 (no mapping)
     of_text = {key: shape for key, shape in shapes.items() if "model.layers" in key}
     matrices = sum(prod(shape) for shape in of_text.values() if len(shape) > 1)
     tied = not any("lm_head" in key for key in shapes)

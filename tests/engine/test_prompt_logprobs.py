@@ -136,7 +136,9 @@ def test_preemption_loses_and_doubles_nothing(preempted_after: int, interval: in
     assert [r.token_id for output in outputs for r in output.logprobs or ()] == tokens
 
 
-def test_a_step_asks_for_no_more_than_1024_rows_of_logits() -> None:
+def test_a_step_asks_for_no_more_than_1024_rows_of_logits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     engine = make_engine(num_blocks=400, max_num_batched_tokens=4096)
     asked: list[int] = []
     execute = engine.runner.execute
@@ -145,7 +147,7 @@ def test_a_step_asks_for_no_more_than_1024_rows_of_logits() -> None:
         asked.append(len(batch.logit_rows))
         return execute(batch)
 
-    engine.runner.execute = counting  # type: ignore[method-assign]
+    monkeypatch.setattr(engine.runner, "execute", counting)
     params = SamplingParams(temperature=0, max_tokens=2, prompt_logprobs=0)
     plain = SamplingParams(temperature=0, max_tokens=2)
     prompts = [prompt_of(700, seed) for seed in range(3)]

@@ -153,9 +153,11 @@ def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
 
 
 def test_spellings_of_stop_and_top_k_are_brought_together() -> None:
-    assert SamplingParams(stop="END").stop == ("END",)  # type: ignore[arg-type]
+    spelling: Any = "END"  # typed as a tuple, which these are brought to
+    assert SamplingParams(stop=spelling).stop == ("END",)
     assert SamplingParams(top_k=-1).top_k == 0
-    assert SamplingParams(stop=None).stop == ()  # type: ignore[arg-type]
+    spelling = None
+    assert SamplingParams(stop=spelling).stop == ()
 
 
 def test_a_tiny_temperature_is_greedy() -> None:
