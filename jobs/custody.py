@@ -5,6 +5,7 @@ how that ended. One thread does all of it, so the steps of a shard never overtak
 Redis is away that thread waits, and the engine goes on with what it has.
 """
 
+import contextlib
 import logging
 import queue
 import threading
@@ -107,22 +108,23 @@ class Custody:
         """
         self._commands.put(lambda: self._lose_engine(reason, is_proof))
 
-    def _run(self) -> None:
-        while True:
-            wait_s = self._renewed_at_s + _RENEW_S - time.monotonic()
-            try:
-                command = self._commands.get(timeout=max(wait_s, 0.001))
-            except queue.Empty:
-                if self._is_closing:
-                    return
-                self._renew()
-                continue
+    def step(self, wait_s: float = 0.0) -> None:
+        """Do the next thing that was asked for, and renew the leases when it is time to.
+
+        The thread does nothing but this; whoever does not start it may take the steps instead.
+        """
+        with contextlib.suppress(queue.Empty):
+            command = self._commands.get(block=wait_s > 0, timeout=max(wait_s, 0.0))
             try:
                 command()
-            except Exception:  # a bug here must not end all shards; the lease of this one runs out
+            except Exception:  # a bug here must not end all shards; this one's lease runs out
                 logger.exception("a step in a shard's custody failed")
-            if wait_s < 0:
-                self._renew()
+        if time.monotonic() - self._renewed_at_s >= _RENEW_S:
+            self._renew()
+
+    def _run(self) -> None:
+        while not (self._is_closing and self._commands.empty()):
+            self.step(self._renewed_at_s + _RENEW_S - time.monotonic())
 
     def _claim(self, ref: ShardRef, on_done: OnDone) -> None:
         if ref in self._held:
