@@ -78,6 +78,11 @@ def create_file(path: Path, data: bytes, *, temporary_dir: Path | None = None) -
         return is_ours
 
 
+def temporary_files(directory: Path) -> Iterator[Path]:
+    """Find what writers left in a directory, who were killed before they gave it a name."""
+    return directory.glob(".*.tmp")
+
+
 @contextmanager
 def _temporary_file(directory: Path, name: str, data: bytes) -> Iterator[Path]:
     """Hold `data` fsynced under a name nobody else has; the name is gone afterwards."""

@@ -5,6 +5,7 @@ $data/jobs/<job_id>/
     bad_lines.jsonl    the lines that could not become rows
     job.json           the spec, written last: without it the directory is not a job
     final.json         how the job ended, once it has
+    results            a link to where its rows land, for the sweep and for people
 """
 
 import os
@@ -55,6 +56,7 @@ class JobDir:
         self.bad_lines = self.path / "bad_lines.jsonl"
         self.spec = self.path / "job.json"
         self.final = self.path / "final.json"
+        self.results = self.path / "results"
 
     @classmethod
     def all(cls, jobs_dir: Path) -> Iterator[Self]:
@@ -74,7 +76,7 @@ class JobDir:
             if not _JOB_ID.fullmatch(path.name) or (path / "job.json").exists():
                 continue
             with suppress(FileNotFoundError):  # its submission is ending just now
-                touched_s = max(each.stat().st_mtime for each in (path, *path.glob("*")))
+                touched_s = max(each.lstat().st_mtime for each in (path, *path.glob("*")))
                 if time.time() - touched_s > older_than_s:
                     yield cls(jobs_dir, path.name)
 
@@ -87,6 +89,19 @@ class JobDir:
         with storage_errors(self.path):
             self.path.mkdir(parents=True)
             fsync_directory(self.path.parent)
+
+    def link_results(self, path: Path) -> None:
+        """Note where the rows are going to land, before anything is made there.
+
+        Raises:
+            StorageFull: there is no room.
+        """
+        with storage_errors(self.path):
+            self.results.symlink_to(path)
+
+    def linked_results(self) -> Path | None:
+        """Return what `link_results` noted."""
+        return self.results.readlink() if self.results.is_symlink() else None
 
     def seal(self, spec: JobSpec) -> None:
         """Write `job.json`: from now on the directory is a job. Its other files are complete.

@@ -6,6 +6,7 @@
     restore    make the job table again after Redis lost it  once a second, if need be
     enter      list jobs that were made while Redis was away every five seconds
     finalize   complete jobs that no worker completed        every two seconds
+    sweep      remove what killed processes left on disk     every hour
 
 Every step is atomic in Redis and harmless when repeated, so it does not matter if two lead for a
 moment. Leadership only saves work.
@@ -15,13 +16,13 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import Any
 
 import kombu.exceptions
 import redis
 
-from .app import create_app
+from .app import PenstockApp, create_app
 from .errors import CorruptJob, UnknownJob
 from .feeder import Feeder
 from .job_table import JobTable
@@ -29,6 +30,7 @@ from .model import JobState
 from .reconciler import rebuild_all, reconcile, unlisted
 from .redis_client import connect
 from .settings import Settings
+from .sweep import sweep
 from .tasks import complete
 from .workers import WorkerRegister
 
@@ -60,21 +62,33 @@ logger = logging.getLogger(__name__)
 
 
 class Keeper:
-    """Runs the chores of the whole queue while it leads. `start` and `stop` come in pairs."""
+    """Runs the chores of the whole queue while it leads. `start` and `stop` come in pairs.
 
-    def __init__(self, settings: Settings, owner: str) -> None:
+    What it reaches the world through can be handed in; by default it makes its own.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        owner: str,
+        *,
+        app: PenstockApp | None = None,
+        client: redis.Redis | None = None,
+        completer: Executor | None = None,
+    ) -> None:
         self.is_leading = False
         self._settings = settings
         self._owner = owner
-        self._app = create_app(settings)
-        self._redis: Any = connect(settings)
+        self._app = app or create_app(settings)
+        self._redis: Any = client or connect(settings)
         self._table = JobTable(self._redis, self._app.keys)
         self._feeder = Feeder(self._app, self._table, WorkerRegister(self._redis, self._app.keys))
         self._lead = self._redis.register_script(_LEAD)
         self._yield = self._redis.register_script(_YIELD)
         self._landing_since_s: dict[str, float] = {}
         self._completing: dict[str, Future[str]] = {}
-        self._completer = ThreadPoolExecutor(1, "completer")  # reading many parts takes its time
+        # In a thread of its own: reading many parts takes its time.
+        self._completer = completer or ThreadPoolExecutor(1, "completer")
         self._unreadable: set[str] = set()
         self._chores: list[tuple[float, Callable[[], object]]] = [
             (_ELECTION_S, self._restore),
@@ -83,6 +97,7 @@ class Keeper:
             (1.0, self._feeder.reissue),
             (2.0, self._finalize),
             (5.0, self._enter),
+            (3600.0, self._sweep),
         ]
         self._done_at_s = [float("-inf")] * len(self._chores)
         self._elected_at_s = float("-inf")
@@ -106,7 +121,7 @@ class Keeper:
     def _run(self) -> None:
         while not self._stopping.wait(TICK_S):
             try:
-                self._tick()
+                self.tick()
                 self._is_away = False
             except _AWAY as error:
                 if not self._is_away:
@@ -119,7 +134,8 @@ class Keeper:
         if self.is_leading and not self._is_away:
             self._give_up_lead()
 
-    def _tick(self) -> None:
+    def tick(self) -> None:
+        """Stand for election, and as the leader do the chores whose time has come."""
         self._elect()
         if not self.is_leading:
             return
@@ -195,6 +211,18 @@ class Keeper:
                 landing[job_id] = now_s
         self._landing_since_s = landing
         self._completing = {job: each for job, each in self._completing.items() if not each.done()}
+
+    def _sweep(self) -> None:
+        self._completer.submit(self._sweep_disk)
+
+    def _sweep_disk(self) -> None:
+        try:
+            num_swept = sweep(self._settings)
+        except OSError as error:
+            logger.warning("what killed processes left behind cannot be swept: %s", error)
+        else:
+            if num_swept:
+                logger.info("swept what killed processes left of %d jobs", num_swept)
 
     def _complete(self, job_id: str) -> str:
         try:

@@ -20,8 +20,6 @@ from .part_counts import PartCounts
 from .results_dir import ResultsDir
 from .settings import Settings
 
-HALF_MADE_AGE_S = 24 * 3600  # nobody uploads one input for that long
-
 logger = logging.getLogger(__name__)
 
 
@@ -51,11 +49,7 @@ def rebuild_all(
 
     Jobs that wait for work come first. `on_job` is called before each one, as all of them may take
     a while. A job that cannot be read is logged and passed over: it must not keep the others away.
-    What submissions killed long ago left behind is swept.
     """
-    for half_made in JobDir.half_made(settings.jobs_dir, HALF_MADE_AGE_S):
-        ResultsDir(settings.results_dir / half_made.job_id).remove()
-        half_made.remove()
     changed: list[str] = []
     for job_dir in sorted(JobDir.all(settings.jobs_dir), key=lambda each: each.final.exists()):
         on_job()

@@ -129,6 +129,7 @@ def submit(
     results = ResultsDir(Path(out) / job_dir.job_id)
     try:
         job_dir.create()
+        job_dir.link_results(results.path)
         _create_results(results)
         spec = _seal_input(job_dir, source, request, out, templates)
         quicker = _reserve(settings, keys, spec)

@@ -1,5 +1,3 @@
-import os
-import time
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,7 @@ from penstock.jobs.job_table import JobTable
 from penstock.jobs.landing import land
 from penstock.jobs.manifest import finalize
 from penstock.jobs.model import Counts, JobState, ShardRef
-from penstock.jobs.reconciler import HALF_MADE_AGE_S, rebuild_all, reconcile
+from penstock.jobs.reconciler import rebuild_all, reconcile
 from penstock.jobs.results_dir import ResultsDir
 from penstock.jobs.settings import Settings
 
@@ -127,25 +125,6 @@ def test_what_is_no_job_and_what_cannot_be_read_keeps_no_other_away(
     assert snapshot.counts.succeeded == 4  # what cannot be read has not landed
     with pytest.raises(UnknownJob):
         reconcile(settings, table, "job_ghost")
-
-
-def test_what_a_killed_submission_left_is_swept_a_day_later(
-    settings: Settings, table: JobTable, make_job: JobMaker
-) -> None:
-    job = make_job()
-    long_ago = time.time() - HALF_MADE_AGE_S - 10
-    for job_id in ("job_dead", "job_uploading"):
-        half_made = JobDir(settings.jobs_dir, job_id)
-        half_made.create()
-        half_made.input.write_bytes(b"PAR1")
-        ResultsDir(settings.results_dir / job_id).create()
-        os.utime(half_made.path, (long_ago, long_ago))
-    os.utime(settings.jobs_dir / "job_dead" / "input.parquet", (long_ago, long_ago))
-    for path in (settings.jobs_dir / job.job_id).iterdir():
-        os.utime(path, (long_ago, long_ago))
-    rebuild_all(settings, table)
-    for place in (settings.jobs_dir, settings.results_dir):
-        assert {path.name for path in place.iterdir()} == {"job_uploading", job.job_id}
 
 
 def test_a_job_that_ended_is_never_open_on_its_way_back(

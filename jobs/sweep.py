@@ -1,0 +1,61 @@
+"""Sweeps what killed processes left on disk. Knows files and their ages, no table.
+
+a directory without job.json   -> removed, with the results directory that was made for it
+.<name>.<pid>.<random>.tmp     -> removed, beside job.json and beside the manifest
+_tmp of a job that has ended   -> removed
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from .durable import temporary_files
+from .job_dir import JobDir
+from .results_dir import ResultsDir
+from .settings import Settings
+
+LEFT_BEHIND_AGE_S = 24 * 3600  # nobody uploads one input for that long, or writes one file
+
+
+def sweep(settings: Settings, older_than_s: float = LEFT_BEHIND_AGE_S) -> int:
+    """Remove what has not been touched for so long and can be nobody's any more.
+
+    Returns how many jobs it found something of.
+    """
+    num_swept = 0
+    for half_made in JobDir.half_made(settings.jobs_dir, older_than_s):
+        results = _results(half_made)
+        if results is not None:
+            results.remove()
+        half_made.remove()
+        num_swept += 1
+    for job_dir in JobDir.all(settings.jobs_dir):
+        left_behind = [path for path in _temporaries(job_dir) if _is_older(path, older_than_s)]
+        for path in left_behind:
+            path.unlink(missing_ok=True)
+        results = _results(job_dir)
+        has_ended = results is not None and job_dir.final.exists()
+        if has_ended and _is_older(results.temporary, older_than_s):
+            results.remove_temporary()
+            left_behind.append(results.temporary)
+        num_swept += bool(left_behind)
+    return num_swept
+
+
+def _results(job_dir: JobDir) -> ResultsDir | None:
+    path = job_dir.linked_results()
+    return ResultsDir(path) if path is not None and path.name == job_dir.job_id else None
+
+
+def _temporaries(job_dir: JobDir) -> Iterator[Path]:
+    yield from temporary_files(job_dir.path)
+    results = _results(job_dir)
+    if results is not None:
+        yield from temporary_files(results.path)
+
+
+def _is_older(path: Path, than_s: float) -> bool:
+    with suppress(FileNotFoundError):  # whoever it belonged to was still alive
+        return time.time() - path.lstat().st_mtime > than_s
+    return False
