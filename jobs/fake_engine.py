@@ -41,6 +41,7 @@ class FakeModel:
     context: int = 100_000
     chat: int = 1  # 0: the model has no chat template
     calls: str = "hermes"  # how it writes tool calls; empty: it does not
+    journal: str = ""  # a file that gets a line for every sample begun and ended: see `Journal`
 
     @classmethod
     def from_name(cls, name: str) -> Self:
@@ -66,6 +67,21 @@ class FakeStats:
     steps: int
     kv_used_fraction: float
     generated_tokens: int
+
+
+class Journal:
+    """What was computed, and when: more than lands, for whoever counts what was computed in vain.
+
+    A line holds nanoseconds since 1970, `begin` or `end`, the request's id and tokens so far. It is
+    appended in one write, so that several engines may share the file.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+
+    def note(self, what: str, request_id: str, num_tokens: int) -> None:
+        """Append one line."""
+        os.write(self._file, f"{time.time_ns()} {what} {request_id} {num_tokens}\n".encode())
 
 
 class FakeTokenizer:
@@ -112,6 +128,7 @@ class FakeEngine:
         self.slots = slots
         self.tokenizer = FakeTokenizer(model)
         self.context_window = model.context
+        self._journal = Journal(model.journal) if model.journal else None
         self._waiting: deque[_Sequence] = deque()
         self._urgent: deque[_Sequence] = deque()
         self._running: list[_Sequence] = []
@@ -198,8 +215,12 @@ class FakeEngine:
                 sequence.index,
                 RequestError(code="engine_error", message="the prompt asked for it"),
             )
+        if self._journal is not None and not sequence.words:
+            self._journal.note("begin", request.request_id, 0)
         sequence.words.append(_word(text, sequence.index, len(sequence.words)))
         num_words = len(sequence.words)
+        if self._journal is not None and num_words >= sequence.limit:
+            self._journal.note("end", request.request_id, num_words)
         return StepOutput(
             request_id=request.request_id,
             sample_index=sequence.index,
