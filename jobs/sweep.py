@@ -31,16 +31,21 @@ def sweep(settings: Settings, older_than_s: float = LEFT_BEHIND_AGE_S) -> int:
         half_made.remove()
         num_swept += 1
     for job_dir in JobDir.all(settings.jobs_dir):
-        left_behind = [path for path in _temporaries(job_dir) if _is_older(path, older_than_s)]
-        for path in left_behind:
-            path.unlink(missing_ok=True)
-        results = _results(job_dir)
-        has_ended = results is not None and job_dir.final.exists()
-        if has_ended and _is_older(results.temporary, older_than_s):
-            results.remove_temporary()
-            left_behind.append(results.temporary)
-        num_swept += bool(left_behind)
+        num_swept += _sweep_job(job_dir, older_than_s)
     return num_swept
+
+
+def _sweep_job(job_dir: JobDir, older_than_s: float) -> bool:
+    left_behind = [path for path in _temporaries(job_dir) if _is_older(path, older_than_s)]
+    for path in left_behind:
+        path.unlink(missing_ok=True)
+    results = _results(job_dir)
+    if results is None or not job_dir.final.exists():
+        return bool(left_behind)
+    if _is_older(results.temporary, older_than_s):
+        results.remove_temporary()
+        return True
+    return bool(left_behind)
 
 
 def _results(job_dir: JobDir) -> ResultsDir | None:
