@@ -16,7 +16,8 @@ class RowTables:
         tokens: int32 [lines, max_tokens], tokens known so far.
         num_known: int32 [lines], how many.
         num_computed: int32 [lines], how many of them are in the cache.
-        blocks: int32 [lines, max_blocks], the rows' block tables, padded with the null block 0.
+        blocks: int32 [lines, max_blocks], the rows' block tables, padded with the null block 0;
+            may be the leading columns of wider ones.
     """
 
     tokens: torch.Tensor
@@ -53,41 +54,43 @@ def step_inputs(
         num_tokens: the last of these, known to the host.
         block_size: tokens per block.
     """
-    device = lines.device
-    token_ids, positions = torch.zeros(2, num_tokens, dtype=torch.int64, device=device)
-    slots = torch.full((num_tokens,), -1, dtype=torch.int64, device=device)
-    context_lens = torch.ones(lines.shape[0], dtype=torch.int32, device=device)
-    block_tables = torch.zeros(
-        (lines.shape[0], tables.blocks.shape[1]), dtype=torch.int32, device=device
+    rows = torch.repeat_interleave(
+        torch.arange(lines.shape[0], device=lines.device),
+        query_start.diff().long(),
+        output_size=num_tokens,  # or else it would be read from the device
     )
-    starts = query_start.tolist()
-    for row, line in enumerate(lines.tolist()):
-        if line < 0:
-            continue
-        begin, end = starts[row], starts[row + 1]
-        first = int(tables.num_computed[line])
-        places = torch.arange(first, first + end - begin, device=device)
-        token_ids[begin:end] = tables.tokens[line, places].long()
-        positions[begin:end] = places
-        blocks = tables.blocks[line, places // block_size].long()
-        slots[begin:end] = blocks * block_size + places % block_size
-        context_lens[row] = first + end - begin
-        block_tables[row] = tables.blocks[line]
-    return StepInputs(token_ids, positions, slots, context_lens, block_tables)
+    is_real = lines >= 0
+    line = lines.clamp(min=0).long()
+    first = tables.num_computed[line].where(is_real, 0)
+    numbers = torch.arange(num_tokens, device=lines.device) - query_start[rows]
+    positions = first[rows] + numbers
+    of_token, known = line[rows], is_real[rows]
+    places = positions.where(known, 0)  # padding may bring more tokens than there are places
+    blocks = tables.blocks[of_token, places // block_size].long()
+    return StepInputs(
+        token_ids=tables.tokens[of_token, places].where(known, 0).long(),
+        positions=positions,
+        slots=(blocks * block_size + places % block_size).where(known, -1),
+        context_lens=first + query_start.diff(),
+        block_tables=tables.blocks[line].where(is_real[:, None], 0),
+    )
 
 
 def advance(
     tables: RowTables, lines: torch.Tensor, query_start: torch.Tensor, token_ids: torch.Tensor
 ) -> None:
     """Note that a step is done, and for rows that have caught up the token it drew, int64 [R]."""
-    for row, line in enumerate(lines.tolist()):
-        if line < 0:
-            continue
-        tables.num_computed[line] += query_start[row + 1] - query_start[row]
-        known = tables.num_known[line].clone()
-        if tables.num_computed[line] == known:
-            tables.tokens[line, known] = token_ids[row].int()
-            tables.num_known[line] += 1
+    is_real = lines >= 0
+    line = lines.clamp(min=0).long()
+    count = query_start.diff().where(is_real, 0)
+    known = tables.num_known[line]
+    has_drawn = is_real & (tables.num_computed[line] + count == known)
+    # Added, for padding points at a line that may be somebody's: nothing is what it adds there.
+    tables.num_computed.index_add_(0, line, count)
+    tables.num_known.index_add_(0, line, has_drawn.int())
+    place = known.long().clamp(max=tables.tokens.shape[1] - 1)
+    drawn = token_ids.int() - tables.tokens[line, place]
+    tables.tokens.index_put_((line, place), drawn.where(has_drawn, 0), accumulate=True)
 
 
 def copy_blocks(source: torch.Tensor, target: torch.Tensor, pairs: torch.Tensor) -> None:

@@ -17,7 +17,7 @@ _TILE = 256
 _ROWS = 128
 
 
-@triton.jit(do_not_specialize=["max_tokens", "max_blocks"])
+@triton.jit(do_not_specialize=["max_tokens", "max_blocks", "blocks_stride"])
 def _inputs_kernel(
     tokens,
     num_computed,
@@ -31,6 +31,7 @@ def _inputs_kernel(
     block_tables,
     max_tokens,
     max_blocks,
+    blocks_stride,
     BLOCK_SIZE: tl.constexpr,
     TILE: tl.constexpr,
 ):
@@ -48,7 +49,7 @@ def _inputs_kernel(
         is_known = is_token & is_real
         place = first + number
         token_id = tl.load(tokens + line * max_tokens + place, mask=is_known, other=0)
-        block = tl.load(blocks + line * max_blocks + place // BLOCK_SIZE, mask=is_known, other=0)
+        block = tl.load(blocks + line * blocks_stride + place // BLOCK_SIZE, mask=is_known, other=0)
         slot = block.to(tl.int64) * BLOCK_SIZE + place % BLOCK_SIZE
         tl.store(token_ids + begin + number, token_id.to(tl.int64), mask=is_token)
         tl.store(positions + begin + number, place.to(tl.int64), mask=is_token)
@@ -56,7 +57,7 @@ def _inputs_kernel(
     for start in range(0, max_blocks, TILE):
         column = start + tl.arange(0, TILE)
         is_column = column < max_blocks
-        block = tl.load(blocks + line * max_blocks + column, mask=is_column & is_real, other=0)
+        block = tl.load(blocks + line * blocks_stride + column, mask=is_column & is_real, other=0)
         tl.store(block_tables + row * max_blocks + column, block, mask=is_column)
 
 
@@ -96,7 +97,7 @@ def step_inputs(
     block_size: int,
 ) -> StepInputs:
     """Compute `reference_cache.step_inputs`."""
-    num_rows, max_blocks = lines.shape[0], contiguous("blocks", tables.blocks).shape[1]
+    num_rows, max_blocks = lines.shape[0], tables.blocks.shape[1]
     inputs = StepInputs(
         token_ids=lines.new_empty((num_tokens,), dtype=torch.int64),
         positions=lines.new_empty((num_tokens,), dtype=torch.int64),
@@ -119,6 +120,7 @@ def step_inputs(
         inputs.block_tables,
         tables.tokens.shape[1],
         max_blocks,
+        tables.blocks.stride(0),
         BLOCK_SIZE=block_size,
         TILE=_TILE,
         num_warps=2,

@@ -92,3 +92,14 @@ def test_advance() -> None:
         assert torch.equal(getattr(found, field.name), getattr(expected, field.name)), field.name
     assert found.tokens[4, 33] == 7001
     assert not (found.tokens == 7004).any()  # row 3 has not caught up
+
+
+def test_step_inputs_of_leading_columns() -> None:
+    state = tables()
+    narrow = RowTables(state.tokens, state.num_known, state.num_computed, state.blocks[:, :3])
+    lines, query_start = torch.tensor([4, -1, 3]).int(), torch.tensor([0, 1, 2, 7]).int()
+    case = (narrow, lines, query_start, 7, 16)
+    found, expected = triton_step.step_inputs(*case), reference_cache.step_inputs(*case)
+    for field in fields(found):
+        assert torch.equal(getattr(found, field.name), getattr(expected, field.name)), field.name
+    assert torch.equal(found.block_tables[0], state.blocks[4, :3])
