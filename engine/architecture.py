@@ -193,8 +193,11 @@ def _architecture(config: Any, directory: Path) -> ModelArchitecture:
 
 
 def _refuse_unknown_options(config: Any, text: Any, family: Family) -> None:
-    if getattr(config, "quantization_config", None):
-        method = dict(config.quantization_config).get("quant_method", "unknown")
+    quantization = dict(getattr(config, "quantization_config", None) or {})
+    # A calibration of the cache alone leaves weights as they are.
+    is_of_cache = quantization.get("kv_cache_scheme") and not quantization.get("config_groups")
+    if quantization and not is_of_cache:
+        method = quantization.get("quant_method", "unknown")
         raise UnsupportedOption(f"weights quantized by {method!r} are not supported")
     if getattr(text, "use_bidirectional_attention", False):
         raise UnsupportedOption("use_bidirectional_attention is not supported, attention is causal")

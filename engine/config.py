@@ -14,6 +14,7 @@ DEMO_MODEL = "penstock-demo"
 _GGUF_SUFFIX = ".gguf"
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 QUANTIZATIONS = ("none", "int8")
+KV_CACHE_DTYPES = ("auto", "fp8_e4m3")
 
 
 class ModelNotFound(ValueError):
@@ -41,6 +42,10 @@ class EngineConfig:
         block_size: tokens per cache block.
         kv_cache_gb: size of the key-value cache in GiB. None takes what the weights leave of a
             GPU; on a CPU what `max_num_seqs` rows can use, up to 4 and a quarter of what is free.
+        kv_cache_dtype: "auto" keeps keys and values in the model's type. "fp8_e4m3" takes eight-bit
+            floats, with the checkpoint's scales if it has any: half the memory, so twice the
+            tokens, for a little accuracy. On CUDA from compute capability 8.9; on a CPU it works,
+            but slowly.
         max_model_len: tokens per row at most, prompt and output; the model's own limit by default.
         enable_prefix_caching: let rows share blocks of equal prefixes.
         async_steps: schedule a step while the one before it is computed; "auto" does on CUDA.
@@ -65,6 +70,7 @@ class EngineConfig:
     max_num_batched_tokens: int = 0
     block_size: int = 16
     kv_cache_gb: float | None = None
+    kv_cache_dtype: str = "auto"
     max_model_len: int | None = None
     enable_prefix_caching: bool = True
     async_steps: bool | Literal["auto"] = "auto"
@@ -88,6 +94,9 @@ class EngineConfig:
                 f"quantization must be none on {self.device}, got {self.quantization!r}; "
                 'it is offered with device="cpu"'
             )
+        if self.kv_cache_dtype not in KV_CACHE_DTYPES:
+            known = ", ".join(KV_CACHE_DTYPES)
+            raise ValueError(f"kv_cache_dtype must be one of {known}, got {self.kv_cache_dtype!r}")
         object.__setattr__(self, "model_name", self.model_name or Path(self.model).name)
         object.__setattr__(self, "max_num_seqs", self.max_num_seqs or (256 if on_cuda else 64))
         object.__setattr__(

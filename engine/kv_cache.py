@@ -12,6 +12,11 @@ everywhere; the order in memory is the device's:
     CPU    key   [block, kv_head, head_dim, block_size]   16 keys of one dimension make one vector
            value [block, kv_head, block_size, head_dim]
     CUDA   both  [block, block_size, kv_head, head_dim]
+
+In eight-bit floats (`kv_cache_dtype="fp8_e4m3"`) a block takes half of bfloat16's bytes, so that
+there are twice as many, and decoding reads half as much. All rows of an engine share one storage:
+that is why the choice belongs to a served model and not to a job, and why the hashes of blocks
+need not tell the type.
 """
 
 import logging
@@ -29,9 +34,18 @@ from .memory import available_bytes
 GIB = 1024**3
 _GPU_RESERVE = 0.08  # of a GPU's memory, for activations, graphs and the sampler
 _CACHE_LINE = 64
+_FP8_CAPABILITY = (8, 9)  # the first GPUs that convert eight-bit floats
 _CPU_MOST_BYTES = 4 * GIB  # a long job touches all of it in the end, and the machine is shared
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class CacheScales:
+    """What the numbers of one layer's cache stand for, times this, where they are eight-bit."""
+
+    key: float = 1.0
+    value: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,16 +83,18 @@ class KVCache:
         shape = (num_blocks, block.num_layers, 2, block.layer_elements)
         self._storage = _zeros(shape, block.dtype, device)
 
-    def layer(self, index: int) -> LayerCache:
-        """Return the keys and values of one layer."""
+    def layer(self, index: int, scales: CacheScales | None = None) -> LayerCache:
+        """Return the keys and values of one layer, with its scales if they are eight-bit."""
+        factors = (scales.key, scales.value) if scales and self.block.dtype.itemsize == 1 else ()
         heads, dim, block_size = self.block.num_kv_heads, self.block.head_dim, self.block.block_size
         key, value = self._storage[:, index].unbind(1)
         if key.is_cuda:
             shape = (self.num_blocks, block_size, heads, dim)
-            return LayerCache(key.view(shape), value.view(shape))
+            return LayerCache(key.view(shape), value.view(shape), *factors)
         return LayerCache(
             key.view(self.num_blocks, heads, dim, block_size).permute(0, 3, 1, 2),
             value.view(self.num_blocks, heads, block_size, dim).permute(0, 2, 1, 3),
+            *factors,
         )
 
 
@@ -93,6 +109,25 @@ def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> 
     memory = np.zeros(size + _CACHE_LINE, np.uint8)
     aligned = memory[-memory.ctypes.data % _CACHE_LINE :][:size]
     return torch.from_numpy(aligned).view(dtype).view(shape)
+
+
+def choose_cache_dtype(asked: str, dtype: torch.dtype, device: torch.device) -> torch.dtype:
+    """Return the type of keys and values; `EngineConfig.kv_cache_dtype` says what may be asked.
+
+    Raises:
+        ValueError: the GPU has no instructions for it.
+    """
+    if asked == "auto":
+        return dtype
+    if device.type == "cuda":
+        capability = torch.cuda.get_device_capability(device)
+        if capability < _FP8_CAPABILITY:
+            raise ValueError(
+                f"kv_cache_dtype must be auto on a GPU of compute capability {capability[0]}."
+                f"{capability[1]}, which has no eight-bit floats (8.9, Ada, is the first that "
+                f"has), got {asked!r}"
+            )
+    return torch.float8_e4m3fn
 
 
 def plan_num_blocks(config: EngineConfig, arch: Architecture, block: BlockShape) -> int:

@@ -26,7 +26,7 @@ from .config import EngineConfig, resolve_model
 from .cores import usable_cores
 from .foreign_architecture import Architecture, ForeignArchitecture, read_foreign_architecture
 from .gguf_checkpoint import GgufCheckpoint
-from .kv_cache import GIB, BlockShape, KVCache, plan_num_blocks
+from .kv_cache import GIB, BlockShape, KVCache, choose_cache_dtype, plan_num_blocks
 from .models.decoder import Decoder
 from .models.loading import DecoderLoader
 from .models.transformers_fallback import TransformersModel
@@ -63,16 +63,25 @@ class ModelRunner:
                     "quantization must be none for a model that transformers runs, got "
                     f"{config.quantization!r}"
                 )
+            if config.kv_cache_dtype != "auto":
+                raise UnsupportedModel(
+                    "kv_cache_dtype must be auto for a model that transformers runs, got "
+                    f"{config.kv_cache_dtype!r}"
+                )
             self._decoder = self._load_foreign(arch, num_threads)
             block = self._decoder.block
         else:
-            ops = self._choose_ops(arch, num_threads)
+            cache_dtype = choose_cache_dtype(config.kv_cache_dtype, self.dtype, self.device)
+            ops = self._choose_ops(arch, num_threads, cache_dtype)
             self._decoder = self._load(arch, ops, longest, config.quantization)
-            block = self._block(arch, self._decoder.ops)
+            block = self._block(arch, self._decoder.ops, cache_dtype)
         self.num_blocks = plan_num_blocks(config, arch, block)
         self.max_model_len = min(longest, (self.num_blocks - 1) * self.block_size)
         self._cache = KVCache(block, self.num_blocks, self.device)
-        self._layer_caches = [self._cache.layer(i) for i in range(block.num_layers)]
+        self._layer_caches = [
+            self._cache.layer(index, scales)
+            for index, scales in enumerate(self._decoder.cache_scales)
+        ]
 
     @torch.inference_mode()
     def execute(self, batch: StepBatch) -> torch.Tensor:
@@ -100,8 +109,12 @@ class ModelRunner:
                 f"a row must not exceed {self.max_model_len} tokens, got {batch.max_context_len}"
             )
 
-    def _choose_ops(self, arch: ModelArchitecture, num_threads: int) -> Ops:
-        ops = choose_ops(self.device, self.dtype, arch.head_dim, self.block_size, num_threads)
+    def _choose_ops(
+        self, arch: ModelArchitecture, num_threads: int, cache_dtype: torch.dtype
+    ) -> Ops:
+        ops = choose_ops(
+            self.device, self.dtype, arch.head_dim, self.block_size, num_threads, cache_dtype
+        )
         if self.device.type == "cpu":
             torch.set_num_threads(pytorch_threads(ops, arch.num_parameters, num_threads))
         return ops
@@ -114,13 +127,13 @@ class ModelRunner:
                 self.directory, self.dtype, self.device, self.block_size, num_threads
             )
 
-    def _block(self, arch: ModelArchitecture, ops: Ops) -> BlockShape:
+    def _block(self, arch: ModelArchitecture, ops: Ops, dtype: torch.dtype) -> BlockShape:
         return BlockShape(
             num_layers=arch.num_layers,
             num_kv_heads=arch.num_kv_heads,
             head_dim=ops.padded_head_dim(arch.head_dim),
             block_size=self.block_size,
-            dtype=self.dtype,
+            dtype=dtype,
         )
 
     def _load(

@@ -27,6 +27,10 @@ class CorruptCheckpoint(ValueError):
 class Weights(Protocol):
     """What a model asks of its weights, in whatever files they lie; see `Checkpoint`."""
 
+    def __contains__(self, name: str) -> bool:
+        """Whether there is a tensor of this name."""
+        ...
+
     def require(self, tensors: Expected) -> None:
         """Check that these are there and what they should be."""
         ...

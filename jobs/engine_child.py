@@ -179,6 +179,7 @@ def load_engine(settings: Settings, model: str) -> Any:
         max_num_batched_tokens=num_batched and max(num_seqs, num_batched),
         max_model_len=settings.max_model_len,
         kv_cache_gb=settings.kv_cache_gb,
+        kv_cache_dtype=settings.kv_cache_dtype,
         num_threads=settings.num_threads,
     )
     return Engine(config, reserved_interactive_seqs=_RESERVED_SEQS)

@@ -67,6 +67,9 @@ class Settings:
     kv_cache_gb: float | None = _setting(
         None, "PENSTOCK_KV_CACHE_GB", "size of the KV cache, GiB", at_least=0.001
     )
+    kv_cache_dtype: str = _setting(
+        "auto", "PENSTOCK_KV_CACHE_DTYPE", "auto, or fp8_e4m3 for twice the tokens in the KV cache"
+    )
     num_threads: int | None = _setting(
         None,
         "PENSTOCK_NUM_THREADS",

@@ -88,10 +88,19 @@ class Ops(Protocol):
 
 
 def choose_ops(
-    device: torch.device, dtype: torch.dtype, head_dim: int, block_size: int, num_threads: int
+    device: torch.device,
+    dtype: torch.dtype,
+    head_dim: int,
+    block_size: int,
+    num_threads: int,
+    cache_dtype: torch.dtype | None = None,
 ) -> Ops:
-    """Return the fastest operations that can serve this device, type and shape."""
-    if device.type == "cpu":
+    """Return the fastest operations that can serve this device, type and shape.
+
+    `cache_dtype` is that of keys and values, by default `dtype`. The CPU's kernels read no other:
+    eight-bit floats are served slowly there, for tests and to try what they do to a model.
+    """
+    if device.type == "cpu" and cache_dtype in (None, dtype):
         return CpuOps.create(dtype, head_dim, block_size, num_threads) or reference
     if device.type == "cuda" and find_spec("triton") and head_dim in range(2, 257, 2):
         from .triton_ops import TritonOps  # and with it Triton, for which a CPU has no use

@@ -4,6 +4,7 @@ Knows tensors and the cache layout. Refuses to know models, devices and speed.
 
 A layer's key cache and value cache have the logical shape [num_blocks, block_size, num_kv_heads,
 head_dim]. Their strides are the allocator's choice, so a kernel may have its own physical order.
+They are of the queries' type, or of eight-bit floats that are numbers divided by a scale.
 Token p of a row lies in block `block_table[p // block_size]` at offset `p % block_size`; its slot
 is block * block_size + offset. Sums are taken in float32 whatever the tensors' type.
 """
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional as F
 
+FP8_LARGEST = 448.0  # of float8_e4m3fn, which has no infinity: what is larger would be no number
 _LARGEST_INT8 = 127
 _NEGLIGIBLE = 1e-30  # 127 divided by less would overflow
 
@@ -22,10 +24,17 @@ Projection = Callable[[torch.Tensor], torch.Tensor]
 
 @dataclass(frozen=True, slots=True)
 class LayerCache:
-    """Keys and values of one layer, each [num_blocks, block_size, num_kv_heads, head_dim]."""
+    """Keys and values of one layer, each [num_blocks, block_size, num_kv_heads, head_dim].
+
+    Attributes:
+        key_scale: what a number of `key` stands for: times this; 1 unless they are eight-bit.
+        value_scale: the same for `value`.
+    """
 
     key: torch.Tensor
     value: torch.Tensor
+    key_scale: float = 1.0
+    value_scale: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,13 +146,38 @@ def apply_rotary(x: torch.Tensor, positions: torch.Tensor, table: torch.Tensor) 
 def write_kv(
     key: torch.Tensor, value: torch.Tensor, cache: LayerCache, slots: torch.Tensor
 ) -> None:
-    """Put key and value [T, kv_heads, head_dim] into their slots; slot -1 means nowhere."""
+    """Put key and value [T, kv_heads, head_dim] into their slots; slot -1 means nowhere.
+
+    In a cache of eight-bit floats, numbers past the largest become the largest. What is no number
+    stays none, for its row must fail.
+    """
     kept = slots >= 0
     block_size = cache.key.shape[1]
     blocks = torch.div(slots[kept], block_size, rounding_mode="floor")
     offsets = slots[kept] % block_size
-    cache.key[blocks, offsets] = key[kept]
-    cache.value[blocks, offsets] = value[kept]
+    for numbers, target, scale in (
+        (key, cache.key, cache.key_scale),
+        (value, cache.value, cache.value_scale),
+    ):
+        narrow = _narrowed(numbers[kept], target.dtype, scale)
+        _bytes_or_numbers(target)[blocks, offsets] = _bytes_or_numbers(narrow)
+
+
+def _narrowed(numbers: torch.Tensor, dtype: torch.dtype, scale: float) -> torch.Tensor:
+    if dtype.itemsize > 1:
+        return numbers
+    return (numbers.float() * (1.0 / scale)).clamp(-FP8_LARGEST, FP8_LARGEST).to(dtype)
+
+
+def _read(numbers: torch.Tensor, blocks: torch.Tensor, scale: float) -> torch.Tensor:
+    """Return what lies in these blocks as float32 [N * block_size, kv_heads, head_dim]."""
+    found = _bytes_or_numbers(numbers)[blocks].view(numbers.dtype).flatten(0, 1).float()
+    return found * scale if numbers.itemsize == 1 else found
+
+
+def _bytes_or_numbers(tensor: torch.Tensor) -> torch.Tensor:
+    """Return eight-bit floats as bytes, for PyTorch indexes no such floats; others as they are."""
+    return tensor.view(torch.uint8) if tensor.itemsize == 1 else tensor
 
 
 def rotate_and_cache(
@@ -210,8 +244,9 @@ def paged_attention(
             continue
         blocks = block_tables[row, : -(-length // block_size)].long()
         # Only the row's own tokens are read: what lies in unused slots may be anything, NaN too.
-        keys = cache.key[blocks].flatten(0, 1)[:length].float().repeat_interleave(group, dim=1)
-        values = cache.value[blocks].flatten(0, 1)[:length].float().repeat_interleave(group, dim=1)
+        keys = _read(cache.key, blocks, cache.key_scale)[:length]
+        values = _read(cache.value, blocks, cache.value_scale)[:length]
+        keys, values = (x.repeat_interleave(group, dim=1) for x in (keys, values))
         scores = torch.einsum("qhd,khd->hqk", query[begin:end].float(), keys) * scale
         if softcap is not None:
             scores = bound(scores, softcap)

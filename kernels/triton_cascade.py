@@ -134,9 +134,6 @@ def cascade_attention(
     block_tables: torch.Tensor,
     scale: float,
     softcap: float | None = None,
-    *,
-    key_scale: float = 1.0,
-    value_scale: float = 1.0,
 ) -> torch.Tensor:
     """Compute `reference.paged_attention` for rows of one token each, of which some share prefixes.
 
@@ -153,7 +150,7 @@ def cascade_attention(
         )
     block_size, kv_heads = cache.key.shape[1:3]
     group = group_of(heads, kv_heads)
-    scores = ScoreScale.of(scale * key_scale, softcap)
+    scores = ScoreScale.of(scale * cache.key_scale, softcap)
     block_dim = power_of_2_from(head_dim, 16)
     tile_queries = 64 if group <= 64 else 128
     partials = Partials(query, num_rows, num_splits_of(block_tables, block_size))
@@ -176,7 +173,7 @@ def cascade_attention(
         partials.num_splits,
         scores.inner,
         scores.outer,
-        value_scale,
+        cache.value_scale,
         HEADS=heads,
         KV_HEADS=kv_heads,
         HEAD_DIM=head_dim,
@@ -199,6 +196,4 @@ def cascade_attention(
         softcap=softcap,
         prefix_lens=groups.prefix_lens,
         partials=partials,
-        key_scale=key_scale,
-        value_scale=value_scale,
     )

@@ -231,20 +231,16 @@ def decode_attention(
     output: torch.Tensor | None = None,
     prefix_lens: torch.Tensor | None = None,
     partials: Partials | None = None,
-    key_scale: float = 1.0,
-    value_scale: float = 1.0,
 ) -> torch.Tensor:
     """Compute `reference.paged_attention` for the rows that bring one token; others are skipped.
 
     Args:
         query: [T, H, D]; as `query_start`, `context_lens`, `block_tables`, see there.
-        cache: in query's type, or in float8_e4m3fn, read as numbers times their scale.
+        cache: in query's type, or in float8_e4m3fn, read as numbers times its scales.
         scale: see there; as `sliding_window` and `softcap`.
         output: where to put the result, [T, H, D]; made if None.
         prefix_lens: int32 [R], tokens whose splits are in `partials` already (`triton_cascade`).
         partials: room for the splits, or the prefixes' splits.
-        key_scale: factor on cached keys.
-        value_scale: factor on cached values.
 
     Raises:
         ValueError: too many rows, or tensors that are not laid out as the kernel reads them.
@@ -282,8 +278,8 @@ def decode_attention(
         partials.num_splits,
         scores.inner,
         scores.outer,
-        key_scale,
-        value_scale,
+        cache.key_scale,
+        cache.value_scale,
         HEADS=heads,
         KV_HEADS=kv_heads,
         HEAD_DIM=head_dim,

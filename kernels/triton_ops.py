@@ -21,15 +21,7 @@ from .triton_prefill import prefill_attention
 
 @dataclass(frozen=True, slots=True)
 class TritonOps:
-    """`reference`, on a GPU. In float32 it is exact too, but slow: tensor cores want less.
-
-    Attributes:
-        key_scale: what keys are divided by in a cache of eight-bit floats; 1 for any other cache.
-        value_scale: the same for values.
-    """
-
-    key_scale: float = 1.0
-    value_scale: float = 1.0
+    """`reference`, on a GPU. In float32 it is exact too, but slow: tensor cores want less."""
 
     def padded_head_dim(self, head_dim: int) -> int:
         """See `reference.padded_head_dim`; the kernels take heads of any even size."""
@@ -80,8 +72,6 @@ class TritonOps:
             cache,
             slots,
             head_norm,
-            key_scale=self.key_scale,
-            value_scale=self.value_scale,
         )
 
     def paged_attention(
@@ -104,8 +94,6 @@ class TritonOps:
             cache,
             *rows,
             output=output,
-            key_scale=self.key_scale,
-            value_scale=self.value_scale,
         )
         if query.shape[0] > context_lens.shape[0]:  # a row has several tokens
             prefill_attention(
@@ -114,8 +102,6 @@ class TritonOps:
                 *rows,
                 output=output,
                 skip_decode=True,
-                key_scale=self.key_scale,
-                value_scale=self.value_scale,
             )
         return output
 

@@ -161,19 +161,15 @@ def prefill_attention(
     *,
     output: torch.Tensor | None = None,
     skip_decode: bool = False,
-    key_scale: float = 1.0,
-    value_scale: float = 1.0,
 ) -> torch.Tensor:
     """Compute `reference.paged_attention`; with `skip_decode` not for rows of a single token.
 
     Args:
         query: [T, H, D]; as `query_start`, `context_lens`, `block_tables`, see there.
-        cache: in query's type, or in float8_e4m3fn, read as numbers times their scale.
+        cache: in query's type, or in float8_e4m3fn, read as numbers times its scales.
         scale: see there; as `sliding_window` and `softcap`.
         output: where to put the result, [T, H, D]; made if None.
         skip_decode: leave rows of a single token to `decode_attention`.
-        key_scale: factor on cached keys.
-        value_scale: factor on cached values.
 
     Raises:
         ValueError: tensors are not laid out as the kernel reads them.
@@ -183,7 +179,7 @@ def prefill_attention(
     contiguous("query", query)
     output = torch.empty_like(query) if output is None else output
     group = group_of(heads, kv_heads)
-    scores = ScoreScale.of(scale * key_scale, softcap)
+    scores = ScoreScale.of(scale * cache.key_scale, softcap)
     num_rows = context_lens.shape[0]
     block_dim = power_of_2_from(head_dim, 16)
     shape = _Tile.of(group, num_tokens, num_rows, block_dim, query.dtype)
@@ -203,7 +199,7 @@ def prefill_attention(
         block_stride_of(cache),
         scores.inner,
         scores.outer,
-        value_scale,
+        cache.value_scale,
         HEADS=heads,
         KV_HEADS=kv_heads,
         HEAD_DIM=head_dim,

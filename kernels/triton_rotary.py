@@ -14,12 +14,11 @@ import torch
 import triton
 import triton.language as tl
 
-from .reference import HeadNorm, LayerCache
+from .reference import FP8_LARGEST, HeadNorm, LayerCache
 from .triton_attention import block_stride_of, contiguous
 from .triton_launch import launch, power_of_2_from
 
 _NUMBERS_PER_PROGRAM = 4096
-FP8_LARGEST = 448.0  # of float8_e4m3fn
 
 
 @triton.jit
@@ -96,8 +95,13 @@ def _rotate_kernel(
     cached_second = turned_second.to(dtype).to(tl.float32)
     if key_cache.dtype.element_ty != dtype:
         unit = tl.where(is_value, value_unit, key_unit)
-        cached_first = tl.clamp(cached_first * unit, -FP8_LARGEST, FP8_LARGEST)
-        cached_second = tl.clamp(cached_second * unit, -FP8_LARGEST, FP8_LARGEST)
+        # What is no number stays none: clamping it away would hide a fault of its row.
+        cached_first = tl.clamp(
+            cached_first * unit, -FP8_LARGEST, FP8_LARGEST, propagate_nan=tl.PropagateNan.ALL
+        )
+        cached_second = tl.clamp(
+            cached_second * unit, -FP8_LARGEST, FP8_LARGEST, propagate_nan=tl.PropagateNan.ALL
+        )
     narrow_first = cached_first.to(key_cache.dtype.element_ty)
     narrow_second = cached_second.to(key_cache.dtype.element_ty)
     is_key = is_cached & (is_query == 0) & (is_value == 0)
@@ -116,9 +120,6 @@ def rotate_and_cache(
     cache: LayerCache,
     slots: torch.Tensor,
     head_norm: HeadNorm | None = None,
-    *,
-    key_scale: float = 1.0,
-    value_scale: float = 1.0,
 ) -> torch.Tensor:
     """Compute `reference.rotate_and_cache`; norms are over single heads.
 
@@ -126,11 +127,9 @@ def rotate_and_cache(
         qkv: [T, (H + 2 KV) * D], contiguous; `positions` int64 [T] and `slots` int64 [T].
         positions: places in `table`.
         table: float32 [positions, D], see `reference.rotary_table`.
-        cache: in qkv's type, or in float8_e4m3fn, which takes numbers divided by their scale.
+        cache: in qkv's type, or in float8_e4m3fn, which takes numbers over its scales.
         slots: where keys and values go; -1 is nowhere.
         head_norm: weights [D], or None.
-        key_scale: what cached keys are divided by.
-        value_scale: what cached values are divided by.
 
     Raises:
         ValueError: tensors are not laid out as the kernel reads them, or norms span several heads.
@@ -161,8 +160,8 @@ def rotate_and_cache(
         cache.value,
         block_stride_of(cache),
         head_norm.eps if head_norm else 0.0,
-        1.0 / key_scale,
-        1.0 / value_scale,
+        1.0 / cache.key_scale,
+        1.0 / cache.value_scale,
         HEADS=heads,
         KV_HEADS=kv_heads,
         HEAD_DIM=head_dim,

@@ -3,6 +3,7 @@
     python benchmarks/demo_model/evaluate.py --tasks 800
     python benchmarks/demo_model/evaluate.py --tasks 800 --engine penstock -o json
     python benchmarks/demo_model/evaluate.py --tasks 800 --engine penstock --quantization int8
+    python benchmarks/demo_model/evaluate.py --tasks 800 --engine penstock --kv-cache-dtype fp8_e4m3
 
 Knows tasks and two ways of answering them; by default `transformers` in float32, so that the
 figures say something about the model and nothing about Penstock's engine.
@@ -78,11 +79,11 @@ def transformers_answerer(model_path: str) -> Answerer:
     return answer
 
 
-def penstock_answerer(model: str, dtype: str, quantization: str) -> Answerer:
+def penstock_answerer(model: str, **options: Any) -> Answerer:
     """Answer with Penstock's own engine."""
     from penstock import LLM, SamplingParams  # only here, so that the default needs no engine
 
-    llm = LLM(model=model, dtype=dtype, quantization=quantization)
+    llm = LLM(model=model, **options)
     sampling = SamplingParams(temperature=0, max_tokens=MAX_ANSWER_TOKENS)
 
     def answer(tasks: list[DemoTask]) -> list[str]:
@@ -135,6 +136,7 @@ def main() -> None:
     parser.add_argument("--engine", choices=("transformers", "penstock"), default="transformers")
     parser.add_argument("--dtype", default="float32", help="of Penstock's engine")
     parser.add_argument("--quantization", default="none", help="of Penstock's engine")
+    parser.add_argument("--kv-cache-dtype", default="auto", help="of Penstock's engine")
     parser.add_argument("--tasks", type=int, default=300, help="how many of each kind")
     parser.add_argument("--split", choices=SPLITS, default="heldout")
     parser.add_argument("--seed", type=int, default=0)
@@ -142,7 +144,12 @@ def main() -> None:
     arguments = parser.parse_args()
 
     if arguments.engine == "penstock":
-        answer = penstock_answerer(arguments.model, arguments.dtype, arguments.quantization)
+        answer = penstock_answerer(
+            arguments.model,
+            dtype=arguments.dtype,
+            quantization=arguments.quantization,
+            kv_cache_dtype=arguments.kv_cache_dtype,
+        )
     else:
         answer = transformers_answerer(arguments.model)
     started_at = time.monotonic()

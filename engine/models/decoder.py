@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from ...kernels.ops import Ops
 from ...kernels.reference import HeadNorm, LayerCache, Projection
 from ..batch import StepBatch
+from ..kv_cache import CacheScales
 from .experts import MixtureOfExperts, Mlp
 
 
@@ -34,6 +35,7 @@ class DecoderLayer:
     head_norm: HeadNorm | None
     rotary_table: torch.Tensor
     sliding_window: int | None
+    cache_scales: CacheScales
     output: Projection
     attention_output_norm: torch.Tensor | None
     mlp_input_norm: torch.Tensor | None
@@ -64,6 +66,11 @@ class Decoder:
     attention_softcap: float | None
     logit_softcap: float | None
     rms_norm_eps: float
+
+    @property
+    def cache_scales(self) -> list[CacheScales]:
+        """What the numbers of each layer's cache stand for, if they are eight-bit floats."""
+        return [layer.cache_scales for layer in self.layers]
 
     def __call__(self, batch: StepBatch, caches: Sequence[LayerCache]) -> torch.Tensor:
         """Run one step: writes the step's keys and values, returns logits [L, vocab]."""

@@ -4,6 +4,7 @@ Knows what the decoder wants. Refuses to know files (`weights.py`) and lists of 
 (`tensors.py`).
 """
 
+import math
 from collections.abc import Callable, Iterable
 
 import torch
@@ -11,6 +12,7 @@ import torch
 from ...kernels.ops import Ops
 from ...kernels.reference import HeadNorm, Projection, rotary_table
 from ..architecture import ModelArchitecture
+from ..kv_cache import CacheScales
 from ..layer_kinds import Experts
 from ..rotary import Rope
 from ..weights import CorruptCheckpoint, Weights
@@ -93,6 +95,7 @@ class DecoderLoader:
             head_norm=self._head_norm(f"{prefix}self_attn."),
             rotary_table=tables[arch.ropes[index]],
             sliding_window=arch.sliding_windows[index],
+            cache_scales=self._cache_scales(f"{prefix}self_attn."),
             output=self._output(f"{prefix}self_attn."),
             attention_output_norm=norm(norms.attention_output),
             mlp_input_norm=norm(norms.mlp_input),
@@ -118,6 +121,27 @@ class DecoderLoader:
             return None
         query, key = (self._read_norm(f"{prefix}{name}_norm.weight") for name in "qk")
         return self._heads.norm(query, key, self._arch.rms_norm_eps)
+
+    def _cache_scales(self, prefix: str) -> CacheScales:
+        """Read what a calibration has found out for caches of eight-bit floats, if there was one.
+
+        Raises:
+            CorruptCheckpoint: a scale is not one number above 0.
+        """
+        return CacheScales(
+            key=self._cache_scale((f"{prefix}k_scale", f"{prefix}k_proj.k_scale")),
+            value=self._cache_scale((f"{prefix}v_scale", f"{prefix}v_proj.v_scale")),
+        )
+
+    def _cache_scale(self, names: tuple[str, ...]) -> float:
+        stored = next(filter(self._checkpoint.__contains__, map(self._stored, names)), None)
+        if stored is None:
+            return 1.0
+        shape = () if self._holds(stored, ()) else (1,)
+        scale = self._checkpoint.read(stored, shape, torch.float32).item()
+        if not 0 < scale < math.inf:
+            raise CorruptCheckpoint(f"{stored} must be a number above 0, got {scale}")
+        return scale
 
     def _mlp(self, prefix: str) -> Mlp:
         names = ["gate_up_proj"] if self._arch.family.fused else ["gate_proj", "up_proj"]
@@ -190,9 +214,10 @@ class DecoderLoader:
             self._stored(f"{layer_prefix(self._arch, mixtures[0])}mlp.experts.gate_up_proj")
         )
 
-    def _holds(self, stored_name: str) -> bool:
+    def _holds(self, stored_name: str, shape: tuple[int, ...] | None = None) -> bool:
+        """Whether there is such a tensor, and if a shape is given, one of that shape."""
         try:
-            self._checkpoint.require([stored_name])
+            self._checkpoint.require([stored_name] if shape is None else {stored_name: shape})
         except CorruptCheckpoint:
             return False
         return True

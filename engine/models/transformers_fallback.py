@@ -17,7 +17,7 @@ from ...kernels.ops import Ops, choose_ops
 from ...kernels.reference import LayerCache
 from ..architecture import UnsupportedModel
 from ..batch import ScheduledRow, StepBatch, build_step_batch
-from ..kv_cache import BlockShape, KVCache
+from ..kv_cache import BlockShape, CacheScales, KVCache
 from .attention_interface import (
     IMPLEMENTATION,
     LayerAttention,
@@ -72,6 +72,11 @@ class TransformersModel:
             raise self._refusal(str(error)) from error
         except Exception as error:  # the code of some other project
             raise self._refusal(f"{type(error).__name__}: {error}") from error
+
+    @property
+    def cache_scales(self) -> list[CacheScales]:
+        """One for each layer, all 1: such a model's cache is in its own type."""
+        return [CacheScales()] * self.block.num_layers
 
     def __call__(self, batch: StepBatch, caches: Sequence[LayerCache]) -> torch.Tensor:
         """Run one step: writes the step's keys and values, returns logits [L, vocab]."""

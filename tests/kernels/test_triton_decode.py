@@ -17,6 +17,7 @@ from tests.kernels.triton_cases import (
     DTYPES,
     assert_agree,
     attention_case,
+    in_eight_bits,
     poisoned_memory,
 )
 
@@ -92,13 +93,11 @@ def test_keys_that_are_no_numbers_are_seen(fault: float, places: Any) -> None:
 def test_half_the_cache_in_eight_bits() -> None:
     case = attention_case([(1, 40), (1, 300)], 4, 2, 16, DTYPES[0])
     wide = case["cache"]
-    narrow = reference.LayerCache(
-        (wide.key / 0.5).to(torch.float8_e4m3fn), (wide.value / 0.25).to(torch.float8_e4m3fn)
-    )
-    read_back = reference.LayerCache(narrow.key.float() * 0.5, narrow.value.float() * 0.25)
+    narrow = in_eight_bits(wide, 0.5, 0.25)
     case["cache"] = narrow
-    found = decode_attention(**case, key_scale=0.5, value_scale=0.25)
-    case["cache"] = read_back
+    found = decode_attention(**case)
+    assert_agree(found, reference.paged_attention(**case))
+    case["cache"] = reference.LayerCache(narrow.key.float() * 0.5, narrow.value.float() * 0.25)
     assert_agree(found, reference.paged_attention(**case))
 
 

@@ -7,7 +7,13 @@ import torch
 
 from penstock.kernels import reference
 from penstock.kernels.triton_prefill import prefill_attention
-from tests.kernels.triton_cases import DTYPES, assert_agree, attention_case, poisoned_memory
+from tests.kernels.triton_cases import (
+    DTYPES,
+    assert_agree,
+    attention_case,
+    in_eight_bits,
+    poisoned_memory,
+)
 
 RAGGED = [(1, 1), (5, 5), (1, 130), (40, 40), (3, 70), (70, 200), (16, 16), (64, 64), (2, 65)]
 
@@ -62,11 +68,9 @@ def test_a_nan_in_a_key_is_seen_by_later_tokens_only() -> None:
 def test_half_the_cache_in_eight_bits() -> None:
     case = attention_case([(40, 40), (5, 90)], 4, 2, 16, DTYPES[0])
     wide = case["cache"]
-    narrow = reference.LayerCache(
-        (wide.key / 0.5).to(torch.float8_e4m3fn), (wide.value / 0.25).to(torch.float8_e4m3fn)
-    )
-    read_back = reference.LayerCache(narrow.key.float() * 0.5, narrow.value.float() * 0.25)
+    narrow = in_eight_bits(wide, 0.5, 0.25)
     case["cache"] = narrow
-    found = prefill_attention(**case, key_scale=0.5, value_scale=0.25)
-    case["cache"] = read_back
+    found = prefill_attention(**case)
+    assert_agree(found, reference.paged_attention(**case))
+    case["cache"] = reference.LayerCache(narrow.key.float() * 0.5, narrow.value.float() * 0.25)
     assert_agree(found, reference.paged_attention(**case))
