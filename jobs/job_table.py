@@ -5,6 +5,7 @@ bytes per shard are kept, never a prompt. Time is Redis' own. `scripts/` holds e
 touches more than one key; `scripts/prelude.lua` draws how a shard moves between them.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +14,13 @@ from typing import Any, Literal
 import redis
 from redis.commands.core import Script
 
+from .agenda import Agenda
+from .control import PAUSED_BY_USER, Control
 from .errors import UnknownJob
 from .keys import Keys
-from .model import Counts, JobSnapshot, JobSpec, JobState, ShardRef
+from .model import JobSnapshot, JobSpec, JobState, ShardRef
 from .part_counts import PartCounts
+from .snapshots import read_snapshot
 
 ISSUE_SCAN_LIMIT = 4096  # shards that one `issue` looks at, so that it never blocks Redis for long
 ABSORB_CHUNK = 512  # parts per call, for the same reason
@@ -24,7 +28,8 @@ REAP_GAP_MS = 3_000  # a reaper that looked away for longer lets workers renew b
 REAP_GRACE_MS = 5_000
 
 _SCRIPTS_DIR = Path(__file__).parent / "scripts"
-_PARTS = ("", "landed", "leases", "attempts", "queued", "retry")  # as prelude.lua names them
+_REAP_JOBS = 200  # looked at in one call of `reap`
+_CODE = re.compile(r"[^A-Za-z0-9_.-]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,22 +68,27 @@ class JobTable:
         self._absorb = _register(client, "absorb")
         self._claim = _register(client, "claim")
         self._commit = _register(client, "commit")
+        self._configure = _register(client, "configure")
         self._create = _register(client, "create")
         self._finish = _register(client, "finish")
         self._issue = _register(client, "issue")
         self._note = _register(client, "note")
+        self._pause = _register(client, "pause")
         self._reap = _register(client, "reap")
         self._reap_gate = _register(client, "reap_gate")
         self._reissue_stale = _register(client, "reissue_stale")
         self._release = _register(client, "release")
         self._renew = _register(client, "renew")
+        self._resume = _register(client, "resume")
         self._snapshot = _register(client, "snapshot")
+        due, queued = _register(client, "due"), _register(client, "queued")
+        self.agenda = Agenda(client, keys, due=due, queued=queued)
 
     # A job's life.
 
-    def create(self, spec: JobSpec) -> bool:
+    def create(self, spec: JobSpec, control: Control | None = None) -> bool:
         """Enter a sealed job; its shards may be issued from now on. False if it was there."""
-        return self._enter(spec, state=JobState.QUEUED)
+        return self._enter(spec, control or Control.of(spec), state=JobState.QUEUED)
 
     def rebuild(
         self,
@@ -89,16 +99,20 @@ class JobTable:
         started_at_ms: int | None = None,
         final_at_ms: int | None = None,
         error: str | None = None,
+        control: Control | None = None,
     ) -> int:
         """Bring a job up to what the disk knows: enter it, count its parts, end it if it ended.
 
         Safe at any time, beside live workers too: what is counted already is not counted twice.
         A job that has ended is never open on the way. Returns how many parts were new to the table.
         """
-        if final is None:
-            self.create(spec)
+        control = control or Control.of(spec)
+        if final is not None:
+            self._enter(spec, control, state=JobState.LANDING)
+        elif control.pause_reason is not None:
+            self._enter(spec, control, state=JobState.PAUSED)
         else:
-            self._enter(spec, state=JobState.LANDING)
+            self.create(spec, control)
         starts = [part.started_at_ms for part in landed.values() if part.started_at_ms is not None]
         if started_at_ms is None:
             started_at_ms = min(starts, default=None)
@@ -123,8 +137,29 @@ class JobTable:
         """
         if not state.is_final:
             raise ValueError(f"a job can only finish in a final state, got {state.value!r}")
-        arguments = [job_id, state.value, "" if at_ms is None else at_ms, error or ""]
-        return bool(self._finish(self._keys_with_indexes(job_id), arguments))
+        arguments = [state.value, "" if at_ms is None else at_ms, error or ""]
+        return bool(self._finish(self._keys(job_id), arguments))
+
+    def pause(self, job_id: str, reason: str = PAUSED_BY_USER) -> bool:
+        """Issue nothing more; what is held goes on and lands. False if there was nothing to pause.
+
+        Shards that are queued are taken back at once: whoever finds their messages is turned away.
+        The caller has made it durable on disk first (`steering`).
+        """
+        return bool(self._pause(self._keys(job_id), [reason]))
+
+    def resume(self, job_id: str, *, num_rows: int = 0, num_failed: int = 0) -> bool:
+        """Issue shards again. False if the job did not pause.
+
+        Of `max_error_rate`, the job is judged anew: as many rows had landed, and failed, before.
+        """
+        return bool(self._resume(self._keys(job_id), [num_rows, num_failed]))
+
+    def configure(self, job_id: str, control: Control) -> bool:
+        """Put in force what can be changed about a job, but for its pause. False if unknown."""
+        fields = _fields_of(control)
+        arguments = [fields["deadline_ms"], *(item for pair in fields.items() for item in pair)]
+        return bool(self._configure(self._keys(job_id), arguments))
 
     def note(self, job_id: str, trouble: str) -> None:
         """Say what holds a job up, as its snapshot's error, until a shard is committed again."""
@@ -180,7 +215,7 @@ class JobTable:
         if not int(gate):
             return []
         reaped: list[ShardRef] = []
-        for job_id in self.open_jobs():
+        for job_id in self.agenda.unrenewed(_REAP_JOBS):
             if len(reaped) >= limit:
                 break
             shards = self._reap(self._keys(job_id), [limit - len(reaped)])
@@ -196,16 +231,23 @@ class JobTable:
 
     def snapshot(self, job_id: str) -> JobSnapshot | None:
         """Read one job, in one piece; None if it is unknown."""
-        return _read_snapshot(job_id, self._snapshot(self._keys(job_id)))
+        return read_snapshot(job_id, self._snapshot(self._keys(job_id)))
+
+    def snapshots(self, job_ids: Sequence[str]) -> "list[JobSnapshot | None]":
+        """Read several jobs in one round trip, each in one piece."""
+        pipeline = self.redis.pipeline(transaction=False)
+        for job_id in job_ids:
+            self._snapshot(self._keys(job_id), client=pipeline)
+        answers = zip(job_ids, pipeline.execute(), strict=True)
+        return [read_snapshot(job_id, answer) for job_id, answer in answers]
 
     def window(self, job_id: str) -> int:
         """Count the shards of a job that are queued and not yet claimed."""
         return int(self.redis.zcard(self.keys.job(job_id, "queued")))
 
     def open_jobs(self) -> list[str]:
-        """Name the jobs that have not ended, oldest first."""
-        job_ids: Any = self.redis.smembers(self.keys.open)
-        return sorted(job_ids)
+        """Name the jobs that have not ended, oldest first. There may be many: see `agenda`."""
+        return sorted(set(self.redis.sscan_iter(self.keys.open, count=500)))
 
     def unlisted(self, job_ids: Sequence[str]) -> "list[str]":
         """Pick the jobs that the table has never heard of."""
@@ -236,16 +278,15 @@ class JobTable:
                 raise UnknownJob(after)
             start = rank + 1
         job_ids: Any = self.redis.zrevrange(self.keys.jobs, start, start + limit - 1)
-        snapshots = (self.snapshot(job_id) for job_id in job_ids)
-        return [snapshot for snapshot in snapshots if snapshot is not None]
+        return [snapshot for snapshot in self.snapshots(job_ids) if snapshot is not None]
 
-    def _enter(self, spec: JobSpec, state: JobState) -> bool:
+    def _enter(self, spec: JobSpec, control: Control, state: JobState) -> bool:
+        settled = _fields_of(control)
         fields = {
+            **settled,
             "state": state.value,
             "model": spec.task.model,
-            "name": spec.name or "",
             "tenant": spec.tenant,
-            "priority": spec.priority,
             "out": spec.out,
             "num_rows": spec.num_rows,
             "num_rejected": spec.num_rejected,
@@ -260,16 +301,17 @@ class JobTable:
             "prompt_tokens": 0,
             "completion_tokens": 0,
             "cached_tokens": 0,
+            "judged_from_rows": control.judged_from_rows,
+            "judged_from_failed": control.judged_from_failed,
         }
-        arguments = [spec.job_id, spec.created_at_ms, int(state.is_open)]
+        if state is JobState.PAUSED:
+            fields["pause_reason"] = control.pause_reason or PAUSED_BY_USER
+        arguments = [spec.created_at_ms, int(state.is_alive), settled["deadline_ms"]]
         arguments += [item for pair in fields.items() for item in pair]
-        return bool(self._create(self._keys_with_indexes(spec.job_id), arguments))
+        return bool(self._create(self._keys(spec.job_id), arguments))
 
     def _keys(self, job_id: str) -> "list[str]":
-        return [self.keys.job(job_id, part) for part in _PARTS]
-
-    def _keys_with_indexes(self, job_id: str) -> "list[str]":
-        return [*self._keys(job_id), self.keys.jobs, self.keys.open]
+        return self.keys.of_job(job_id)
 
 
 def _register(client: redis.Redis, name: str) -> Script:
@@ -279,56 +321,25 @@ def _register(client: redis.Redis, name: str) -> Script:
     return client.register_script(f"{flags}\n{prelude}\n{body}")
 
 
-def _counts_of(part: PartCounts) -> tuple[int, ...]:
+def _fields_of(control: Control) -> dict[str, str | int | float]:
+    """Write what can be changed about a job as fields of its hash; "" stands for none."""
+    rate, deadline_ms = control.max_error_rate, control.deadline_ms
+    return {
+        "name": control.name or "",
+        "priority": control.priority,
+        "deadline_ms": "" if deadline_ms is None else deadline_ms,
+        "max_error_rate": "" if rate is None else rate,
+        "error_rate_after": control.error_rate_after,
+    }
+
+
+def _counts_of(part: PartCounts) -> tuple[int | str, ...]:
+    errors = (f"{_CODE.sub('_', code)[:60]}={count}" for code, count in part.errors.items())
     return (
         part.rows,
         part.failed,
         part.prompt_tokens,
         part.completion_tokens,
         part.cached_tokens,
-    )
-
-
-def _read_snapshot(job_id: str, answer: Any) -> JobSnapshot | None:
-    flat, num_leased, is_last_leased = answer
-    if not flat:
-        return None
-    fields: dict[str, str] = dict(zip(flat[::2], flat[1::2], strict=True))
-
-    def number(name: str) -> int:
-        return int(fields[name])
-
-    def number_or_none(name: str) -> int | None:
-        return int(fields[name]) if fields.get(name) else None
-
-    total, shard_rows, num_shards = number("num_rows"), number("shard_rows"), number("num_shards")
-    running = num_leased * shard_rows
-    if is_last_leased:
-        running -= num_shards * shard_rows - total  # the last shard is the short one
-    succeeded, failed = number("succeeded"), number("failed")
-    return JobSnapshot(
-        job_id=job_id,
-        state=JobState(fields["state"]),
-        counts=Counts(
-            total=total,
-            pending=total - running - succeeded - failed,
-            running=running,
-            succeeded=succeeded,
-            failed=failed,
-            rejected=number("num_rejected"),
-        ),
-        num_shards=num_shards,
-        shards_landed=number("shards_landed"),
-        prompt_tokens=number("prompt_tokens"),
-        completion_tokens=number("completion_tokens"),
-        cached_tokens=number("cached_tokens"),
-        created_at_ms=number("created_at_ms"),
-        started_at_ms=number_or_none("started_at_ms"),
-        finished_at_ms=number_or_none("finished_at_ms"),
-        model=fields["model"],
-        name=fields["name"] or None,
-        priority=number("priority"),
-        tenant=fields["tenant"],
-        out=fields["out"],
-        error=fields.get("error") or fields.get("trouble") or None,
+        ",".join(errors),
     )

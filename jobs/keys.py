@@ -1,12 +1,18 @@
 """Every Redis key and queue of Penstock: its type, who writes it, how long it lives.
 
 {ns} is `Settings.namespace`; {job} a job id. All keys of one job carry the job id in braces, so
-that they share a slot. A cluster will not do all the same: the scripts that enter and end a job
-touch {ns}:jobs and {ns}:open too.
+that they share a slot. A cluster will not do all the same: the scripts that move a shard keep the
+indexes true as well ({ns}:jobs to {ns}:deadlines), which name the jobs that want something done.
+A score there may be lower than it should be, never higher: whoever looks finds out.
 
     key                       type    written by      lifetime
     {ns}:jobs                 zset    job table       every known job, scored by creation time (ms)
-    {ns}:open                 set     job table       jobs that still want work done
+    {ns}:open                 set     job table       jobs that have not ended
+    {ns}:hungry               zset    job table       jobs with shards to issue -> last change (us)
+    {ns}:issued               zset    job table       jobs with queued shards -> the oldest (ms)
+    {ns}:leased               zset    job table       jobs with leases -> not before (ms) one ends
+    {ns}:landing              zset    job table       jobs to complete -> last attempt (ms)
+    {ns}:deadlines            zset    job table       open jobs that must end by a time (ms)
     {ns}:job:{job}            hash    job table       state, counters, the facts of JobSnapshot
     {ns}:job:{job}:landed     bitmap  job table       one bit per committed shard
     {ns}:job:{job}:leases     zset    job table       shard -> deadline (ms of Redis TIME)
@@ -24,6 +30,8 @@ touch {ns}:jobs and {ns}:open too.
     {ns}:restored             string  keeper          run of the server that the table was made for
 """
 
+JOB_PARTS = ("", "landed", "leases", "attempts", "queued", "retry")
+
 
 class Keys:
     """Names of all keys under one namespace."""
@@ -32,15 +40,31 @@ class Keys:
         self.namespace = namespace
         self.jobs = f"{namespace}:jobs"
         self.open = f"{namespace}:open"
+        self.hungry = f"{namespace}:hungry"
+        self.issued = f"{namespace}:issued"
+        self.leased = f"{namespace}:leased"
+        self.landing = f"{namespace}:landing"
+        self.deadlines = f"{namespace}:deadlines"
         self.reaper = f"{namespace}:reaper"
         self.idempotency = f"{namespace}:idempotency"
         self.workers = f"{namespace}:workers"
         self.restored = f"{namespace}:restored"
 
+    @property
+    def job_prefix(self) -> str:
+        """What stands before a job's id in the names of its keys."""
+        return f"{self.namespace}:job:"
+
     def job(self, job_id: str, part: str = "") -> str:
         """Name a job's hash, or one of its parts: landed, leases, attempts, queued, retry."""
-        key = f"{self.namespace}:job:{{{job_id}}}"
+        key = f"{self.job_prefix}{{{job_id}}}"
         return f"{key}:{part}" if part else key
+
+    def of_job(self, job_id: str) -> list[str]:
+        """Name all that the scripts may touch for a job, in the order of prelude.lua."""
+        parts = [self.job(job_id, part) for part in JOB_PARTS]
+        indexes = [self.hungry, self.issued, self.leased, self.landing, self.deadlines]
+        return [*parts, self.jobs, self.open, *indexes]
 
     def events(self, job_id: str) -> str:
         """Name the stream of a job's events."""

@@ -2,10 +2,10 @@
 
 A job's life:
 
-    queued -> running <-> paused
+    queued -> running <-> paused        queued <-> paused as well
                  |           |
-                 v           v
-              landing     cancelled | expired | failed
+                 v           v          from all of these
+              landing <------+          cancelled | expired | failed
                  |
                  v
     completed | completed_with_errors
@@ -16,7 +16,7 @@ A job's life:
 import json
 import secrets
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -45,6 +45,7 @@ __all__ = [
 ]
 
 DEFAULT_PRIORITY = 0
+ERROR_RATE_AFTER = 100
 SPEC_VERSION = 2  # the newest that is read; `spec_version` says what 2 brought
 
 
@@ -69,8 +70,13 @@ class JobState(StrEnum):
 
     @property
     def is_open(self) -> bool:
-        """Whether shards may be handed out and committed."""
+        """Whether shards may be handed out."""
         return self in (JobState.QUEUED, JobState.RUNNING)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether shards that are held stay so, and land."""
+        return self.is_open or self is JobState.PAUSED
 
 
 _FINAL_STATES = frozenset(
@@ -166,6 +172,10 @@ class JobSpec:
     priority: int = DEFAULT_PRIORITY  # larger is served first
     metadata: dict[str, str] = field(default_factory=dict)
     idempotency_key: str | None = None
+    deadline_ms: int | None = None  # what has not landed by then is not run
+    max_error_rate: float | None = None  # the job pauses when more of its rows failed
+    error_rate_after: int = ERROR_RATE_AFTER  # rows, before it is judged
+    retry_of: str | None = None  # the job whose failed rows these are
     version: int = 1  # `spec_version` says which one it takes
 
 
@@ -198,7 +208,7 @@ class ShardRef:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Rows of a job by where they stand; `pending + running + succeeded + failed == total`."""
+    """Rows of a job by where they stand. All of them but `rejected` add up to `total`."""
 
     total: int = 0
     pending: int = 0
@@ -206,6 +216,7 @@ class Counts:
     succeeded: int = 0
     failed: int = 0
     rejected: int = 0
+    not_run: int = 0  # the job ended before their turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +240,10 @@ class JobSnapshot:
     tenant: str
     out: str
     error: str | None = None  # why it failed; while it runs, what holds it up
+    status_reason: str | None = None  # why it stands where it does, "code: in words"
+    deadline_ms: int | None = None
+    max_error_rate: float | None = None
+    errors: Mapping[str, int] = field(default_factory=dict)  # error code -> failed rows
 
 
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"

@@ -1,6 +1,7 @@
 """What one landed part adds to its job. Travels in the part's footer and to the job table."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,3 +15,4 @@ class PartCounts:
     cached_tokens: int
     attempt: int = 0  # the claim that landed it
     started_at_ms: int | None = None  # when the first of its rows began
+    errors: Mapping[str, int] = field(default_factory=dict)  # error code -> failed rows

@@ -23,7 +23,7 @@ local attempt = math.max(job[3] + 1, age_us(job[4]))
 local _, tries = claim_of(shard)
 redis.call('HSET', JOB, 'last_attempt', attempt)
 redis.call('HSET', ATTEMPTS, shard, string.format('%d|%d|%s', attempt, tries + 1, ARGV[2]))
-redis.call('ZADD', LEASES, now + ARGV[3], shard)
+lease(shard, now + ARGV[3])
 redis.call('ZREM', RETRY, shard)
 if job[1] == 'queued' then
   redis.call('HSET', JOB, 'state', 'running', 'started_at_ms', now)

@@ -1,6 +1,7 @@
 #!lua flags=allow-oom
 -- Count a landed shard, once, for the attempt that holds it.
--- ARGV: shard, attempt, rows, failed, prompt, completion, cached tokens. Returns {status, left}.
+-- ARGV: shard, attempt, rows, failed, prompt, completion, cached tokens, errors by code.
+-- Returns {status, left}.
 local shard = ARGV[1]
 local job = redis.call('HMGET', JOB, 'state', 'num_shards', 'shards_landed')
 if not job[1] then
@@ -10,7 +11,9 @@ local left = job[2] - job[3]
 if is_landed(shard) then
   return { 'duplicate', left }
 end
-if not (is_open(job[1]) or job[1] == 'paused') or not is_held(shard, ARGV[2]) then
+if not is_alive(job[1]) or not is_held(shard, ARGV[2]) then
   return { 'fenced', left }
 end
-return { 'committed', add_landed(shard, unpack(ARGV, 3)) }
+left = add_landed(now_ms(), shard, unpack(ARGV, 3))
+judge_errors()
+return { 'committed', left }

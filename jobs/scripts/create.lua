@@ -1,13 +1,16 @@
 #!lua
--- Enter a job, once. KEYS: the job's, jobs, open.
--- ARGV: job id, created_at_ms, 1 if it wants work done, then field value ...
--- Returns 1, or 0 when the job was known.
+-- Enter a job, once. ARGV: created_at_ms, 1 if it has not ended, deadline_ms ('' for none), then
+-- field value ... Returns 1, or 0 when the job was known.
 if redis.call('EXISTS', JOB) == 1 then
   return 0
 end
 redis.call('HSET', JOB, unpack(ARGV, 4))
-redis.call('ZADD', KEYS[7], ARGV[2], ARGV[1])
-if ARGV[3] == '1' then
-  redis.call('SADD', KEYS[8], ARGV[1])
+redis.call('ZADD', JOBS, ARGV[1], JOB_ID)
+if ARGV[2] == '1' then
+  redis.call('SADD', OPEN, JOB_ID)
+  if ARGV[3] ~= '' then
+    redis.call('ZADD', DEADLINES, ARGV[3], JOB_ID)
+  end
+  wake()
 end
 return 1

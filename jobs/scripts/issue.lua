@@ -3,6 +3,7 @@
 -- ARGV: limit, how many shards to look at in one call. Returns the chosen shards.
 local job = redis.call('HMGET', JOB, 'state', 'cursor', 'num_shards')
 if not is_open(job[1]) then
+  redis.call('ZREM', HUNGRY, JOB_ID)
   return {}
 end
 local now, limit, scan_limit = now_ms(), tonumber(ARGV[1]), tonumber(ARGV[2])
@@ -23,4 +24,10 @@ while #issued < limit and cursor < scan_end do
   cursor = cursor + 1
 end
 redis.call('HSET', JOB, 'cursor', cursor)
+if #issued > 0 then
+  redis.call('ZADD', ISSUED, 'NX', now, JOB_ID)
+end
+if cursor >= num_shards and redis.call('EXISTS', RETRY) == 0 then
+  redis.call('ZREM', HUNGRY, JOB_ID)
+end
 return issued

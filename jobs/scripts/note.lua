@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- Say what holds an unfinished job up; the next commit takes it back. ARGV: message.
 local state = redis.call('HGET', JOB, 'state')
-if state and (is_open(state) or state == 'paused' or state == 'landing') then
+if state and (is_alive(state) or state == 'landing') then
   redis.call('HSET', JOB, 'trouble', ARGV[1])
 end

@@ -5,9 +5,12 @@
 --   unissued --issue--> queued --claim--> leased --commit--> landed
 --   (>= cursor)           ^ |               |
 --                   issue | | reissue_stale | release, reap
---                         | v               |
+--                         | v pause         |
 --                        retry <------------+
 local JOB, LANDED, LEASES, ATTEMPTS, QUEUED, RETRY = unpack(KEYS)
+-- Indexes over all jobs (see keys.py): whoever looks after the queue reads these, never every job.
+local JOBS, OPEN, HUNGRY, ISSUED, LEASED, LANDING, DEADLINES = unpack(KEYS, 7)
+local JOB_ID = JOB and string.match(JOB, '{([^{}]*)}$')
 
 local function now_us()
   local time = redis.call('TIME')
@@ -24,8 +27,14 @@ local function age_us(created_at_ms)
   return now_us() - created_at_ms * 1000
 end
 
+-- Shards are handed out.
 local function is_open(state)
   return state == 'queued' or state == 'running'
+end
+
+-- Shards that are held stay so, and land.
+local function is_alive(state)
+  return is_open(state) or state == 'paused'
 end
 
 local function is_landed(shard)
@@ -49,15 +58,64 @@ local function is_held(shard, attempt)
   return attempt ~= '0' and claim_of(shard) == attempt
 end
 
+-- Tells the feeder that this job has something to issue, or has changed.
+local function wake()
+  if is_open(redis.call('HGET', JOB, 'state')) then
+    redis.call('ZADD', HUNGRY, now_us(), JOB_ID)
+  end
+end
+
+local function lease(shard, deadline)
+  redis.call('ZADD', LEASES, deadline, shard)
+  redis.call('ZADD', LEASED, 'LT', deadline, JOB_ID)
+end
+
 local function hand_back(shard, now)
   local _, tries = claim_of(shard)
   redis.call('ZREM', LEASES, shard)
   redis.call('HSET', ATTEMPTS, shard, '0|' .. tries .. '|')
   redis.call('ZADD', RETRY, now, shard)
+  wake()
+end
+
+-- Keeps an index true: a job stands there with the lowest score of its own set, or not at all.
+local function refresh(index, set)
+  local lowest = redis.call('ZRANGE', set, 0, 0, 'WITHSCORES')
+  if lowest[2] then
+    redis.call('ZADD', index, lowest[2], JOB_ID)
+  else
+    redis.call('ZREM', index, JOB_ID)
+  end
+end
+
+local function pause(reason)
+  redis.call('HSET', JOB, 'state', 'paused', 'pause_reason', reason)
+  redis.call('ZREM', HUNGRY, JOB_ID)
+  redis.call('ZREM', ISSUED, JOB_ID)
+  local now = now_ms()
+  for _, shard in ipairs(redis.call('ZRANGE', QUEUED, 0, -1)) do -- a window, never many
+    redis.call('ZADD', RETRY, now, shard)
+  end
+  redis.call('DEL', QUEUED)
+end
+
+-- Pauses a job of which too many rows failed since it was last resumed.
+local function judge_errors()
+  local job = redis.call('HMGET', JOB, 'state', 'max_error_rate', 'error_rate_after', 'succeeded',
+    'failed', 'judged_from_rows', 'judged_from_failed')
+  if not is_open(job[1]) or not job[2] or job[2] == '' then
+    return
+  end
+  local failed = job[5] - (job[7] or 0)
+  local rows = job[4] + job[5] - (job[6] or 0)
+  if rows >= tonumber(job[3]) and failed > rows * job[2] then
+    pause('error_rate')
+  end
 end
 
 -- Marks a shard landed and adds its counts; returns how many shards are left.
-local function add_landed(shard, rows, failed, prompt, completion, cached)
+-- errors: "code=rows,code=rows". landing_at_ms: since when whoever completes the job is at it.
+local function add_landed(landing_at_ms, shard, rows, failed, prompt, completion, cached, errors)
   redis.call('SETBIT', LANDED, shard, 1)
   redis.call('ZREM', LEASES, shard)
   redis.call('HDEL', ATTEMPTS, shard)
@@ -68,11 +126,17 @@ local function add_landed(shard, rows, failed, prompt, completion, cached)
   redis.call('HINCRBY', JOB, 'prompt_tokens', prompt)
   redis.call('HINCRBY', JOB, 'completion_tokens', completion)
   redis.call('HINCRBY', JOB, 'cached_tokens', cached)
+  for code, count in string.gmatch(errors, '([^=,]+)=(%d+)') do
+    redis.call('HINCRBY', JOB, 'error:' .. code, count)
+  end
   redis.call('HDEL', JOB, 'trouble')
   local landed = redis.call('HINCRBY', JOB, 'shards_landed', 1)
   local left = redis.call('HGET', JOB, 'num_shards') - landed
   if left == 0 then
     redis.call('HSET', JOB, 'state', 'landing')
+    redis.call('HDEL', JOB, 'pause_reason')
+    redis.call('ZREM', HUNGRY, JOB_ID)
+    redis.call('ZADD', LANDING, landing_at_ms, JOB_ID)
   end
   return left
 end

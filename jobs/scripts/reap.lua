@@ -5,4 +5,5 @@ local expired = redis.call('ZRANGEBYSCORE', LEASES, '-inf', now, 'LIMIT', 0, ARG
 for _, shard in ipairs(expired) do
   hand_back(shard, now)
 end
+refresh(LEASED, LEASES)
 return expired

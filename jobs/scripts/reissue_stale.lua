@@ -7,4 +7,8 @@ for _, shard in ipairs(stale) do
   redis.call('ZREM', QUEUED, shard)
   redis.call('ZADD', RETRY, now, shard)
 end
+refresh(ISSUED, QUEUED)
+if #stale > 0 then
+  wake()
+end
 return stale

@@ -25,17 +25,20 @@ local function take_back(shard, attempt)
   redis.call('ZREM', QUEUED, shard)
   redis.call('ZREM', RETRY, shard)
   last_attempt = math.max(last_attempt, tonumber(attempt))
-  redis.call('HSET', JOB, 'last_attempt', last_attempt, 'state', 'running')
+  redis.call('HSET', JOB, 'last_attempt', last_attempt)
   redis.call('HSETNX', JOB, 'started_at_ms', now)
+  if job[1] == 'queued' then
+    redis.call('HSET', JOB, 'state', 'running')
+  end
 end
 
 for i = 2, #ARGV, 2 do
   local shard, attempt = ARGV[i], ARGV[i + 1]
-  if is_open(job[1]) and was_forgotten(shard, tonumber(attempt)) then
+  if is_alive(job[1]) and was_forgotten(shard, tonumber(attempt)) then
     take_back(shard, attempt)
   end
-  if is_open(job[1]) and is_held(shard, attempt) then
-    redis.call('ZADD', LEASES, now + ARGV[1], shard)
+  if is_alive(job[1]) and is_held(shard, attempt) then
+    lease(shard, now + ARGV[1])
   else
     lost[#lost + 1] = tonumber(shard)
   end

@@ -18,7 +18,7 @@ def test_cancel_is_durable_and_keeps_what_has_landed(
     run_shards(spec, [1])
     snapshot = cancel(settings, table, spec.job_id)
     assert snapshot.state is JobState.CANCELLED
-    assert (snapshot.counts.succeeded, snapshot.counts.pending) == (4, 6)
+    assert (snapshot.counts.succeeded, snapshot.counts.not_run) == (4, 6)
     final = JobDir(settings.jobs_dir, spec.job_id).read_final()
     assert final is not None
     assert (final.state, final.at_ms) == (JobState.CANCELLED, snapshot.finished_at_ms)

@@ -217,7 +217,7 @@ def test_cancel_takes_everything_back(table: JobTable, make_spec: SpecMaker) -> 
     snapshot = table.snapshot(spec.job_id)
     assert snapshot is not None
     assert snapshot.state is JobState.CANCELLED
-    assert snapshot.counts == Counts(total=10, pending=6, succeeded=4)
+    assert snapshot.counts == Counts(total=10, not_run=6, succeeded=4)
 
 
 def test_unknown_jobs_and_shards(table: JobTable, make_spec: SpecMaker) -> None:

@@ -1,7 +1,6 @@
 """The job table against a plain model: random histories of several workers, on the real server."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import redis
 from hypothesis import HealthCheck, Phase, settings, strategies as st
@@ -15,10 +14,11 @@ from hypothesis.stateful import (
 
 from penstock.jobs.job_table import JobTable
 from penstock.jobs.keys import Keys
-from penstock.jobs.model import Counts, JobSpec, JobState, ShardRef, new_job_id
+from penstock.jobs.model import Counts, JobState, ShardRef, new_job_id
 from penstock.jobs.part_counts import PartCounts
 
 from .conftest import SpecMaker
+from .model_job import ModelJob
 
 WORKERS = ("w1", "w2", "w3")
 LEASES_MS = (0, 60_000)  # run out at once, or not within a test
@@ -31,40 +31,6 @@ jobs = st.integers(0, MAX_JOBS - 1)
 shards = st.integers(0, MAX_SHARDS)  # one more than there can be
 leases = st.sampled_from(LEASES_MS)
 seldom = st.sampled_from([False] * 9 + [True])  # for what leaves little to do afterwards
-
-
-@dataclass
-class ModelJob:
-    """What a job should be: a place for each shard, and who holds it."""
-
-    spec: JobSpec
-    state: JobState = JobState.QUEUED
-    place: dict[int, str] = field(default_factory=dict)
-    holder: dict[int, int] = field(default_factory=dict)  # shard -> attempt
-    is_live: dict[int, bool] = field(default_factory=dict)  # shard -> whether its lease runs
-    tries: dict[int, int] = field(default_factory=dict)
-    parts: dict[int, PartCounts] = field(default_factory=dict)
-    attempts: list[tuple[int, int]] = field(default_factory=list)  # every one ever given out
-    num_commits: dict[int, int] = field(default_factory=dict)
-
-    forgotten: set[int] = field(default_factory=set)  # shards that nobody claimed since a wipe
-
-    def __post_init__(self) -> None:
-        self.place = dict.fromkeys(range(self.spec.num_shards), "unissued")
-
-    def at(self, place: str) -> set[int]:
-        return {shard for shard, where in self.place.items() if where == place}
-
-    def rows_of(self, shard: int) -> int:
-        return min(self.spec.shard_rows, self.spec.num_rows - shard * self.spec.shard_rows)
-
-    def hand_back(self, shard: int) -> None:
-        self.place[shard] = "retry"
-        self.holder.pop(shard, None)
-
-    def end(self, state: JobState) -> None:
-        self.state = state
-        self.holder.clear()
 
 
 class JobTableMachine(RuleBasedStateMachine):
@@ -90,7 +56,8 @@ class JobTableMachine(RuleBasedStateMachine):
     @rule(num_rows=st.integers(1, 3 * MAX_SHARDS))
     def create(self, num_rows: int) -> None:
         if len(self.jobs) < MAX_JOBS:
-            spec = self.make_spec(num_rows=num_rows, shard_rows=3)
+            picky: dict[str, float] = {"max_error_rate": 0.2, "error_rate_after": 4}
+            spec = self.make_spec(num_rows, shard_rows=3, **picky if num_rows % 2 else {})
             assert self.table.create(spec)
             self.jobs.append(ModelJob(spec))
 
@@ -140,7 +107,7 @@ class JobTableMachine(RuleBasedStateMachine):
             job.place[shard] = "leases"
             job.holder[shard] = claim.attempt
             job.is_live[shard] = lease_ms > 0
-            job.state = JobState.RUNNING
+            job.state, job.has_started = JobState.RUNNING, True
 
     def attempt_of(self, number: int, which: int) -> tuple[ModelJob, int, int] | None:
         """Any attempt ever given out, stale ones included."""
@@ -156,11 +123,13 @@ class JobTableMachine(RuleBasedStateMachine):
             return
         job, shard, attempt = found
         lost = self.table.renew(job.spec.job_id, [(shard, attempt)], lease_ms)
-        if job.state.is_open and shard in job.forgotten:  # by a wipe: who renews first has it
+        if job.state.is_alive and shard in job.forgotten:  # by a wipe: who renews first has it
             job.forgotten.discard(shard)
             job.place[shard], job.holder[shard], job.tries[shard] = "leases", attempt, 1
-            job.state = JobState.RUNNING
-        if job.state.is_open and job.holder.get(shard) == attempt:
+            job.has_started = True
+            if job.state is JobState.QUEUED:
+                job.state = JobState.RUNNING
+        if job.state.is_alive and job.holder.get(shard) == attempt:
             assert lost == []
             job.is_live[shard] = lease_ms > 0
         else:
@@ -175,14 +144,17 @@ class JobTableMachine(RuleBasedStateMachine):
         answer = self.table.commit(ShardRef(job.spec.job_id, shard), attempt, part)
         if job.place[shard] == "landed":
             assert answer.status == "duplicate"
-        elif job.state.is_open and job.holder.get(shard) == attempt:
+        elif job.state.is_alive and job.holder.get(shard) == attempt:
             assert answer.status == "committed"
             job.place[shard] = "landed"
             job.parts[shard] = part
             job.num_commits[shard] = job.num_commits.get(shard, 0) + 1
             del job.holder[shard]
+            job.landed_since_resume.append(part)
             if not set(job.place) - job.at("landed"):
                 job.state = JobState.LANDING
+            else:
+                job.judge()
         else:
             assert answer.status == "fenced"
         assert answer.left == job.spec.num_shards - len(job.at("landed"))
@@ -204,7 +176,7 @@ class JobTableMachine(RuleBasedStateMachine):
             ShardRef(job.spec.job_id, shard)
             for job in self.jobs
             for shard in job.at("leases")
-            if job.state.is_open and not job.is_live[shard]
+            if job.state.is_alive and not job.is_live[shard]
         }
         reaped = self.table.reap(limit)
         assert len(reaped) == len(set(reaped)) == min(limit, len(expired))
@@ -228,6 +200,25 @@ class JobTableMachine(RuleBasedStateMachine):
         assert len(stale) == min(limit, len(queued))
         for shard in stale:
             job.place[shard] = "retry"
+
+    @rule(number=jobs)
+    def pause(self, number: int) -> None:
+        if job := self.pick(number):
+            assert self.table.pause(job.spec.job_id) == job.state.is_open
+            if job.state.is_open:
+                job.pause()
+
+    @rule(number=jobs)
+    def resume(self, number: int) -> None:
+        if job := self.pick(number):
+            landed = sum(part.rows for part in job.parts.values())
+            failed = sum(part.failed for part in job.parts.values())
+            was_paused = job.state is JobState.PAUSED
+            job_id = job.spec.job_id
+            assert self.table.resume(job_id, num_rows=landed, num_failed=failed) == was_paused
+            if was_paused:
+                job.state = JobState.RUNNING if job.has_started else JobState.QUEUED
+                job.landed_since_resume.clear()
 
     @rule(number=jobs, now=seldom)
     def cancel(self, number: int, now: bool) -> None:
@@ -253,12 +244,14 @@ class JobTableMachine(RuleBasedStateMachine):
         self.teardown()
         for job in self.jobs:
             final = job.state if job.state.is_final else None
-            assert self.table.rebuild(job.spec, job.parts, final) == len(job.parts)
+            control = job.control()
+            assert self.table.rebuild(job.spec, job.parts, final, control=control) == len(job.parts)
             for shard in set(job.place) - job.at("landed"):
                 job.place[shard] = "unissued"
                 job.forgotten.add(shard)
             job.holder.clear()
             job.tries.clear()
+            job.has_started = bool(job.parts)
             if job.state is JobState.RUNNING and not job.parts:
                 job.state = JobState.QUEUED
 
@@ -289,7 +282,8 @@ class JobTableMachine(RuleBasedStateMachine):
             failed = sum(part.failed for part in job.parts.values())
             assert snapshot.counts == Counts(
                 total=job.spec.num_rows,
-                pending=job.spec.num_rows - running - done,
+                pending=0 if job.state.is_final else job.spec.num_rows - running - done,
+                not_run=job.spec.num_rows - done if job.state.is_final else 0,
                 running=running,
                 succeeded=done - failed,
                 failed=failed,
@@ -299,6 +293,26 @@ class JobTableMachine(RuleBasedStateMachine):
             assert all(count == 1 for count in job.num_commits.values())
         still_open = {job.spec.job_id for job in self.jobs if not job.state.is_final}
         assert set(self.table.open_jobs()) == still_open
+
+    @invariant()
+    def the_agenda_misses_nobody(self) -> None:
+        agenda = self.table.agenda
+        hungry = {job_id for job_id, _ in agenda.hungry(0, 100)}
+        unrenewed, stale = set(agenda.unrenewed(100)), set(agenda.stale(0, 100))
+        assert set(agenda.landing(0, 100)) == {
+            job.spec.job_id for job in self.jobs if job.state is JobState.LANDING
+        }
+        for job in self.jobs:
+            job_id = job.spec.job_id
+            wants_issue = bool(job.at("unissued") or job.at("retry"))
+            assert (job_id in hungry) >= (wants_issue and job.state.is_open)
+            assert (job_id in hungry) <= job.state.is_open
+            if job.state.is_alive:
+                has_expired = any(not job.is_live[shard] for shard in job.at("leases"))
+                assert (job_id in unrenewed) >= has_expired
+                assert (job_id in stale) >= bool(job.at("queued"))
+            else:
+                assert job_id not in stale or job.state is JobState.LANDING
 
     def places_in_redis(self, job: ModelJob) -> dict[str, set[int]]:
         key, job_id = self.table.keys.job, job.spec.job_id

@@ -1,0 +1,89 @@
+"""What may be changed about a job after it was made. Knows how to read and write it, no Redis.
+
+`control.json` lies in the job directory beside `job.json`, whose words it overrules. Whoever
+changes it holds the job's lock until the job table has been told too, so that disk and table
+never learn of two changes in a different order.
+"""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Self
+
+import msgspec
+
+from .durable import replace_file, storage_errors
+from .errors import CorruptJob
+from .job_dir import JobDir
+from .model import JobSpec
+
+PAUSED_BY_USER = "user"
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """All of a job that can be changed while it lives."""
+
+    name: str | None
+    priority: int
+    metadata: dict[str, str] = field(default_factory=dict)
+    deadline_ms: int | None = None
+    max_error_rate: float | None = None
+    error_rate_after: int = 0
+    pause_reason: str | None = None  # it pauses, and why
+    judged_from_rows: int = 0  # landed when it was last resumed: these do not count any more
+    judged_from_failed: int = 0
+
+    @classmethod
+    def of(cls, spec: JobSpec) -> Self:
+        """Return what a job starts with."""
+        return cls(
+            name=spec.name,
+            priority=spec.priority,
+            metadata=spec.metadata,
+            deadline_ms=spec.deadline_ms,
+            max_error_rate=spec.max_error_rate,
+            error_rate_after=spec.error_rate_after,
+        )
+
+
+def read_control(job_dir: JobDir, spec: JobSpec) -> Control:
+    """Read what is in force for a job.
+
+    Raises:
+        CorruptJob: the file is there and cannot be read.
+    """
+    path = job_dir.path / "control.json"
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Control)
+    except FileNotFoundError:
+        return Control.of(spec)
+    except (OSError, msgspec.MsgspecError) as error:
+        raise CorruptJob(f"cannot read {path}: {error}") from error
+
+
+def write_control(job_dir: JobDir, control: Control) -> None:
+    """Put it in force, durably; the job's lock must be held.
+
+    Raises:
+        StorageFull: there is no room; the older one stays in force.
+    """
+    replace_file(job_dir.path / "control.json", msgspec.json.encode(control))
+
+
+@contextmanager
+def job_lock(job_dir: JobDir) -> Iterator[None]:
+    """Keep all others from changing this job meanwhile. It ends with its holder, however that dies.
+
+    Raises:
+        StorageFull: there is no room for the lock's file.
+    """
+    with storage_errors(job_dir.path):
+        descriptor = os.open(job_dir.path / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
