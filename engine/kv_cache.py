@@ -32,7 +32,8 @@ from .foreign_architecture import Architecture
 from .memory import available_bytes
 
 GIB = 1024**3
-_GPU_RESERVE = 0.08  # of a GPU's memory, for activations, graphs and the sampler
+_GPU_SPARE = 0.02  # of a GPU's memory, for what falls between the allocator's pieces
+_UNMEASURED_RESERVE = 0.08  # the same, for steps, graphs and the sampler if nobody has measured
 _CACHE_LINE = 64
 _FP8_CAPABILITY = (8, 9)  # the first GPUs that convert eight-bit floats
 _CPU_MOST_BYTES = 4 * GIB  # a long job touches all of it in the end, and the machine is shared
@@ -130,20 +131,61 @@ def choose_cache_dtype(asked: str, dtype: torch.dtype, device: torch.device) -> 
     return torch.float8_e4m3fn
 
 
-def plan_num_blocks(config: EngineConfig, arch: Architecture, block: BlockShape) -> int:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasuredMemory:
+    """What a device has, measured once the weights are loaded and before the cache is.
+
+    Attributes:
+        total_bytes: of the device.
+        free_bytes: nobody's.
+        step_bytes: what the largest step takes at its peak: activations, logits, sampling.
+        graph_bytes: what captured CUDA graphs keep for themselves.
+    """
+
+    total_bytes: int
+    free_bytes: int
+    step_bytes: int
+    graph_bytes: int = 0
+
+    @property
+    def cache_bytes(self) -> int:
+        """What is left for the cache; a small part of the device stays free for fragments."""
+        taken = self.step_bytes + self.graph_bytes + int(_GPU_SPARE * self.total_bytes)
+        return max(0, self.free_bytes - taken)
+
+    def __str__(self) -> str:
+        """Return a sum that a user can follow."""
+        return (
+            f"{self.free_bytes / GIB:.2f} GiB free, less {self.step_bytes / GIB:.2f} for a step, "
+            f"{self.graph_bytes / GIB:.2f} for CUDA graphs and "
+            f"{_GPU_SPARE * self.total_bytes / GIB:.2f} to spare"
+        )
+
+
+def plan_num_blocks(
+    config: EngineConfig,
+    arch: Architecture,
+    block: BlockShape,
+    measured: MeasuredMemory | None = None,
+) -> int:
     """Return how many blocks to allocate, the null block included. Call once weights are loaded.
 
+    As many as rows can use, `kv_cache_gb` allows and, where it was measured, memory has room for.
+
     Raises:
-        ValueError: not even one row of two blocks would fit.
+        ValueError: not even one row of two blocks would fit, or `kv_cache_gb` is too much.
     """
     longest = config.max_model_len or arch.max_position_embeddings
     usable = config.max_num_seqs * -(-longest // block.block_size) + 1
-    num_blocks = min(usable, _budget_bytes(config) // block.num_bytes)
-    if num_blocks < 3:
+    num_blocks = min(usable, _budget_bytes(config, measured) // block.num_bytes)
+    if measured is not None and num_blocks * block.num_bytes > measured.cache_bytes:
         raise ValueError(
-            f"kv_cache_gb must hold at least 3 blocks of {block.num_bytes} bytes, "
-            f"got {config.kv_cache_gb or 'not that much free memory'}"
+            f"kv_cache_gb must be at most {measured.cache_bytes / GIB:.2f} on {config.device} "
+            f"({measured}), got {config.kv_cache_gb}; lower it, or max_num_batched_tokens, or "
+            "max_num_seqs"
         )
+    if num_blocks < 3:
+        raise ValueError(_too_little(config, block, measured))
     log.info(
         "the key-value cache holds %d tokens in %.2f GiB",
         (num_blocks - 1) * block.block_size,
@@ -152,10 +194,21 @@ def plan_num_blocks(config: EngineConfig, arch: Architecture, block: BlockShape)
     return num_blocks
 
 
-def _budget_bytes(config: EngineConfig) -> int:
+def _too_little(config: EngineConfig, block: BlockShape, measured: MeasuredMemory | None) -> str:
+    least = f"3 blocks of {block.num_bytes} bytes"
+    if config.kv_cache_gb is not None:
+        return f"kv_cache_gb must hold at least {least}, got {config.kv_cache_gb}"
+    found = f"{measured}" if measured else "not that much free memory"
+    advice = "lower max_num_batched_tokens or max_num_seqs, or set kv_cache_dtype=fp8_e4m3"
+    return f"the key-value cache must hold at least {least}, got {found}; {advice}"
+
+
+def _budget_bytes(config: EngineConfig, measured: MeasuredMemory | None) -> int:
     if config.kv_cache_gb is not None:
         return int(config.kv_cache_gb * GIB)
+    if measured is not None:
+        return measured.cache_bytes
     if torch.device(config.device).type == "cuda":
         free, total = torch.cuda.mem_get_info(config.device)
-        return max(0, free - int(_GPU_RESERVE * total))
+        return max(0, free - int(_UNMEASURED_RESERVE * total))
     return min(available_bytes() // 4, _CPU_MOST_BYTES)

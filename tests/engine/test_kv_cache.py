@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,15 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.nn.functional import cosine_similarity
 
-from penstock.engine.architecture import UnsupportedModel
+from penstock.engine.architecture import UnsupportedModel, read_architecture
 from penstock.engine.config import EngineConfig
-from penstock.engine.kv_cache import GIB, choose_cache_dtype
+from penstock.engine.kv_cache import (
+    GIB,
+    BlockShape,
+    MeasuredMemory,
+    choose_cache_dtype,
+    plan_num_blocks,
+)
 from penstock.engine.weights import CorruptCheckpoint
 from penstock.kernels import reference
 
@@ -133,3 +140,41 @@ def test_a_model_that_transformers_runs_has_its_own_type(tmp_path: Path) -> None
     options: dict[str, Any] = FP8
     with pytest.raises(UnsupportedModel, match="kv_cache_dtype must be auto"):
         make_runner(directory, **options)
+
+
+MEASURED = MeasuredMemory(
+    total_bytes=100 * GIB, free_bytes=60 * GIB, step_bytes=7 * GIB, graph_bytes=GIB
+)
+BLOCK = BlockShape(  # of 8 MiB
+    num_layers=32, num_kv_heads=8, head_dim=128, block_size=64, dtype=torch.bfloat16
+)
+
+
+def num_blocks(directory: Path, measured: MeasuredMemory | None, **options: Any) -> int:
+    config = EngineConfig(model=str(directory), device="cpu", max_num_seqs=4096, **options)
+    return plan_num_blocks(config, read_architecture(directory), BLOCK, measured)
+
+
+def test_the_cache_takes_what_steps_and_graphs_leave(tiny_checkpoint: Checkpoints) -> None:
+    directory = tiny_checkpoint("llama")
+    assert MEASURED.cache_bytes == 50 * GIB, "60, less 7, less 1, less 2 % of 100"
+    assert num_blocks(directory, MEASURED) == 50 * 1024 // 8
+    assert num_blocks(directory, MEASURED, kv_cache_gb=1) == 128, "the user may want less"
+    assert num_blocks(directory, MEASURED, max_model_len=64) == 4097, "rows can use no more"
+
+
+def test_more_than_there_is_is_refused(tiny_checkpoint: Checkpoints) -> None:
+    directory = tiny_checkpoint("llama")
+    with pytest.raises(ValueError, match=r"must be at most 50\.00 on cpu") as caught:
+        num_blocks(directory, MEASURED, kv_cache_gb=51)
+    assert "60.00 GiB free, less 7.00 for a step, 1.00 for CUDA graphs" in str(caught.value)
+
+
+def test_no_room_says_what_to_lower(tiny_checkpoint: Checkpoints) -> None:
+    full = replace(MEASURED, free_bytes=10 * GIB)
+    with pytest.raises(
+        ValueError, match=r"10\.00 GiB free.*lower max_num_batched_tokens or max_num"
+    ):
+        num_blocks(tiny_checkpoint("llama"), full)
+    with pytest.raises(ValueError, match="kv_cache_gb must hold at least 3 blocks of 8388608"):
+        num_blocks(tiny_checkpoint("llama"), MEASURED, kv_cache_gb=0.015)
