@@ -9,7 +9,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import httpx2
@@ -31,7 +31,7 @@ class Fault:
     number: str
     title: str
     inject: "Callable[[Scene], None]"
-    options: StackOptions = StackOptions()
+    options: StackOptions = field(default_factory=StackOptions)
     num_poisoned: int = 0
     may_forget: bool = False
     why_not: Callable[[], str | None] = lambda: None  # the reason if it cannot be done here
@@ -86,6 +86,7 @@ class Scene:
         self._ledgers: list[Ledger] = []
         self._violations: list[str] = []
         self._struck_at_s: float | None = None
+        self._struck_at_row = 0
         self._engines: set[int] = set(stack.engines())
         self._num_engines = len(self._engines)
         self._over = threading.Event()
@@ -115,7 +116,7 @@ class Scene:
     def strike(self) -> None:
         """Note that the harm begins now; the clock of the recovery runs."""
         self._struck_at_s = time.monotonic()
-        self.notes.setdefault("struck_at", self.main.done)
+        self._struck_at_row = self.main.done
 
     def wait_for(self, condition: Callable[[], bool], what: str) -> None:
         """Wait for something that must happen."""
@@ -187,18 +188,22 @@ class Scene:
             return None, None
         before = [sight for sight in sights if sight.at_s <= struck_s]
         after = [sight for sight in sights if sight.at_s > struck_s]
-        reached = before[-1].done if before else 0
-        first = next((sight.at_s for sight in after if sight.done > reached), None)
-        speed = _speed(before)
-        regained = None
-        for place, sight in enumerate(after):
-            window = [each for each in after[place:] if each.at_s <= sight.at_s + _WINDOW_S]
-            if speed and _speed(window) >= _RECOVERED * speed:
-                regained = sight.at_s
-                break
-        return tuple(
-            None if at_s is None else round(at_s - struck_s, 1) for at_s in (first, regained)
-        )
+        first_s = next((each.at_s for each in after if each.done > self._struck_at_row), None)
+        return _since(struck_s, first_s), _since(struck_s, _regained(after, _speed(before)))
+
+
+def _since(start_s: float, at_s: float | None) -> float | None:
+    return None if at_s is None else round(at_s - start_s, 1)
+
+
+def _regained(sights: Sequence[Sight], speed: float) -> float | None:
+    """Find when a window begins in which rows end as fast as before; None if none does."""
+    for place, sight in enumerate(sights):
+        window = [each for each in sights[place:] if each.at_s <= sight.at_s + _WINDOW_S]
+        is_whole = window[-1].at_s - sight.at_s >= 0.9 * _WINDOW_S
+        if is_whole and speed and _speed(window) >= _RECOVERED * speed:
+            return sight.at_s
+    return None
 
 
 def _speed(sights: Sequence[Sight]) -> float:

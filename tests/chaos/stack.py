@@ -17,6 +17,7 @@ from typing import IO
 
 import httpx2
 
+from penstock.jobs.parent_death import launch_command
 from penstock.jobs.redis_server import RedisServer
 from penstock.jobs.settings import Settings
 
@@ -60,7 +61,7 @@ class Part:
         self.close()
         self._log = self._log_path.open("ab")
         self.process = subprocess.Popen(
-            self._command,
+            launch_command(self._command, signal.SIGKILL),
             env=self._environ,
             stdin=subprocess.DEVNULL,
             stdout=self._log,

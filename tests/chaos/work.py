@@ -1,4 +1,4 @@
-"""What the engines computed, by the journal they keep: rows begun again, and rows begun too late."""
+"""What the engines computed, by the journal they keep: rows begun again, or begun too late."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
