@@ -14,7 +14,7 @@ from hypothesis.stateful import (
 
 from penstock.jobs.job_table import JobTable
 from penstock.jobs.keys import Keys
-from penstock.jobs.model import Counts, JobState, ShardRef, new_job_id
+from penstock.jobs.model import Counts, JobSpec, JobState, ShardRef, new_job_id
 from penstock.jobs.part_counts import PartCounts
 
 from .conftest import SpecMaker
