@@ -68,10 +68,12 @@ class Live:
         self.register = WorkerRegister(self.redis, self.keys)
         self.workers: list[subprocess.Popen[bytes]] = []
 
-    def start_worker(self, model: str = MODEL, *, wait: bool = True, **settings: Any) -> Any:
+    def start_worker(
+        self, model: str = MODEL, *, wait: bool = True, log: Any = None, **settings: Any
+    ) -> Any:
         environ = {**os.environ, **replace(self.settings, **settings).to_environ()}
         environ["OMP_NUM_THREADS"] = "1"
-        process = subprocess.Popen([sys.executable, "-c", _RUN, model], env=environ)
+        process = subprocess.Popen([sys.executable, "-c", _RUN, model], env=environ, stderr=log)
         self.workers.append(process)
         if wait:
             self.wait_until_serving(process)
