@@ -8,13 +8,14 @@ from typing import Annotated, Any
 
 import anyio
 import anyio.to_thread
+import redis
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
 
 from ...jobs.ending import cancel
 from ...jobs.errors import CorruptJob, UnknownJob
 from ...jobs.job_dir import JobDir
-from ...jobs.model import JobSnapshot, JobSpec, Message, TaskSpec
+from ...jobs.model import Counts, JobSnapshot, JobSpec, JobState, Message, TaskSpec
 from ...jobs.submission import (
     FileSource,
     PathSource,
@@ -26,7 +27,7 @@ from ...jobs.submission import (
 )
 from ...jobs.tool_use import tool_use_of
 from ..bodies import json_body, parse, read_json
-from ..errors import InvalidRequest, JobGone, JobNotFound
+from ..errors import InvalidRequest, JobGone, JobNotFound, Unavailable
 from ..job_object import job_object
 from ..job_schemas import JobRequest
 from ..services import Services, TheServices
@@ -110,10 +111,20 @@ def check_job_id(job_id: str) -> None:
 
 
 async def find_job(services: Services, job_id: str) -> JobSnapshot:
-    """Look a job up, or raise JobNotFound."""
+    """Look a job up.
+
+    Raises:
+        JobNotFound: there is no such job.
+        Unavailable: it is on disk, and the table has not been told of it yet, or again.
+    """
     check_job_id(job_id)
     job = await anyio.to_thread.run_sync(services.table.snapshot, job_id)
     if job is None:
+        if JobDir(services.settings.jobs_dir, job_id).spec.exists():
+            raise Unavailable(
+                f"{job_id} is safe on disk, but not in the job table at the moment; look again",
+                code="queue_unavailable",
+            )
         raise JobNotFound(job_id)
     return job
 
@@ -164,7 +175,10 @@ async def _create(
 
 async def _accepted(services: Services, submission: Submission) -> JSONResponse:
     spec = submission.spec
-    job = await find_job(services, spec.job_id)
+    try:
+        job = await find_job(services, spec.job_id)
+    except (Unavailable, redis.RedisError):  # it is on disk; the table will learn of it
+        job = _unentered(spec)
     if submission.created:
         services.meters.count_job(spec.task.model)
     rejected = {
@@ -176,6 +190,28 @@ async def _accepted(services: Services, submission: Submission) -> JSONResponse:
         status_code=202,
         headers={"location": f"/v1/jobs/{spec.job_id}"}
         | ({} if submission.created else {"idempotent-replayed": "true"}),
+    )
+
+
+def _unentered(spec: JobSpec) -> JobSnapshot:
+    """Return how a job stands that the table has not heard of: all of it waits."""
+    return JobSnapshot(
+        job_id=spec.job_id,
+        state=JobState.QUEUED,
+        counts=Counts(total=spec.num_rows, pending=spec.num_rows, rejected=spec.num_rejected),
+        num_shards=spec.num_shards,
+        shards_landed=0,
+        prompt_tokens=0,
+        completion_tokens=0,
+        cached_tokens=0,
+        created_at_ms=spec.created_at_ms,
+        started_at_ms=None,
+        finished_at_ms=None,
+        model=spec.task.model,
+        name=spec.name,
+        priority=spec.priority,
+        tenant=spec.tenant,
+        out=spec.out,
     )
 
 
