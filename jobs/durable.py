@@ -46,6 +46,21 @@ def fsync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
+def make_directories(path: Path) -> None:
+    """Make a directory and those above it, each durably; those that are there are left alone.
+
+    Raises:
+        StorageFull: there is no room.
+    """
+    missing = [path, *path.parents]
+    while missing and missing[-1].is_dir():
+        missing.pop()
+    with storage_errors(path):
+        for directory in reversed(missing):
+            directory.mkdir(exist_ok=True)
+            fsync_directory(directory.parent)
+
+
 def replace_file(path: Path, data: bytes) -> None:
     """Write a file durably; it replaces an older one of that name in one step.
 

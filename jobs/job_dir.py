@@ -20,7 +20,13 @@ from typing import Self
 
 import msgspec
 
-from .durable import create_file, fsync_directory, replace_file, storage_errors
+from .durable import (
+    create_file,
+    fsync_directory,
+    make_directories,
+    replace_file,
+    storage_errors,
+)
 from .errors import CorruptJob, NewerJob, UnknownJob
 from .model import SPEC_VERSION, JobSpec, JobState, RejectedLine
 from .sealed_input import SealedInput
@@ -87,7 +93,8 @@ class JobDir:
             StorageFull: there is no room.
         """
         with storage_errors(self.path):
-            self.path.mkdir(parents=True)
+            make_directories(self.path.parent)
+            self.path.mkdir()
             fsync_directory(self.path.parent)
 
     def link_results(self, path: Path) -> None:

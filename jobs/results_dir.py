@@ -10,6 +10,7 @@ import shutil
 from pathlib import Path
 from typing import Self
 
+from .durable import make_directories, storage_errors
 from .model import JobSpec
 
 _PART_NAME = re.compile(r"part-(\d{6,})\.parquet")
@@ -31,9 +32,14 @@ class ResultsDir:
         return cls(Path(spec.out) / spec.job_id)
 
     def create(self) -> None:
-        """Make the directories that landing needs."""
-        self.rows.mkdir(parents=True, exist_ok=True)
-        self.temporary.mkdir(exist_ok=True)
+        """Make the directories that landing needs; that of the rows is durable then.
+
+        Raises:
+            StorageFull: there is no room.
+        """
+        make_directories(self.rows)
+        with storage_errors(self.temporary):
+            self.temporary.mkdir(exist_ok=True)
 
     def remove(self) -> None:
         """Remove everything, landed rows included."""

@@ -188,6 +188,7 @@ def test_a_full_disk_leaves_nothing_and_landing_again_works(
     make_spec: SpecMaker, monkeypatch: pytest.MonkeyPatch, step: str, code: int
 ) -> None:
     spec = make_spec(num_rows=4, shard_rows=4)
+    ResultsDir.of(spec).create()
 
     def fail(*_: object) -> None:
         raise OSError(code, os.strerror(code))
@@ -198,6 +199,21 @@ def test_a_full_disk_leaves_nothing_and_landing_again_works(
             land(spec, 0, 1, rows_of(spec, 0))
     assert ResultsDir.of(spec).parts() == {}
     assert list(ResultsDir.of(spec).temporary.iterdir()) == []
+    assert land(spec, 0, 2, rows_of(spec, 0)).attempt == 2
+
+
+def test_a_disk_that_has_no_room_for_the_directory_is_told_of(
+    make_spec: SpecMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = make_spec(num_rows=4, shard_rows=4)
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "mkdir", fail)
+        with pytest.raises(StorageFull, match="rows"):
+            land(spec, 0, 1, rows_of(spec, 0))
     assert land(spec, 0, 2, rows_of(spec, 0)).attempt == 2
 
 
