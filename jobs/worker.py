@@ -27,6 +27,7 @@ from .pool import EnginePool
 from .redis_client import connect
 from .redis_url import without_password
 from .settings import Settings
+from .steady_consumer import SteadyConsumer
 
 _REDIS_PAUSE_S = 2.0
 _STOP_PATIENCE_S = 10.0  # beyond the rows' grace: for what is to be handed back
@@ -85,6 +86,7 @@ def _celery_worker(app: PenstockApp, model: str, worker: str) -> WorkerProgram:
         app=app,
         hostname=worker,
         pool=EnginePool,
+        consumer_cls=SteadyConsumer,
         concurrency=1,
         queues=[app.lane("bulk", model).name],
         loglevel="INFO",
