@@ -16,7 +16,7 @@ import httpx2
 
 from .ledger import Ledger, Order, Sight
 from .stack import PATIENCE_S, TOKENS, NeverHappened, Stack, StackOptions
-from .work import recomputed
+from .work import Work
 
 _LOOK_S = 0.1
 _ANSWER_LIMIT_S = 3.0
@@ -39,7 +39,7 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What one run came to; times are None where rows flowed to the end without a pause."""
+    """What one run came to; a time is None where it cannot be told, as at the end of a job."""
 
     fault: str
     title: str
@@ -55,7 +55,8 @@ class Record:
     recomputed_tokens: int
     engine_starts: int
     unanswered_polls: int
-    t_first_s: float | None
+    t_first_s: float | None  # from the harm to the next row told as ended
+    t_held_s: float | None  # until all that had been in flight stood in files
     t95_s: float | None
     took_s: float
     notes: dict[str, Any]
@@ -86,6 +87,7 @@ class Scene:
         self._ledgers: list[Ledger] = []
         self._violations: list[str] = []
         self._struck_at_s: float | None = None
+        self._struck_at_ns: int | None = None
         self._struck_at_row = 0
         self._engines: set[int] = set(stack.engines())
         self._num_engines = len(self._engines)
@@ -115,7 +117,7 @@ class Scene:
 
     def strike(self) -> None:
         """Note that the harm begins now; the clock of the recovery runs."""
-        self._struck_at_s = time.monotonic()
+        self._struck_at_s, self._struck_at_ns = time.monotonic(), time.time_ns()
         self._struck_at_row = self.main.done
 
     def wait_for(self, condition: Callable[[], bool], what: str) -> None:
@@ -142,8 +144,9 @@ class Scene:
             self.close()
         verdicts = [ledger.verdict() for ledger in self._ledgers]
         homes = {ledger.job_id: ledger.home for ledger in self._ledgers}
-        work = recomputed(self.stack.journal, self._journal_from, homes)
+        work = Work(self.stack.journal, self._journal_from, homes)
         first_s, t95_s = self._recovery()
+        held_s = None if self._struck_at_ns is None else work.held_s(self._struck_at_ns)
         ended_s = max(each.last.at_s for each in self._ledgers if each.last)
         violations = [each for verdict in verdicts for each in verdict.violations]
         return Record(
@@ -157,11 +160,12 @@ class Scene:
             duplicated=sum(verdict.duplicated for verdict in verdicts),
             innocent=sum(verdict.innocent for verdict in verdicts),
             wrong=sum(verdict.wrong for verdict in verdicts),
-            redone=work.redone,
-            recomputed_tokens=work.rows * TOKENS,
+            redone=work.num_late(),
+            recomputed_tokens=work.num_again() * TOKENS,
             engine_starts=len(self._engines) - self._num_engines,
             unanswered_polls=sum(ledger.num_unanswered for ledger in self._ledgers),
             t_first_s=first_s,
+            t_held_s=None if held_s is None else round(held_s, 1),
             t95_s=t95_s,
             took_s=round(ended_s - self.main.sights[0].at_s, 1),
             notes=self.notes,
@@ -255,7 +259,10 @@ def play(stack: Stack, fault: Fault, rows: int, seed: int) -> Record:
     """Run one fault on a stack that serves, and leave it serving."""
     scene = Scene(stack, fault, rows, seed)
     try:
-        fault.inject(scene)
+        try:
+            fault.inject(scene)
+        except NeverHappened as error:
+            scene.blame(f"I5 {error}")
         stack.mend()
         return scene.finish()
     finally:

@@ -109,11 +109,13 @@ class Stack:
         self.model = f"fake:step_ms={options.step_ms};tokens={TOKENS};journal={self.journal}"
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
-        self.redis_proxy: FaultProxy | None = None
+        self.redis_proxies: list[FaultProxy] = []  # one for each worker
         self.api_proxy: FaultProxy | None = None
         if options.is_proxied:
-            listen = directory / "proxy.sock"
-            self.redis_proxy = FaultProxy.before_redis(server.socket_path, listen)
+            self.redis_proxies = [
+                FaultProxy.before_redis(server.socket_path, directory / f"proxy-{number}.sock")
+                for number in range(options.num_workers)
+            ]
             self.api_proxy = FaultProxy.before_port(port, free_port())
         self.settings = Settings(
             url=self.url,
@@ -126,10 +128,11 @@ class Stack:
             grace_s=options.grace_s,
             hang_limit_s=options.hang_limit_s,
         )
-        self.api = self._part("api", "api", "--port", str(port))
+        self.api = self._part("api", server.url, "api", "--port", str(port))
+        urls = [proxy.address for proxy in self.redis_proxies]
         self.workers = [
-            self._part(f"worker-{number}", "worker", "--model", self.model)
-            for number in range(options.num_workers)
+            self._part(f"worker-{number}", url, "worker", "--model", self.model)
+            for number, url in enumerate(urls or [server.url] * options.num_workers)
         ]
 
     def start(self) -> None:
@@ -143,9 +146,10 @@ class Stack:
         """End all parts, Redis excepted."""
         for part in (*self.workers, self.api):
             part.close()
-        for proxy in (self.redis_proxy, self.api_proxy):
-            if proxy is not None:
-                proxy.close()
+        for proxy in self.redis_proxies:
+            proxy.close()
+        if self.api_proxy is not None:
+            self.api_proxy.close()
 
     def mend(self) -> None:
         """Start again whatever a fault has left dead, and wait until all serve."""
@@ -182,10 +186,8 @@ class Stack:
         except (httpx2.HTTPError, ValueError):
             return []
 
-    def _part(self, name: str, *arguments: str) -> Part:
-        settings = self.settings
-        if self.redis_proxy is not None and name != "api":
-            settings = replace(settings, redis_url=self.redis_proxy.address)
+    def _part(self, name: str, redis_url: str, *arguments: str) -> Part:
+        settings = replace(self.settings, redis_url=redis_url)
         environ = {**os.environ, **settings.to_environ(), "OMP_NUM_THREADS": "1"}
         command = [sys.executable, "-P", "-m", "penstock.api.cli", *arguments]
         return Part(name, command, environ, self.directory / f"{name}.log")

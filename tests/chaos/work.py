@@ -1,7 +1,10 @@
-"""What the engines computed, by the journal they keep: rows begun again, or begun too late."""
+"""What the engines computed, by the journal they keep, beside the parts that came of it.
+
+Rows begun again were computed in vain; rows begun after their part stood should never be (I10).
+"""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,34 +21,44 @@ class Begun:
     row: int
 
 
-@dataclass(frozen=True, slots=True)
-class Recomputed:
-    """What was computed in vain: rows begun again, and of these the ones that had landed (I10)."""
+class Work:
+    """What was begun for some jobs since a place in the journal."""
 
-    rows: int
-    redone: int
+    def __init__(self, journal: Path, offset: int, homes: dict[str, Path]) -> None:
+        self._homes = homes
+        self._begun = [each for each in _read(journal, offset) if each.job_id in homes]
+        self._landed_ns: dict[tuple[str, int], int | None] = {}
 
+    def num_again(self) -> int:
+        """Count the rows begun more than once, each time but the first."""
+        times = Counter((each.job_id, each.row) for each in self._begun)
+        return sum(count - 1 for count in times.values())
 
-def recomputed(journal: Path, offset: int, homes: dict[str, Path]) -> Recomputed:
-    """Count for some jobs, by the place of their results, what stands behind `offset`."""
-    begun = [each for each in _read(journal, offset) if each.job_id in homes]
-    times = Counter((each.job_id, each.row) for each in begun)
-    return Recomputed(
-        rows=sum(count - 1 for count in times.values()), redone=_num_late(begun, homes)
-    )
+    def num_late(self) -> int:
+        """Count the rows begun although their part had stood for a while."""
+        return sum(
+            landed_ns is not None and each.at_ns > landed_ns + LATE_S * 1e9
+            for each in self._begun
+            for landed_ns in [self._when_landed(each)]
+        )
 
+    def held_s(self, struck_ns: int) -> float | None:
+        """Say how long what was in flight at a moment took to land; None if nothing was."""
+        landed = [
+            landed_ns
+            for each in self._begun
+            if each.at_ns <= struck_ns
+            and (landed_ns := self._when_landed(each)) is not None
+            and landed_ns > struck_ns
+        ]
+        return (max(landed) - struck_ns) / 1e9 if landed else None
 
-def _num_late(begun: Sequence[Begun], homes: dict[str, Path]) -> int:
-    landed_ns: dict[tuple[str, int], int | None] = {}
-    num_late = 0
-    for each in begun:
-        key = (each.job_id, each.shard)
-        if key not in landed_ns:
-            part = homes[each.job_id] / "rows" / f"part-{each.shard:06}.parquet"
-            landed_ns[key] = part.stat().st_ctime_ns if part.exists() else None
-        at_ns = landed_ns[key]
-        num_late += at_ns is not None and each.at_ns > at_ns + LATE_S * 1e9
-    return num_late
+    def _when_landed(self, row: Begun) -> int | None:
+        key = (row.job_id, row.shard)
+        if key not in self._landed_ns:
+            part = self._homes[row.job_id] / "rows" / f"part-{row.shard:06}.parquet"
+            self._landed_ns[key] = part.stat().st_ctime_ns if part.exists() else None
+        return self._landed_ns[key]
 
 
 def _read(journal: Path, offset: int) -> Iterator[Begun]:

@@ -1,6 +1,7 @@
 """Harm to the wire between workers and Redis: partitions, lost answers, connections cut."""
 
 import time
+from collections.abc import Sequence
 
 from ..proxy import FaultProxy, Mood
 from ..scene import Fault, Scene
@@ -13,51 +14,64 @@ def part_for(away_s: float) -> Fault:
     """F18: no worker reaches Redis for a while, and nobody is told so by a closed connection."""
 
     def inject(scene: Scene) -> None:
-        _under(scene, Mood.SILENT, away_s)
+        _under(scene, scene.stack.redis_proxies, Mood.SILENT, away_s)
 
     title = f"workers cut off from Redis for {away_s:g} s"
     return Fault(number="F18", title=title, inject=inject, options=PROXIED)
+
+
+def part_one(scene: Scene) -> None:
+    """F18: one worker is cut off for longer than its lease; its shards become the other's."""
+    _under(scene, [scene.random.choice(scene.stack.redis_proxies)], Mood.SILENT, 8.0)
 
 
 def flap(scene: Scene) -> None:
     """F18: the partition comes and goes, and each time all connections are cut."""
     scene.until(0.2)
     scene.strike()
-    proxy = redis_proxy(scene)
     for _ in range(5):
-        proxy.mood = Mood.SILENT
+        for proxy in scene.stack.redis_proxies:
+            proxy.mood = Mood.SILENT
         time.sleep(scene.random.uniform(0.2, 1.5))
-        proxy.cut()
-        proxy.mood = Mood.PASSING
+        for proxy in scene.stack.redis_proxies:
+            proxy.cut()
+            proxy.mood = Mood.PASSING
         time.sleep(scene.random.uniform(0.2, 1.0))
+    _check_alive(scene)
 
 
 def lose_answers(scene: Scene) -> None:
     """F20: Redis has done what it was asked, and every fifth answer never arrives."""
-    lost_before = redis_proxy(scene).num_lost
-    _under(scene, Mood.LOSING, 5.0)
-    scene.notes["answers_lost"] = redis_proxy(scene).num_lost - lost_before
+    proxies = scene.stack.redis_proxies
+    lost_before = sum(proxy.num_lost for proxy in proxies)
+    _under(scene, proxies, Mood.LOSING, 5.0)
+    scene.notes["answers_lost"] = sum(proxy.num_lost for proxy in proxies) - lost_before
 
 
-def redis_proxy(scene: Scene) -> FaultProxy:
-    """Return what stands between the workers and Redis."""
-    assert scene.stack.redis_proxy is not None
-    return scene.stack.redis_proxy
-
-
-def _under(scene: Scene, mood: Mood, for_s: float) -> None:
+def _under(scene: Scene, proxies: Sequence[FaultProxy], mood: Mood, for_s: float) -> None:
     scene.until(0.2)
     scene.strike()
-    redis_proxy(scene).mood = mood
+    for proxy in proxies:
+        proxy.mood = mood
     try:
         time.sleep(for_s)
     finally:
-        redis_proxy(scene).mood = Mood.PASSING
+        for proxy in proxies:
+            proxy.mood = Mood.PASSING
+    _check_alive(scene)
+
+
+def _check_alive(scene: Scene) -> None:
+    """A worker bears whatever the wire does to it."""
+    for worker in scene.stack.workers:
+        if worker.process is not None and worker.process.poll() is not None:
+            scene.blame(f"{scene.fault.number} {worker.name} ended, status {worker.wait()}")
 
 
 FAULTS = (
     part_for(5.0),
     part_for(20.0),
+    Fault(number="F18", title="one worker cut off for 8 s", inject=part_one, options=PROXIED),
     Fault(number="F18", title="a partition that comes and goes", inject=flap, options=PROXIED),
     Fault(number="F20", title="answers of Redis lost", inject=lose_answers, options=PROXIED),
 )

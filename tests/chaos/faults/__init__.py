@@ -1,0 +1,15 @@
+"""All faults, by what they harm."""
+
+from . import api, client, disk, engine, network, queue, redis, storm, worker
+
+ALL_FAULTS = (
+    *engine.FAULTS,
+    *worker.FAULTS,
+    *api.FAULTS,
+    *redis.FAULTS,
+    *network.FAULTS,
+    *queue.FAULTS,
+    *disk.FAULTS,
+    *client.FAULTS,
+    *storm.FAULTS,
+)
