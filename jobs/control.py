@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Self
 
 import msgspec
@@ -49,13 +50,18 @@ class Control:
         )
 
 
+def has_control(job_dir: JobDir) -> bool:
+    """Tell whether anything was ever changed about a job."""
+    return _path(job_dir).exists()
+
+
 def read_control(job_dir: JobDir, spec: JobSpec) -> Control:
     """Read what is in force for a job.
 
     Raises:
         CorruptJob: the file is there and cannot be read.
     """
-    path = job_dir.path / "control.json"
+    path = _path(job_dir)
     try:
         return msgspec.json.decode(path.read_bytes(), type=Control)
     except FileNotFoundError:
@@ -70,7 +76,7 @@ def write_control(job_dir: JobDir, control: Control) -> None:
     Raises:
         StorageFull: there is no room; the older one stays in force.
     """
-    replace_file(job_dir.path / "control.json", msgspec.json.encode(control))
+    replace_file(_path(job_dir), msgspec.json.encode(control))
 
 
 @contextmanager
@@ -87,3 +93,7 @@ def job_lock(job_dir: JobDir) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def _path(job_dir: JobDir) -> Path:
+    return job_dir.path / "control.json"

@@ -2,6 +2,7 @@
 
 import time
 
+from .control import job_lock, read_control
 from .errors import UnknownJob
 from .job_dir import Final, JobDir
 from .job_table import JobTable
@@ -61,3 +62,27 @@ def cancel(settings: Settings, table: JobTable, job_id: str) -> JobSnapshot:
     if snapshot is None:
         raise UnknownJob(job_id)
     return snapshot
+
+
+def expire(settings: Settings, table: JobTable, job_id: str) -> JobSnapshot | None:
+    """End a job whose deadline has passed: what has landed stays, the rest is not run.
+
+    Judged by Redis' clock, and by what is in force on disk: a deadline may have been put off in
+    this moment. A job whose rows have all landed is left to complete. Returns the job as it is
+    then, None if nobody knows it.
+    """
+    job_dir = JobDir(settings.jobs_dir, job_id)
+    try:
+        spec = job_dir.read_spec()
+    except UnknownJob:  # its directory was removed: nothing is left that could revive it
+        table.finish(job_id, JobState.EXPIRED)
+        return table.snapshot(job_id)
+    with job_lock(job_dir):
+        control = read_control(job_dir, spec)
+        snapshot = table.snapshot(job_id)
+        is_over = control.deadline_ms is not None and control.deadline_ms <= table.now_ms()
+        if not is_over:
+            table.settle(job_id, control)
+        elif snapshot is not None and snapshot.state.is_alive:
+            end(settings, table, job_id, JobState.EXPIRED)
+    return table.snapshot(job_id)

@@ -1,10 +1,11 @@
 """Who is next: a fair share of the engines for every tenant, and within a tenant for every job.
 
 The currency is tokens, so that a job with long answers does not crowd out one with short answers.
-Knows numbers only.
+Knows numbers only. A choice among ten thousand jobs costs no more than one among ten.
 """
 
-from collections.abc import Collection
+import heapq
+from collections import defaultdict
 from dataclasses import dataclass
 
 
@@ -16,6 +17,11 @@ class Candidate:
     tenant: str
     priority: int
     cost: float
+    model: str = ""
+
+
+_Heap = list[tuple[float, str]]  # (what a job was given, its id); may hold what is out of date
+_Lines = dict[int, dict[str, _Heap]]  # priority -> tenant -> its jobs, least given first
 
 
 class FairShare:
@@ -27,35 +33,87 @@ class FairShare:
     """
 
     def __init__(self) -> None:
+        self._candidates: dict[str, Candidate] = {}
         self._tenants: dict[str, float] = {}
         self._jobs: dict[str, float] = {}
+        self._num_jobs: dict[str, int] = defaultdict(int)  # of every tenant
+        self._lines: dict[str, _Lines] = defaultdict(dict)
 
-    def choose(self, candidates: Collection[Candidate]) -> Candidate | None:
-        """Choose who gets the next shard; None if nobody wants one."""
-        if not candidates:
-            return None
-        self._admit(candidates)
-        highest = max(candidate.priority for candidate in candidates)
-        return min(
-            (candidate for candidate in candidates if candidate.priority == highest),
-            key=lambda c: (self._tenants[c.tenant], self._jobs[c.job_id], c.job_id),
-        )
+    def __contains__(self, job_id: str) -> bool:
+        """Tell whether a job is in line."""
+        return job_id in self._candidates
+
+    def __len__(self) -> int:
+        """Count the jobs in line."""
+        return len(self._candidates)
+
+    def offer(self, candidate: Candidate) -> None:
+        """Put a job in line, or note what has changed about it."""
+        known = self._candidates.get(candidate.job_id)
+        if known is not None and known.tenant != candidate.tenant:
+            self.withdraw(candidate.job_id)
+        self._candidates[candidate.job_id] = candidate
+        heap = self._heap(candidate)
+        if candidate.job_id not in self._jobs:
+            self._num_jobs[candidate.tenant] += 1
+            if candidate.tenant not in self._tenants:
+                self._tenants[candidate.tenant] = min(self._tenants.values(), default=0.0)
+            self._jobs[candidate.job_id] = self._least(heap, candidate)
+        heapq.heappush(heap, (self._jobs[candidate.job_id], candidate.job_id))
+
+    def withdraw(self, job_id: str) -> None:
+        """Take a job out of the line, and forget it; with its last job its tenant."""
+        candidate = self._candidates.pop(job_id, None)
+        if candidate is None:
+            return
+        del self._jobs[job_id]
+        self._num_jobs[candidate.tenant] -= 1
+        if not self._num_jobs[candidate.tenant]:
+            del self._num_jobs[candidate.tenant], self._tenants[candidate.tenant]
+
+    def choose(self, model: str = "") -> Candidate | None:
+        """Choose which job of a model gets the next shard; None if nobody wants one."""
+        lines = self._lines.get(model, {})
+        for priority in sorted(lines, reverse=True):
+            tops = []
+            for tenant, heap in list(lines[priority].items()):
+                top = self._top(heap, model, priority)
+                if top is None:
+                    del lines[priority][tenant]
+                else:
+                    tops.append((self._tenants[tenant], *top))
+            if tops:
+                return self._candidates[min(tops)[2]]
+            del lines[priority]
+        return None
 
     def charge(self, candidate: Candidate, num_shards: int) -> None:
         """Note that a chosen job was given shards."""
         self._tenants[candidate.tenant] += candidate.cost * num_shards
         self._jobs[candidate.job_id] += candidate.cost * num_shards
+        entry = (self._jobs[candidate.job_id], candidate.job_id)
+        heapq.heappush(self._heap(candidate), entry)
 
-    def retain(self, candidates: Collection[Candidate]) -> None:
-        """Forget all tenants and jobs but these."""
-        tenants = {candidate.tenant for candidate in candidates}
-        job_ids = {candidate.job_id for candidate in candidates}
-        self._tenants = {name: given for name, given in self._tenants.items() if name in tenants}
-        self._jobs = {job_id: given for job_id, given in self._jobs.items() if job_id in job_ids}
+    def _heap(self, candidate: Candidate) -> _Heap:
+        tenants = self._lines[candidate.model].setdefault(candidate.priority, {})
+        return tenants.setdefault(candidate.tenant, [])
 
-    def _admit(self, candidates: Collection[Candidate]) -> None:
-        for candidate in candidates:
-            if candidate.tenant not in self._tenants:
-                self._tenants[candidate.tenant] = min(self._tenants.values(), default=0.0)
-            if candidate.job_id not in self._jobs:
-                self._jobs[candidate.job_id] = min(self._jobs.values(), default=0.0)
+    def _top(self, heap: _Heap, model: str, priority: int) -> tuple[float, str] | None:
+        """Find the first entry that is still true, and drop those before it."""
+        while heap:
+            given, job_id = heap[0]
+            candidate = self._candidates.get(job_id)
+            is_true = (
+                candidate is not None
+                and (candidate.model, candidate.priority) == (model, priority)
+                and self._jobs[job_id] == given
+            )
+            if is_true:
+                return given, job_id
+            heapq.heappop(heap)
+        return None
+
+    def _least(self, heap: _Heap, newcomer: Candidate) -> float:
+        """Tell what the job of the same line was given that was given least."""
+        top = self._top(heap, newcomer.model, newcomer.priority)
+        return 0.0 if top is None else top[0]

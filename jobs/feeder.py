@@ -1,13 +1,16 @@
 """Keeps a small window of shards in the Celery queues: enough for the workers, and no more.
 
 A short queue is what makes priorities, fair shares, pause and cancel act at once, whatever was
-submitted before. Only the leader among the keepers feeds (see `keeper`).
+submitted before: a job that becomes urgent waits for that window at most, and what is queued of
+one that pauses or is cancelled is turned away when a worker takes it. Only the leader among the
+keepers feeds (see `keeper`). It hears of jobs that change, and does not ask the others: what a
+tick costs depends on what is issued, not on how many jobs wait.
 """
 
 import logging
 import time
-from collections import defaultdict
-from dataclasses import dataclass
+from collections import OrderedDict, defaultdict
+from collections.abc import Sequence
 from typing import Any
 
 import kombu.exceptions
@@ -18,7 +21,7 @@ from .fair_share import Candidate, FairShare
 from .job_dir import JobDir
 from .job_table import JobTable
 from .messages import send_shards
-from .model import JobSpec
+from .model import JobSnapshot, JobSpec
 from .workers import WorkerInfo, WorkerRegister
 
 LEAST_SHARDS = 4  # waiting in the queue, per worker
@@ -27,18 +30,12 @@ _FACTS_AGE_S = 2.0
 _COST_UNKNOWN = 256.0  # tokens per row, until a job has landed some
 _LOST_AFTER_MS = 2_000  # a message that left an empty queue and claimed nothing is lost
 _STALE_AFTER_MS = 30_000
+_CHANGES_AT_A_TIME = 500
+_JOBS_AT_A_TIME = 1_000  # looked at for lost messages
+_HEAR_ALL_S = 30.0  # a clock set back, or a Redis rolled back, may have hidden a change
+_SPECS_KEPT = 2_000
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class _Facts:
-    """What the feeder remembers of a job for a little while."""
-
-    spec: JobSpec
-    is_open: bool
-    candidate: Candidate
-    read_at_s: float
 
 
 class Feeder:
@@ -49,55 +46,69 @@ class Feeder:
         self._table = table
         self._register = register
         self._share = FairShare()
-        self._facts: dict[str, _Facts] = {}
+        self._specs: OrderedDict[str, JobSpec] = OrderedDict()
+        self._read_at_s: dict[str, float] = {}  # when we last looked at a job in line
+        self._heard_us = 0.0
+        self._heard_all_at_s = time.monotonic()
 
     def feed(self) -> int:
         """Top up every queue; returns how many shards were issued."""
         room = self._room()
         if not room:
             return 0
-        jobs = self._open_jobs()
-        self._share.retain([facts.candidate for facts in jobs])
-        by_model: dict[str, list[_Facts]] = defaultdict(list)
-        for facts in jobs:
-            by_model[facts.spec.task.model].append(facts)
+        self._hear_changes()
+        queued = self._table.agenda.queued()
         return sum(
-            self._feed_model(by_model[model], target)
+            self._feed_model(model, target - queued.get(model, 0))
             for model, target in room.items()
-            if model in by_model
+            if target > queued.get(model, 0)
         )
 
     def reissue(self) -> int:
         """Hand back shards whose message was lost, as kombu loses about one per killed worker."""
         num_reissued = 0
-        for facts in self._open_jobs():
-            lane = self._app.lane("bulk", facts.spec.task.model)
-            is_empty = not self._redis.llen(lane.name)
-            older_than_ms = _LOST_AFTER_MS if is_empty else _STALE_AFTER_MS
-            job_id = facts.spec.job_id
-            lost = self._table.reissue_stale(job_id, older_than_ms, limit=100)
+        patience_ms: dict[str, int] = {}
+        for model, job_id in self._waiting():
+            if model not in patience_ms:
+                is_empty = not self._redis.llen(self._app.lane("bulk", model).name)
+                patience_ms[model] = _LOST_AFTER_MS if is_empty else _STALE_AFTER_MS
+            lost = self._table.reissue_stale(job_id, patience_ms[model], limit=100)
             if lost:
                 logger.info("%s: the messages of %d shards were lost", job_id, len(lost))
             num_reissued += len(lost)
         return num_reissued
 
-    def _feed_model(self, jobs: list[_Facts], target: int) -> int:
-        num_queued = sum(self._table.window(facts.spec.job_id) for facts in jobs)
-        by_id = {facts.spec.job_id: facts for facts in jobs}
-        candidates = {facts.candidate for facts in jobs}
+    def _waiting(self) -> list[tuple[str, str]]:
+        """Name model and job where shards have been queued for some time."""
+        job_ids = self._table.agenda.stale(_LOST_AFTER_MS, _JOBS_AT_A_TIME)
+        snapshots = self._table.snapshots(job_ids)
+        return [(each.model, each.job_id) for each in snapshots if each is not None]
+
+    def _feed_model(self, model: str, wanted: int) -> int:
         num_issued = 0
-        while num_queued + num_issued < target:
-            chosen = self._share.choose(candidates)
+        passed_over: list[Candidate] = []
+        while num_issued < wanted:
+            chosen = self._share.choose(model)
             if chosen is None:
                 break
-            wanted = 1 if len(candidates) > 1 else target - num_queued - num_issued
-            indexes = self._table.issue(chosen.job_id, wanted)
-            if len(indexes) < wanted:
-                candidates.discard(chosen)
+            spec = self._spec(chosen.job_id)
+            if spec is None:
+                self._forget(chosen.job_id)
+                continue
+            limit = 1 if len(self._share) > 1 else wanted - num_issued
+            indexes = self._table.issue(chosen.job_id, limit)
             if indexes:
                 self._share.charge(chosen, len(indexes))
-                self._publish(by_id[chosen.job_id].spec, indexes)
+                self._publish(spec, indexes)
                 num_issued += len(indexes)
+            if len(indexes) < limit:  # it has no more, or none within one look
+                if self._table.agenda.is_hungry(chosen.job_id):
+                    passed_over.append(chosen)
+                self._forget(chosen.job_id)
+            elif time.monotonic() - self._read_at_s[chosen.job_id] > _FACTS_AGE_S:
+                self._look([chosen.job_id])
+        for candidate in passed_over:
+            self._look([candidate.job_id])
         return num_issued
 
     def _publish(self, spec: JobSpec, indexes: list[int]) -> None:
@@ -116,40 +127,59 @@ class Feeder:
                 room[info.model] += _shards_wanted(info)
         return room
 
-    def _open_jobs(self) -> list[_Facts]:
-        job_ids = self._table.open_jobs()
-        self._facts = {job_id: self._facts[job_id] for job_id in job_ids if job_id in self._facts}
-        for job_id in job_ids:
-            known = self._facts.get(job_id)
-            if known is None or time.monotonic() - known.read_at_s > _FACTS_AGE_S:
-                facts = self._read_facts(job_id, known)
-                if facts is not None:
-                    self._facts[job_id] = facts
-        return [facts for facts in self._facts.values() if facts.is_open]
+    def _hear_changes(self) -> None:
+        """Put those jobs in line that have shards to issue, and were not known to, or changed."""
+        now_s = time.monotonic()
+        if now_s - self._heard_all_at_s > _HEAR_ALL_S:
+            self._heard_us, self._heard_all_at_s = 0.0, now_s
+        changed = self._table.agenda.hungry(self._heard_us, _CHANGES_AT_A_TIME)
+        is_news = [job_id for job_id, at_us in changed if at_us != self._heard_us]
+        if changed:
+            self._heard_us = changed[-1][1]
+        self._look(is_news)
 
-    def _read_facts(self, job_id: str, known: _Facts | None) -> _Facts | None:
-        snapshot = self._table.snapshot(job_id)
-        if snapshot is None:
-            return None
-        try:
-            spec = known.spec if known else JobDir(self._app.settings.jobs_dir, job_id).read_spec()
-        except (UnknownJob, CorruptJob) as error:
-            logger.warning("%s cannot be fed: %s", job_id, error)
-            return None
-        num_rows = snapshot.counts.succeeded + snapshot.counts.failed
-        num_tokens = snapshot.prompt_tokens + snapshot.completion_tokens
-        per_row = num_tokens / num_rows if num_rows else _COST_UNKNOWN
-        candidate = Candidate(
-            job_id=job_id,
-            tenant=spec.tenant,
-            priority=spec.priority,
-            cost=max(per_row, 1.0) * spec.shard_rows,
-        )
-        return _Facts(spec, snapshot.state.is_open, candidate, time.monotonic())
+    def _look(self, job_ids: Sequence[str]) -> None:
+        """Read how jobs stand, and put them in line or take them out."""
+        for job_id, snapshot in zip(job_ids, self._table.snapshots(job_ids), strict=True):
+            if snapshot is None or not snapshot.state.is_open:
+                self._forget(job_id)
+            else:
+                self._share.offer(_candidate(snapshot))
+                self._read_at_s[job_id] = time.monotonic()
+
+    def _forget(self, job_id: str) -> None:
+        self._share.withdraw(job_id)
+        self._read_at_s.pop(job_id, None)
+
+    def _spec(self, job_id: str) -> JobSpec | None:
+        """Read what messages say about a job; None if that cannot be read."""
+        if job_id not in self._specs:
+            try:
+                self._specs[job_id] = JobDir(self._app.settings.jobs_dir, job_id).read_spec()
+            except (UnknownJob, CorruptJob) as error:
+                logger.warning("%s cannot be fed: %s", job_id, error)
+                return None
+        self._specs.move_to_end(job_id)
+        if len(self._specs) > _SPECS_KEPT:
+            self._specs.popitem(last=False)
+        return self._specs[job_id]
 
     @property
     def _redis(self) -> Any:
         return self._table.redis
+
+
+def _candidate(snapshot: JobSnapshot) -> Candidate:
+    num_rows = snapshot.counts.succeeded + snapshot.counts.failed
+    num_tokens = snapshot.prompt_tokens + snapshot.completion_tokens
+    per_row = num_tokens / num_rows if num_rows else _COST_UNKNOWN
+    return Candidate(
+        job_id=snapshot.job_id,
+        tenant=snapshot.tenant,
+        priority=snapshot.priority,
+        cost=max(per_row, 1.0) * -(-snapshot.counts.total // snapshot.num_shards),
+        model=snapshot.model,
+    )
 
 
 def _shards_wanted(info: WorkerInfo) -> int:

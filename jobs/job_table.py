@@ -68,18 +68,17 @@ class JobTable:
         self._absorb = _register(client, "absorb")
         self._claim = _register(client, "claim")
         self._commit = _register(client, "commit")
-        self._configure = _register(client, "configure")
         self._create = _register(client, "create")
         self._finish = _register(client, "finish")
         self._issue = _register(client, "issue")
         self._note = _register(client, "note")
-        self._pause = _register(client, "pause")
         self._reap = _register(client, "reap")
         self._reap_gate = _register(client, "reap_gate")
         self._reissue_stale = _register(client, "reissue_stale")
         self._release = _register(client, "release")
+        self._reopen = _register(client, "reopen")
         self._renew = _register(client, "renew")
-        self._resume = _register(client, "resume")
+        self._settle = _register(client, "settle")
         self._snapshot = _register(client, "snapshot")
         due, queued = _register(client, "due"), _register(client, "queued")
         self.agenda = Agenda(client, keys, due=due, queued=queued)
@@ -140,26 +139,18 @@ class JobTable:
         arguments = [state.value, "" if at_ms is None else at_ms, error or ""]
         return bool(self._finish(self._keys(job_id), arguments))
 
-    def pause(self, job_id: str, reason: str = PAUSED_BY_USER) -> bool:
-        """Issue nothing more; what is held goes on and lands. False if there was nothing to pause.
+    def settle(self, job_id: str, control: Control) -> bool:
+        """Put in force what the disk says of a job, its pause too. False if the job is unknown.
 
-        Shards that are queued are taken back at once: whoever finds their messages is turned away.
-        The caller has made it durable on disk first (`steering`).
+        Pausing, nothing more is issued; what is held goes on and lands. Shards that are queued are
+        taken back at once: whoever finds their messages is turned away. A job that paused because
+        of its errors goes on only if it was resumed since: of the rows before, it is not judged.
         """
-        return bool(self._pause(self._keys(job_id), [reason]))
-
-    def resume(self, job_id: str, *, num_rows: int = 0, num_failed: int = 0) -> bool:
-        """Issue shards again. False if the job did not pause.
-
-        Of `max_error_rate`, the job is judged anew: as many rows had landed, and failed, before.
-        """
-        return bool(self._resume(self._keys(job_id), [num_rows, num_failed]))
-
-    def configure(self, job_id: str, control: Control) -> bool:
-        """Put in force what can be changed about a job, but for its pause. False if unknown."""
         fields = _fields_of(control)
-        arguments = [fields["deadline_ms"], *(item for pair in fields.items() for item in pair)]
-        return bool(self._configure(self._keys(job_id), arguments))
+        arguments = [fields["deadline_ms"], control.pause_reason or ""]
+        arguments += [control.judged_from_rows, control.judged_from_failed]
+        arguments += [item for pair in fields.items() for item in pair]
+        return bool(self._settle(self._keys(job_id), arguments))
 
     def note(self, job_id: str, trouble: str) -> None:
         """Say what holds a job up, as its snapshot's error, until a shard is committed again."""
@@ -227,6 +218,13 @@ class JobTable:
         shards = self._reissue_stale(self._keys(job_id), [int(older_than_ms), limit])
         return [int(shard) for shard in shards]
 
+    def reopen(self, job_id: str, shards: Sequence[int], staying: PartCounts) -> bool:
+        """Take landed shards back whose parts are damaged; they run again.
+
+        `staying` adds up all the others. False if the job was not about to be completed.
+        """
+        return bool(self._reopen(self._keys(job_id), [*_counts_of(staying), *shards]))
+
     # Reading.
 
     def snapshot(self, job_id: str) -> JobSnapshot | None:
@@ -244,6 +242,11 @@ class JobTable:
     def window(self, job_id: str) -> int:
         """Count the shards of a job that are queued and not yet claimed."""
         return int(self.redis.zcard(self.keys.job(job_id, "queued")))
+
+    def now_ms(self) -> int:
+        """Read the one clock that counts."""
+        seconds, microseconds = self.redis.time()  # pyright: ignore[reportGeneralTypeIssues]
+        return seconds * 1000 + microseconds // 1000
 
     def open_jobs(self) -> list[str]:
         """Name the jobs that have not ended, oldest first. There may be many: see `agenda`."""
@@ -303,6 +306,7 @@ class JobTable:
             "cached_tokens": 0,
             "judged_from_rows": control.judged_from_rows,
             "judged_from_failed": control.judged_from_failed,
+            "retry_of": spec.retry_of or "",
         }
         if state is JobState.PAUSED:
             fields["pause_reason"] = control.pause_reason or PAUSED_BY_USER

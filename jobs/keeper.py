@@ -5,6 +5,7 @@
     reissue    find messages that were lost                  once a second
     restore    make the job table again after Redis lost it  once a second, if need be
     enter      list jobs that were made while Redis was away every five seconds
+    expire     end jobs that have passed their deadline      once a second
     finalize   complete jobs that no worker completed        every two seconds
     sweep      remove what killed processes left on disk     every hour
 
@@ -23,7 +24,9 @@ import kombu.exceptions
 import redis
 
 from .app import PenstockApp, create_app
+from .ending import expire
 from .errors import CorruptJob, UnknownJob
+from .events import DONE, STATUS, JobEvents
 from .feeder import Feeder
 from .job_table import JobTable
 from .model import JobState
@@ -39,6 +42,7 @@ LEADERSHIP_MS = 3_000
 _ELECTION_S = 1.0
 _LANDING_PATIENCE_S = 3.0
 _REAP_LIMIT = 1_000
+_JOBS_AT_A_TIME = 100
 _FAULT_PAUSE_S = 5.0
 _AWAY = (redis.ConnectionError, redis.TimeoutError, kombu.exceptions.OperationalError)
 
@@ -82,10 +86,10 @@ class Keeper:
         self._app = app or create_app(settings)
         self._redis: Any = client or connect(settings)
         self._table = JobTable(self._redis, self._app.keys)
+        self._events = JobEvents(self._redis, self._app.keys)
         self._feeder = Feeder(self._app, self._table, WorkerRegister(self._redis, self._app.keys))
         self._lead = self._redis.register_script(_LEAD)
         self._yield = self._redis.register_script(_YIELD)
-        self._landing_since_s: dict[str, float] = {}
         self._completing: dict[str, Future[str]] = {}
         # In a thread of its own: reading many parts takes its time.
         self._completer = completer or ThreadPoolExecutor(1, "completer")
@@ -95,6 +99,7 @@ class Keeper:
             (0.0, self._feeder.feed),
             (0.5, self._reap),
             (1.0, self._feeder.reissue),
+            (1.0, self._expire),
             (2.0, self._finalize),
             (5.0, self._enter),
             (3600.0, self._sweep),
@@ -118,24 +123,32 @@ class Keeper:
         self._app.close()
         self._redis.close()
 
+    def step(self) -> float:
+        """Do what it is time for; returns after how many seconds to come again.
+
+        The thread does nothing but this; whoever does not start it may take the steps instead.
+        """
+        try:
+            self._tick()
+        except _AWAY as error:
+            if not self._is_away:
+                logger.warning("Redis does not answer; the queue is not kept: %s", error)
+            self._is_away, self.is_leading = True, False
+            return _ELECTION_S
+        except Exception:  # a Redis out of memory refuses even elections; it may recover
+            logger.exception("no keeper could be elected")
+            return _FAULT_PAUSE_S
+        self._is_away = False
+        return TICK_S
+
     def _run(self) -> None:
-        while not self._stopping.wait(TICK_S):
-            try:
-                self.tick()
-                self._is_away = False
-            except _AWAY as error:
-                if not self._is_away:
-                    logger.warning("Redis does not answer; the queue is not kept: %s", error)
-                self._is_away, self.is_leading = True, False
-                self._stopping.wait(_ELECTION_S)
-            except Exception:  # a Redis out of memory refuses even elections; it may recover
-                logger.exception("no keeper could be elected")
-                self._stopping.wait(_FAULT_PAUSE_S)
+        wait_s = TICK_S
+        while not self._stopping.wait(wait_s):
+            wait_s = self.step()
         if self.is_leading and not self._is_away:
             self._give_up_lead()
 
-    def tick(self) -> None:
-        """Stand for election, and as the leader do the chores whose time has come."""
+    def _tick(self) -> None:
         self._elect()
         if not self.is_leading:
             return
@@ -178,8 +191,6 @@ class Keeper:
         restored = rebuild_all(self._settings, self._table, on_job=self._elect)
         if restored:
             logger.warning("restored %d jobs from %s", len(restored), self._settings.jobs_dir)
-            # Of those that are landing, whoever was to complete them is gone: do not wait for him.
-            self._landing_since_s.update(dict.fromkeys(restored, float("-inf")))
         self._redis.set(mark, run_id)
 
     def _reap(self) -> None:
@@ -199,18 +210,19 @@ class Keeper:
                 self._unreadable.add(job_id)
 
     def _finalize(self) -> None:
-        now_s = time.monotonic()
-        landing = {}
-        for job_id in self._table.open_jobs():
-            snapshot = self._table.snapshot(job_id)
-            if snapshot is None or snapshot.state is not JobState.LANDING:
-                continue
-            landing[job_id] = self._landing_since_s.get(job_id, now_s)
-            if now_s - landing[job_id] > _LANDING_PATIENCE_S and job_id not in self._completing:
+        patience_ms = int(_LANDING_PATIENCE_S * 1000)
+        for job_id in self._table.agenda.landing(patience_ms, _JOBS_AT_A_TIME):
+            if job_id not in self._completing:
                 self._completing[job_id] = self._completer.submit(self._complete, job_id)
-                landing[job_id] = now_s
-        self._landing_since_s = landing
         self._completing = {job: each for job, each in self._completing.items() if not each.done()}
+
+    def _expire(self) -> None:
+        for job_id in self._table.agenda.overdue(_JOBS_AT_A_TIME):
+            snapshot = expire(self._settings, self._table, job_id)
+            if snapshot is not None and snapshot.state is JobState.EXPIRED:
+                logger.info("%s has passed its deadline", job_id)
+                self._events.publish(job_id, STATUS, {"status": snapshot.state})
+                self._events.publish(job_id, DONE, {"status": snapshot.state})
 
     def _sweep(self) -> None:
         self._completer.submit(self._sweep_disk)

@@ -244,6 +244,8 @@ class JobSnapshot:
     deadline_ms: int | None = None
     max_error_rate: float | None = None
     errors: Mapping[str, int] = field(default_factory=dict)  # error code -> failed rows
+    pause_reason: str | None = None
+    retry_of: str | None = None
 
 
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"

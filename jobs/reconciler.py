@@ -3,6 +3,7 @@
 on disk, not in the table           -> entered: job.json, the parts, final.json
 a part the table has not counted    -> counted
 final.json, and open in the table   -> ended
+control.json                        -> in force: pause, priority, deadline
 """
 
 import logging
@@ -10,14 +11,17 @@ from collections.abc import Callable
 
 import msgspec
 
+from .control import Control, has_control, job_lock, read_control
 from .errors import CorruptJob
 from .idempotency import IdempotencyKeys
 from .job_dir import Final, JobDir
 from .job_table import JobTable
-from .landing import CorruptPart, part_counts
 from .model import JobSpec
 from .part_counts import PartCounts
+from .part_file import CorruptPart, part_counts
 from .results_dir import ResultsDir
+from .seal import ChecksumMismatch
+from .sealed_json import check_sealed
 from .settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -85,22 +89,35 @@ def _reconcile(job_dir: JobDir, table: JobTable) -> bool:
         return False
     spec = job_dir.read_spec()
     final = job_dir.read_final()
+    if snapshot is not None and final is None and has_control(job_dir):
+        _settle(job_dir, spec, table)
     if snapshot is not None and final is None:
         num_parts = len(ResultsDir.of(spec).parts())
         if num_parts <= snapshot.shards_landed:
             return False
-    _rebuild(spec, final, _counts(spec, final), table)
+    control = read_control(job_dir, spec)
+    _rebuild(spec, final, _counts(spec, final), control, table)
     if snapshot is None and spec.idempotency_key is not None:
         keys = IdempotencyKeys(table.redis, table.keys)
         keys.reserve(spec.tenant, spec.idempotency_key, spec.job_id)
     return True
 
 
+def _settle(job_dir: JobDir, spec: JobSpec, table: JobTable) -> None:
+    """Tell a table that was rolled back what was changed about a job since."""
+    with job_lock(job_dir):
+        table.settle(spec.job_id, read_control(job_dir, spec))
+
+
 def _rebuild(
-    spec: JobSpec, final: Final | None, landed: dict[int, PartCounts], table: JobTable
+    spec: JobSpec,
+    final: Final | None,
+    landed: dict[int, PartCounts],
+    control: Control,
+    table: JobTable,
 ) -> None:
     if final is None:
-        table.rebuild(spec, landed, None)
+        table.rebuild(spec, landed, None, control=control)
         return
     table.rebuild(
         spec,
@@ -109,6 +126,7 @@ def _rebuild(
         started_at_ms=final.started_at_ms,
         final_at_ms=final.at_ms,
         error=final.error,
+        control=control,
     )
 
 
@@ -132,10 +150,12 @@ def _counts_by_manifest(spec: JobSpec) -> dict[int, PartCounts] | None:
     It tells the tokens of all parts together; only their sums matter here, so the first part has
     them all. None when there is no such manifest.
     """
+    path = ResultsDir.of(spec).manifest
     try:
-        data = ResultsDir.of(spec).manifest.read_bytes()
+        data = path.read_bytes()
+        check_sealed(path, data)
         manifest = msgspec.json.decode(data, type=_Manifest)
-    except (OSError, msgspec.MsgspecError):
+    except (OSError, msgspec.MsgspecError, ChecksumMismatch):
         return None
     if len(manifest.parts) != spec.num_shards:
         return None

@@ -64,6 +64,8 @@ def read_snapshot(job_id: str, answer: Any) -> JobSnapshot | None:
         deadline_ms=number_or_none("deadline_ms"),
         max_error_rate=float(fields["max_error_rate"]) if fields.get("max_error_rate") else None,
         errors=errors,
+        pause_reason=fields.get("pause_reason") or None,
+        retry_of=fields.get("retry_of") or None,
     )
 
 

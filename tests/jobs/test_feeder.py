@@ -150,22 +150,42 @@ def test_who_was_away_saved_nothing_up() -> None:
     share = FairShare()
     old = Candidate("old", "a", 0, cost=1.0)
     new = Candidate("new", "b", 0, cost=1.0)
+    share.offer(old)
     for _ in range(100):
-        share.charge(_chosen(share, {old}), 1)
-    turns = Counter(_turn(share, {old, new}) for _ in range(20))
-    assert turns == {"old": 10, "new": 10}
-    share.retain({new})
-    assert share.choose(set()) is None
+        _turn(share)
+    share.offer(new)
+    assert Counter(_turn(share) for _ in range(20)) == {"old": 10, "new": 10}
+    share.withdraw("old")
+    assert {_turn(share) for _ in range(50)} == {"new"}
+    share.offer(old)
+    assert Counter(_turn(share) for _ in range(20)) == {"old": 10, "new": 10}
+    share.withdraw("old")
+    share.withdraw("new")
+    assert share.choose() is None and len(share) == 0
 
 
-def _chosen(share: FairShare, candidates: set[Candidate]) -> Candidate:
-    chosen = share.choose(candidates)
+def test_a_tenants_jobs_share_what_it_gets_and_a_newcomer_among_them_starts_level() -> None:
+    share = FairShare()
+    for job_id, tenant in (("a1", "a"), ("a2", "a"), ("b1", "b")):
+        share.offer(Candidate(job_id, tenant, 0, cost=2.0))
+    assert Counter(_turn(share) for _ in range(40)) == {"a1": 10, "a2": 10, "b1": 20}
+    share.offer(Candidate("a3", "a", 0, cost=2.0))
+    assert Counter(_turn(share) for _ in range(60)) == {"a1": 10, "a2": 10, "a3": 10, "b1": 30}
+
+
+def test_a_job_in_line_may_change_its_priority() -> None:
+    share = FairShare()
+    for job_id in ("x", "y", "z"):
+        share.offer(Candidate(job_id, "a", 0, cost=1.0))
+    share.offer(Candidate("y", "a", 9, cost=1.0))
+    assert {_turn(share) for _ in range(10)} == {"y"}
+    share.offer(Candidate("y", "a", -1, cost=1.0))
+    assert Counter(_turn(share) for _ in range(10)) == {"x": 5, "z": 5}
+
+
+def _turn(share: FairShare) -> str:
+    chosen = share.choose()
     assert chosen is not None
-    return chosen
-
-
-def _turn(share: FairShare, candidates: set[Candidate]) -> str:
-    chosen = _chosen(share, candidates)
     share.charge(chosen, 1)
     return chosen.job_id
 

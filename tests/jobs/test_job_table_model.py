@@ -1,6 +1,7 @@
 """The job table against a plain model: random histories of several workers, on the real server."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import redis
 from hypothesis import HealthCheck, Phase, settings, strategies as st
@@ -204,21 +205,24 @@ class JobTableMachine(RuleBasedStateMachine):
     @rule(number=jobs)
     def pause(self, number: int) -> None:
         if job := self.pick(number):
-            assert self.table.pause(job.spec.job_id) == job.state.is_open
+            control = replace(job.control(), pause_reason="user")
+            assert self.table.settle(job.spec.job_id, control)
             if job.state.is_open:
                 job.pause()
 
     @rule(number=jobs)
     def resume(self, number: int) -> None:
+        if (job := self.pick(number)) and job.state is JobState.PAUSED:
+            job.landed_since_resume.clear()
+            assert self.table.settle(job.spec.job_id, replace(job.control(), pause_reason=None))
+            job.state = JobState.RUNNING if job.has_started else JobState.QUEUED
+
+    @rule(number=jobs)
+    def settle_what_is_in_force(self, number: int) -> None:
         if job := self.pick(number):
-            landed = sum(part.rows for part in job.parts.values())
-            failed = sum(part.failed for part in job.parts.values())
-            was_paused = job.state is JobState.PAUSED
-            job_id = job.spec.job_id
-            assert self.table.resume(job_id, num_rows=landed, num_failed=failed) == was_paused
-            if was_paused:
-                job.state = JobState.RUNNING if job.has_started else JobState.QUEUED
-                job.landed_since_resume.clear()
+            is_users = job.state is JobState.PAUSED and job.pause_reason == "user"
+            control = replace(job.control(), pause_reason="user" if is_users else None)
+            assert self.table.settle(job.spec.job_id, control)
 
     @rule(number=jobs, now=seldom)
     def cancel(self, number: int, now: bool) -> None:
