@@ -6,20 +6,33 @@ change when a row is batched, preempted or chunked differently.
 
     raw logits -> logprobs
                -> grammar -> biases, allowed and bad -> penalties -> min_tokens
-                    -> argmax                                                  (greedy)
-                    -> temperature -> inverse CDF                              (no filter)
-                    -> temperature -> top-k -> top-p -> min-p -> inverse CDF
+                    -> the likeliest                                           (greedy)
+                    -> temperature -> draw                                     (no filter)
+                    -> temperature -> top-k -> top-p -> min-p -> draw
+
+`engine.device_sampler` does the same without the host, and `engine.drawing` is where both draw: a
+device has one way to draw, so tokens do not change with the path to them either.
 """
 
 from collections.abc import Mapping, Sequence as Rows
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 
-from .drawing import draw, draw_filtered, uniforms
+from .drawing import (
+    Draw,
+    by_inverse_cdf,
+    draw_filtered,
+    draw_on,
+    draw_unfiltered,
+    likeliest,
+    uniforms,
+)
 from .grammar import Matcher, mask_by_grammar
 from .logprobs import token_logprobs
 from .outputs import RequestError, TokenLogprobs
+from .sampling_tables import chances_of, has_filter, lines_of
 from .sequence import Sequence
 
 # A damaged block that the row shared may be to blame, so another time it may be well.
@@ -50,25 +63,29 @@ class SampledTokens:
 
 @torch.inference_mode()
 def sample(
-    logits: torch.Tensor, sequences: Rows[Sequence], places: Rows[int] | None = None
+    logits: torch.Tensor,
+    sequences: Rows[Sequence],
+    places: Rows[int] | None = None,
+    draw: Draw | None = None,
 ) -> SampledTokens:
     """Choose the next token of each sequence from its row of float32 `logits` [rows, vocab].
 
     `places` are the new tokens' places in their outputs: what each has generated, if not given.
+    `draw` is that of the logits' device, if not given.
     `logits` may be overwritten, unless this raises. Equally likely tokens: the lowest id wins.
     """
-    if all(sequence.is_plain for sequence in sequences):
-        best, token_ids = _likeliest(logits)
-        return SampledTokens(token_ids.tolist(), _faults(best))
+    draw = draw or draw_on(logits.device)
     if places is None:
         places = [sequence.num_generated for sequence in sequences]
+    if all(sequence.is_plain for sequence in sequences):
+        return SampledTokens(*_choose(logits, sequences, places, draw))
     logprob_rows = [i for i, s in enumerate(sequences) if s.logprobs is not None]
     raw = logits[logprob_rows].clone() if logprob_rows else None
     changed_rows = [i for i, s in enumerate(sequences) if s.changes_logits]
     unchanged = logits[changed_rows]
     try:
         faults = _change(logits, sequences, places, changed_rows)
-        token_ids, not_finite = _choose(logits, sequences, places)
+        token_ids, not_finite = _choose(logits, sequences, places, draw)
         for place, row in enumerate(changed_rows):
             if row in not_finite and bool(torch.isfinite(unchanged[place].max())):
                 not_finite[row] = faults.get(row, NO_TOKEN_LEFT)
@@ -102,10 +119,12 @@ def _change(
 
 
 def _choose(
-    logits: torch.Tensor, sequences: Rows[Sequence], places: Rows[int]
+    logits: torch.Tensor, sequences: Rows[Sequence], places: Rows[int], draw: Draw
 ) -> tuple[list[int], dict[int, RequestError]]:
     """Return each row's token, and the rows that have none."""
-    best, chosen = _likeliest(logits)
+    if draw is not by_inverse_cdf:
+        return _choose_at_once(logits, sequences, places, draw)
+    best, chosen = likeliest(logits)
     faults = _faults(best)
     random_rows = [
         i for i, s in enumerate(sequences) if i not in faults and not s.request.params.is_greedy
@@ -115,16 +134,19 @@ def _choose(
     return chosen.tolist(), faults
 
 
-def _likeliest(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the largest logit of each row, NaN if there is one, and its token.
-
-    On a CPU NumPy finds the place in a fifth of the time that PyTorch takes.
-    """
-    if logits.device.type != "cpu":
-        best, token_ids = logits.max(dim=-1)
-        return best, token_ids
-    token_ids = torch.from_numpy(logits.numpy().argmax(axis=-1))
-    return logits.gather(1, token_ids[:, None])[:, 0], token_ids
+def _choose_at_once(
+    logits: torch.Tensor, sequences: Rows[Sequence], places: Rows[int], draw: Draw
+) -> tuple[list[int], dict[int, RequestError]]:
+    """Do as `_choose` does, all rows at once: on a GPU a launch costs more than a row."""
+    device = logits.device
+    token_ids, best = draw(
+        logits,
+        torch.arange(len(sequences), dtype=torch.int32, device=device),
+        torch.tensor(places, device=device),
+        chances_of(lines_of(sequences).to(device)),
+        has_filter=any(has_filter(sequence.request.params) for sequence in sequences),
+    )
+    return token_ids.tolist(), _faults(best)
 
 
 def _faults(best: torch.Tensor) -> dict[int, RequestError]:
@@ -141,28 +163,26 @@ def _draw(
     """Return int64 [rows]: tokens drawn from the tempered, filtered distribution of each row."""
     drawn_from = [sequences[row] for row in rows]
     params = [sequence.request.params for sequence in drawn_from]
-    device = logits.device
-    chances = torch.from_numpy(
-        uniforms([s.random_key for s in drawn_from], [places[row] for row in rows])
-    ).to(device)
-    temperatures = torch.tensor([p.temperature for p in params], device=device)
+    keys = np.array([sequence.random_key for sequence in drawn_from], dtype=np.uint64)
+    numbers = uniforms(
+        torch.from_numpy(keys.view(np.int64)), torch.tensor([places[row] for row in rows])
+    )
+    temperatures = torch.tensor([p.temperature for p in params])
     tempered = (logits if len(rows) == len(logits) else logits[rows]) / temperatures[:, None]
 
-    drawn = torch.empty(len(rows), dtype=torch.int64, device=device)
-    filtered = [i for i, p in enumerate(params) if p.top_k or p.top_p < 1.0 or p.min_p]
+    drawn = torch.empty(len(rows), dtype=torch.int64)
+    filtered = [i for i, p in enumerate(params) if has_filter(p)]
     if filtered:
         drawn[filtered] = draw_filtered(
             tempered[filtered],
-            chances[filtered],
-            top_k=torch.tensor(
-                [min(params[i].top_k, logits.shape[-1]) for i in filtered], device=device
-            ),
-            top_p=torch.tensor([params[i].top_p for i in filtered], device=device),
-            min_p=torch.tensor([params[i].min_p for i in filtered], device=device),
+            numbers[filtered],
+            top_k=torch.tensor([params[i].top_k for i in filtered]),
+            top_p=torch.tensor([params[i].top_p for i in filtered]),
+            min_p=torch.tensor([params[i].min_p for i in filtered]),
         )
     free = sorted({*range(len(rows))}.difference(filtered))
     if free:
-        drawn[free] = draw(tempered[free] if filtered else tempered, chances[free])
+        drawn[free] = draw_unfiltered(tempered[free] if filtered else tempered, numbers[free])
     return drawn
 
 

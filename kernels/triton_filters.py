@@ -19,9 +19,9 @@ import torch
 import triton
 import triton.language as tl
 
-from .reference_sampling import Kept
+from .reference_sampling import Chances, Kept
 from .triton_attention import contiguous
-from .triton_launch import launch
+from .triton_launch import launch, line_stride
 
 _TILE = 4096
 
@@ -110,6 +110,7 @@ def _search(
 @triton.jit
 def _keep_kernel(
     logits,
+    lines,
     temperatures,
     top_ks,
     top_ps,
@@ -117,15 +118,18 @@ def _keep_kernel(
     lowest,
     last_ids,
     stride,
+    line_stride,
     vocab_size,
     TILE: tl.constexpr,
 ):
     """One program: one row. Orders are int64, so that their differences fit."""
     row = tl.program_id(0).to(tl.int64)
-    top_k = tl.load(top_ks + row)
-    top_p = tl.load(top_ps + row)
-    min_p = tl.load(min_ps + row)
-    temperature = tl.load(temperatures + row)
+    line = tl.load(lines + row).to(tl.int64)
+    is_real = line >= 0
+    top_k = tl.load(top_ks + line * line_stride, mask=is_real, other=0)
+    top_p = tl.load(top_ps + line * line_stride, mask=is_real, other=1.0)
+    min_p = tl.load(min_ps + line * line_stride, mask=is_real, other=0.0)
+    temperature = tl.load(temperatures + line * line_stride, mask=is_real, other=1.0)
     has_top_k = (top_k > 0) & (top_k < vocab_size)
     if (top_k <= 0) & (top_p >= 1.0) & (min_p <= 0.0):
         tl.store(lowest + row, -float("inf"))
@@ -191,29 +195,23 @@ def _keep_kernel(
     tl.store(last_ids + row, last_id)
 
 
-def keep_likeliest(
-    logits: torch.Tensor,
-    temperatures: torch.Tensor,
-    top_k: torch.Tensor,
-    top_p: torch.Tensor,
-    min_p: torch.Tensor,
-) -> Kept:
+def keep_likeliest(logits: torch.Tensor, lines: torch.Tensor, chances: Chances) -> Kept:
     """Compute `reference_sampling.keep_likeliest`; a vocabulary has at most 2**24 tokens."""
     rows, vocab_size = contiguous("logits", logits).shape
     kept = Kept(
         logits.new_empty((rows,), dtype=torch.float32), logits.new_empty((rows,), dtype=torch.int32)
     )
+    columns = (chances.temperatures, chances.top_k, chances.top_p, chances.min_p)
     launch(
         _keep_kernel,
         (rows,),
         logits,
-        temperatures,
-        top_k,
-        top_p,
-        min_p,
+        lines,
+        *columns,
         kept.lowest,
         kept.last_id,
         logits.stride(0),
+        line_stride(*columns),
         vocab_size,
         TILE=_TILE,
         num_warps=16,

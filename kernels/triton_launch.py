@@ -19,6 +19,19 @@ def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, **options: Any) 
         kernel[grid](*arguments, **options)
 
 
+def line_stride(*columns: torch.Tensor) -> int:
+    """Return how many elements lie between lines of tables' columns, which must be one number.
+
+    Raises:
+        ValueError: the columns are not of one table, or not columns.
+    """
+    strides = {column.stride(0) for column in columns if column.dim() == 1}
+    if len(strides) != 1:
+        found = [tuple(column.stride()) for column in columns]
+        raise ValueError(f"columns must be those of one table, got strides {found}")
+    return strides.pop()
+
+
 def num_persistent_programs(device: torch.device, per_multiprocessor: int) -> int:
     """Return the programs that fill the device, at so many for each of its multiprocessors."""
     if device.type != "cuda":

@@ -2,8 +2,8 @@
 
     logits [R, vocab]  -> peak, mass and the k likeliest of each tile  -> log-sum-exp, k likeliest
 
-Bytes per row: vocab * itemsize read once. Operations: about 2 k per logit (k rounds of taking the
-largest in registers). Bound by memory for k up to about 20.
+Bytes per row that asks: vocab * itemsize read once; others end at once. Operations: about 2 k per
+logit (k rounds of taking the largest in registers). Bound by memory for k up to about 20.
 """
 
 # pyright: reportGeneralTypeIssues=false
@@ -14,28 +14,41 @@ import triton
 import triton.language as tl
 
 from .triton_attention import contiguous
-from .triton_launch import launch, power_of_2_from
+from .triton_launch import launch, line_stride, power_of_2_from
 
 _TILE = 4096
 _MOST = 32
 
 
-@triton.jit(do_not_specialize=["num_tiles", "count"])
+@triton.jit
+def _wanted(lines, num_top, line_stride, row):
+    """Return how many of the likeliest tokens a row wants; -1 for nothing at all."""
+    line = tl.load(lines + row).to(tl.int64)
+    return tl.load(num_top + line * line_stride, mask=line >= 0, other=-1)
+
+
+@triton.jit(do_not_specialize=["num_tiles", "most"])
 def _tile_kernel(
     logits,
+    lines,
+    num_top,
     peaks,
     masses,
     values,
     token_ids,
     stride,
+    line_stride,
     vocab_size,
     num_tiles,
-    count,
+    most,
     TILE: tl.constexpr,
 ):
-    """One program: one tile of one row; peaks [R, tiles], values and ids [R, tiles, count]."""
+    """One program: one tile of one row; peaks [R, tiles], values and ids [R, tiles, most]."""
     row = tl.program_id(0).to(tl.int64)
     tile = tl.program_id(1)
+    count = _wanted(lines, num_top, line_stride, row)
+    if count < 0:
+        return
     places = tl.arange(0, TILE)
     columns = tile * TILE + places
     is_token = columns < vocab_size
@@ -48,14 +61,16 @@ def _tile_kernel(
     tl.store(masses + at, tl.sum(tl.exp(left - finite_peak), 0))
     for round in range(count):
         best, place = tl.max(left, 0, return_indices=True, return_indices_tie_break_left=True)
-        tl.store(values + at * count + round, best)
-        tl.store(token_ids + at * count + round, tile * TILE + place)
+        tl.store(values + at * most + round, best)
+        tl.store(token_ids + at * most + round, tile * TILE + place)
         left = tl.where(places == place, -float("inf"), left)
 
 
-@triton.jit(do_not_specialize=["num_tiles", "count"])
+@triton.jit(do_not_specialize=["num_tiles", "most"])
 def _row_kernel(
     logits,
+    lines,
+    num_top,
     chosen,
     peaks,
     masses,
@@ -65,13 +80,17 @@ def _row_kernel(
     top_logprobs,
     top_ids,
     stride,
+    line_stride,
     num_tiles,
-    count,
+    most,
     BLOCK_TILES: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     """One program: one row."""
     row = tl.program_id(0).to(tl.int64)
+    count = _wanted(lines, num_top, line_stride, row)
+    if count < 0:
+        return
     tiles = tl.arange(0, BLOCK_TILES)
     is_tile = tiles < num_tiles
     tile_peaks = tl.load(peaks + row * num_tiles + tiles, mask=is_tile, other=-float("inf"))
@@ -82,53 +101,62 @@ def _row_kernel(
     tl.store(chosen_logprobs + row, logit - log_sum)
 
     places = tl.arange(0, BLOCK)
-    source = row * num_tiles * count
-    is_candidate = places < num_tiles * count
+    source = row * num_tiles * most
+    is_candidate = (places < num_tiles * most) & (places % most < count)
     left = tl.load(values + source + places, mask=is_candidate, other=-float("inf"))
     for round in range(count):
         best, place = tl.max(left, 0, return_indices=True, return_indices_tie_break_left=True)
-        tl.store(top_logprobs + row * count + round, best - log_sum)
-        tl.store(top_ids + row * count + round, tl.load(token_ids + source + place).to(tl.int64))
+        tl.store(top_logprobs + row * most + round, best - log_sum)
+        tl.store(top_ids + row * most + round, tl.load(token_ids + source + place).to(tl.int64))
         left = tl.where(places == place, -float("inf"), left)
 
 
 def top_logprobs(
-    logits: torch.Tensor, chosen: torch.Tensor, count: int
+    logits: torch.Tensor,
+    lines: torch.Tensor,
+    chosen: torch.Tensor,
+    num_top: torch.Tensor,
+    most: int,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Compute `reference_sampling.top_logprobs`; at least `count` logits are above -inf.
+    """Compute `reference_sampling.top_logprobs`; at least `most` logits are above -inf.
 
     Raises:
-        ValueError: `count` is more than registers hold.
+        ValueError: `most` is more than registers hold.
     """
     rows, vocab_size = contiguous("logits", logits).shape
-    if not 0 <= count <= min(_MOST, vocab_size):
-        raise ValueError(f"count must be from 0 to {min(_MOST, vocab_size)}, got {count}")
+    if not 1 <= most <= min(_MOST, vocab_size):
+        raise ValueError(f"most must be from 1 to {min(_MOST, vocab_size)}, got {most}")
     num_tiles = -(-vocab_size // _TILE)
     peaks, masses = logits.new_empty((2, rows, num_tiles), dtype=torch.float32)
-    values = logits.new_empty((rows, num_tiles, count), dtype=torch.float32)
-    token_ids = logits.new_empty((rows, num_tiles, count), dtype=torch.int32)
+    values = logits.new_empty((rows, num_tiles, most), dtype=torch.float32)
+    token_ids = logits.new_empty((rows, num_tiles, most), dtype=torch.int32)
     launch(
         _tile_kernel,
         (rows, num_tiles),
         logits,
+        lines,
+        num_top,
         peaks,
         masses,
         values,
         token_ids,
         logits.stride(0),
+        line_stride(num_top),
         vocab_size,
         num_tiles,
-        count,
+        most,
         TILE=_TILE,
         num_warps=8,
     )
     of_chosen = logits.new_empty((rows,), dtype=torch.float32)
-    best = logits.new_empty((rows, count), dtype=torch.float32)
-    best_ids = logits.new_empty((rows, count), dtype=torch.int64)
+    best = logits.new_empty((rows, most), dtype=torch.float32)
+    best_ids = logits.new_empty((rows, most), dtype=torch.int64)
     launch(
         _row_kernel,
         (rows,),
         logits,
+        lines,
+        num_top,
         chosen,
         peaks,
         masses,
@@ -138,10 +166,11 @@ def top_logprobs(
         best,
         best_ids,
         logits.stride(0),
+        line_stride(num_top),
         num_tiles,
-        count,
+        most,
         BLOCK_TILES=power_of_2_from(num_tiles, 2),
-        BLOCK=power_of_2_from(num_tiles * count, 2),
+        BLOCK=power_of_2_from(num_tiles * most, 2),
         num_warps=4,
     )
     return of_chosen, best, best_ids

@@ -13,9 +13,9 @@ import torch
 import triton
 import triton.language as tl
 
-from .reference_sampling import Kept
+from .reference_sampling import Chances, Kept
 from .triton_attention import contiguous
-from .triton_launch import launch, power_of_2_from
+from .triton_launch import launch, line_stride, power_of_2_from
 
 _TILE = 4096
 
@@ -41,14 +41,17 @@ def gumbel_of(word, token_ids):
 @triton.jit(do_not_specialize=["num_tiles"])
 def _score_kernel(
     logits,
+    lines,
+    places,
     temperatures,
     keys,
-    counters,
     lowest,
     last_ids,
     best_scores,
     best_ids,
     stride,
+    line_stride,
+    key_stride,
     vocab_size,
     num_tiles,
     HAS_FILTER: tl.constexpr,
@@ -57,17 +60,22 @@ def _score_kernel(
     """One program: the best token of one tile of one row."""
     row = tl.program_id(0).to(tl.int64)
     tile = tl.program_id(1)
+    line = tl.load(lines + row).to(tl.int64)
+    if line < 0:
+        tl.store(best_scores + row * num_tiles + tile, 0.0)
+        tl.store(best_ids + row * num_tiles + tile, 0)
+        return
     token_ids = tile * TILE + tl.arange(0, TILE)
     is_token = token_ids < vocab_size
     raw = tl.load(logits + row * stride + token_ids, mask=is_token, other=-float("inf"))
     raw = raw.to(tl.float32)
-    temperature = tl.load(temperatures + row)
+    temperature = tl.load(temperatures + line * line_stride)
     score = raw
     if temperature != 0.0:
         score = raw / temperature
         tempered = score
-        state = tl.load(counters + row).to(tl.uint64) * 0x9E3779B97F4A7C15
-        state += tl.load(keys + row).to(tl.uint64)
+        state = tl.load(places + row).to(tl.uint64) * 0x9E3779B97F4A7C15
+        state += tl.load(keys + line * key_stride).to(tl.uint64)
         state = (state ^ (state >> 30)) * 0xBF58476D1CE4E5B9
         state = (state ^ (state >> 27)) * 0x94D049BB133111EB
         score += gumbel_of(state ^ (state >> 31), token_ids.to(tl.uint32))
@@ -96,9 +104,9 @@ def _choose_kernel(best_scores, best_ids, token_ids, scores, num_tiles, BLOCK_TI
 
 def sample(
     logits: torch.Tensor,
-    temperatures: torch.Tensor,
-    keys: torch.Tensor,
-    counters: torch.Tensor,
+    lines: torch.Tensor,
+    places: torch.Tensor,
+    chances: Chances,
     kept: Kept | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Compute `reference_sampling.sample`."""
@@ -110,14 +118,17 @@ def sample(
         _score_kernel,
         (rows, num_tiles),
         logits,
-        temperatures,
-        keys,
-        counters,
-        kept.lowest if kept else temperatures,
+        lines,
+        places,
+        chances.temperatures,
+        chances.keys,
+        kept.lowest if kept else best_scores,
         kept.last_id if kept else best_ids,
         best_scores,
         best_ids,
         logits.stride(0),
+        line_stride(chances.temperatures),
+        line_stride(chances.keys),
         vocab_size,
         num_tiles,
         HAS_FILTER=kept is not None,

@@ -9,6 +9,7 @@ from penstock.kernels import (
     triton_blocks,
     triton_elementwise,
     triton_filters,
+    triton_history,
     triton_logits,
     triton_logprobs,
     triton_rotary,
@@ -17,7 +18,8 @@ from penstock.kernels import (
 )
 from penstock.kernels.reference import HeadNorm, LayerCache
 from penstock.kernels.reference_cache import RowTables
-from penstock.kernels.reference_sampling import Kept, Penalties
+from penstock.kernels.reference_logits import History, Penalties, Rules
+from penstock.kernels.reference_sampling import Chances, Kept
 from penstock.kernels.triton_cascade import PrefixGroups, cascade_attention
 from penstock.kernels.triton_decode import decode_attention
 from penstock.kernels.triton_prefill import prefill_attention
@@ -79,7 +81,22 @@ def norms(hidden: int) -> Launch:
 
 LOGITS, ONES = torch.empty(ROWS, VOCAB), torch.ones(ROWS)
 KEYS, IDS = integers(ROWS, dtype=torch.int64), integers(ROWS)
-HISTORY = integers(ROWS, VOCAB)
+# Parameters lie side by side, a line of 72 bytes for each row.
+PARAMETERS = torch.zeros(ROWS, 9, dtype=torch.int64)
+INTEGER, NUMBER = PARAMETERS.view(torch.int32)[:, 3], PARAMETERS.view(FP32)[:, 2]
+CHANCES = Chances(NUMBER, PARAMETERS[:, 0], INTEGER, NUMBER, NUMBER)
+PENALTIES = Penalties(NUMBER, NUMBER, NUMBER, NUMBER)
+HISTORY = History(integers(ROWS, VOCAB), INTEGER, INTEGER, INTEGER)
+RULES = Rules(
+    bias_ids=integers(ROWS, 1024),
+    biases=torch.zeros(ROWS, 1024),
+    num_biases=INTEGER,
+    allowed=integers(ROWS, VOCAB // 32),
+    is_limited=INTEGER,
+    endings=integers(ROWS, 64),
+    num_endings=INTEGER,
+    min_tokens=INTEGER,
+)
 TABLES = RowTables(integers(ROWS, 4096), IDS, IDS, integers(ROWS, 256))
 
 ATTENTION: dict[str, Launch] = {
@@ -100,12 +117,13 @@ OTHERS: dict[str, Launch] = {
     "norm 4096": norms(4096),
     "silu": lambda: triton_elementwise.silu_and_mul(torch.empty(ROWS, 6144, dtype=BF16)),
     "gelu": lambda: triton_elementwise.gelu_and_mul(torch.empty(ROWS, 6144, dtype=BF16)),
-    "sample": lambda: triton_sampling.sample(LOGITS, ONES, KEYS, KEYS, Kept(ONES, IDS)),
-    "filters": lambda: triton_filters.keep_likeliest(LOGITS, ONES, IDS, ONES, ONES),
-    "penalties": lambda: triton_logits.penalise(LOGITS, HISTORY, KEYS, Penalties(ONES, ONES, ONES)),
-    "record": lambda: triton_logits.record(HISTORY, KEYS, KEYS),
-    "bitmask": lambda: triton_logits.allow(LOGITS, KEYS, integers(ROWS, VOCAB // 32)),
-    "logprobs": lambda: triton_logprobs.top_logprobs(LOGITS, KEYS, 20),
+    "sample": lambda: triton_sampling.sample(LOGITS, IDS, KEYS, CHANCES, Kept(ONES, IDS)),
+    "filters": lambda: triton_filters.keep_likeliest(LOGITS, IDS, CHANCES),
+    "penalties": lambda: triton_history.penalise(LOGITS, IDS, HISTORY, PENALTIES),
+    "record": lambda: triton_history.record(HISTORY, IDS, TABLES),
+    "biases": lambda: triton_logits.adjust(LOGITS, IDS, KEYS, RULES),
+    "bitmask": lambda: triton_logits.allow(LOGITS, IDS, RULES),
+    "logprobs": lambda: triton_logprobs.top_logprobs(LOGITS, IDS, KEYS, INTEGER, 20),
     "copy": lambda: triton_blocks.copy_blocks(
         torch.empty(4, 65536), torch.empty(4, 65536), integers(2, 2, dtype=torch.int64)
     ),
