@@ -22,9 +22,11 @@ from .errors import InvalidJob
 from .idempotency import IdempotencyKeys
 from .inputs import InputRow, UnreadableInput, open_input, rows_input
 from .job_dir import JobDir
+from .job_limits import check_deadline, check_error_rate
 from .job_table import JobTable
 from .model import (
     DEFAULT_PRIORITY,
+    ERROR_RATE_AFTER,
     JobSpec,
     RejectedLine,
     TaskSpec,
@@ -96,6 +98,9 @@ class SubmitRequest:
     idempotency_key: str | None = None
     format: str | None = None
     shard_rows: int | None = None  # default: by the size of the input
+    deadline_ms: int | None = None  # see `JobSpec`, for these three
+    max_error_rate: float | None = None
+    error_rate_after: int = ERROR_RATE_AFTER
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +188,8 @@ def _check(request: SubmitRequest) -> dict[str, frozenset[str]]:
         raise InvalidJob("endpoint", f"endpoint must be one of {known}, got {task.endpoint!r}")
     if request.shard_rows is not None and request.shard_rows < 1:
         raise InvalidJob("shard_rows", f"shard_rows must be at least 1, got {request.shard_rows}")
+    check_deadline(request.deadline_ms)
+    check_error_rate(request.max_error_rate)
     params = task.sampling_params()
     for name in ("logprobs", "prompt_logprobs"):
         if getattr(params, name) is not None:
@@ -253,6 +260,9 @@ def _seal_input(
         priority=request.priority,
         metadata=dict(request.metadata),
         idempotency_key=request.idempotency_key,
+        deadline_ms=request.deadline_ms,
+        max_error_rate=request.max_error_rate,
+        error_rate_after=request.error_rate_after,
         version=spec_version(request.task, types),
     )
 

@@ -1,0 +1,74 @@
+"""Within which limits a job runs: a deadline, and a rate of errors. Knows how people write them."""
+
+import math
+import re
+import time
+from datetime import UTC, datetime
+
+from .errors import InvalidJob
+
+_WINDOW = re.compile(r"(\d{1,9})(s|m|h|d)")
+_UNIT_S = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+_LONGEST_S = 10 * 366 * 86_400
+
+
+def read_deadline(said: float | str, now_ms: int) -> int:
+    """Read a deadline: seconds from now, or a moment as ISO 8601 writes it. Returns unix ms.
+
+    Raises:
+        InvalidJob: it is neither.
+    """
+    if not isinstance(said, str):
+        if not (math.isfinite(said) and 0 < said <= _LONGEST_S):
+            raise InvalidJob("deadline", f"deadline must be a positive number of s, got {said!r}")
+        return now_ms + int(said * 1000)
+    try:
+        moment = datetime.fromisoformat(said)
+    except ValueError:
+        raise InvalidJob(
+            "deadline",
+            f"deadline must be seconds from now or a moment such as 2027-01-31T18:00:00Z, "
+            f"got {said[:60]!r}",
+        ) from None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return int(moment.timestamp() * 1000)
+
+
+def read_window(said: str, now_ms: int) -> int:
+    """Read how long a job may take, as in `24h`. Returns unix ms.
+
+    Raises:
+        InvalidJob: it is no such time.
+    """
+    match = _WINDOW.fullmatch(said)
+    seconds = int(match[1]) * _UNIT_S[match[2]] if match else 0
+    if not 0 < seconds <= _LONGEST_S:
+        raise InvalidJob(
+            "completion_window",
+            f"completion_window must be a time such as 90s, 30m, 24h or 7d, got {said[:60]!r}",
+        )
+    return now_ms + seconds * 1000
+
+
+def check_deadline(deadline_ms: int | None) -> None:
+    """Refuse a deadline that has passed already: nothing would run.
+
+    Raises:
+        InvalidJob: it has.
+    """
+    if deadline_ms is not None and deadline_ms <= time.time() * 1000:
+        moment = datetime.fromtimestamp(deadline_ms / 1000, UTC).isoformat(timespec="seconds")
+        raise InvalidJob("deadline", f"the deadline {moment} has passed already")
+
+
+def check_error_rate(max_error_rate: float | None) -> None:
+    """Refuse what is no share of rows.
+
+    Raises:
+        InvalidJob: it is not between 0 and 1.
+    """
+    if max_error_rate is not None and not 0 <= max_error_rate <= 1:
+        raise InvalidJob(
+            "max_error_rate", f"max_error_rate must be between 0 and 1, got {max_error_rate!r}"
+        )
