@@ -223,7 +223,7 @@ def _has_surrogates(text: str) -> bool:
 
 def _read_parquet(file: BinaryIO, name: str) -> Iterator[InputRow | RejectedLine]:
     with _parquet_errors(name):
-        parquet = pq.ParquetFile(file)
+        parquet = pq.ParquetFile(file, page_checksum_verification=True)
         names = parquet.schema_arrow.names
     if len(set(names)) != len(names):
         raise UnreadableInput(f"cannot read {name}: two of its columns have the same name")

@@ -29,7 +29,9 @@ from .durable import (
 )
 from .errors import CorruptJob, NewerJob, UnknownJob
 from .model import SPEC_VERSION, JobSpec, JobState, RejectedLine
+from .seal import ChecksumMismatch
 from .sealed_input import SealedInput
+from .sealed_json import check_sealed, encode_sealed
 
 _JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,79}")  # no dots, no slashes: it names a directory
 
@@ -119,7 +121,7 @@ class JobDir:
         with storage_errors(self.path):
             for path in (self.input, self.bad_lines):
                 _fsync(path)
-        replace_file(self.spec, msgspec.json.format(msgspec.json.encode(spec)))
+        replace_file(self.spec, encode_sealed(spec))
 
     def remove(self) -> None:
         """Remove it all; `job.json` first, so that no half of a job is ever seen."""
@@ -136,11 +138,12 @@ class JobDir:
         """
         try:
             content = self.spec.read_bytes()
+            check_sealed(self.spec, content)
             version = msgspec.json.decode(content, type=_Versioned).version
             spec = None if version > SPEC_VERSION else msgspec.json.decode(content, type=JobSpec)
         except (FileNotFoundError, NotADirectoryError):
             raise UnknownJob(self.job_id) from None
-        except (OSError, msgspec.MsgspecError) as error:
+        except (OSError, msgspec.MsgspecError, ChecksumMismatch) as error:
             raise CorruptJob(f"cannot read {self.spec}: {error}") from error
         if spec is None:
             raise NewerJob(
@@ -171,10 +174,12 @@ class JobDir:
             CorruptJob: the file is there and cannot be read.
         """
         try:
-            return msgspec.json.decode(self.final.read_bytes(), type=Final)
+            content = self.final.read_bytes()
+            check_sealed(self.final, content)
+            return msgspec.json.decode(content, type=Final)
         except FileNotFoundError:
             return None
-        except (OSError, msgspec.MsgspecError) as error:
+        except (OSError, msgspec.MsgspecError, ChecksumMismatch) as error:
             raise CorruptJob(f"cannot read {self.final}: {error}") from error
 
     def write_final(self, final: Final) -> Final:
@@ -183,7 +188,7 @@ class JobDir:
         Raises:
             StorageFull: there is no room; the job has not ended.
         """
-        create_file(self.final, msgspec.json.encode(final))
+        create_file(self.final, encode_sealed(final))
         standing = self.read_final()
         if standing is None:
             raise CorruptJob(f"{self.final} is gone as soon as it was written")

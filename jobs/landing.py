@@ -6,31 +6,35 @@ The link decides: of several writers the first wins, and the others get its coun
 adds to its job stands in its footer, so that the job table can be made again from the parts.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from .durable import StorageFull, create_file, fsync_directory
+from .durable import StorageFull, create_file
+from .found_part import found_counts
 from .model import ColumnType, JobSpec, RequestError, RowStatus
 from .parsed_column import parsed_value
 from .part_counts import PartCounts
+from .part_file import CorruptPart, footer_fields, part_counts, sealed_part
 from .results_dir import ResultsDir
 from .row_schema import PARSED, REPEATING_COLUMNS, landed_names, our_columns, row_schema
 from .tool_use import ToolCall
 
-__all__ = ["CorruptPart", "LandedRow", "PartCounts", "StorageFull", "land", "part_counts"]
+__all__ = [
+    "CorruptPart",
+    "LandedRow",
+    "PartCounts",
+    "StorageFull",
+    "land",
+    "part_counts",
+]
 
-_COUNTS_KEY = b"penstock.counts"
 _STATISTICS_COLUMNS = ["row_index", "custom_id", "status", "finish_reason", "completion_tokens"]
-
-
-class CorruptPart(Exception):
-    """A part cannot be read back; the message says which and how."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +70,13 @@ def land(spec: JobSpec, index: int, attempt: int, rows: Sequence[LandedRow]) -> 
     Raises:
         ValueError: the rows are not those of a whole shard.
         StorageFull: there is no room; nothing has landed.
-        CorruptPart: a part was there and cannot be read.
+        CorruptPart: somebody else's part came in between, and it cannot be read.
     """
     results = ResultsDir.of(spec)
     part = results.part(index)
-    if part.exists():
-        return found_counts(part)
+    found = found_counts(results, index)
+    if found is not None:
+        return found
     counts = _count(spec, index, attempt, rows)
     data = _encode(spec, counts, rows)
     try:
@@ -80,31 +85,6 @@ def land(spec: JobSpec, index: int, attempt: int, rows: Sequence[LandedRow]) -> 
         results.create()
         is_ours = create_file(part, data, temporary_dir=results.temporary)
     return counts if is_ours else part_counts(part)
-
-
-def found_counts(path: Path) -> PartCounts:
-    """Read what a part that was found adds, once its name is as durable as its bytes.
-
-    Whoever linked it may have died before that.
-
-    Raises:
-        CorruptPart: as `part_counts`.
-    """
-    fsync_directory(path.parent)
-    return part_counts(path)
-
-
-def part_counts(path: Path) -> PartCounts:
-    """Read what a landed part adds to its job, from its footer.
-
-    Raises:
-        CorruptPart: it has no footer, or not one of ours.
-    """
-    try:
-        metadata = pq.read_metadata(path).metadata or {}
-        return msgspec.json.decode(metadata[_COUNTS_KEY], type=PartCounts)
-    except (OSError, pa.ArrowException, KeyError, msgspec.MsgspecError) as error:
-        raise CorruptPart(f"{path} is not a part that Penstock wrote: {error!r}") from error
 
 
 def num_shard_rows(spec: JobSpec, index: int) -> int:
@@ -128,18 +108,21 @@ def _count(spec: JobSpec, index: int, attempt: int, rows: Sequence[LandedRow]) -
             f"{len(by_row)} to land"
         )
     starts = [row.started_at_ms for row in rows if row.started_at_ms is not None]
+    failed = {row.row_index: row.error for row in rows if row.status is RowStatus.FAILED}
+    codes = Counter(error.code for error in failed.values() if error is not None)
     return PartCounts(
         rows=len(by_row),
-        failed=len({row.row_index for row in rows if row.status is RowStatus.FAILED}),
+        failed=len(failed),
         prompt_tokens=sum(row.prompt_tokens for row in by_row.values()),
         completion_tokens=sum(row.completion_tokens for row in rows),
         cached_tokens=sum(row.cached_tokens for row in by_row.values()),
         attempt=attempt,
         started_at_ms=min(starts, default=None),
+        errors=dict(codes),
     )
 
 
-def _encode(spec: JobSpec, counts: PartCounts, rows: Iterable[LandedRow]) -> pa.Buffer:
+def _encode(spec: JobSpec, counts: PartCounts, rows: Iterable[LandedRow]) -> bytes:
     ordered = sorted(rows, key=lambda row: (row.row_index, row.sample_index))
     schema = row_schema(spec)
     columns = [pa.array(values, schema.field(name).type) for name, values in _values(spec, ordered)]
@@ -157,12 +140,9 @@ def _encode(spec: JobSpec, counts: PartCounts, rows: Iterable[LandedRow]) -> pa.
     with writer:
         writer.write_table(pa.table(columns, schema=schema))
         writer.add_key_value_metadata(
-            {
-                _COUNTS_KEY: msgspec.json.encode(counts),
-                b"penstock.job_id": spec.job_id.encode(),
-            }
+            {b"penstock.job_id": spec.job_id.encode(), **footer_fields(counts)}
         )
-    return sink.getvalue()
+    return sealed_part(sink.getvalue())
 
 
 def _values(spec: JobSpec, rows: Sequence[LandedRow]) -> Iterable[tuple[str, list[Any]]]:

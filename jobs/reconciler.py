@@ -44,6 +44,7 @@ class _Manifest(msgspec.Struct, frozen=True):
 
     usage: _Usage
     parts: list[_ManifestPart]
+    errors: dict[str, int] = {}
 
 
 def rebuild_all(
@@ -147,8 +148,8 @@ def _counts(spec: JobSpec, final: Final | None) -> dict[int, PartCounts]:
 def _counts_by_manifest(spec: JobSpec) -> dict[int, PartCounts] | None:
     """Read the counts of a complete job from its manifest, without opening any of its parts.
 
-    It tells the tokens of all parts together; only their sums matter here, so the first part has
-    them all. None when there is no such manifest.
+    It tells tokens and errors of all parts together; only their sums matter here, so the first part
+    has them all. None when there is no such manifest.
     """
     path = ResultsDir.of(spec).manifest
     try:
@@ -161,7 +162,10 @@ def _counts_by_manifest(spec: JobSpec) -> dict[int, PartCounts] | None:
         return None
     usage = manifest.usage
     tokens = (usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens)
-    return {
-        index: PartCounts(part.rows, part.failed, *(tokens if index == 0 else (0, 0, 0)))
+    counts = {
+        index: PartCounts(part.rows, part.failed, 0, 0, 0)
         for index, part in enumerate(manifest.parts)
     }
+    first = manifest.parts[0]
+    counts[0] = PartCounts(first.rows, first.failed, *tokens, errors=manifest.errors)
+    return counts

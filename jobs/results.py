@@ -9,13 +9,10 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from .errors import UnknownJob
 from .job_table import JobTable
-from .landing import CorruptPart, part_counts
 from .model import JobSpec, JobState, RowStatus
+from .part_file import part_counts, read_part
 from .results_dir import ResultsDir
 
 _CURSOR = re.compile(r"s(\d{1,9})r(\d{1,9})")
@@ -101,8 +98,5 @@ def _place(spec: JobSpec, cursor: str | None) -> tuple[int, int]:
 def _read_part(spec: JobSpec, shard: int, status: RowStatus | None) -> list[dict[str, Any]]:
     path = ResultsDir.of(spec).part(shard)
     if status is RowStatus.FAILED and part_counts(path).failed == 0:
-        return []  # most parts, most of the time: their footer is enough
-    try:
-        return pq.ParquetFile(path, page_checksum_verification=True).read().to_pylist()
-    except (OSError, pa.ArrowException) as error:
-        raise CorruptPart(f"cannot read {path}: {error}") from error
+        return []  # most parts, most of the time: their rows need not be read
+    return read_part(path).to_pylist()

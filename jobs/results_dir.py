@@ -2,6 +2,7 @@
 
 <out>/<job_id>/rows/part-000012.parquet    shard 12, whole
 <out>/<job_id>/_tmp/                       on their way; nothing that reads `rows` sees them
+<out>/<job_id>/_damaged/                   parts whose bytes had changed, if there ever were any
 <out>/<job_id>/_manifest.json, _SUCCESS    written when the last shard has landed
 """
 
@@ -23,6 +24,7 @@ class ResultsDir:
         self.path = path
         self.rows = path / "rows"
         self.temporary = path / "_tmp"
+        self.damaged = path / "_damaged"
         self.manifest = path / "_manifest.json"
         self.success = path / "_SUCCESS"
 

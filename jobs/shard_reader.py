@@ -13,9 +13,9 @@ from pathlib import Path
 
 from ..engine.outputs import Priority, Request, RequestError
 from .errors import CorruptJob, NewerJob, UnknownJob
+from .found_part import found_counts
 from .frames import AbortShard, RunShard, ShardFailed, ShardLanded, Trouble
 from .job_dir import JobDir
-from .landing import CorruptPart, found_counts
 from .model import InvalidSampling, SamplingParams, ShardRef
 from .prompt_encoder import PromptEncoder
 from .results_dir import ResultsDir
@@ -83,7 +83,7 @@ class ShardReader:
                 self._prepare(order)
             except NewerJob as error:
                 self._fail(order, str(error), Trouble.NEWER)
-            except (UnknownJob, CorruptJob, CorruptInput, CorruptPart, IndexError) as error:
+            except (UnknownJob, CorruptJob, CorruptInput, IndexError) as error:
                 self._fail(order, str(error), Trouble.LASTING)
             except (InvalidSampling, TemplateError) as error:  # submission would have refused it
                 self._fail(order, str(error), Trouble.LASTING)
@@ -93,11 +93,9 @@ class ShardReader:
 
     def _prepare(self, order: RunShard) -> None:
         job = self._open(order.job_id)
-        part = job.results.part(order.index)
-        if part.exists():  # landed, but whoever landed it did not live to commit it
-            self._on_outcome(
-                ShardLanded(order.job_id, order.index, order.attempt, found_counts(part))
-            )
+        found = found_counts(job.results, order.index)
+        if found is not None:  # landed, but whoever landed it did not live to commit it
+            self._on_outcome(ShardLanded(order.job_id, order.index, order.attempt, found))
             return
         suspects = Suspects(self._jobs_dir, ShardRef(order.job_id, order.index))
         rows = [

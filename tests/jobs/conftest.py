@@ -100,6 +100,11 @@ def run_shards(settings: Settings, table: JobTable) -> ShardRunner:
     return run
 
 
+def flipped(data: bytes, place: int, bits: int = 0x01) -> bytes:
+    """What is left of a file when one of its bytes has rotted."""
+    return data[:place] + bytes([data[place] ^ bits]) + data[place + 1 :]
+
+
 def answered(row: SealedRow, fails: bool = False) -> LandedRow:
     """What an engine might make of a row."""
     error = RequestError("engine_error", "it broke") if fails else None

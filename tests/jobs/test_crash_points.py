@@ -20,11 +20,12 @@ import redis
 
 from penstock.jobs import submission
 from penstock.jobs.ending import cancel
+from penstock.jobs.found_part import found_counts
 from penstock.jobs.idempotency import IdempotencyKeys
 from penstock.jobs.job_dir import JobDir
 from penstock.jobs.job_table import JobTable
 from penstock.jobs.keys import Keys
-from penstock.jobs.landing import found_counts, land
+from penstock.jobs.landing import land
 from penstock.jobs.manifest import finalize
 from penstock.jobs.model import JobState, ShardRef, TaskSpec
 from penstock.jobs.reconciler import rebuild_all, reconcile, unlisted
@@ -139,10 +140,8 @@ def work(settings: Settings, table: JobTable, job_id: str, limit: int = 100) -> 
         for index in table.issue(job_id, limit):
             claim = table.claim(ShardRef(job_id, index), "w1", LEASE_MS)
             assert claim.status == "granted"
-            part = ResultsDir.of(spec).part(index)
-            if part.exists():
-                counts = found_counts(part)
-            else:
+            counts = found_counts(ResultsDir.of(spec), index)
+            if counts is None:
                 rows = [answered(row) for row in sealed.shard(index)]
                 counts = land(spec, index, claim.attempt, rows)
             table.commit(ShardRef(job_id, index), claim.attempt, counts)

@@ -59,6 +59,7 @@ def test_a_job_json_that_cannot_be_read_is_named(tmp_path: Path, make_job: JobMa
     job_dir = JobDir(tmp_path / "data" / "jobs", spec.job_id)
     content = json.loads(job_dir.spec.read_bytes())
     assert content["version"] == 1, "older workers can run it"
+    assert len(content.pop("seal")) > 64  # without one, nothing says that a byte has changed
     job_dir.spec.write_text(json.dumps({**content, "version": 99, "task": "of another kind"}))
     with pytest.raises(NewerJob, match=r"version 99, this Penstock reads 2: upgrade"):
         job_dir.read_spec()

@@ -1,4 +1,5 @@
 import errno
+import hashlib
 import json
 import threading
 
@@ -13,10 +14,11 @@ from penstock.jobs.job_dir import JobDir
 from penstock.jobs.job_table import JobTable
 from penstock.jobs.manifest import finalize
 from penstock.jobs.model import JobState
+from penstock.jobs.reconciler import rebuild_all
 from penstock.jobs.results_dir import ResultsDir
 from penstock.jobs.settings import Settings
 
-from .conftest import JobMaker, ShardRunner
+from .conftest import JobMaker, ShardRunner, flipped
 
 
 def test_a_landed_job_is_completed_with_its_manifest(
@@ -40,7 +42,8 @@ def test_a_landed_job_is_completed_with_its_manifest(
     assert [part["rows"] for part in manifest["parts"]] == [4, 4, 2]
     for part in manifest["parts"]:
         path = results.path / part["path"]
-        assert path.stat().st_size == part["bytes"]
+        data = path.read_bytes()
+        assert (len(data), hashlib.sha256(data).hexdigest()) == (part["bytes"], part["sha256"])
         assert pq.read_schema(path).names == [column["name"] for column in manifest["schema"]]
     assert manifest["spec"]["task"]["prompt"] == "{{ row.text }}"
     assert results.success.exists()
@@ -119,22 +122,52 @@ def test_parts_linked_and_not_committed_are_counted_at_last(
     assert (snapshot.counts.succeeded, snapshot.shards_landed) == (10, 3)
 
 
-@pytest.mark.parametrize("damage", ["gone", "cut short"])
-def test_a_job_whose_landed_part_is_lost_fails_and_says_which(
+@pytest.mark.parametrize("damage", ["gone", "cut short", "a byte"])
+def test_a_shard_whose_landed_part_is_damaged_runs_again(
     settings: Settings, table: JobTable, make_job: JobMaker, run_shards: ShardRunner, damage: str
 ) -> None:
     spec = make_job()
-    run_shards(spec)
-    part = ResultsDir.of(spec).part(1)
+    run_shards(spec, failing=[5])
+    results = ResultsDir.of(spec)
+    part = results.part(1)
+    data = part.read_bytes()
     if damage == "gone":
         part.unlink()
+    elif damage == "cut short":
+        part.write_bytes(data[:100])
     else:
-        part.write_bytes(part.read_bytes()[:100])
-    assert finalize(settings, table, spec.job_id) is JobState.FAILED
+        part.write_bytes(flipped(data, len(data) // 2))
+    assert finalize(settings, table, spec.job_id) is None
     snapshot = table.snapshot(spec.job_id)
     assert snapshot is not None
-    assert snapshot.state is JobState.FAILED
+    assert snapshot.state is JobState.RUNNING
     assert "part-000001.parquet" in (snapshot.error or "")
+    assert ("checksum_mismatch" in (snapshot.error or "")) is (damage == "a byte")
+    assert (snapshot.counts.succeeded, snapshot.counts.failed, snapshot.shards_landed) == (6, 0, 2)
+    assert not part.exists()
+    assert len(list(results.damaged.glob("*"))) == (damage != "gone")
+    run_shards(spec, failing=[5])  # the one shard that is issued again
+    assert finalize(settings, table, spec.job_id) is JobState.COMPLETED_WITH_ERRORS
+    snapshot = table.snapshot(spec.job_id)
+    assert snapshot is not None
+    assert (snapshot.counts.succeeded, snapshot.counts.failed) == (9, 1)
+    assert (snapshot.prompt_tokens, snapshot.completion_tokens) == (50, 27)
+    assert snapshot.errors == {"engine_error": 1}
+
+
+def test_a_part_that_is_damaged_before_its_commit_runs_again(
+    settings: Settings, table: JobTable, make_job: JobMaker, run_shards: ShardRunner
+) -> None:
+    spec = make_job()
+    run_shards(spec)
+    part = ResultsDir.of(spec).part(2)
+    part.write_bytes(flipped(part.read_bytes(), 700))
+    table.redis.flushall()
+    assert rebuild_all(settings, table) == [spec.job_id]
+    assert finalize(settings, table, spec.job_id) is None
+    commits = run_shards(spec)
+    assert [commit.status for commit in commits] == ["committed"]
+    assert finalize(settings, table, spec.job_id) is JobState.COMPLETED
 
 
 def test_a_full_disk_leaves_the_job_landing_until_there_is_room(
