@@ -26,25 +26,23 @@ from .sequence import Sequence
 
 MAX_ENDINGS = 64
 _MAX_KEPT_RULES = 16  # of the parameters that jobs have in common
+_NUMBERS = ("temperature", "top_p", "min_p", "repetition", "relief", "frequency", "presence")
+_INTEGERS = (
+    "top_k",
+    "num_prompt",
+    "num_recorded",
+    "history_slot",
+    "num_biases",
+    "is_limited",
+    "num_endings",
+    "min_tokens",
+    "num_top",
+)
 _LINE = np.dtype(
     [
         ("key", np.uint64),
-        ("temperature", np.float32),
-        ("top_p", np.float32),
-        ("min_p", np.float32),
-        ("top_k", np.int32),
-        ("repetition", np.float32),
-        ("relief", np.float32),
-        ("frequency", np.float32),
-        ("presence", np.float32),
-        ("num_prompt", np.int32),
-        ("num_recorded", np.int32),
-        ("history_slot", np.int32),
-        ("num_biases", np.int32),
-        ("is_limited", np.int32),
-        ("num_endings", np.int32),
-        ("min_tokens", np.int32),
-        ("num_top", np.int32),
+        *((name, np.float32) for name in _NUMBERS),
+        *((name, np.int32) for name in _INTEGERS),
     ]
 )
 
@@ -243,9 +241,12 @@ def chances_of(lines: torch.Tensor) -> Chances:
 
 
 def _column(lines: torch.Tensor, name: str) -> torch.Tensor:
-    kind, offset, *_ = dict(_LINE.fields or {})[name]
-    types = {"u": torch.int64, "f": torch.float32, "i": torch.int32}
-    return lines.view(types[kind.kind])[:, offset // kind.itemsize]
+    """Return a view [lines] of one of a line's entries: two words of key, then a word for each."""
+    if name == "key":
+        return lines[:, 0]
+    if name in _NUMBERS:
+        return lines.view(torch.float32)[:, 2 + _NUMBERS.index(name)]
+    return lines.view(torch.int32)[:, 2 + len(_NUMBERS) + _INTEGERS.index(name)]
 
 
 def _packed(allowed: np.ndarray) -> torch.Tensor:
