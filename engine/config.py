@@ -49,8 +49,14 @@ class EngineConfig:
         max_model_len: tokens per row at most, prompt and output; the model's own limit by default.
         enable_prefix_caching: let rows share blocks of equal prefixes.
         async_steps: schedule a step while the one before it is computed; "auto" does on CUDA.
+        device_steps: let the device lay out, compute and sample steps by itself, so that a step can
+            be started before the one before it is read; "auto" does on CUDA. A CPU does it too,
+            with the same tokens, and gains nothing.
+        cuda_graphs: capture the steps that bring a single token for each row, and replay them; with
+            `device_steps` only. "auto" does on CUDA; a CPU repeats the work instead.
         steps_per_turn: tokens that are drawn in a row, at most, where nothing asks for a look at
-            each: no stream, no stop string, nobody who could start.
+            each: no stream, no stop string, nobody who could start. With `device_steps` it is
+            always 1: the next step is started meanwhile anyway.
         num_threads: CPU threads of the model; None for one per core that this process may use.
             PyTorch itself is often held to one, see `kernels.ops.pytorch_threads`.
         seed: the seed of rows that bring none.
@@ -74,6 +80,8 @@ class EngineConfig:
     max_model_len: int | None = None
     enable_prefix_caching: bool = True
     async_steps: bool | Literal["auto"] = "auto"
+    device_steps: bool | Literal["auto"] = "auto"
+    cuda_graphs: bool | Literal["auto"] = "auto"
     steps_per_turn: int = 8
     num_threads: int | None = None
     seed: int = 0
@@ -104,9 +112,9 @@ class EngineConfig:
             "max_num_batched_tokens",
             self.max_num_batched_tokens or (8192 if on_cuda else max(512, self.max_num_seqs)),
         )
-        object.__setattr__(
-            self, "async_steps", on_cuda if self.async_steps == "auto" else self.async_steps
-        )
+        for name in ("async_steps", "device_steps", "cuda_graphs"):
+            if getattr(self, name) == "auto":
+                object.__setattr__(self, name, on_cuda)
         _at_least("steps_per_turn", self.steps_per_turn, 1)
         _at_least("max_num_seqs", self.max_num_seqs, 1)
         _at_least("max_num_batched_tokens", self.max_num_batched_tokens, self.max_num_seqs)

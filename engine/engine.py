@@ -13,7 +13,6 @@ Whatever goes wrong with one row ends that row with an error, and no other.
 """
 
 from collections import deque
-from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
@@ -22,6 +21,7 @@ from .block_pool import BlockPool
 from .config import EngineConfig, resolve_model
 from .cores import usable_cores
 from .detokenizer import Detokenizer
+from .device_steps import DeviceSteps
 from .grammar import GrammarVocabulary
 from .grammar_compiler import GrammarCompiler
 from .logit_rules import LogitRules, RuleBook
@@ -32,7 +32,8 @@ from .runner import ModelRunner
 from .scheduler import Scheduler
 from .sequence import Ending, Sequence, SequenceStatus
 from .step import Step, StepResult
-from .step_executor import InlineExecutor, StepExecutor, ThreadExecutor
+from .step_executor import InlineExecutor, StepExecutor, StepHandle, ThreadExecutor
+from .step_launcher import StepLauncher
 from .step_runner import Runner, StepRunner
 from .tokenizer import Tokenizer
 
@@ -46,7 +47,7 @@ class _Flight:
     """A step that is being computed."""
 
     step: Step
-    handle: "Future[list[StepResult]]"
+    handle: StepHandle
 
     @property
     def is_open(self) -> bool:
@@ -76,6 +77,8 @@ class Engine:
         self.runner: Runner = runner or ModelRunner(config)
         self._pool = BlockPool(self.runner.num_blocks, self.runner.block_size)
         self._step_runner = StepRunner(self.runner)
+        on_device = DeviceSteps.of(self.runner, config) if config.device_steps else None
+        launcher = StepLauncher(self._step_runner, on_device)
         self.context_window = min(
             self.runner.max_model_len, self._pool.capacity * self._pool.block_size
         )
@@ -109,9 +112,9 @@ class Engine:
         self._in_flight: deque[_Flight] = deque()  # oldest first: two while the older one lands
         self._is_async = config.async_steps
         self._executor: StepExecutor = (
-            ThreadExecutor(self._step_runner.run, self.runner.device)
+            ThreadExecutor(launcher.begin, self.runner.device)
             if self._is_async
-            else InlineExecutor(self._step_runner.run)
+            else InlineExecutor(launcher.begin)
         )
         self._counters = EngineCounters()
 
@@ -230,7 +233,8 @@ class Engine:
 
     def _launch(self, plan: dict[Sequence, int]) -> None:
         """Have a step computed; its rows are as if it had ended, but for the tokens it draws."""
-        num_repeats = self._scheduler.reserve_repeats(plan, self.config.steps_per_turn)
+        max_repeats = 1 if self.config.device_steps else self.config.steps_per_turn
+        num_repeats = self._scheduler.reserve_repeats(plan, max_repeats)
         step = Step.of(
             plan, num_repeats=num_repeats, stops_at_ending=self._scheduler.num_waiting > 0
         )
@@ -243,8 +247,10 @@ class Engine:
         if not self._in_flight:
             return
         flight = self._in_flight[0]
-        if flight.handle.exception() is not None:  # an interrupt of this wait leaves it in flight
+        fault = flight.handle.exception()  # an interrupt of this wait leaves it in flight
+        if fault is not None:
             self._give_up_flights()
+            raise fault
         results = flight.handle.result()
         self._in_flight.popleft()
         self._scheduler.end_step()

@@ -2,11 +2,9 @@
 
 Knows the model, its cache and the device. Refuses to know requests, sampling and text.
 
-How a GPU fits in without a change to the callers: `execute` returns a device tensor and reads
-nothing back, so the host can schedule step N + 1 while step N runs. A decode-only batch has fixed
-shapes once padded to a captured size (slot -1, context 1, the null block), so a table of CUDA
-graphs keyed by rows can stand between `execute` and the decoder; `build_step_batch` then copies
-into the graph's own input tensors. Sampling on the device takes the logits from here.
+`execute` returns a device tensor and reads nothing back, so that `device_steps` can launch a step
+while the one before it runs, or capture it in a CUDA graph; what it draws is taken from the logits
+there.
 """
 
 from pathlib import Path
@@ -28,6 +26,7 @@ from .foreign_architecture import Architecture, ForeignArchitecture, read_foreig
 from .gguf_checkpoint import GgufCheckpoint
 from .kv_cache import GIB, BlockShape, KVCache, choose_cache_dtype, plan_num_blocks
 from .models.decoder import Decoder
+from .models.experts import MixtureOfExperts
 from .models.loading import DecoderLoader
 from .models.transformers_fallback import TransformersModel
 from .weights import Checkpoint
@@ -82,6 +81,19 @@ class ModelRunner:
             self._cache.layer(index, scales)
             for index, scales in enumerate(self._decoder.cache_scales)
         ]
+
+    @property
+    def is_capturable(self) -> bool:
+        """Whether a step of single tokens reads nothing back, so that it can be captured.
+
+        On a CPU, where it is only repeated, it need not.
+        """
+        if isinstance(self._decoder, TransformersModel):  # whose code is somebody else's
+            return False
+        if self.device.type == "cpu":
+            return True
+        mixtures = any(isinstance(layer.mlp, MixtureOfExperts) for layer in self._decoder.layers)
+        return self._decoder.ops is not reference and not mixtures
 
     @torch.inference_mode()
     def execute(self, batch: StepBatch) -> torch.Tensor:

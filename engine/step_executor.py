@@ -1,4 +1,8 @@
-"""Where steps are computed: at once, or beside the scheduler. Knows threads, no sequences."""
+"""Where steps are begun: at once, or beside the scheduler. Knows threads, no sequences.
+
+launch(N)  launch(N+1)  result(N): wait until begun, then until finished
+           begun as soon as N has been, finished or not
+"""
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -7,39 +11,62 @@ from typing import Protocol
 import torch
 
 from .step import Step, StepResult
+from .step_launcher import BegunStep
 
-RunStep = Callable[[Step], list[StepResult]]
+BeginStep = Callable[[Step], BegunStep]
+
+
+class StepHandle:
+    """A step that has been launched; whoever asks for its result waits for it."""
+
+    def __init__(self, begun: "Future[BegunStep]") -> None:
+        self._begun = begun
+
+    def result(self) -> list[StepResult]:
+        """Wait for the step and return what it brought, or raise what it raised."""
+        return self._begun.result().finish()
+
+    def exception(self) -> BaseException | None:
+        """Wait for the step and return what it raised; an interrupt of the wait is raised here."""
+        begun = self._begun.exception()
+        if begun is not None:
+            return begun
+        try:
+            self.result()
+        except Exception as error:
+            return error
+        return None
 
 
 class StepExecutor(Protocol):
-    """Computes steps in the order of their launch."""
+    """Begins steps in the order of their launch."""
 
-    def launch(self, step: Step) -> "Future[list[StepResult]]":
-        """Return a handle at once, whose `result` waits for the step and raises what it raised."""
+    def launch(self, step: Step) -> StepHandle:
+        """Return a handle at once, to wait for the step with."""
         ...
 
 
 class InlineExecutor:
-    """Computes a step before its launch returns."""
+    """Begins a step before its launch returns."""
 
-    def __init__(self, run: RunStep) -> None:
-        self._run = run
+    def __init__(self, begin: BeginStep) -> None:
+        self._begin = begin
 
-    def launch(self, step: Step) -> "Future[list[StepResult]]":
+    def launch(self, step: Step) -> StepHandle:
         """See `StepExecutor`."""
-        handle: Future[list[StepResult]] = Future()
+        begun: Future[BegunStep] = Future()
         try:
-            handle.set_result(self._run(step))
+            begun.set_result(self._begin(step))
         except BaseException as error:  # an interrupt too: whoever lands the step puts it in order
-            handle.set_exception(error)
-        return handle
+            begun.set_exception(error)
+        return StepHandle(begun)
 
 
 class ThreadExecutor:
-    """Computes steps in a thread of its own, which lets go of Python while kernels run."""
+    """Begins steps in a thread of its own, which lets go of Python while kernels run."""
 
-    def __init__(self, run: RunStep, device: torch.device) -> None:
-        self._run = run
+    def __init__(self, begin: BeginStep, device: torch.device) -> None:
+        self._begin = begin
         self._thread = ThreadPoolExecutor(
             max_workers=1,
             thread_name_prefix="steps",
@@ -47,9 +74,9 @@ class ThreadExecutor:
             initargs=(_with_index(device),),
         )
 
-    def launch(self, step: Step) -> "Future[list[StepResult]]":
+    def launch(self, step: Step) -> StepHandle:
         """See `StepExecutor`."""
-        return self._thread.submit(self._run, step)
+        return StepHandle(self._thread.submit(self._begin, step))
 
 
 def _with_index(device: torch.device) -> torch.device:

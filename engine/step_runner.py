@@ -8,7 +8,6 @@ that lacks memory is computed in smaller passes.
 
 import time
 from collections.abc import Iterator, Sequence as Rows
-from dataclasses import replace
 from math import isnan
 from traceback import clear_frames
 from typing import Protocol
@@ -42,6 +41,11 @@ class Runner(Protocol):
         """What the model is."""
         ...
 
+    @property
+    def is_capturable(self) -> bool:
+        """Whether a step of single tokens reads nothing back, so that it can be captured."""
+        ...
+
     def execute(self, batch: StepBatch) -> torch.Tensor:
         """Run one step and return float32 logits [L, vocab]."""
         ...
@@ -57,7 +61,6 @@ class StepRunner:
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
         self._pass_size = PassSize()
-        self._newest = StepResult()  # what the step before has drawn
 
     @property
     def num_memory_errors(self) -> int:
@@ -67,39 +70,21 @@ class StepRunner:
     def run(self, step: Step) -> list[StepResult]:
         """Compute a step and draw the next tokens, a result for each time that it was repeated.
 
+        None of its parts may be pending.
+
         Raises:
             Exception: the model is beyond use, whatever the rows.
         """
-        parts = self._fill_in(step.parts)
-        result = self._run(parts)
+        result = self._run(step.parts)
         results = [result]
-        if step.num_repeats > 1 and self._fits_one_pass(parts) and not result.faults:
-            results += self._repeat(replace(step, parts=parts), result)
-        self._newest = results[-1]
+        if step.num_repeats > 1 and self.fits_one_pass(step.parts) and not result.faults:
+            results += self._repeat(step, result)
         return results
 
-    def _fill_in(self, parts: Rows[StepPart]) -> list[StepPart]:
-        """Put what the step before has drawn where it was awaited.
-
-        Rows that have ended or failed there are left out: the host will know by then.
-        """
-        if not any(part.is_pending for part in parts):
-            return [*parts]
-        filled: list[StepPart] = []
-        newest = dict(zip(self._newest.sequences, self._newest.token_ids, strict=True))
-        for part in parts:
-            if not part.is_pending:
-                filled.append(part)
-                continue
-            token_id = newest.get(part.sequence)
-            if token_id is not None and not part.sequence.ends_with(token_id, part.place - 1):
-                filled.append(part._replace(row=part.row._replace(token_ids=(token_id,))))
-        return filled
-
-    def _fits_one_pass(self, parts: Rows[StepPart]) -> bool:
-        """Whether there are parts, each of one token, and memory for all of them at once."""
+    def fits_one_pass(self, parts: Rows[StepPart]) -> bool:
+        """Whether there are parts, and memory for all of them at once, as far as is known."""
         limit = self._pass_size.limit
-        return bool(parts) and (limit is None or len(parts) <= limit)
+        return bool(parts) and (limit is None or _num_tokens(parts) <= limit)
 
     def _run(self, parts: Rows[StepPart]) -> StepResult:
         result = StepResult()

@@ -33,6 +33,8 @@ class FakeArchitecture:
 
 
 class FakeRunner:
+    is_capturable = True
+
     def __init__(
         self, num_blocks: int = 64, block_size: int = 16, max_model_len: int = 1 << 20
     ) -> None:
@@ -53,11 +55,12 @@ class FakeRunner:
         tokens = batch.token_ids.numpy()
         if POISON in tokens:
             raise RuntimeError("this row makes the model raise")
-        slots = batch.slots.numpy()
+        is_real = batch.slots.numpy() >= 0  # the others only pad
+        slots = batch.slots.numpy()[is_real]
         assert (slots >= self.block_size).all(), "the null block was written to"
         assert len({*slots.tolist()}) == len(slots), "two tokens were written to one slot"
-        self._cache[slots] = tokens
-        self.num_computed_tokens += len(tokens)
+        self._cache[slots] = tokens[is_real]
+        self.num_computed_tokens += len(slots)
         self.num_steps += 1
         rows = np.searchsorted(batch.query_start.numpy(), batch.logit_rows.numpy(), side="right")
         logits = [

@@ -7,6 +7,7 @@ import torch
 
 from penstock.engine.step import Step, StepResult
 from penstock.engine.step_executor import ThreadExecutor
+from penstock.engine.step_launcher import DoneStep
 
 STEP = Step(parts=[])
 
@@ -18,7 +19,7 @@ def test_the_thread_uses_the_gpu_of_its_maker(
     chosen: list[torch.device] = []
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
     monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
-    executor = ThreadExecutor(lambda step: [StepResult()], torch.device(name))
+    executor = ThreadExecutor(lambda step: DoneStep([StepResult()]), torch.device(name))
     assert executor.launch(STEP).result() == [StepResult()]
     assert chosen == [torch.device("cuda", index)]
 
@@ -26,11 +27,11 @@ def test_the_thread_uses_the_gpu_of_its_maker(
 def test_steps_are_computed_in_the_order_of_their_launch() -> None:
     computed: list[int] = []
 
-    def run(step: Step) -> list[StepResult]:
+    def begin(step: Step) -> DoneStep:
         computed.append(step.num_repeats)
-        return []
+        return DoneStep([])
 
-    executor = ThreadExecutor(run, torch.device("cpu"))
+    executor = ThreadExecutor(begin, torch.device("cpu"))
     handles = [executor.launch(replace(STEP, num_repeats=number)) for number in range(1, 9)]
     assert [handle.result() for handle in handles] == [[]] * 8
     assert computed == [*range(1, 9)]

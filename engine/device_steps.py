@@ -1,0 +1,261 @@
+"""Steps that the device lays out, computes, samples and takes in by itself.
+
+Knows which steps it can serve, and starts them. Reads nothing back until somebody asks for what was
+drawn, so the next step can be started before: its rows find their newest tokens in the tables.
+
+    host      edits ───┐ start         edits ───┐ start                  read N
+    device             inputs → decoder → head → sample → advance | inputs → ...
+                       └─────────── one graph, if all rows ──────┘
+                                    bring a single token
+
+A step of single tokens is captured once for each number of rows and replayed, with padding on the
+null block: line -1, slot -1, a context of one token. A step that has prompts is launched piece by
+piece, its decode rows' tokens from the same tables. Capturing its matrix products between the
+attentions would spare some 250 of its 340 launches, about 2 ms of the host's time; but it is
+launched while the step before is computed, and one of 512 prompt tokens beside 255 rows of 800
+tokens keeps an H200 busy for some 7 ms (Qwen3-0.6B: 23 GB of cache read, 0.9 TFLOP), so nobody
+would see them. It is otherwise for a few prompt tokens beside a few rows, whose steps take 2 ms.
+
+There are no repeats: one step ahead hides the host as well as eight in a row would. 256 rows of the
+smallest model that the figures are about take 6 ms a step on an H200 at 4.3 TB/s; the host's part,
+4.7 microseconds a row (`benchmarks/step_overhead.py`), is 1.2 ms of that, and grows with the rows
+as the cache that is read does. Eight in a row would be cut short by every row that ends.
+
+Bytes sent per decode step: 16 for each row that gets a block, one in sixteen, and nothing else
+while the same rows run; 8 for each row come back.
+"""
+
+from collections.abc import Sequence as Rows
+from importlib.util import find_spec
+from threading import Lock
+from typing import Protocol, Self
+
+import numpy as np
+import torch
+
+from ..kernels import reference_cache
+from ..kernels.reference_cache import RowTables, StepInputs
+from .batch import StepBatch
+from .config import EngineConfig
+from .device_rows import DeviceRows
+from .device_sampler import DeviceSampler, Drawn, Needs, TopLogprobs, needs_of, read
+from .device_stream import DeviceStream, Outbox, Reading, stream_of
+from .device_tables import PADDING, DeviceTables
+from .graphs import Capture, Replay, Tensors, capture_on, captured_rows, captured_width
+from .step import NOT_DRAWN, StepPart, StepResult
+from .step_runner import Runner
+
+
+class StepKernels(Protocol):
+    """What turns tables into a step's inputs, and takes in what it drew."""
+
+    def step_inputs(
+        self,
+        tables: RowTables,
+        lines: torch.Tensor,
+        query_start: torch.Tensor,
+        num_tokens: int,
+        block_size: int,
+    ) -> StepInputs:
+        """See `reference_cache.step_inputs`."""
+        ...
+
+    def advance(
+        self,
+        tables: RowTables,
+        lines: torch.Tensor,
+        query_start: torch.Tensor,
+        token_ids: torch.Tensor,
+    ) -> None:
+        """See `reference_cache.advance`."""
+        ...
+
+
+class DeviceSteps:
+    """Starts steps on the device, one after the other."""
+
+    def __init__(
+        self,
+        model: Runner,
+        sampler: DeviceSampler,
+        tables: DeviceTables,
+        stream: DeviceStream,
+        *,
+        capture: Capture | None = None,
+    ) -> None:
+        self._model = model
+        self._sampler = sampler
+        self._tables = tables
+        self._stream = stream
+        self._capture = capture
+        self._kernels = _kernels_for(model.device)
+        self._rows = DeviceRows(tables, sampler, Outbox(stream, model.device))
+        self._numbers = torch.arange(tables.num_lines + 1, device=model.device)
+        self._starts = self._numbers.int()
+        self._replays: dict[tuple[int, int, Needs], Replay] = {}
+
+    @classmethod
+    def of(cls, model: Runner, config: EngineConfig) -> Self:
+        """Make the tables, the sampler and what captures, as `config` says."""
+        max_rows = config.max_num_seqs
+        tables = DeviceTables(
+            num_lines=captured_rows(max_rows) or max_rows,
+            max_tokens=model.max_model_len,
+            block_size=model.block_size,
+            device=model.device,
+        )
+        sampler = DeviceSampler(tables.rows, model.architecture.vocab_size)
+        captures = config.cuda_graphs and model.is_capturable
+        capture = capture_on(model.device) if captures else None
+        return cls(model, sampler, tables, stream_of(model.device), capture=capture)
+
+    def serves(self, parts: Rows[StepPart]) -> bool:
+        """Whether all of a step can be done here: it is done here as a whole, or not at all."""
+        return all(self._sampler.serves(part.sequence) for part in parts)
+
+    @torch.inference_mode()
+    def begin(self, parts: Rows[StepPart]) -> "StartedStep":
+        """Start a step of at least one row, and return at once.
+
+        Raises:
+            CannotServe: the rows ask for more room than there is, or for tokens drawn elsewhere.
+            Exception: the step could not be started. The device has forgotten its rows.
+        """
+        try:
+            num_padded = captured_rows(len(parts)) if self._capture else None
+            if num_padded and all(len(part.row.token_ids) == 1 for part in parts):
+                drawn = self._replay(parts, num_padded)
+            else:
+                drawn = self._launch(parts)
+            return StartedStep(parts, [Reading(self._stream, tensor) for tensor in drawn])
+        except BaseException:
+            self._rows.forget(parts)
+            raise
+
+    # -- single tokens ------------------------------------------------------------------------
+
+    def _replay(self, parts: Rows[StepPart], num_padded: int) -> Tensors:
+        key = num_padded, self._width(parts), needs_of(part.sequence for part in parts)
+        replay = self._replays.get(key)
+        if replay is None:
+            replay = self._replays[key] = self._captured(*key)
+        self._rows.send(parts, num_padded)
+        replay()
+        return replay.outputs
+
+    def _captured(self, num_rows: int, width: int, needs: Needs) -> Replay:
+        """Capture a step of padding alone: it writes nowhere, and no row advances."""
+        if self._capture is None:
+            raise RuntimeError("steps are not captured here")
+        self._rows.clear_lines()
+        tables, lines = self._tables.leading(width), self._tables.lines[:num_rows]
+        starts, logit_rows = self._starts[: num_rows + 1], self._numbers[:num_rows]
+        longest = min(width * self._model.block_size, self._model.max_model_len)
+
+        def work() -> Tensors:
+            inputs = self._inputs(tables, lines, starts, num_rows)
+            batch = _batch(inputs, starts, logit_rows, longest)
+            drawn = self._sampler.sample(self._model.execute(batch), lines, needs)
+            self._kernels.advance(tables, lines, starts, drawn.token_ids)
+            return _tensors(drawn)
+
+        return self._capture(work)
+
+    # -- prompts too --------------------------------------------------------------------------
+
+    def _launch(self, parts: Rows[StepPart]) -> Tensors:
+        """Launch a step; a row in the middle of its prompt draws too, as if it were padding.
+
+        One row of logits too many costs less than telling apart rows and rows that draw.
+        """
+        num_rows, tables = len(parts), self._tables.leading(self._width(parts))
+        ends = np.cumsum([len(part.row.token_ids) for part in parts])
+        draws = [part.place != NOT_DRAWN for part in parts]
+        layout = torch.from_numpy(np.concatenate([[0], ends, ends - 1, draws]))
+        (sent,) = self._rows.send(parts, num_rows, layout)
+        starts, logit_rows, are_drawn = sent.split([num_rows + 1, num_rows, num_rows])
+        lines, starts = self._tables.lines[:num_rows], starts.int()
+        inputs = self._inputs(tables, lines, starts, int(ends[-1]))
+        batch = _batch(inputs, starts, logit_rows, max(part.end for part in parts))
+        drawn = self._sampler.sample(
+            self._model.execute(batch),
+            lines.where(are_drawn.bool(), PADDING),
+            needs_of(part.sequence for part in parts),
+        )
+        self._kernels.advance(tables, lines, starts, drawn.token_ids)
+        return _tensors(drawn)
+
+    def _width(self, parts: Rows[StepPart]) -> int:
+        num_blocks = -(-max(part.end for part in parts) // self._model.block_size)
+        return captured_width(num_blocks, self._tables.max_blocks)
+
+    def _inputs(
+        self, tables: RowTables, lines: torch.Tensor, starts: torch.Tensor, num_tokens: int
+    ) -> StepInputs:
+        block_size = self._model.block_size
+        return self._kernels.step_inputs(tables, lines, starts, num_tokens, block_size)
+
+
+class StartedStep:
+    """A step that the device is computing."""
+
+    def __init__(self, parts: Rows[StepPart], readings: Rows[Reading]) -> None:
+        self._parts = parts
+        self._readings = readings
+        self._lock = Lock()  # who lands it and who must know its tokens to go on may both ask
+        self._result: StepResult | None = None
+
+    def finish(self) -> list[StepResult]:
+        """Wait for the step and return what it drew; again, the same."""
+        with self._lock:
+            if self._result is None:
+                token_ids, scores, *logprobs = [reading.wait() for reading in self._readings]
+                drawn = Drawn(token_ids, scores, TopLogprobs(*logprobs) if logprobs else None)
+                self._result = _result(drawn, self._parts)
+            return [self._result]
+
+
+def _result(drawn: Drawn, parts: Rows[StepPart]) -> StepResult:
+    """Read what a step drew for rows that had caught up."""
+    sampled = read(drawn, [part.sequence for part in parts])
+    result = StepResult()
+    for row, part in enumerate(parts):
+        if part.place == NOT_DRAWN:
+            continue
+        if row in sampled.faults:
+            result.faults[part.sequence] = sampled.faults[row]
+            continue
+        result.sequences.append(part.sequence)
+        result.token_ids.append(sampled.token_ids[row])
+        if row in sampled.logprobs:
+            result.logprobs[part.sequence] = sampled.logprobs[row]
+    return result
+
+
+def _tensors(drawn: Drawn) -> Tensors:
+    found = drawn.logprobs
+    more = (found.of_chosen, found.values, found.token_ids) if found else ()
+    return (drawn.token_ids, drawn.scores, *more)
+
+
+def _batch(
+    inputs: StepInputs, starts: torch.Tensor, logit_rows: torch.Tensor, longest: int
+) -> StepBatch:
+    return StepBatch(
+        token_ids=inputs.token_ids,
+        positions=inputs.positions,
+        slots=inputs.slots,
+        query_start=starts,
+        context_lens=inputs.context_lens,
+        block_tables=inputs.block_tables,
+        logit_rows=logit_rows,
+        max_context_len=longest,
+    )
+
+
+def _kernels_for(device: torch.device) -> StepKernels:
+    if device.type == "cuda" and find_spec("triton"):
+        from ..kernels import triton_step  # and with it Triton, for which a CPU has no use
+
+        return triton_step
+    return reference_cache

@@ -1,0 +1,105 @@
+"""Who computes a step: the device by itself, or the host together with it.
+
+Knows the step before, which a step may have to wait for. Refuses to know how either computes.
+
+    begin(N)    -> the device has all it needs, or else the step is done
+    begin(N+1)  -> may come before finish(N)
+    finish(N)   -> what it drew
+
+A step goes to the device as a whole. Where that cannot serve it, or fails, the host waits for the
+step before and computes this one, row by row if need be. A row's tokens are the same either way.
+"""
+
+from collections.abc import Sequence as Rows
+from dataclasses import dataclass, replace
+from traceback import clear_frames
+from typing import Protocol
+
+import torch
+
+from .device_steps import DeviceSteps
+from .step import Step, StepPart, StepResult
+from .step_runner import StepRunner
+
+
+class BegunStep(Protocol):
+    """A step that is computed, or will be without further ado."""
+
+    def finish(self) -> list[StepResult]:
+        """Wait for it and return what it brought, a result for each time it was repeated.
+
+        Raises:
+            Exception: the device is lost.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class DoneStep:
+    """A step that is over."""
+
+    results: list[StepResult]
+
+    def finish(self) -> list[StepResult]:
+        """See `BegunStep`."""
+        return self.results
+
+
+class StepLauncher:
+    """Begins steps in the order in which they are to be computed."""
+
+    def __init__(self, steps: StepRunner, on_device: DeviceSteps | None = None) -> None:
+        self._steps = steps
+        self._on_device = on_device
+        self._newest: BegunStep = DoneStep([StepResult()])
+
+    def begin(self, step: Step) -> BegunStep:
+        """Begin a step, and return once the next one may be begun.
+
+        Raises:
+            Exception: the model is beyond use, whatever the rows.
+        """
+        begun = self._begin_on_device(step)
+        if begun is None:
+            filled = fill_in(step.parts, self._newest.finish()[-1])
+            begun = DoneStep(self._steps.run(replace(step, parts=filled)))
+        self._newest = begun
+        return begun
+
+    def _begin_on_device(self, step: Step) -> BegunStep | None:
+        """Begin a step on the device; None if that cannot be."""
+        device = self._on_device
+        if device is None or not self._steps.fits_one_pass(step.parts):
+            return None
+        parts = step.parts
+        if isinstance(self._newest, DoneStep):  # the device does not know what that has drawn
+            parts = fill_in(parts, self._newest.results[-1])
+        if not parts or not device.serves(parts):
+            return None
+        try:
+            return device.begin(parts)
+        except torch.AcceleratorError:  # the device is lost, and with it every row
+            raise
+        except Exception as error:  # the host computes it again, and tells whose fault it is
+            clear_frames(error.__traceback__)  # they hold what the failed step has made
+            return None
+
+
+def fill_in(parts: Rows[StepPart], newest: StepResult) -> list[StepPart]:
+    """Put what the step before has drawn where it was awaited.
+
+    Rows that have ended or failed there are left out: the host will know by then.
+    """
+    if not any(part.is_pending for part in parts):
+        return [*parts]
+    filled: list[StepPart] = []
+    drawn = dict(zip(newest.sequences, newest.token_ids, strict=True))
+    for part in parts:
+        if not part.is_pending:
+            filled.append(part)
+            continue
+        token_id = drawn.get(part.sequence)
+        if token_id is not None and not part.sequence.ends_with(token_id, part.place - 1):
+            row = part.row._replace(token_ids=(token_id,))
+            filled.append(part._replace(row=row, is_pending=False))
+    return filled
