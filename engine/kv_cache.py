@@ -86,16 +86,18 @@ class KVCache:
 
     def layer(self, index: int, scales: CacheScales | None = None) -> LayerCache:
         """Return the keys and values of one layer, with its scales if they are eight-bit."""
-        factors = (scales.key, scales.value) if scales and self.block.dtype.itemsize == 1 else ()
+        if scales is None or self.block.dtype.itemsize > 1:
+            scales = CacheScales()
+        factors = {"key_scale": scales.key, "value_scale": scales.value}
         heads, dim, block_size = self.block.num_kv_heads, self.block.head_dim, self.block.block_size
         key, value = self._storage[:, index].unbind(1)
         if key.is_cuda:
             shape = (self.num_blocks, block_size, heads, dim)
-            return LayerCache(key.view(shape), value.view(shape), *factors)
+            return LayerCache(key.view(shape), value.view(shape), **factors)
         return LayerCache(
             key.view(self.num_blocks, heads, dim, block_size).permute(0, 3, 1, 2),
             value.view(self.num_blocks, heads, block_size, dim).permute(0, 2, 1, 3),
-            *factors,
+            **factors,
         )
 
 

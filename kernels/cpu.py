@@ -12,6 +12,7 @@ import torch
 from .cpu_projection import can_multiply, pack_projection
 from .cpu_quantized import quantize_projection
 from .native import cpu_library, kernel_function
+from .prefix_groups import PrefixGroups
 from .reference import HeadNorm, LayerCache, Projection
 
 _LANES = 16
@@ -194,8 +195,9 @@ class CpuOps:
         scale: float,
         sliding_window: int | None = None,
         softcap: float | None = None,
+        groups: PrefixGroups | None = None,
     ) -> torch.Tensor:
-        """See `reference.paged_attention`."""
+        """See `reference.paged_attention`; the hint of groups is not taken."""
         block_stride = _block_stride(cache)
         block_size, num_kv_heads, head_dim = cache.key.shape[1:]
         if query.shape[1] % num_kv_heads:

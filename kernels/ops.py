@@ -11,6 +11,7 @@ import torch
 
 from . import reference
 from .cpu import CpuOps
+from .prefix_groups import PrefixGroups
 from .reference import HeadNorm, LayerCache, Projection
 
 _SMALL_MODEL = 2**25  # weights
@@ -70,6 +71,7 @@ class Ops(Protocol):
         scale: float,
         sliding_window: int | None = None,
         softcap: float | None = None,
+        groups: PrefixGroups | None = None,
     ) -> torch.Tensor:
         """See `reference.paged_attention`."""
         ...

@@ -10,10 +10,12 @@ is block * block_size + offset. Sums are taken in float32 whatever the tensors' 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch.nn import functional as F
+
+from .prefix_groups import PrefixGroups
 
 FP8_LARGEST = 448.0  # of float8_e4m3fn, which has no infinity: what is larger would be no number
 _LARGEST_INT8 = 127
@@ -33,8 +35,8 @@ class LayerCache:
 
     key: torch.Tensor
     value: torch.Tensor
-    key_scale: float = 1.0
-    value_scale: float = 1.0
+    key_scale: float = field(default=1.0, kw_only=True)
+    value_scale: float = field(default=1.0, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +220,7 @@ def paged_attention(
     scale: float,
     sliding_window: int | None = None,
     softcap: float | None = None,
+    groups: PrefixGroups | None = None,
 ) -> torch.Tensor:
     """Causal attention of each row's newest tokens over all its cached ones.
 
@@ -230,12 +233,16 @@ def paged_attention(
         scale: factor on the scores.
         sliding_window: how many tokens, itself included, a token sees; None for all.
         softcap: what the scaled scores stay below, see `bound`; None for no limit.
+        groups: which rows share keys, if it is known: a hint that changes no result. Where it is
+            taken, a group's keys are read where its first member has them.
 
     Returns:
         [T, H, D].
     """
     output = torch.zeros_like(query)
     block_size, num_kv_heads = cache.key.shape[1:3]
+    if groups is not None:
+        block_tables = groups.spread(block_tables, block_size)
     group = query.shape[1] // num_kv_heads
     starts, lengths = query_start.tolist(), context_lens.tolist()
     for row, length in enumerate(lengths):

@@ -16,7 +16,6 @@ import triton.language as tl
 
 from .reference import LayerCache
 
-SPLIT_TOKENS = 256  # keys that one program of decoding takes; fixed, so that sums keep their order
 _LOG2_E = math.log2(math.e)
 
 

@@ -18,9 +18,9 @@ import torch
 import triton
 import triton.language as tl
 
+from .prefix_groups import SPLIT_TOKENS
 from .reference import LayerCache
 from .triton_attention import (
-    SPLIT_TOKENS,
     ScoreScale,
     absorb,
     block_stride_of,
@@ -213,6 +213,11 @@ class Partials:
         self.logs = query.new_empty((num_rows, num_splits, heads), dtype=torch.float32)
 
 
+def tile_of(block_dim: int) -> int:
+    """Return how many keys are taken at a time; the order of sums depends on it."""
+    return min(64, _TILE_NUMBERS // block_dim)
+
+
 def num_splits_of(block_tables: torch.Tensor, block_size: int) -> int:
     """Return the splits of the longest row that the tables can hold."""
     return max(1, -(-block_tables.shape[1] * block_size // SPLIT_TOKENS))
@@ -289,7 +294,7 @@ def decode_attention(
         HAS_PREFIXES=prefix_lens is not None,
         ALL_DECODE=all_decode,
         SPLIT=SPLIT_TOKENS,
-        TILE=min(64, _TILE_NUMBERS // block_dim),
+        TILE=tile_of(block_dim),
         BLOCK_ROWS=power_of_2_from(num_rows, 16),
         BLOCK_GROUP=power_of_2_from(group, 16),
         BLOCK_DIM=block_dim,

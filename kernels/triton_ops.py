@@ -2,7 +2,7 @@
 
 Knows which kernel serves which part of a step. Refuses to know how they work.
 
-    a step's rows     one token each   -> decode kernel
+    a step's rows     one token each   -> decode kernel, behind that of shared prefixes
                       several          -> prefill kernel
                       some of both     -> both, and each leaves the other's rows alone
 
@@ -14,7 +14,9 @@ from dataclasses import dataclass
 import torch
 
 from . import reference, triton_elementwise, triton_rotary
+from .prefix_groups import PrefixGroups
 from .reference import HeadNorm, LayerCache, Projection
+from .triton_cascade import cascade_attention
 from .triton_decode import decode_attention
 from .triton_prefill import prefill_attention
 
@@ -84,22 +86,23 @@ class TritonOps:
         scale: float,
         sliding_window: int | None = None,
         softcap: float | None = None,
+        groups: PrefixGroups | None = None,
     ) -> torch.Tensor:
         """See `reference.paged_attention`."""
         query = query.contiguous()
         output = torch.empty_like(query)
-        rows = (query_start, context_lens, block_tables, scale, sliding_window, softcap)
-        decode_attention(
-            query,
-            cache,
-            *rows,
-            output=output,
-        )
+        tables = (query_start, context_lens, block_tables, scale)
+        if groups is None or sliding_window is not None:
+            decode_attention(query, cache, *tables, sliding_window, softcap, output=output)
+        else:
+            cascade_attention(query, cache, groups, *tables, softcap, output=output)
         if query.shape[0] > context_lens.shape[0]:  # a row has several tokens
             prefill_attention(
                 query,
                 cache,
-                *rows,
+                *tables,
+                sliding_window,
+                softcap,
                 output=output,
                 skip_decode=True,
             )
