@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from groups import grouped
 from part import Part
 
 from penstock.kernels import (
@@ -27,7 +28,7 @@ from penstock.kernels import (
 from penstock.kernels.reference import HeadNorm, LayerCache
 from penstock.kernels.reference_cache import RowTables
 from penstock.kernels.reference_sampling import Kept, Penalties
-from penstock.kernels.triton_cascade import PrefixGroups, cascade_attention
+from penstock.kernels.triton_cascade import cascade_attention
 from penstock.kernels.triton_decode import decode_attention
 from penstock.kernels.triton_ops import TritonOps
 from penstock.kernels.triton_prefill import prefill_attention
@@ -105,12 +106,11 @@ def attention(kernel: Callable[..., torch.Tensor], part: Part, dtype: torch.dtyp
 def cascade(part: Part, dtype: torch.dtype) -> Case:
     lengths = [300, 513, 257, 40, 700, 600]
     case = paged([(1, n) for n in lengths], 16, 8, 16 if part.tiny else 128, dtype)
-    prefix_lens = torch.tensor([256, 512, 256, 0, 512, 512]).int()
     case["block_tables"][[4, 5], :32] = case["block_tables"][1, :32].clone()
     case["block_tables"][0, :16] = case["block_tables"][2, :16].clone()
-    members, starts = torch.tensor([1, 4, 5, 2, 0]).int(), torch.tensor([0, 3, 5]).int()
+    groups = grouped(case["block_tables"], lengths)
     with poisoned():
-        found = cascade_attention(groups=PrefixGroups(members, starts, prefix_lens, 512), **case)
+        found = cascade_attention(groups=groups, **case)
     return worst((found, reference.paged_attention(**case)))
 
 

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from groups import grouped
 from part import Part
 
 from penstock.kernels import (
@@ -16,7 +17,7 @@ from penstock.kernels import (
     triton_sampling,
 )
 from penstock.kernels.reference import HeadNorm, LayerCache
-from penstock.kernels.triton_cascade import PrefixGroups, cascade_attention
+from penstock.kernels.triton_cascade import cascade_attention
 from penstock.kernels.triton_decode import decode_attention
 from penstock.kernels.triton_prefill import prefill_attention
 
@@ -102,12 +103,7 @@ def cascade(part: Part, limit: float) -> Any:
     heads, kv, dim = (2, 1, 16) if part.tiny else (16, 8, 128)
     case = paged(part, rows, 1, context, heads, kv, dim)
     case["block_tables"][:, : shared // 16] = case["block_tables"][0, : shared // 16].clone()
-    groups = PrefixGroups(
-        torch.arange(rows).int(),
-        torch.tensor([0, rows]).int(),
-        torch.full((rows,), shared).int(),
-        shared,
-    )
+    groups = grouped(case["block_tables"], [context] * rows)
     return moved(
         part, limit, 4 * rows * context * kv * dim, lambda: cascade_attention(groups=groups, **case)
     )

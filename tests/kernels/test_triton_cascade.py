@@ -7,10 +7,19 @@ import pytest
 import torch
 
 from penstock.kernels import reference, reference_cache
-from penstock.kernels.triton_attention import SPLIT_TOKENS
-from penstock.kernels.triton_cascade import PrefixGroups, cascade_attention
+from penstock.kernels.prefix_groups import SPLIT_TOKENS, PrefixGroups
+from penstock.kernels.triton_cascade import cascade_attention
 from penstock.kernels.triton_decode import Partials, decode_attention
-from tests.kernels.triton_cases import DTYPES, assert_agree, attention_case, poisoned_memory
+from penstock.kernels.triton_ops import TritonOps
+from tests.kernels.triton_cases import (
+    DEVICE,
+    DTYPES,
+    assert_agree,
+    attention_case,
+    grouped,
+    in_eight_bits,
+    poisoned_memory,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -19,18 +28,23 @@ def poisoned() -> Iterator[None]:
         yield
 
 
-def shared_case(dtype: torch.dtype, heads: int, kv_heads: int, dim: int) -> Any:
-    """Rows 1, 4 and 5 share 512 tokens, rows 2 and 0 share 256, row 3 is alone."""
-    lengths = [300, 513, 257, 40, 700, 600]
-    case = attention_case([(1, n) for n in lengths], heads, kv_heads, dim, dtype, columns=48)
-    groups = [(512, [1, 4, 5]), (256, [2, 0])]
-    prefix_lens = torch.zeros(len(lengths), dtype=torch.int32)
+SHARED = [(256, [1, 4, 5, 6]), (512, [1, 4, 5]), (256, [2, 0])]
+
+
+def shared_case(
+    dtype: torch.dtype, heads: int, kv_heads: int, dim: int
+) -> tuple[dict[str, Any], PrefixGroups]:
+    """Rows 1, 4 and 5 share 512 tokens, half of it with 6; rows 2 and 0 256; row 3 is alone."""
+    lengths = [300, 513, 257, 40, 700, 600, 300]
+    case = attention_case(
+        [(1, length) for length in lengths], heads, kv_heads, dim, dtype, columns=48
+    )
     tables = case["block_tables"]
-    for shared, rows in groups:
-        tables[rows, : shared // 16] = tables[rows[0], : shared // 16].clone()
-        prefix_lens[rows] = shared
-    members = torch.tensor([row for _, rows in groups for row in rows]).int()
-    return case, PrefixGroups(members, torch.tensor([0, 3, 5]).int(), prefix_lens, 512)
+    for shared, members in SHARED:
+        tables[members, : shared // 16] = tables[members[0], : shared // 16].clone()
+    groups = grouped(case)
+    assert groups.prefix_lens.tolist() == [256, 512, 256, 0, 512, 512, 256]
+    return case, groups
 
 
 @pytest.mark.parametrize("softcap", [None, 2.0])
@@ -50,8 +64,11 @@ def test_shared_keys_are_read_where_the_group_has_them() -> None:
     """The prefix of all but the first member is in blocks full of NaN, and nobody looks."""
     case, groups = shared_case(DTYPES[0], 2, 1, 16)
     expected = reference.paged_attention(**case)
-    for rows, shared in [([4, 5], 512), ([0], 256)]:
-        case["block_tables"][rows, : shared // 16] = 0
+    begins = groups.group_start[:-1].tolist()
+    leaders = {int(groups.members[begin]) for begin in begins if begin < groups.group_start[-1]}
+    for shared, rows in SHARED:
+        others = [row for row in rows if row not in leaders]
+        case["block_tables"][others, : shared // 16] = 0
     assert_agree(cascade_attention(groups=groups, **case), expected)
 
 
@@ -63,8 +80,43 @@ def test_splits_are_merged_as_their_twin_merges_them() -> None:
     assert_agree(found, reference_cache.merge_splits(partials.sums, partials.logs, counts))
 
 
-def test_rows_with_several_tokens_are_refused() -> None:
+def test_rows_with_several_tokens_may_stand_between() -> None:
     case, groups = shared_case(DTYPES[0], 2, 1, 16)
-    case["query"] = torch.randn(7, 2, 16)
-    with pytest.raises(ValueError, match="must bring one token each, got 7 tokens of 6 rows"):
-        cascade_attention(groups=groups, **case)
+    counts = [1, 1, 1, 40, 1, 1, 1]
+    case["query"] = torch.randn(46, 2, 16)
+    case["query_start"] = torch.tensor([0, *counts]).cumsum(0).int()
+    found = TritonOps().paged_attention(**case, groups=groups)
+    assert_agree(found, reference.paged_attention(**case))
+
+
+def test_a_window_leaves_the_hint_aside() -> None:
+    case, groups = shared_case(DTYPES[0], 2, 1, 16)
+    found = TritonOps().paged_attention(**case, sliding_window=300, groups=groups)
+    assert_agree(found, reference.paged_attention(**case, sliding_window=300))
+
+
+def test_the_cache_may_be_in_eight_bits() -> None:
+    case, groups = shared_case(DTYPES[0], 4, 2, 16)
+    case["cache"] = in_eight_bits(case["cache"], 0.5, 0.25)
+    found = cascade_attention(groups=groups, **case)
+    assert_agree(found, reference.paged_attention(**case))
+
+
+def test_the_twin_takes_the_hint_too() -> None:
+    case, groups = shared_case(DTYPES[0], 4, 2, 16)
+    expected = reference.paged_attention(**case)
+    assert torch.equal(reference.paged_attention(**case, groups=groups), expected)
+    case["block_tables"][4, :32] = 0  # where no number is
+    assert torch.equal(reference.paged_attention(**case, groups=groups), expected)
+
+
+def test_no_groups_are_no_fault() -> None:
+    case, _ = shared_case(DTYPES[0], 4, 2, 16)
+    nobody = PrefixGroups.static(9, DEVICE)
+    assert_agree(cascade_attention(groups=nobody, **case), reference.paged_attention(**case))
+
+
+def test_groups_of_other_rows_are_refused() -> None:
+    case, _ = shared_case(DTYPES[0], 2, 1, 16)
+    with pytest.raises(ValueError, match="prefix_lens must tell of all 7 rows, got 6"):
+        cascade_attention(groups=PrefixGroups.static(6, DEVICE), **case)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from penstock.kernels import reference
-from penstock.kernels.triton_attention import SPLIT_TOKENS
+from penstock.kernels.prefix_groups import SPLIT_TOKENS
 from penstock.kernels.triton_decode import decode_attention
 from penstock.kernels.triton_prefill import prefill_attention
 from penstock.kernels.triton_rotary import rotate_and_cache

@@ -12,7 +12,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from penstock.engine.batch import ScheduledRow
+from penstock.engine.prefix_forest import PrefixForest
 from penstock.kernels import reference
+from penstock.kernels.prefix_groups import PrefixGroups
 from penstock.kernels.reference import LayerCache
 
 ON_GPU = torch.cuda.is_available()
@@ -77,11 +80,27 @@ def attention_case(
     }
 
 
+def grouped(case: dict[str, Any]) -> PrefixGroups:
+    """The groups that the engine finds among a case's rows, whatever they save."""
+    tables = case["block_tables"].tolist()
+    counts = case["query_start"].diff().tolist()
+    rows = [
+        ScheduledRow([0] * count, context - count, table)
+        for count, context, table in zip(counts, case["context_lens"].tolist(), tables, strict=True)
+    ]
+    forest = PrefixForest(
+        block_size=case["cache"].key.shape[1], token_bytes=1 << 30, max_rows=len(rows)
+    )
+    found = forest.find(rows)
+    assert found is not None
+    return PrefixGroups.over(torch.from_numpy(found).to(DEVICE), forest.room)
+
+
 def in_eight_bits(wide: LayerCache, key_scale: float, value_scale: float) -> LayerCache:
     """The same numbers in eight-bit floats, at these scales."""
     return LayerCache(
         (wide.key / key_scale).to(torch.float8_e4m3fn),
         (wide.value / value_scale).to(torch.float8_e4m3fn),
-        key_scale,
-        value_scale,
+        key_scale=key_scale,
+        value_scale=value_scale,
     )

@@ -16,11 +16,12 @@ from penstock.kernels import (
     triton_sampling,
     triton_step,
 )
+from penstock.kernels.prefix_groups import PrefixGroups
 from penstock.kernels.reference import HeadNorm, LayerCache
 from penstock.kernels.reference_cache import RowTables
 from penstock.kernels.reference_logits import History, Penalties, Rules
 from penstock.kernels.reference_sampling import Chances, Kept
-from penstock.kernels.triton_cascade import PrefixGroups, cascade_attention
+from penstock.kernels.triton_cascade import cascade_attention
 from penstock.kernels.triton_decode import decode_attention
 from penstock.kernels.triton_prefill import prefill_attention
 
@@ -60,10 +61,6 @@ def attention(
     )
 
 
-def groups() -> PrefixGroups:
-    return PrefixGroups(integers(ROWS), integers(9), integers(ROWS), 512)
-
-
 def rotation(heads: int, kv_heads: int, dim: int, dtype: torch.dtype, normed: bool) -> Launch:
     places = integers(ROWS, dtype=torch.int64)
     norm = HeadNorm(torch.ones(dim), torch.ones(dim), 1e-6) if normed else None
@@ -80,6 +77,7 @@ def norms(hidden: int) -> Launch:
 
 
 LOGITS, ONES = torch.empty(ROWS, VOCAB), torch.ones(ROWS)
+GROUPS = PrefixGroups.static(ROWS, torch.device("cpu"))
 KEYS, IDS = integers(ROWS, dtype=torch.int64), integers(ROWS)
 # Parameters lie side by side, a line of 72 bytes for each row.
 PARAMETERS = torch.zeros(ROWS, 9, dtype=torch.int64)
@@ -108,7 +106,7 @@ ATTENTION: dict[str, Launch] = {
     "prefill Gemma 2": attention(
         prefill_attention, 8, 4, 256, tokens=8192, rows=16, softcap=50.0, sliding_window=4096
     ),
-    "cascade Qwen3-0.6B": attention(cascade_attention, 16, 8, 128, groups=groups()),
+    "cascade Qwen3-0.6B": attention(cascade_attention, 16, 8, 128, groups=GROUPS),
 }
 OTHERS: dict[str, Launch] = {
     "rotation Qwen3-0.6B": rotation(16, 8, 128, BF16, normed=True),
