@@ -55,10 +55,11 @@ class PowerCut:
                 yield f"{shown}: its name"
             if S_ISDIR(status.st_mode):
                 yield from self._lost_below(path)
-            elif S_ISREG(status.st_mode) and self._contents.get(status.st_ino) != _content_of(
-                status
-            ):
+            elif S_ISREG(status.st_mode) and not self._is_synced(status):
                 yield f"{shown}: its bytes"
+
+    def _is_synced(self, status: os.stat_result) -> bool:
+        return self._contents.get(status.st_ino) == _content_of(status)
 
 
 def _names_in(directory: Any) -> dict[str, int]:
