@@ -35,6 +35,8 @@ from .sealed_json import check_sealed, encode_sealed
 
 _JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,79}")  # no dots, no slashes: it names a directory
 
+_UNREADABLE = (OSError, UnicodeDecodeError, msgspec.MsgspecError, ChecksumMismatch)
+
 
 @dataclass(frozen=True, slots=True)
 class Final:
@@ -143,7 +145,7 @@ class JobDir:
             spec = None if version > SPEC_VERSION else msgspec.json.decode(content, type=JobSpec)
         except (FileNotFoundError, NotADirectoryError):
             raise UnknownJob(self.job_id) from None
-        except (OSError, msgspec.MsgspecError, ChecksumMismatch) as error:
+        except _UNREADABLE as error:
             raise CorruptJob(f"cannot read {self.spec}: {error}") from error
         if spec is None:
             raise NewerJob(
@@ -179,7 +181,7 @@ class JobDir:
             return msgspec.json.decode(content, type=Final)
         except FileNotFoundError:
             return None
-        except (OSError, msgspec.MsgspecError, ChecksumMismatch) as error:
+        except _UNREADABLE as error:
             raise CorruptJob(f"cannot read {self.final}: {error}") from error
 
     def write_final(self, final: Final) -> Final:

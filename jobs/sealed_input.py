@@ -3,22 +3,31 @@
 row_index    int64     position in the input; lines that were rejected are counted too
 custom_id    string    the user's key, null where none was named
 row          string    a JSON object of the user's columns
+
+Its footer is sealed, and tells of every shard a checksum and which rows it has, so that bytes that
+have rotted are never taken for a prompt, and cost one shard.
 """
 
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from .seal import BLANK_SEAL, ChecksumMismatch, check_seal, sealed
+
 SMALL_SHARD_ROWS = 64
 LARGE_SHARD_ROWS = 256
 LARGE_JOB_ROWS = 100_000  # from here on shards are large
 
+_SHARDS_KEY = b"penstock.shards"
+_SEAL_KEY = b"penstock.seal"
+_TAIL_BYTES = 8  # the footer's length and the magic number
 _SCHEMA = pa.schema(
     [
         pa.field("row_index", pa.int64(), nullable=False),
@@ -37,8 +46,24 @@ class SealedRow:
     row: dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class _ShardFacts:
+    """What the footer tells of a shard. Rows are runs of neighbours, as (first, how many)."""
+
+    checksum: int
+    runs: list[tuple[int, int]]
+
+
 class CorruptInput(Exception):
     """A sealed input cannot be read back; the message says how."""
+
+
+class CorruptShard(CorruptInput):
+    """One shard of a sealed input cannot be read back; these are its rows."""
+
+    def __init__(self, message: str, row_indexes: list[int]) -> None:
+        super().__init__(message)
+        self.row_indexes = row_indexes
 
 
 class SealedInput:
@@ -46,8 +71,15 @@ class SealedInput:
 
     def __init__(self, path: Path) -> None:
         try:
+            with path.open("rb") as file:
+                has_seal = check_seal(path, _read_footer(file)[1])
             self._file = pq.ParquetFile(path, page_checksum_verification=True)
-        except (OSError, pa.ArrowException) as error:
+            self._shards = _shard_facts(self._file)
+            if self._shards is not None and not has_seal:
+                raise ChecksumMismatch(path)
+        except ChecksumMismatch as error:
+            raise CorruptInput(str(error)) from error
+        except (OSError, pa.ArrowException, msgspec.MsgspecError) as error:
             raise CorruptInput(f"cannot read the sealed input {path}: {error}") from error
         self.path = path
 
@@ -61,18 +93,26 @@ class SealedInput:
 
         Raises:
             IndexError: there is no such shard.
-            CorruptInput: the bytes on disk are not those that were written.
+            CorruptShard: the bytes on disk are not those that were written.
+            CorruptInput: the same, and nobody knows which rows these were.
         """
         if not 0 <= index < self.num_shards:
             raise IndexError(f"{self.path} has shards 0 to {self.num_shards - 1}, not {index}")
+        facts = self._shards[index] if self._shards is not None else None
         try:
-            columns = self._file.read_row_group(index).to_pydict()
+            columns = list(self._file.read_row_group(index).to_pydict().values())
+            if facts is not None and _checksum(columns) != facts.checksum:
+                raise ChecksumMismatch(self.path)
             return [
                 SealedRow(row_index, custom_id, msgspec.json.decode(row))
-                for row_index, custom_id, row in zip(*columns.values(), strict=True)
+                for row_index, custom_id, row in zip(*columns, strict=True)
             ]
-        except (OSError, pa.ArrowException, msgspec.DecodeError) as error:
-            raise CorruptInput(f"cannot read shard {index} of {self.path}: {error}") from error
+        except (OSError, ValueError, pa.ArrowException, ChecksumMismatch) as error:
+            message = f"cannot read shard {index} of {self.path}: {error}"
+            if facts is None:
+                raise CorruptInput(message) from error
+            rows = [first + i for first, num_rows in facts.runs for i in range(num_rows)]
+            raise CorruptShard(message, rows) from error
 
     def close(self) -> None:
         """Close the file."""
@@ -105,6 +145,7 @@ class InputSealer:
         self.num_rows = 0
         self._may_regroup = shard_rows is None
         self._pending: list[tuple[int, str | None, str]] = []
+        self._shards: list[_ShardFacts] = []
         self._writer = _open_writer(path)
 
     @property
@@ -125,7 +166,10 @@ class InputSealer:
         """Write what is left and the footer. The caller makes the file durable."""
         if self._pending:
             self._flush()
+        footer = {_SHARDS_KEY: msgspec.json.encode(self._shards), _SEAL_KEY: BLANK_SEAL.encode()}
+        self._writer.add_key_value_metadata(footer)
         self._writer.close()
+        _seal_footer(self.path)
 
     def abandon(self) -> None:
         """Give up: close the file as it is, without minding what that does to it."""
@@ -139,6 +183,7 @@ class InputSealer:
     def _flush(self) -> None:
         columns = list(zip(*self._pending, strict=True))
         self._writer.write_table(pa.table(columns, schema=_SCHEMA))
+        self._shards.append(_ShardFacts(_checksum(columns), _runs(columns[0])))
         self._pending.clear()
 
     def _regroup(self) -> None:
@@ -148,6 +193,7 @@ class InputSealer:
         self.path.rename(small_path)
         self.shard_rows = LARGE_SHARD_ROWS
         self._writer = _open_writer(self.path)
+        self._shards.clear()
         for rows in _batches(small_path, self.shard_rows):
             self._pending = rows
             if len(rows) == self.shard_rows:
@@ -168,6 +214,47 @@ def _open_writer(path: Path) -> pq.ParquetWriter:
 
 
 def _batches(path: Path, num_rows: int) -> Iterator[list[tuple[int, str | None, str]]]:
-    with pq.ParquetFile(path) as file:
+    with pq.ParquetFile(path, page_checksum_verification=True) as file:
         for batch in file.iter_batches(batch_size=num_rows):
             yield list(zip(*batch.to_pydict().values(), strict=True))
+
+
+def _checksum(columns: Sequence[Sequence[Any]]) -> int:
+    return zlib.crc32(msgspec.msgpack.encode(columns))
+
+
+def _runs(row_indexes: Sequence[int]) -> list[tuple[int, int]]:
+    """Write ascending numbers as runs of neighbours: one, but for lines that were rejected."""
+    runs: list[tuple[int, int]] = []
+    for row_index in row_indexes:
+        first, num_rows = runs[-1] if runs else (row_index, 0)
+        if row_index == first + num_rows:
+            runs[-1:] = [(first, num_rows + 1)]
+        else:
+            runs.append((row_index, 1))
+    return runs
+
+
+def _shard_facts(file: pq.ParquetFile) -> list[_ShardFacts] | None:
+    """Read what the footer tells of the shards; None in a file of an older version."""
+    metadata = file.metadata.metadata or {}
+    if _SEAL_KEY not in metadata and _SHARDS_KEY not in metadata:
+        return None
+    facts = metadata.get(_SHARDS_KEY, b"")
+    return msgspec.json.decode(facts, type=list[_ShardFacts])
+
+
+def _read_footer(file: BinaryIO) -> tuple[int, bytes]:
+    """Return where the footer begins, and all bytes from there on."""
+    size = file.seek(0, 2)
+    tail_at = file.seek(max(size - _TAIL_BYTES, 0))
+    start = max(tail_at - int.from_bytes(file.read(4), "little"), 0)
+    file.seek(start)
+    return start, file.read()
+
+
+def _seal_footer(path: Path) -> None:
+    with path.open("r+b") as file:
+        start, footer = _read_footer(file)
+        file.seek(start)
+        file.write(sealed(footer))

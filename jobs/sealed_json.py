@@ -29,6 +29,11 @@ def check_sealed(path: Path, content: bytes) -> None:
         ChecksumMismatch: it has changed.
         msgspec.MsgspecError: it is not JSON any more.
     """
-    has_seal = check_seal(path, content)
-    if not has_seal and msgspec.json.decode(content, type=_Sealed).seal is not None:
+    if check_seal(path, content):
+        return
+    try:
+        is_known_to_have_one = msgspec.json.decode(content, type=_Sealed).seal is not None
+    except UnicodeDecodeError as error:  # msgspec lets it pass as it is
+        raise ChecksumMismatch(path) from error
+    if is_known_to_have_one:
         raise ChecksumMismatch(path)

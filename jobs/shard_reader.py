@@ -20,7 +20,7 @@ from .model import InvalidSampling, SamplingParams, ShardRef
 from .prompt_encoder import PromptEncoder
 from .results_dir import ResultsDir
 from .row_request import RowRequest, row_params, row_request
-from .sealed_input import CorruptInput, SealedInput, SealedRow
+from .sealed_input import CorruptInput, CorruptShard, SealedInput, SealedRow
 from .shard_run import PreparedRow, ShardRun
 from .suspects import Suspects
 from .templates import TemplateError
@@ -98,10 +98,13 @@ class ShardReader:
             self._on_outcome(ShardLanded(order.job_id, order.index, order.attempt, found))
             return
         suspects = Suspects(self._jobs_dir, ShardRef(order.job_id, order.index))
-        rows = [
-            self._prepared(order, job, sealed, _verdict(suspects, sealed))
-            for sealed in job.input.shard(order.index)
-        ]
+        try:
+            rows = [
+                self._prepared(order, job, sealed, _verdict(suspects, sealed))
+                for sealed in job.input.shard(order.index)
+            ]
+        except CorruptShard as error:
+            rows = _lost_rows(error)
         careful = suspects if suspects.wants_care else None
         self._on_prepared(ShardRun(order, job.spec, rows, self._worker, careful))
 
@@ -161,6 +164,13 @@ class ShardReader:
 
     def _fail(self, order: RunShard, message: str, trouble: Trouble) -> None:
         self._on_outcome(ShardFailed(order.job_id, order.index, order.attempt, message, trouble))
+
+
+def _lost_rows(error: CorruptShard) -> list[PreparedRow]:
+    """Let rows whose input has rotted fail, each by itself; all others of the job go on."""
+    logger.error("%s; its %d rows fail", error, len(error.row_indexes))
+    fault = RequestError("checksum_mismatch", str(error), stage="validate")
+    return [PreparedRow(SealedRow(index, None, {}), fault) for index in error.row_indexes]
 
 
 def _verdict(suspects: Suspects, sealed: SealedRow) -> RequestError | None:

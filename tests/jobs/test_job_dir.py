@@ -11,13 +11,14 @@ from penstock.jobs.model import JobState
 from penstock.jobs.sealed_input import (
     LARGE_JOB_ROWS,
     CorruptInput,
+    CorruptShard,
     InputSealer,
     SealedInput,
     SealedRow,
 )
 from penstock.jobs.settings import Settings
 
-from .conftest import JobMaker, SpecMaker
+from .conftest import JobMaker, SpecMaker, flipped
 
 
 def test_a_job_reads_back_as_it_was_sealed(
@@ -116,11 +117,11 @@ def test_bit_rot_in_the_input_is_noticed(tmp_path: Path, make_spec: SpecMaker) -
     for index in range(100):
         sealer.add(index, f"id{index}", f'{{"text":"{index * 7919}"}}')
     sealer.close()
-    data = bytearray(path.read_bytes())
-    data[len(data) // 3] ^= 0x40
-    path.write_bytes(data)
-    with SealedInput(path) as sealed, pytest.raises(CorruptInput, match="shard 0"):
+    data = path.read_bytes()
+    path.write_bytes(flipped(data, len(data) // 4))
+    with SealedInput(path) as sealed, pytest.raises(CorruptShard, match="shard 0") as caught:
         sealed.shard(0)
+    assert caught.value.row_indexes == list(range(100))
     path.write_bytes(data[:50])
     with pytest.raises(CorruptInput, match="cannot read the sealed input"):
         SealedInput(path)
