@@ -196,6 +196,14 @@ class JobDir:
             raise CorruptJob(f"{self.final} is gone as soon as it was written")
         return standing
 
+    def replace_final(self, final: Final) -> None:
+        """Record that a job which had ended has been brought to a better end: see `joining`.
+
+        Raises:
+            StorageFull: there is no room; the earlier record stands.
+        """
+        replace_file(self.final, encode_sealed(final))
+
 
 def _fsync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)

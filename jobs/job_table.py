@@ -66,6 +66,8 @@ class JobTable:
         self.redis = client
         self.keys = keys
         self._absorb = _register(client, "absorb")
+        self._amend = _register(client, "amend")
+        self._block = _register(client, "block")
         self._claim = _register(client, "claim")
         self._commit = _register(client, "commit")
         self._create = _register(client, "create")
@@ -80,6 +82,7 @@ class JobTable:
         self._renew = _register(client, "renew")
         self._settle = _register(client, "settle")
         self._snapshot = _register(client, "snapshot")
+        self._unblock = _register(client, "unblock")
         due, queued = _register(client, "due"), _register(client, "queued")
         self.agenda = Agenda(client, keys, due=due, queued=queued)
 
@@ -156,6 +159,17 @@ class JobTable:
         """Say what holds a job up, as its snapshot's error, until a shard is committed again."""
         self._note(self._keys(job_id), [trouble])
 
+    def block(self, job_id: str, trouble: str) -> bool:
+        """Pause a job until there is room again where its rows land. False if it was not open.
+
+        What is held goes on. A pause that somebody asks for meanwhile outlasts this one.
+        """
+        return bool(self._block(self._keys(job_id), [trouble]))
+
+    def unblock(self, job_id: str) -> bool:
+        """Let a job go on that waited for room. False if it did not, or pauses for more."""
+        return bool(self._unblock(self._keys(job_id)))
+
     # A shard's life.
 
     def issue(self, job_id: str, limit: int) -> list[int]:
@@ -224,6 +238,18 @@ class JobTable:
         `staying` adds up all the others. False if the job was not about to be completed.
         """
         return bool(self._reopen(self._keys(job_id), [*_counts_of(staying), *shards]))
+
+    def amend(
+        self, job_id: str, state: JobState, totals: PartCounts, landed: Sequence[int], *, at_ms: int
+    ) -> None:
+        """Bring a job that had ended to a better end: what all its parts add up to now.
+
+        `landed` names all shards that have a part.
+        """
+        settled = [state.value, at_ms, len(landed), *_counts_of(totals)]
+        for first in range(0, max(len(landed), 1), ABSORB_CHUNK):
+            shards = landed[first : first + ABSORB_CHUNK]
+            self._amend(self._keys(job_id), [*settled, *shards])
 
     # Reading.
 

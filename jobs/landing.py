@@ -122,27 +122,32 @@ def _count(spec: JobSpec, index: int, attempt: int, rows: Sequence[LandedRow]) -
     )
 
 
-def _encode(spec: JobSpec, counts: PartCounts, rows: Iterable[LandedRow]) -> bytes:
-    ordered = sorted(rows, key=lambda row: (row.row_index, row.sample_index))
-    schema = row_schema(spec)
-    columns = [pa.array(values, schema.field(name).type) for name, values in _values(spec, ordered)]
+def encode_part(spec: JobSpec, counts: PartCounts, rows: pa.Table) -> bytes:
+    """Write the rows of a part, which are in order and of the job's schema, as they are to land."""
     sink = pa.BufferOutputStream()
     writer = pq.ParquetWriter(
         sink,
-        schema,
+        rows.schema,
         compression="zstd",
         compression_level=3,
         use_dictionary=list(REPEATING_COLUMNS),  # pyright: ignore[reportArgumentType]
         write_statistics=_STATISTICS_COLUMNS,  # pyright: ignore[reportArgumentType]
         write_page_checksum=True,
-        sorting_columns=[pq.SortingColumn(schema.get_field_index("row_index"))],
+        sorting_columns=[pq.SortingColumn(rows.schema.get_field_index("row_index"))],
     )
     with writer:
-        writer.write_table(pa.table(columns, schema=schema))
+        writer.write_table(rows)
         writer.add_key_value_metadata(
             {b"penstock.job_id": spec.job_id.encode(), **footer_fields(counts)}
         )
     return sealed_part(sink.getvalue())
+
+
+def _encode(spec: JobSpec, counts: PartCounts, rows: Iterable[LandedRow]) -> bytes:
+    ordered = sorted(rows, key=lambda row: (row.row_index, row.sample_index))
+    schema = row_schema(spec)
+    columns = [pa.array(values, schema.field(name).type) for name, values in _values(spec, ordered)]
+    return encode_part(spec, counts, pa.table(columns, schema=schema))
 
 
 def _values(spec: JobSpec, rows: Sequence[LandedRow]) -> Iterable[tuple[str, list[Any]]]:

@@ -4,24 +4,20 @@ Every step may be repeated, by several processes at once.
 """
 
 import logging
-from dataclasses import asdict
-from typing import Any
 
-from .durable import replace_file
+from .control import job_lock
 from .ending import end
 from .errors import UnknownJob
 from .found_part import set_aside
 from .job_dir import JobDir
 from .job_table import JobTable
+from .joining import join
+from .manifest_file import read_parts, write_manifest
 from .model import JobSpec, JobState
 from .part_counts import PartCounts, summed
-from .part_file import CorruptPart, PartFacts, part_facts
+from .part_file import CorruptPart
 from .results_dir import ResultsDir
-from .row_schema import row_schema
-from .sealed_json import encode_sealed
 from .settings import Settings
-
-MANIFEST_VERSION = 1
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +44,7 @@ def finalize(settings: Settings, table: JobTable, job_id: str) -> JobState | Non
     results = ResultsDir.of(spec)
     if snapshot.state is not JobState.LANDING and len(results.parts()) < spec.num_shards:
         return None
-    parts, damaged = _read_parts(spec, results)
+    parts, damaged = read_parts(spec)
     if damaged:
         _run_again(table, spec, results, damaged, [part.counts for part in parts.values()])
         return None
@@ -56,25 +52,14 @@ def finalize(settings: Settings, table: JobTable, job_id: str) -> JobState | Non
         table.rebuild(spec, {index: part.counts for index, part in parts.items()}, None)
     has_failures = any(part.counts.failed for part in parts.values())
     state = JobState.COMPLETED_WITH_ERRORS if has_failures else JobState.COMPLETED
-    manifest = _manifest(spec, state, parts)
-    replace_file(results.manifest, encode_sealed(manifest))
-    replace_file(results.success, b"")
+    write_manifest(spec, state, parts)
     results.remove_temporary()
+    if spec.retry_of is not None:
+        with job_lock(JobDir(settings.jobs_dir, spec.retry_of)):
+            if job_dir.read_final() is None:
+                join(settings, table, spec)
+            return end(settings, table, job_id, state).state
     return end(settings, table, job_id, state).state
-
-
-def _read_parts(
-    spec: JobSpec, results: ResultsDir
-) -> tuple[dict[int, PartFacts], dict[int, CorruptPart]]:
-    """Read every part again, to its last byte: nothing is called complete on hearsay."""
-    parts: dict[int, PartFacts] = {}
-    damaged: dict[int, CorruptPart] = {}
-    for index in range(spec.num_shards):
-        try:
-            parts[index] = part_facts(results.part(index))
-        except CorruptPart as error:
-            damaged[index] = error
-    return parts, damaged
 
 
 def _run_again(
@@ -90,40 +75,3 @@ def _run_again(
         set_aside(results, index)
     table.reopen(spec.job_id, list(damaged), summed(intact))
     table.note(spec.job_id, f"{next(iter(damaged.values()))}; its rows run again")
-
-
-def _manifest(spec: JobSpec, state: JobState, parts: dict[int, PartFacts]) -> dict[str, Any]:
-    counts = summed(part.counts for part in parts.values())
-    return {
-        "version": MANIFEST_VERSION,
-        "job_id": spec.job_id,
-        "state": state.value,
-        "counts": {
-            "total": spec.num_rows,
-            "succeeded": spec.num_rows - counts.failed,
-            "failed": counts.failed,
-            "rejected": spec.num_rejected,
-        },
-        "usage": {
-            "prompt_tokens": counts.prompt_tokens,
-            "completion_tokens": counts.completion_tokens,
-            "cached_tokens": counts.cached_tokens,
-        },
-        "errors": counts.errors,
-        "spec": asdict(spec),
-        "schema": [
-            {"name": column.name, "type": str(column.type), "nullable": column.nullable}
-            for column in row_schema(spec)
-        ],
-        "parts": [
-            {
-                "path": f"rows/{ResultsDir.of(spec).part(index).name}",
-                "rows": part.counts.rows,
-                "failed": part.counts.failed,
-                "bytes": part.num_bytes,
-                "sha256": part.sha256,
-                "attempt": part.counts.attempt,
-            }
-            for index, part in parts.items()
-        ],
-    }

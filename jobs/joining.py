@@ -1,0 +1,163 @@
+"""The rows of a retry take the places of those that failed. Knows files, and the table last of all.
+
+A retry is a job of its own, whose rows land once like any other's; joining is its last step, taken
+under the lock of the job that it retries, until its own end is written. For each shard concerned a
+part is written anew from the old one's rows and the new ones, and renamed over it. So whoever reads
+`rows/*.parquet` meets every row once at any moment, first as it failed, then as it went; a killed
+step is taken again and finds the same to do; and a stale one finds that the retry has ended.
+`_SUCCESS` is away meanwhile.
+"""
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import pyarrow as pa
+
+from .durable import fsync_directory, replace_file
+from .job_dir import Final, JobDir
+from .job_table import JobTable
+from .landing import encode_part
+from .manifest_file import read_parts, write_manifest
+from .model import JobSpec, JobState, RowStatus
+from .part_counts import PartCounts, summed
+from .part_file import PartFacts, part_facts, read_part
+from .results_dir import ResultsDir
+from .row_schema import row_schema
+from .settings import Settings
+
+Rows = list[dict[str, Any]]
+
+logger = logging.getLogger(__name__)
+
+
+def join(settings: Settings, table: JobTable, retry: JobSpec) -> None:
+    """Put the rows of a retry, which have all landed, into the job that it retries.
+
+    The lock of that job must be held, and the retry must not have ended.
+
+    Raises:
+        CorruptPart: rows of the retry cannot be read back.
+        StorageFull: there is no room; what was joined so far stays so.
+    """
+    job_dir = JobDir(settings.jobs_dir, retry.retry_of or "")
+    spec, final = job_dir.read_spec(), job_dir.read_final()
+    if final is None:
+        raise ValueError(f"{spec.job_id} has not ended, so {retry.job_id} cannot retry it")
+    results = ResultsDir.of(spec)
+    parts, _ = read_parts(spec)
+    results.create()
+    results.success.unlink(missing_ok=True)
+    fsync_directory(results.path)
+    for index, rows in _improved(job_dir, spec, parts, _Stream(retry)):
+        counts = _count(rows)
+        data = encode_part(spec, counts, pa.Table.from_pylist(rows, schema=row_schema(spec)))
+        replace_file(results.part(index), data)
+        parts[index] = part_facts(results.part(index))
+    results.remove_temporary()
+    _conclude(job_dir, spec, final, table, dict(sorted(parts.items())))
+
+
+class _Stream:
+    """The rows of a retry in the order of the input, taken from its parts one by one."""
+
+    def __init__(self, retry: JobSpec) -> None:
+        self._parts = iter(ResultsDir.of(retry).parts().values())
+        self._rows: Rows = []
+
+    def up_to(self, last_row_index: int) -> Rows:
+        """Take all rows up to one of the input."""
+        taken: Rows = []
+        while True:
+            if not self._rows:
+                path = next(self._parts, None)
+                if path is None:
+                    return taken
+                self._rows = read_part(path).to_pylist()[::-1]
+            while self._rows and self._rows[-1]["row_index"] <= last_row_index:
+                taken.append(self._rows.pop())
+            if self._rows:
+                return taken
+
+
+def _improved(
+    job_dir: JobDir, spec: JobSpec, parts: dict[int, PartFacts], stream: _Stream
+) -> Iterator[tuple[int, Rows]]:
+    """Yield every shard that the retry makes better, with all its rows."""
+    results = ResultsDir.of(spec)
+    with job_dir.open_input() as sealed:
+        for index in range(spec.num_shards):
+            if index in parts and not parts[index].counts.failed:
+                continue
+            wanted = {row.row_index for row in sealed.shard(index)}
+            old = read_part(results.part(index)).to_pylist() if index in parts else []
+            new = stream.up_to(max(wanted))
+            rows = _merged(spec, old, new)
+            if new and {row["row_index"] for row in rows} == wanted:
+                yield index, rows
+
+
+def _merged(spec: JobSpec, old: Rows, new: Rows) -> Rows:
+    """Replace what failed by what came of it; a row that had succeeded stays, whatever came."""
+    good = {row["row_index"] for row in old} - {
+        row["row_index"] for row in old if row["status"] == RowStatus.FAILED
+    }
+    attempts: Counter[int] = Counter()
+    for row in old:
+        attempts[row["row_index"]] = max(attempts[row["row_index"]], row["attempts"])
+    better = [
+        row
+        | {
+            "row_id": f"{spec.job_id}/{row['row_index']}/{row['sample_index']}",
+            "attempts": attempts[row["row_index"]] + row["attempts"],
+        }
+        for row in new
+        if row["row_index"] not in good
+    ]
+    replaced = {row["row_index"] for row in better}
+    kept = [row for row in old if row["row_index"] not in replaced]
+    return sorted(kept + better, key=lambda row: (row["row_index"], row["sample_index"]))
+
+
+def _count(rows: Rows) -> PartCounts:
+    """Add up a part, as landing does."""
+    failed: dict[int, str] = {}
+    prompts: dict[int, int] = {}
+    cached: dict[int, int] = {}
+    for row in rows:
+        index = row["row_index"]
+        prompts[index] = max(prompts.get(index, 0), row["prompt_tokens"])
+        cached[index] = max(cached.get(index, 0), row["cached_tokens"])
+        if row["status"] == RowStatus.FAILED:
+            failed.setdefault(index, (row["error"] or {}).get("code") or "unknown")
+    starts = [row["started_at"] for row in rows if row["started_at"] is not None]
+    return PartCounts(
+        rows=len(prompts),
+        failed=len(failed),
+        prompt_tokens=sum(prompts.values()),
+        completion_tokens=sum(row["completion_tokens"] for row in rows),
+        cached_tokens=sum(cached.values()),
+        started_at_ms=int(min(starts).timestamp() * 1000) if starts else None,
+        errors=dict(Counter(failed.values())),
+    )
+
+
+def _conclude(
+    job_dir: JobDir, spec: JobSpec, final: Final, table: JobTable, parts: dict[int, PartFacts]
+) -> None:
+    """Write down what the job is now: manifest, end, table."""
+    totals = summed(part.counts for part in parts.values())
+    if len(parts) == spec.num_shards:
+        state = JobState.COMPLETED_WITH_ERRORS if totals.failed else JobState.COMPLETED
+        write_manifest(spec, state, parts)
+        now_ms = time.time_ns() // 1_000_000
+        final = Final(state, at_ms=now_ms, started_at_ms=final.started_at_ms)
+        job_dir.replace_final(final)
+    table.amend(spec.job_id, final.state, totals, _names(parts), at_ms=final.at_ms)
+    logger.info("%s: %d rows are still failed after a retry", spec.job_id, totals.failed)
+
+
+def _names(parts: Iterable[int]) -> list[int]:
+    return sorted(parts)

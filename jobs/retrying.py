@@ -1,0 +1,187 @@
+"""Running again what failed of a job: chooses the rows, and makes a job of them.
+
+A retry is a job of its own: it has its own shards, deadline and end, can be paused and cancelled,
+and its rows land once by the same means as any other's. That keeps landing as simple as it is; what
+it adds is one step before its end, in which its rows take the places of those that failed
+(`joining`). Its input holds the rows under their old numbers. It lands in `_retries/`, below the
+job that it retries, where those do not look who read all jobs of a directory.
+"""
+
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import msgspec
+import redis
+
+from .control import job_lock
+from .durable import replace_file, storage_errors
+from .errors import InvalidJob
+from .job_dir import JobDir
+from .job_table import JobTable
+from .model import JobSpec, RowStatus, new_job_id
+from .part_file import CorruptPart, read_part
+from .results_dir import ResultsDir
+from .sealed_input import InputSealer, SealedRow
+from .settings import Settings
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Latest:
+    """The last retry of a job, as `retry.json` in its directory names it."""
+
+    job_id: str
+    codes: list[str] | None
+
+
+def retry(
+    settings: Settings,
+    table: JobTable,
+    job_id: str,
+    *,
+    codes: frozenset[str] | None = None,
+    name: str | None = None,
+    priority: int | None = None,
+) -> JobSpec:
+    """Make a job of the rows that did not succeed; when it completes, they take their places.
+
+    With `codes`, only of rows that failed with one of these; without, also of rows that were not
+    run because the job ended before. As long as one retry of a job runs, the same wish finds it.
+
+    Raises:
+        UnknownJob: there is no such job.
+        InvalidJob: it has not ended, or has nothing to retry, or another retry runs.
+        StorageFull: there is no room for the rows.
+    """
+    job_dir = JobDir(settings.jobs_dir, job_id)
+    spec = job_dir.read_spec()
+    if spec.retry_of is not None:
+        raise InvalidJob("job_id", f"{job_id} is a retry itself: retry {spec.retry_of}")
+    with job_lock(job_dir):
+        if job_dir.read_final() is None:
+            raise InvalidJob("job_id", f"{job_id} has not ended: wait for it, or cancel it first")
+        running = _running(settings, job_dir, codes)
+        if running is not None:
+            return running
+        made = _make(settings, job_dir, spec, codes, name, priority)
+    try:
+        table.create(made)
+    except redis.RedisError as error:  # the keeper will find the directory
+        logger.warning("%s is not in the job table yet: %s", made.job_id, error)
+    return made
+
+
+def _running(settings: Settings, job_dir: JobDir, codes: frozenset[str] | None) -> JobSpec | None:
+    """Find the retry that runs."""
+    try:
+        latest = msgspec.json.decode(_marker(job_dir).read_bytes(), type=_Latest)
+    except FileNotFoundError:
+        return None
+    other = JobDir(settings.jobs_dir, latest.job_id)
+    if not other.spec.exists() or other.read_final() is not None:
+        return None
+    if latest.codes != _sorted(codes):
+        raise InvalidJob("codes", f"another retry of it runs: {latest.job_id}; wait, or cancel it")
+    return other.read_spec()
+
+
+def _make(
+    settings: Settings,
+    job_dir: JobDir,
+    spec: JobSpec,
+    codes: frozenset[str] | None,
+    name: str | None,
+    priority: int | None,
+) -> JobSpec:
+    made_dir = JobDir(settings.jobs_dir, new_job_id())
+    out = ResultsDir.of(spec).path / "_retries"
+    results = ResultsDir(out / made_dir.job_id)
+    try:
+        made_dir.create()
+        made_dir.link_results(results.path)
+        results.create()
+        sealer = _seal_rows(made_dir, _rows_to_retry(job_dir, spec, codes))
+        if not sealer.num_rows:
+            raise InvalidJob("codes", f"{spec.job_id} has no row to retry{_with(codes)}")
+        made = replace(
+            spec,
+            job_id=made_dir.job_id,
+            num_rows=sealer.num_rows,
+            num_shards=sealer.num_shards,
+            shard_rows=sealer.shard_rows,
+            out=str(out),
+            created_at_ms=time.time_ns() // 1_000_000,
+            num_rejected=0,
+            name=name or f"retry of {spec.name or spec.job_id}"[:512],
+            priority=spec.priority if priority is None else priority,
+            idempotency_key=None,
+            deadline_ms=None,
+            max_error_rate=None,
+            retry_of=spec.job_id,
+        )
+        latest = msgspec.json.encode(_Latest(made.job_id, _sorted(codes)))
+        replace_file(_marker(job_dir), latest)
+        made_dir.seal(made)
+    except BaseException:
+        made_dir.remove()
+        results.remove()
+        raise
+    return made
+
+
+def _seal_rows(made_dir: JobDir, rows: Iterator[SealedRow]) -> InputSealer:
+    with storage_errors(made_dir.path):
+        made_dir.bad_lines.touch()
+        sealer = InputSealer(made_dir.input)
+        try:
+            for row in rows:
+                sealer.add(row.row_index, row.custom_id, msgspec.json.encode(row.row).decode())
+            sealer.close()
+        except BaseException:
+            sealer.abandon()
+            raise
+    return sealer
+
+
+def _rows_to_retry(
+    job_dir: JobDir, spec: JobSpec, codes: frozenset[str] | None
+) -> Iterator[SealedRow]:
+    """Yield the rows that did not succeed, in the order of the input."""
+    results = ResultsDir.of(spec)
+    with job_dir.open_input() as sealed:
+        for index in range(spec.num_shards):
+            failed = _failed(results.part(index))
+            if failed is None:
+                yield from sealed.shard(index) if codes is None else ()
+            elif failed:
+                chosen = {row for row, code in failed.items() if codes is None or code in codes}
+                yield from (row for row in sealed.shard(index) if row.row_index in chosen)
+
+
+def _failed(part: Path) -> dict[int, str | None] | None:
+    """Read which rows of a part failed, and why; None if it is not there, or cannot be read."""
+    try:
+        rows = read_part(part).select(["row_index", "status", "error"]).to_pylist()
+    except CorruptPart:
+        return None
+    failed: dict[int, str | None] = {}
+    for row in rows:
+        if row["status"] == RowStatus.FAILED:
+            failed.setdefault(row["row_index"], (row["error"] or {}).get("code"))
+    return failed
+
+
+def _marker(job_dir: JobDir) -> Path:
+    return job_dir.path / "retry.json"
+
+
+def _sorted(codes: frozenset[str] | None) -> list[str] | None:
+    return None if codes is None else sorted(codes)
+
+
+def _with(codes: frozenset[str] | None) -> str:
+    return "" if codes is None else f" that failed with {', '.join(sorted(codes))}"
