@@ -93,7 +93,8 @@ def _improved(
                 continue
             wanted = {row.row_index for row in sealed.shard(index)}
             old = read_part(results.part(index)).to_pylist() if index in parts else []
-            new = stream.up_to(max(wanted))
+            # What belongs to shards before this one was joined before somebody was killed.
+            new = [row for row in stream.up_to(max(wanted)) if row["row_index"] in wanted]
             rows = _merged(spec, old, new)
             if new and {row["row_index"] for row in rows} == wanted:
                 yield index, rows
