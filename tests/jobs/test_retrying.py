@@ -20,7 +20,7 @@ from penstock.jobs.results import read_results
 from penstock.jobs.results_dir import ResultsDir
 from penstock.jobs.retrying import retry
 from penstock.jobs.settings import Settings
-from penstock.jobs.submission import SubmitRequest, submit
+from penstock.jobs.submission import PathSource, SubmitRequest, submit
 
 from .conftest import JobMaker, ShardRunner
 
