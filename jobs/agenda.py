@@ -54,3 +54,7 @@ class Agenda:
     def overdue(self, limit: int) -> list[str]:
         """Name jobs whose deadline has passed; each once, so end them."""
         return self._due([self._keys.deadlines], [0, limit, 1])
+
+    def blocked(self, patience_ms: int, limit: int) -> list[str]:
+        """Name jobs that wait for room where their rows land; each now and then, as `landing`."""
+        return self._due([self._keys.blocked], [patience_ms, limit, 1])

@@ -19,7 +19,7 @@ import redis
 from .durable import StorageFull
 from .ending import end
 from .errors import UnknownJob
-from .events import SHARD_LANDED, JobEvents
+from .events import SHARD_LANDED, STATUS, JobEvents
 from .frames import AbortShard, RunShard, ShardFailed, ShardLanded, ToEngine, Trouble
 from .job_table import Commit, JobTable
 from .model import JobState, ShardRef
@@ -177,8 +177,10 @@ class Custody:
         # Not handed back at once: its lease runs out, which paces the next attempt.
         outcome: Outcome = ShardReturned(frame.message)
         try:
-            if frame.trouble in _HOLDS_UP:
-                self._note(ref.job_id, f"{_HOLDS_UP[frame.trouble]}: {frame.message}")
+            if frame.trouble is Trouble.STORAGE:
+                self._wait_for_room(held, frame.message)
+            elif frame.trouble is Trouble.NEWER:  # another worker is free of it
+                self._note(ref.job_id, f"a worker is too old for this job: {frame.message}")
             if is_hopeless and self._end_job(ref.job_id, f"shard {ref.index}: {frame.message}"):
                 outcome = ShardBroken(frame.message)
         finally:
@@ -195,6 +197,14 @@ class Custody:
             self._note(job_id, f"{message}; that the job has failed cannot be written: {error}")
             return False
         return True
+
+    def _wait_for_room(self, held: _Held, message: str) -> None:
+        """Let the job pause and hand the shard back: it runs again when its rows can land."""
+        job_id = held.ref.job_id
+        if self._patiently(lambda: self._table.block(job_id, message)):
+            data = {"status": JobState.PAUSED, "status_reason": f"storage_full: {message}"}
+            self._tell(job_id, STATUS, data)
+        self._patiently(lambda: self._table.release(held.ref, held.attempt))
 
     def _note(self, job_id: str, trouble: str) -> None:
         self._patiently(lambda: self._table.note(job_id, trouble))
@@ -291,10 +301,6 @@ _NOT_GRANTED = {
     "busy": "another worker has it",
     "stopped": "the job has ended or pauses",
     "unknown": "no such job or shard",
-}
-_HOLDS_UP = {  # it passes, or another worker is free of it
-    Trouble.STORAGE: "rows cannot land yet",
-    Trouble.NEWER: "a worker is too old for this job",
 }
 _NOT_OURS = "landed; not ours any more"
 

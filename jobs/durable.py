@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+_PROBE_BYTES = 1 << 20
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
@@ -91,6 +92,19 @@ def create_file(path: Path, data: bytes, *, temporary_dir: Path | None = None) -
             is_ours = False
         fsync_directory(path.parent)  # whoever linked it may not have come that far
         return is_ours
+
+
+def has_room(directory: Path) -> bool:
+    """Try whether something can be written below a directory just now; nothing stays of it.
+
+    A quota is not seen in the free space of a file system, so only trying tells.
+    """
+    try:
+        make_directories(directory)
+        with storage_errors(directory), _temporary_file(directory, "room", bytes(_PROBE_BYTES)):
+            return True
+    except StorageFull:
+        return False
 
 
 def temporary_files(directory: Path) -> Iterator[Path]:

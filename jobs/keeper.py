@@ -6,6 +6,7 @@
     restore    make the job table again after Redis lost it  once a second, if need be
     enter      list jobs that were made while Redis was away every five seconds
     expire     end jobs that have passed their deadline      once a second
+    unblock    let jobs go on that waited for room on a disk every two seconds
     finalize   complete jobs that no worker completed        every two seconds
     sweep      remove what killed processes left on disk     every hour
 
@@ -32,6 +33,7 @@ from .job_table import JobTable
 from .model import JobState
 from .reconciler import rebuild_all, reconcile, unlisted
 from .redis_client import connect
+from .room import unblock
 from .settings import Settings
 from .sweep import sweep
 from .tasks import complete
@@ -43,6 +45,7 @@ _ELECTION_S = 1.0
 _LANDING_PATIENCE_S = 3.0
 _REAP_LIMIT = 1_000
 _JOBS_AT_A_TIME = 100
+_BLOCKED_PATIENCE_MS = 2_000
 _FAULT_PAUSE_S = 5.0
 _AWAY = (redis.ConnectionError, redis.TimeoutError, kombu.exceptions.OperationalError)
 
@@ -91,6 +94,8 @@ class Keeper:
         self._lead = self._redis.register_script(_LEAD)
         self._yield = self._redis.register_script(_YIELD)
         self._completing: dict[str, Future[str]] = {}
+        self._looking_for_room: Future[None] = Future()
+        self._looking_for_room.set_result(None)
         # In a thread of its own: reading many parts takes its time.
         self._completer = completer or ThreadPoolExecutor(1, "completer")
         self._unreadable: set[str] = set()
@@ -100,6 +105,7 @@ class Keeper:
             (0.5, self._reap),
             (1.0, self._feeder.reissue),
             (1.0, self._expire),
+            (2.0, self._unblock),
             (2.0, self._finalize),
             (5.0, self._enter),
             (3600.0, self._sweep),
@@ -215,6 +221,20 @@ class Keeper:
             if job_id not in self._completing:
                 self._completing[job_id] = self._completer.submit(self._complete, job_id)
         self._completing = {job: each for job, each in self._completing.items() if not each.done()}
+
+    def _unblock(self) -> None:
+        if self._looking_for_room.done():
+            blocked = self._table.agenda.blocked(_BLOCKED_PATIENCE_MS, _JOBS_AT_A_TIME)
+            self._looking_for_room = self._completer.submit(self._look_for_room, blocked)
+
+    def _look_for_room(self, job_ids: list[str]) -> None:
+        for job_id in job_ids:
+            try:
+                if unblock(self._settings, self._table, job_id):
+                    logger.info("there is room for the rows of %s again", job_id)
+                    self._events.publish(job_id, STATUS, {"status": JobState.RUNNING})
+            except Exception as error:  # a disk in trouble must not keep the others' jobs waiting
+                logger.warning("%s waits for room: %s", job_id, error)
 
     def _expire(self) -> None:
         for job_id in self._table.agenda.overdue(_JOBS_AT_A_TIME):

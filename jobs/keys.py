@@ -2,7 +2,7 @@
 
 {ns} is `Settings.namespace`; {job} a job id. All keys of one job carry the job id in braces, so
 that they share a slot. A cluster will not do all the same: the scripts that move a shard keep the
-indexes true as well ({ns}:jobs to {ns}:deadlines), which name the jobs that want something done.
+indexes true as well ({ns}:jobs to {ns}:blocked), which name the jobs that want something done.
 A score there may be lower than it should be, never higher: whoever looks finds out.
 
     key                       type    written by      lifetime
@@ -13,6 +13,7 @@ A score there may be lower than it should be, never higher: whoever looks finds 
     {ns}:leased               zset    job table       jobs with leases -> not before (ms) one ends
     {ns}:landing              zset    job table       jobs to complete -> last attempt (ms)
     {ns}:deadlines            zset    job table       open jobs that must end by a time (ms)
+    {ns}:blocked              zset    job table       jobs that wait for room -> last look (ms)
     {ns}:job:{job}            hash    job table       state, counters, the facts of JobSnapshot
     {ns}:job:{job}:landed     bitmap  job table       one bit per committed shard
     {ns}:job:{job}:leases     zset    job table       shard -> deadline (ms of Redis TIME)
@@ -45,6 +46,7 @@ class Keys:
         self.leased = f"{namespace}:leased"
         self.landing = f"{namespace}:landing"
         self.deadlines = f"{namespace}:deadlines"
+        self.blocked = f"{namespace}:blocked"
         self.reaper = f"{namespace}:reaper"
         self.idempotency = f"{namespace}:idempotency"
         self.workers = f"{namespace}:workers"
@@ -64,7 +66,7 @@ class Keys:
         """Name all that the scripts may touch for a job, in the order of prelude.lua."""
         parts = [self.job(job_id, part) for part in JOB_PARTS]
         indexes = [self.hungry, self.issued, self.leased, self.landing, self.deadlines]
-        return [*parts, self.jobs, self.open, *indexes]
+        return [*parts, self.jobs, self.open, *indexes, self.blocked]
 
     def events(self, job_id: str) -> str:
         """Name the stream of a job's events."""

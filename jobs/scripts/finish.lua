@@ -4,7 +4,7 @@
 local final = { completed = 1, completed_with_errors = 1, failed = 1, cancelled = 1, expired = 1 }
 local state = redis.call('HGET', JOB, 'state')
 redis.call('SREM', OPEN, JOB_ID)
-for _, index in ipairs({ HUNGRY, ISSUED, LEASED, LANDING, DEADLINES }) do
+for _, index in ipairs({ HUNGRY, ISSUED, LEASED, LANDING, DEADLINES, BLOCKED }) do
   redis.call('ZREM', index, JOB_ID)
 end
 if not state or final[state] then

@@ -9,7 +9,7 @@
 --                        retry <------------+
 local JOB, LANDED, LEASES, ATTEMPTS, QUEUED, RETRY = unpack(KEYS)
 -- Indexes over all jobs (see keys.py): whoever looks after the queue reads these, never every job.
-local JOBS, OPEN, HUNGRY, ISSUED, LEASED, LANDING, DEADLINES = unpack(KEYS, 7)
+local JOBS, OPEN, HUNGRY, ISSUED, LEASED, LANDING, DEADLINES, BLOCKED = unpack(KEYS, 7)
 local JOB_ID = JOB and string.match(JOB, '{([^{}]*)}$')
 
 local function now_us()

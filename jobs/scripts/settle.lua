@@ -17,6 +17,8 @@ end
 local is_resumed = ARGV[2] == '' and (job[2] == 'user' or job[3] ~= ARGV[3])
 if is_open(state) and ARGV[2] ~= '' then
   pause(ARGV[2])
+elseif state == 'paused' and ARGV[2] ~= '' then
+  redis.call('HSET', JOB, 'pause_reason', ARGV[2]) -- room for its rows does not end this pause
 elseif state == 'paused' and is_resumed then
   redis.call('HSET', JOB, 'state', job[4] and 'running' or 'queued')
   redis.call('HDEL', JOB, 'pause_reason')

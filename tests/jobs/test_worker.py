@@ -323,11 +323,17 @@ def test_a_full_disk_holds_a_job_up_and_room_lets_it_go_on(live: Live, small_dis
     prompts = [f"{number} " + os.urandom(3_000).hex() for number in range(512)]
     spec = live.submit(prompts, out=str(small_disk / "out"))
     snapshot = wait_for(
-        lambda: s if (s := live.snapshot(spec)).error else None, "the job to say what is wrong"
+        lambda: s if (s := live.snapshot(spec)).state is JobState.PAUSED else None,
+        "the job to wait for room",
     )
-    assert snapshot.state is JobState.RUNNING
-    assert "no space left" in (snapshot.error or "")
+    assert (snapshot.status_reason or "").startswith("storage_full: no space left for")
     assert snapshot.counts.failed == 0
+    elsewhere = prompts_of(40)
+    other = live.submit(elsewhere)
+    assert live.wait_until_done(other).counts.succeeded == 40
+    live.check_rows(other, elsewhere)
+    assert live.snapshot(spec).state is JobState.PAUSED
+    assert not list(small_disk.rglob("*.tmp"))
     subprocess.run(["mount", "-o", "remount,size=16m", str(small_disk)], check=True)
     final = live.wait_until_done(spec)
     assert (final.state, final.error) == (JobState.COMPLETED, None)
