@@ -1,0 +1,84 @@
+"""Captured steps: enough room for every number of rows, and replays that read inputs alone."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from penstock.engine.graphs import (
+    LADDER,
+    Capture,
+    RecordedWork,
+    captured_rows,
+    captured_width,
+)
+
+from .tape import HostRead, NoHostReads, TapeCapture
+
+
+def test_the_ladder() -> None:
+    asked = (1, 2, 3, 5, 9, 16, 17, 256, 257, 512, 513, 1024)
+    assert [captured_rows(rows) for rows in asked] == [
+        *(1, 2, 4, 8, 16, 16, 24, 256, 272, 512, 544, 1024)
+    ]
+    assert captured_rows(1025) is None
+    assert len(LADDER) == 67
+    for rows in range(65, 1025):
+        padded = captured_rows(rows)
+        assert padded is not None
+        assert rows <= padded <= rows * 9 / 8
+
+
+def test_widths_cover_the_longest_row_and_are_few() -> None:
+    widths = [captured_width(blocks, 2500) for blocks in range(1, 2501)]
+    assert all(width >= blocks for blocks, width in enumerate(widths, start=1))
+    assert sorted({*widths}) == [64, 128, 256, 512, 1024, 2048, 2500]
+    assert captured_width(3, 40) == 40
+
+
+@pytest.mark.parametrize("make", [RecordedWork, TapeCapture])
+def test_a_replay_reads_its_inputs_and_overwrites_its_outputs(make: Callable[[], Capture]) -> None:
+    numbers, total = torch.arange(4), torch.zeros(4, dtype=torch.int64)
+
+    def work() -> tuple[torch.Tensor, ...]:
+        doubled = numbers * 2
+        total.add_(doubled)
+        return doubled + 1, doubled.float()
+
+    replay = make()(work)
+    odd, floats = replay.outputs
+    total.zero_()
+    for step in range(3):
+        numbers.copy_(torch.arange(4) + step)
+        odd.fill_(-7)
+        replay()
+        assert torch.equal(odd, 2 * (torch.arange(4) + step) + 1)
+        assert floats.tolist() == (2.0 * (torch.arange(4) + step)).tolist()
+    assert torch.equal(total, 6 * torch.arange(4) + 6), "once for each replay"
+
+
+def test_the_double_finds_what_a_graph_would_not_see() -> None:
+    """A tensor that is replaced after the capture is the trap that it is for."""
+    inputs = {"numbers": torch.zeros(2)}
+    replay = TapeCapture()(lambda: (inputs["numbers"] + 1,))
+    inputs["numbers"] = torch.ones(2)
+    replay()
+    assert replay.outputs[0].tolist() == [1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        torch.Tensor.tolist,
+        torch.Tensor.numpy,
+        torch.Tensor.nonzero,
+        lambda tensor: int(tensor[0]),
+        lambda tensor: bool(tensor[0] > 0),
+        lambda tensor: tensor[tensor > 0],
+    ],
+    ids=["tolist", "numpy", "nonzero", "int", "bool", "mask"],
+)
+def test_the_guard_finds_what_waits_for_a_device(read: Callable[[torch.Tensor], object]) -> None:
+    numbers = torch.arange(3)
+    with torch.inference_mode(), NoHostReads(), pytest.raises(HostRead):
+        read(numbers)
