@@ -1,7 +1,7 @@
 """The client for asyncio, the twin of `client`: the same talks, carried out without blocking."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, overload
@@ -12,7 +12,7 @@ from . import chat_calls, job_calls, tables
 from .address import Address
 from .chat_calls import Messages
 from .client_errors import ServerUnreachable, StreamFailed
-from .job_calls import SubmitOptions
+from .job_calls import JobChanges, SubmitOptions
 from .job_facts import JobFacts
 from .payloads import JobInput, open_upload
 from .records import ChatAnswer, ChatDelta, JobEvent, JobRecord, Row
@@ -158,6 +158,26 @@ class AsyncJobs:
         talk = job_calls.cancel_job(job_id, self._client.retry)
         return AsyncJob(self._client, await self._client.run(talk))
 
+    async def pause(self, job_id: str) -> "AsyncJob":
+        """Begin nothing more of a job; what runs goes on to its end, and lands."""
+        talk = job_calls.pause_job(job_id, self._client.retry)
+        return AsyncJob(self._client, await self._client.run(talk))
+
+    async def resume(self, job_id: str) -> "AsyncJob":
+        """Let a paused job go on."""
+        talk = job_calls.resume_job(job_id, self._client.retry)
+        return AsyncJob(self._client, await self._client.run(talk))
+
+    async def update(self, job_id: str, **changes: Unpack[JobChanges]) -> "AsyncJob":
+        """Change a job's name, priority, metadata, deadline or rate of errors; it acts at once."""
+        talk = job_calls.change_job(job_id, changes, self._client.retry)
+        return AsyncJob(self._client, await self._client.run(talk))
+
+    async def retry(self, job_id: str, *, codes: Sequence[str] | None = None) -> "AsyncJob":
+        """Run again what failed of a job that has ended; see `AsyncJob.retry`."""
+        talk = job_calls.retry_job(job_id, codes, self._client.retry)
+        return AsyncJob(self._client, await self._client.run(talk))
+
 
 class AsyncModels:
     """The models served now."""
@@ -258,6 +278,30 @@ class AsyncJob(JobFacts):
         """Stop the job; what has landed stays."""
         self.record = await self._client.run(job_calls.cancel_job(self.id, self._client.retry))
         return self
+
+    async def pause(self) -> Self:
+        """Begin nothing more; what runs goes on to its end, and lands."""
+        self.record = await self._client.run(job_calls.pause_job(self.id, self._client.retry))
+        return self
+
+    async def resume(self) -> Self:
+        """Go on after a pause. Rows that failed before are not held against the job any more."""
+        self.record = await self._client.run(job_calls.resume_job(self.id, self._client.retry))
+        return self
+
+    async def update(self, **changes: Unpack[JobChanges]) -> Self:
+        """Change name, priority, metadata, deadline or rate of errors; it acts at once."""
+        talk = job_calls.change_job(self.id, changes, self._client.retry)
+        self.record = await self._client.run(talk)
+        return self
+
+    async def retry(self, *, codes: Sequence[str] | None = None) -> "AsyncJob":
+        """Run again what failed, or was not run, as a job of its own, which is returned.
+
+        When that completes, its rows take the places of those that failed. With `codes`, only rows
+        whose error has one of these.
+        """
+        return await self._client.jobs.retry(self.id, codes=codes)
 
     async def to_arrow(self) -> "pa.Table":
         """Give all rows as an Arrow table: the Parquet itself when it is on this machine."""

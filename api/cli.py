@@ -10,7 +10,7 @@ import typer
 
 from .. import __version__
 from ..jobs.settings import InvalidSetting
-from . import cli_chat, cli_jobs, cli_run, cli_serve, demo, doctor
+from . import cli_chat, cli_jobs, cli_run, cli_serve, cli_steering, demo, doctor
 from .cli_options import UsageProblem
 from .client_errors import BadRequest, InvalidInput, PenstockError, ServerUnreachable
 
@@ -43,6 +43,11 @@ def make_app() -> typer.Typer:
                 cli_jobs.show,
                 cli_jobs.results,
                 cli_jobs.errors,
+                cli_steering.pause,
+                cli_steering.resume,
+                cli_steering.priority,
+                cli_steering.update,
+                cli_steering.retry,
                 cli_jobs.cancel,
             ),
         ),

@@ -11,10 +11,12 @@ import typer
 from .cli_client import open_client
 from .cli_options import (
     ApiKey,
+    Deadline,
     Format,
     IdColumn,
     Input,
     JobId,
+    MaxErrorRate,
     Model,
     Name,
     Output,
@@ -24,6 +26,7 @@ from .cli_options import (
     Schema,
     System,
     Url,
+    number_or_text,
     task_options,
 )
 from .cli_output import Printer, cell, place_of, summary
@@ -53,6 +56,8 @@ def submit(
     raw: Raw = False,
     file_format: Format = None,
     priority: Annotated[int | None, typer.Option(help="Larger is served first.")] = None,
+    deadline: Deadline = None,
+    max_error_rate: MaxErrorRate = None,
     out: Annotated[
         str | None, typer.Option(help="Directory of the server's machine that gets JOB/rows.")
     ] = None,
@@ -73,6 +78,8 @@ def submit(
         name=name,
         format=file_format,
         priority=priority,
+        deadline=number_or_text(deadline),
+        max_error_rate=max_error_rate,
         output=out,
         idempotency_key=idempotency_key,
     )
@@ -80,7 +87,7 @@ def submit(
         job = client.jobs.submit(rows, **options)
         note_rejected(printer, job.record)
         if watch:
-            _watch(printer, job)
+            watch_job(printer, job)
             return
         printer.job(job.record)
         printer.note(f"penstock watch {job.id}  follows it")
@@ -89,7 +96,7 @@ def submit(
 def watch(job_id: JobId, url: Url = None, api_key: ApiKey = None, output: Output = None) -> None:
     """Follow a job to its end. Ctrl-C leaves, and the job goes on."""
     with open_client(url, api_key) as client:
-        _watch(Printer(output), client.jobs.get(job_id))
+        watch_job(Printer(output), client.jobs.get(job_id))
 
 
 def jobs(
@@ -212,7 +219,8 @@ def note_errors(printer: Printer, job: Job, how_to_see_all: str) -> None:
     printer.note(f"all errors: {how_to_see_all}")
 
 
-def _watch(printer: Printer, job: Job) -> None:
+def watch_job(printer: Printer, job: Job) -> None:
+    """Follow a job to its end, and say how it ended; the exit code says so too."""
     try:
         follow_to_the_end(
             printer, job, f"detached; the job goes on. penstock watch {job.id}  re-attaches"

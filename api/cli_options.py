@@ -60,6 +60,16 @@ Format: TypeAlias = Annotated[
     str | None,
     typer.Option("--format", help="jsonl, csv or parquet, where INPUT's name does not tell."),
 ]
+Deadline: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="WHEN", help="Seconds from now, or 2027-01-31T18:00Z: what is left then is not run."
+    ),
+]
+MaxErrorRate: TypeAlias = Annotated[
+    float | None,
+    typer.Option(metavar="SHARE", help="Pause when more of the rows failed, as in 0.05."),
+]
 Schema: TypeAlias = Annotated[
     Path | None,
     typer.Option(
@@ -103,6 +113,14 @@ def settings_and_sources(
 def sampling_of(pairs: Sequence[str] | None) -> dict[str, Any]:
     """Read NAME=VALUE pairs; a value that is JSON is taken as such, anything else as text."""
     return {name: _value(text) for name, text in map(_split, pairs or ())}
+
+
+def number_or_text(text: str | None) -> float | str | None:
+    """Read a number where there is one."""
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return text
 
 
 def text_or_file(text: str | None) -> str | None:

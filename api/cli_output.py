@@ -18,6 +18,7 @@ from .progress import counted, short_number, short_time
 from .records import JobRecord, Row
 
 _SHORT = 60  # characters of a text in a cell
+_CODES_SHOWN = 5
 
 
 class OutputFormat(StrEnum):
@@ -117,12 +118,16 @@ class Printer:
                 ("job", record.id),
                 ("name", record.name),
                 ("status", str(record.status)),
+                *([("because", record.status_reason)] if record.status_reason else []),
                 ("model", record.model),
                 ("rows", f"{counts.succeeded + counts.failed:,} of {counts.total:,} landed"),
-                ("failed", counts.failed),
+                ("failed", _failed(record)),
+                *([("not run", counts.not_run)] if counts.not_run else []),
                 ("rejected lines", counts.rejected),
                 ("tokens", f"{usage.prompt_tokens:,} in, {usage.completion_tokens:,} out"),
                 ("took", _took(record)),
+                *([("deadline", record.deadline.astimezone())] if record.deadline else []),
+                *([("retry of", record.retry_of)] if record.retry_of else []),
                 ("output", record.output_path),
                 ("error", record.error),
             ]
@@ -192,6 +197,13 @@ def summary(record: JobRecord) -> str:
     if rate:
         parts.append(f"{short_number(rate)} tok/s")
     return " · ".join(parts)
+
+
+def _failed(record: JobRecord) -> str:
+    """Count failed rows, and their most frequent errors."""
+    top = sorted(record.errors_by_code.items(), key=lambda item: -item[1])[:_CODES_SHOWN]
+    codes = ", ".join(f"{code} {count:,}" for code, count in top)
+    return f"{record.counts.failed:,}" + (f" ({codes})" if codes else "")
 
 
 def _took(record: JobRecord) -> str:

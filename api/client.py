@@ -5,7 +5,7 @@ Knows how to carry a talk out with blocking sockets; what is said is written in 
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, overload
 
@@ -15,7 +15,7 @@ from . import chat_calls, job_calls, tables
 from .address import Address
 from .chat_calls import Messages
 from .client_errors import ServerUnreachable, StreamFailed
-from .job_calls import SubmitOptions
+from .job_calls import JobChanges, SubmitOptions
 from .job_facts import JobFacts
 from .payloads import JobInput, open_upload
 from .records import ChatAnswer, ChatDelta, JobEvent, JobRecord, Row
@@ -160,6 +160,26 @@ class Jobs:
         talk = job_calls.cancel_job(job_id, self._client.retry)
         return Job(self._client, self._client.run(talk))
 
+    def pause(self, job_id: str) -> "Job":
+        """Begin nothing more of a job; what runs goes on to its end, and lands."""
+        talk = job_calls.pause_job(job_id, self._client.retry)
+        return Job(self._client, self._client.run(talk))
+
+    def resume(self, job_id: str) -> "Job":
+        """Let a paused job go on."""
+        talk = job_calls.resume_job(job_id, self._client.retry)
+        return Job(self._client, self._client.run(talk))
+
+    def update(self, job_id: str, **changes: Unpack[JobChanges]) -> "Job":
+        """Change a job's name, priority, metadata, deadline or rate of errors; it acts at once."""
+        talk = job_calls.change_job(job_id, changes, self._client.retry)
+        return Job(self._client, self._client.run(talk))
+
+    def retry(self, job_id: str, *, codes: Sequence[str] | None = None) -> "Job":
+        """Run again what failed of a job that has ended; see `Job.retry`."""
+        talk = job_calls.retry_job(job_id, codes, self._client.retry)
+        return Job(self._client, self._client.run(talk))
+
 
 class Models:
     """The models served now."""
@@ -259,6 +279,29 @@ class Job(JobFacts):
         """Stop the job; what has landed stays."""
         self.record = self._client.run(job_calls.cancel_job(self.id, self._client.retry))
         return self
+
+    def pause(self) -> Self:
+        """Begin nothing more; what runs goes on to its end, and lands."""
+        self.record = self._client.run(job_calls.pause_job(self.id, self._client.retry))
+        return self
+
+    def resume(self) -> Self:
+        """Go on after a pause. Rows that failed before are not held against the job any more."""
+        self.record = self._client.run(job_calls.resume_job(self.id, self._client.retry))
+        return self
+
+    def update(self, **changes: Unpack[JobChanges]) -> Self:
+        """Change name, priority, metadata, deadline or rate of errors; it acts at once."""
+        self.record = self._client.run(job_calls.change_job(self.id, changes, self._client.retry))
+        return self
+
+    def retry(self, *, codes: Sequence[str] | None = None) -> "Job":
+        """Run again what failed, or was not run, as a job of its own, which is returned.
+
+        When that completes, its rows take the places of those that failed. With `codes`, only rows
+        whose error has one of these.
+        """
+        return self._client.jobs.retry(self.id, codes=codes)
 
     def to_arrow(self) -> "pa.Table":
         """Give all rows as an Arrow table: the Parquet itself when it is on this machine."""

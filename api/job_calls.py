@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeAlias, TypedDict
 from uuid import uuid4
@@ -58,6 +59,14 @@ class SubmitOptions(TypedDict, total=False):
     """Whatever the caller wants to find again."""
     priority: int | None
     """Larger is served first."""
+    deadline: float | str | datetime | None
+    """Seconds from now, or a moment; what has not landed by then is not run."""
+    completion_window: str | None
+    """The same as OpenAI says it: `24h`."""
+    max_error_rate: float | None
+    """The job pauses when more of its rows failed, as in `0.05`."""
+    error_rate_after: int | None
+    """How many rows must have landed before that is judged; 100 unless told."""
     format: str | None
     """`jsonl`, `csv` or `parquet`, where the file's name does not tell."""
     output: str | Path | None
@@ -78,6 +87,8 @@ def submit_job(upload: Upload, options: SubmitOptions, retry: RetryPolicy) -> Ta
         if "response_format" in body:
             raise TypeError("a job takes either schema or response_format, not both")
         body["response_format"] = _response_format(body.pop("schema"))
+    if isinstance(body.get("deadline"), datetime):
+        body["deadline"] = body["deadline"].astimezone().isoformat()
     if "output" in body:
         body["output"] = {"path": str(body["output"])}  # the server's, so not ours to resolve
     return (
@@ -117,6 +128,51 @@ def get_job(job_id: str, retry: RetryPolicy) -> Talk[JobRecord]:
 def cancel_job(job_id: str, retry: RetryPolicy) -> Talk[JobRecord]:
     """Stop a job; what has landed stays."""
     return (yield from ask(post(f"/v1/jobs/{job_id}/cancel"), retry, _read_job))
+
+
+def pause_job(job_id: str, retry: RetryPolicy) -> Talk[JobRecord]:
+    """Begin nothing more of a job; what runs goes on to its end."""
+    return (yield from ask(post(f"/v1/jobs/{job_id}/pause"), retry, _read_job))
+
+
+def resume_job(job_id: str, retry: RetryPolicy) -> Talk[JobRecord]:
+    """Let a paused job go on."""
+    return (yield from ask(post(f"/v1/jobs/{job_id}/resume"), retry, _read_job))
+
+
+class JobChanges(TypedDict, total=False):
+    """What can be changed about a job; None takes a name, a deadline or a rate away."""
+
+    name: str | None
+    """A name for people."""
+    priority: int
+    """Larger is served first."""
+    metadata: Mapping[str, str]
+    """Replaces what there was."""
+    deadline: float | str | datetime | None
+    """Seconds from now, or a moment."""
+    max_error_rate: float | None
+    """The job pauses when more of its rows failed."""
+
+
+def change_job(job_id: str, changes: JobChanges, retry: RetryPolicy) -> Talk[JobRecord]:
+    """Change a job; it acts at once."""
+    unknown = set(changes) - set(JobChanges.__annotations__)
+    if unknown:
+        known = ", ".join(JobChanges.__annotations__)
+        raise TypeError(f"{min(unknown)!r} of a job cannot be changed; these can: {known}")
+    body: dict[str, Any] = dict(changes)
+    if isinstance(body.get("deadline"), datetime):
+        body["deadline"] = body["deadline"].astimezone().isoformat()
+    send = Send("PATCH", f"/v1/jobs/{job_id}", body=body)
+    return (yield from ask(send, retry, _read_job))
+
+
+def retry_job(job_id: str, codes: Sequence[str] | None, retry: RetryPolicy) -> Talk[JobRecord]:
+    """Run again what failed of a job that has ended."""
+    body = {"codes": list(codes)} if codes else {}
+    send = Send("POST", f"/v1/jobs/{job_id}/retry", body=body, read_timeout_s=_SEALING_S)
+    return (yield from ask(send, retry, _read_job))
 
 
 def list_jobs(limit: int, after: str | None, retry: RetryPolicy) -> Talk[list[JobRecord]]:

@@ -29,6 +29,11 @@ class JobFacts:
         return self.record.status
 
     @property
+    def status_reason(self) -> str | None:
+        """Why it stands where it does, a code first: `error_rate: 12 of 100 rows failed ...`."""
+        return self.record.status_reason
+
+    @property
     def is_final(self) -> bool:
         """Whether it has ended."""
         return self.record.status.is_final

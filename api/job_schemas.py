@@ -9,6 +9,8 @@ from .message_schemas import Role
 from .schemas import Metadata, ShortText
 from .strict import Strict
 
+Priority = Annotated[int, Field(ge=-100, le=100)]
+
 
 class JobInput(Strict):
     """Where the rows come from: a file that the server can read, or the request itself."""
@@ -47,7 +49,11 @@ class JobRequest(Strict):
     parallel_tool_calls: bool | None = None
     chat_template_kwargs: dict[str, Any] | None = None
     id: str | None = None
-    priority: Annotated[int, Field(ge=-100, le=100)] | None = None
+    priority: Priority | None = None
+    deadline: float | str | None = None
+    completion_window: str | None = None
+    max_error_rate: float | None = None
+    error_rate_after: Annotated[int, Field(ge=0, le=1_000_000_000)] | None = None
     metadata: Metadata | None = None
     idempotency_key: ShortText | None = None
     output: JobOutput | None = None
@@ -56,4 +62,24 @@ class JobRequest(Strict):
     def _check_task(self) -> "JobRequest":
         if self.prompt is not None and self.messages is not None:
             raise InvalidRequest("send either prompt or messages, not both", param="messages")
+        if self.deadline is not None and self.completion_window is not None:
+            raise InvalidRequest("send either deadline or completion_window", param="deadline")
         return self
+
+
+class JobChange(Strict):
+    """The body of PATCH /v1/jobs/{id}: what is not named stays, null takes a thing away."""
+
+    name: ShortText | None = None
+    priority: Priority | None = None
+    metadata: Metadata | None = None
+    deadline: float | str | None = None
+    max_error_rate: float | None = None
+
+
+class RetryRequest(Strict):
+    """The body of POST /v1/jobs/{id}/retry; all may be left out."""
+
+    codes: Annotated[list[ShortText], Field(min_length=1, max_length=100)] | None = None
+    name: ShortText | None = None
+    priority: Priority | None = None

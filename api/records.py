@@ -42,6 +42,11 @@ class JobRecord:
     finished_at: datetime | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
     rejected: tuple[RejectedLine, ...] = ()  # known to the submitter only, the first hundred
+    status_reason: str | None = None  # why it stands where it does: "code: in words"
+    deadline: datetime | None = None
+    max_error_rate: float | None = None
+    errors_by_code: Mapping[str, int] = field(default_factory=dict)
+    retry_of: str | None = None
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False)  # the answer as it came
 
     @classmethod
@@ -67,6 +72,11 @@ class JobRecord:
             finished_at=_moment(data.get("finished_at")),
             metadata=data.get("metadata") or {},
             rejected=tuple(RejectedLine(line["line"], line["message"]) for line in rejected),
+            status_reason=data.get("status_reason"),
+            deadline=_moment(data.get("deadline")),
+            max_error_rate=data.get("max_error_rate"),
+            errors_by_code=data.get("errors_by_code") or {},
+            retry_of=data.get("retry_of"),
             raw=data,
         )
 

@@ -46,7 +46,7 @@ def pause(settings: Settings, table: JobTable, job_id: str) -> JobSnapshot:
     """
 
     def step(control: Control, job: JobSnapshot | None) -> Control:
-        if job is not None and not job.state.is_open:
+        if job is not None and not job.state.is_alive:
             return control
         return replace(control, pause_reason=PAUSED_BY_USER)
 

@@ -1,0 +1,108 @@
+"""The verbs that steer bulk jobs: pause, resume, priority, update, retry.
+
+Knows the client and how to print; what a verb means for a job is the server's to know.
+"""
+
+from typing import Annotated
+
+import typer
+
+from .cli_client import open_client
+from .cli_jobs import watch_job
+from .cli_options import (
+    ApiKey,
+    Deadline,
+    JobId,
+    MaxErrorRate,
+    Output,
+    Url,
+    UsageProblem,
+    number_or_text,
+)
+from .cli_output import Printer
+from .job_calls import JobChanges
+
+Code = Annotated[
+    list[str] | None,
+    typer.Option("--code", help="Only rows whose error has this code; may be given again."),
+]
+
+
+def pause(job_id: JobId, url: Url = None, api_key: ApiKey = None, output: Output = None) -> None:
+    """Begin nothing more of a job; what runs goes on to its end."""
+    printer = Printer(output)
+    with open_client(url, api_key) as client:
+        job = client.jobs.pause(job_id)
+    if job.status != "paused":
+        printer.note(f"the job is {job.status}: there is nothing to pause")
+    printer.job(job.record)
+
+
+def resume(job_id: JobId, url: Url = None, api_key: ApiKey = None, output: Output = None) -> None:
+    """Let a paused job go on."""
+    printer = Printer(output)
+    with open_client(url, api_key) as client:
+        job = client.jobs.resume(job_id)
+    if job.is_final:
+        printer.note(f"the job had ended ({job.status}): `penstock retry` runs again what failed")
+    printer.job(job.record)
+
+
+def priority(
+    job_id: JobId,
+    priority: Annotated[int, typer.Argument(metavar="N", help="Larger is served first.")],
+    url: Url = None,
+    api_key: ApiKey = None,
+    output: Output = None,
+) -> None:
+    """Serve a job earlier, or later, from now on."""
+    with open_client(url, api_key) as client:
+        Printer(output).job(client.jobs.update(job_id, priority=priority).record)
+
+
+def update(
+    job_id: JobId,
+    name: Annotated[str | None, typer.Option(help="A name for people.")] = None,
+    priority: Annotated[int | None, typer.Option(help="Larger is served first.")] = None,
+    deadline: Deadline = None,
+    max_error_rate: MaxErrorRate = None,
+    no_deadline: Annotated[
+        bool, typer.Option("--no-deadline", help="Take the deadline away.")
+    ] = False,
+    url: Url = None,
+    api_key: ApiKey = None,
+    output: Output = None,
+) -> None:
+    """Change a job while it lives."""
+    changes = JobChanges()
+    if name is not None:
+        changes["name"] = name
+    if priority is not None:
+        changes["priority"] = priority
+    if max_error_rate is not None:
+        changes["max_error_rate"] = max_error_rate
+    if deadline is not None or no_deadline:
+        changes["deadline"] = None if no_deadline else number_or_text(deadline)
+    if not changes:
+        raise UsageProblem("nothing to change: name it, as in --priority 5")
+    with open_client(url, api_key) as client:
+        Printer(output).job(client.jobs.update(job_id, **changes).record)
+
+
+def retry(
+    job_id: JobId,
+    code: Code = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Stay until it has ended.")] = False,
+    url: Url = None,
+    api_key: ApiKey = None,
+    output: Output = None,
+) -> None:
+    """Run again what failed of a job that has ended; it takes the places of what failed."""
+    printer = Printer(output)
+    with open_client(url, api_key) as client:
+        job = client.jobs.retry(job_id, codes=code)
+        if watch:
+            watch_job(printer, job)
+            return
+        printer.job(job.record)
+        printer.note(f"penstock watch {job.id}  follows it; its rows then stand in {job_id}")
