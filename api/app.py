@@ -38,10 +38,21 @@ from .bodies import refusal_of_fields
 from .catalog import Catalog
 from .errors import NotFound, OtherStatus, shown
 from .job_object import RateGauge
+from .limits import RequestLimits
 from .meters import Meters
 from .refusals import TRANSLATED, refusal_for
 from .request_context import RequestContext
-from .routes import chat, completions, health, job_results, jobs, metrics, models, workers
+from .routes import (
+    chat,
+    completions,
+    health,
+    job_results,
+    job_steering,
+    jobs,
+    metrics,
+    models,
+    workers,
+)
 from .same_site import SameSiteCheck
 from .services import Services
 
@@ -49,6 +60,17 @@ MAX_SUBMISSIONS = 4  # sealed at the same time; more wait
 _REDIS_TIMEOUT_S = 1.5  # a frozen Redis is told within two seconds
 _REBUILD_RETRY_S = 1.0
 _NOT_OFFERED = ("batches", "embeddings", "files", "responses", "uploads")  # OpenAI has them
+_ROUTES = (
+    jobs,
+    job_results,
+    job_steering,
+    chat,
+    completions,
+    models,
+    workers,
+    health,
+    metrics,
+)
 _log = logging.getLogger("penstock.api")
 
 
@@ -69,7 +91,10 @@ def create_app(settings: Settings | None = None, *, host: str | None = None) -> 
             app.state.services = await _open_services(settings, meters, stack)
             yield
 
-    middleware = [Middleware(RequestContext, meters=meters)]
+    middleware = [
+        Middleware(RequestContext, meters=meters),
+        Middleware(RequestLimits, body_idle_s=settings.body_timeout_s),
+    ]
     if settings.api_key is not None:
         middleware.append(Middleware(KeyCheck, api_key=settings.api_key))
     else:
@@ -83,7 +108,17 @@ def create_app(settings: Settings | None = None, *, host: str | None = None) -> 
         middleware=middleware,
         redoc_url=None,
     )
-    for module in (jobs, job_results, chat, completions, models, workers, health, metrics):
+    for module in (
+        jobs,
+        job_results,
+        job_steering,
+        chat,
+        completions,
+        models,
+        workers,
+        health,
+        metrics,
+    ):
         app.include_router(module.router)
     app.add_exception_handler(RequestValidationError, _refuse_fields)
     app.add_exception_handler(HTTPException, _refuse_status)

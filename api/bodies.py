@@ -17,6 +17,7 @@ from starlette.requests import ClientDisconnect, Request
 from .errors import BodyTooLarge, InvalidRequest, UnsupportedMediaType, shown
 
 MAX_JSON_BYTES = 4 << 20
+MAX_PROMPT_BYTES = 16 << 20  # read so far that a prompt which is too long can be told so
 _PARSED_AT_ONCE_BYTES = 256 << 10
 _MIN_INTEGER, _MAX_INTEGER = -(2**63), 2**64 - 1  # what a message to a worker has room for
 _LONG_NUMBER = re.compile(rb"\d{19}")

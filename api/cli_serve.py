@@ -73,6 +73,7 @@ def api(
 
     from ..jobs.redis_client import connect
     from .app import create_app
+    from .http_protocol import PatientProtocol
 
     in_force = settings_of(config, settings)
     with _redis_is_named():
@@ -83,6 +84,7 @@ def api(
             host=host,
             port=port,
             access_log=False,
+            http=PatientProtocol,
             timeout_graceful_shutdown=_API_GRACE_S,
         )
     )

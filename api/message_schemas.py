@@ -15,6 +15,17 @@ from pydantic_core import PydanticCustomError
 from .errors import InvalidRequest, UnsupportedParameter
 from .strict import Strict
 
+MAX_TEXT_CHARS = 4_000_000  # four million tokens at the least favourable; no model has the room
+
+
+def not_too_long(text: str) -> str:
+    """Return a text that may be one of a prompt, or raise for pydantic to tell."""
+    if len(text) > MAX_TEXT_CHARS:
+        raise PydanticCustomError(
+            "string_too_long", "may have at most {limit} characters", {"limit": MAX_TEXT_CHARS}
+        )
+    return text
+
 
 def _as_text(content: Any) -> Any:
     """Join the text parts of a message; other kinds of parts are a different model's business."""
@@ -92,7 +103,7 @@ class ChatMessage(Strict):
         is_call = info.data.get("role") == "assistant" and info.data.get("tool_calls")
         if content is None and not is_call:
             raise PydanticCustomError("missing", "content is required")
-        return content
+        return None if content is None else not_too_long(content)
 
     def to_mapping(self) -> dict[str, Any]:
         """Return plain data, as a chat template takes it."""

@@ -63,7 +63,12 @@ class RequestContext:
 def _request_id(headers: Headers) -> str:
     """Take the caller's id when it is harmless, else make one."""
     given = headers.get("x-request-id", "")
-    return given if _GOOD_ID.fullmatch(given) else f"req_{secrets.token_hex(12)}"
+    return given if _GOOD_ID.fullmatch(given) else new_request_id()
+
+
+def new_request_id() -> str:
+    """Return an id that no other request has."""
+    return f"req_{secrets.token_hex(12)}"
 
 
 def _route(scope: Scope) -> str:

@@ -7,13 +7,14 @@ from pydantic import BeforeValidator, Field, model_validator
 from ..jobs.response_format import structured_outputs_of
 from ..jobs.tool_use import ToolUse, tool_use_of
 from .errors import InvalidRequest
-from .message_schemas import ChatMessage
+from .message_schemas import ChatMessage, not_too_long
 from .strict import Strict
 
 MAX_PROMPTS = 128
 MAX_MESSAGES = 4096
 MAX_STOP_CHARS = 1024
 MAX_TOKEN_ID = 2**31 - 1
+MAX_SAMPLED_TOKENS = 1 << 16  # over all samples of a prompt; a single one may fill its window
 
 Prompt = str | tuple[int, ...]  # text, or token ids
 
@@ -121,6 +122,7 @@ class GenerationRequest(Strict):
             for name in self.sampling_names
             if (value := getattr(self, name)) is not None
         }
+        self._check_samples(self.max_tokens)
         form = structured_outputs_of(self.response_format)
         if form is not None:
             if self.structured_outputs is not None:
@@ -130,6 +132,16 @@ class GenerationRequest(Strict):
                 )
             values["structured_outputs"] = form
         return values
+
+    def _check_samples(self, max_tokens: int | None) -> None:
+        """Refuse many samples of great length, which hold the engine's room all together."""
+        n = self.n or 1
+        if n > 1 and n * (max_tokens or 1) > MAX_SAMPLED_TOKENS:
+            raise InvalidRequest(
+                f"n * max_tokens may be at most {MAX_SAMPLED_TOKENS}, got {n} * {max_tokens}; "
+                "send several requests, or a job",
+                param="n",
+            )
 
 
 class ChatRequest(GenerationRequest):
@@ -174,6 +186,7 @@ class ChatRequest(GenerationRequest):
                     param="max_tokens",
                 )
             values["max_tokens"] = self.max_completion_tokens
+            self._check_samples(self.max_completion_tokens)
         if self.top_logprobs is not None and not self.logprobs:
             raise InvalidRequest("top_logprobs needs logprobs=true", param="top_logprobs")
         if self.logprobs:
@@ -184,7 +197,7 @@ class ChatRequest(GenerationRequest):
 def _as_prompts(value: Any) -> list[Prompt]:
     """Bring OpenAI's four spellings of `prompt` into a list of texts and token ids."""
     if isinstance(value, str):
-        return [value]
+        return [not_too_long(value)]
     if not isinstance(value, list) or not value:
         raise ValueError("must be a string, a list of strings, token ids, or a list of those")
     items = [value] if all(_is_int(item) for item in value) else value
@@ -195,7 +208,7 @@ def _as_prompts(value: Any) -> list[Prompt]:
 
 def _as_prompt(item: Any) -> Prompt:
     if isinstance(item, str):
-        return item
+        return not_too_long(item)
     if not isinstance(item, list) or not item or not all(_is_int(token) for token in item):
         raise ValueError("must be a string, a list of strings, token ids, or a list of those")
     if min(item) < 0 or max(item) > MAX_TOKEN_ID:
@@ -211,7 +224,7 @@ class CompletionRequest(GenerationRequest):
     """The body of POST /v1/completions."""
 
     prompt: Annotated[Any, BeforeValidator(_as_prompts)]
-    logprobs: int | None = None
+    logprobs: Annotated[int | None, Field(ge=0, le=5)] = None
     echo: bool | None = None
 
     not_supported: ClassVar = {

@@ -10,6 +10,7 @@ from typing import Any
 
 from .model import InvalidSampling, RequestError, SamplingParams, TaskSpec
 from .response_format import structured_outputs_of
+from .template_options import template_options_of
 from .templates import Prompt, RenderError, own_prompt, render_task
 from .tool_use import ToolUse, tool_use_of
 
@@ -87,9 +88,7 @@ def _own_request(
     sampling = _sampling(body)
     if sampling:
         params = SamplingParams.from_mapping({**params.to_mapping(), **sampling})
-    options = body.get("chat_template_kwargs") or task.template_options
-    if not isinstance(options, dict):
-        raise _wrong("chat_template_kwargs", "must be an object")
+    options = template_options_of(body.get("chat_template_kwargs")) or task.template_options
     return RowRequest(own_prompt(body, url), params, _tools(task.tools, body), options)
 
 

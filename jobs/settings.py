@@ -88,6 +88,12 @@ class Settings:
     grace_s: float = _setting(
         20.0, "PENSTOCK_GRACE_S", "time a stopping worker has to finish rows", at_least=0
     )
+    body_timeout_s: float = _setting(
+        30.0,
+        "PENSTOCK_BODY_TIMEOUT_S",
+        "how long the API waits for more of a request's body",
+        at_least=1,
+    )
     hang_limit_s: float = _setting(
         120.0,
         "PENSTOCK_HANG_LIMIT_S",

@@ -6,9 +6,10 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from ...jobs.template_options import template_options_of
 from ...jobs.tool_use import ToolCall
 from ..answer import Choice, answer, new_answer_id, token_entry
-from ..bodies import MAX_JSON_BYTES, json_body, read_json
+from ..bodies import MAX_PROMPT_BYTES, json_body, read_json
 from ..generation import Part, Usage
 from ..schemas import ChatRequest
 from ..services import TheServices
@@ -19,12 +20,12 @@ router = APIRouter(tags=["generation"])
 @router.post("/v1/chat/completions", openapi_extra=json_body(ChatRequest))
 async def create_chat_completion(request: Request, services: TheServices) -> Response:
     """Answer a conversation, in one piece or as a stream."""
-    body = await read_json(request, ChatRequest, MAX_JSON_BYTES)
+    body = await read_json(request, ChatRequest, MAX_PROMPT_BYTES)
     messages = tuple(message.to_mapping() for message in body.messages)
     prompt = {
         "messages": messages,
         "tools": body.tool_use(),
-        "template_options": body.chat_template_kwargs or {},
+        "template_options": template_options_of(body.chat_template_kwargs),
     }
     return await answer(request, services, body, [prompt], ChatShape(body.model))
 

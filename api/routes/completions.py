@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from ..answer import Choice, answer, new_answer_id
-from ..bodies import MAX_JSON_BYTES, json_body, read_json
+from ..bodies import MAX_PROMPT_BYTES, json_body, read_json
 from ..generation import Part, Usage
 from ..schemas import CompletionRequest
 from ..services import TheServices
@@ -18,7 +18,7 @@ router = APIRouter(tags=["generation"])
 @router.post("/v1/completions", openapi_extra=json_body(CompletionRequest))
 async def create_completion(request: Request, services: TheServices) -> Response:
     """Continue one or several prompts, in one piece or as a stream."""
-    body = await read_json(request, CompletionRequest, MAX_JSON_BYTES)
+    body = await read_json(request, CompletionRequest, MAX_PROMPT_BYTES)
     echo = bool(body.echo)
     prompts = [
         {"prompt": prompt, "echo": echo}

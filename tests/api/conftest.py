@@ -55,7 +55,10 @@ def stack(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -
         settings = Settings(
             data=str(data), redis_url=own_server.url, models=(MODEL, IDLE_MODEL), lease_s=2.0
         )
-        with _worker(settings, data / "worker.log"), serving(create_app(settings)) as url:
+        with (
+            worker_process(settings, MODEL, data / "worker.log"),
+            serving(create_app(settings)) as url,
+        ):
             _wait_until_ready(url, data / "worker.log")
             yield Stack(url, settings)
 
@@ -73,18 +76,20 @@ def client(stack: Stack) -> Iterator[openai.OpenAI]:
 
 
 @contextmanager
-def _worker(settings: Settings, log_path: Path) -> Iterator[None]:
+def worker_process(
+    settings: Settings, model: str, log_path: Path
+) -> Iterator["subprocess.Popen[bytes]"]:
     """A worker in a process of its own, told to stop at the end."""
     with log_path.open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-c", _RUN_WORKER, MODEL],
+            [sys.executable, "-c", _RUN_WORKER, model],
             env={**os.environ, **settings.to_environ()},
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
     try:
-        yield
+        yield process
     finally:
         process.terminate()
         try:

@@ -9,13 +9,20 @@ from contextlib import contextmanager
 import uvicorn
 from starlette.types import ASGIApp
 
+from penstock.api.http_protocol import PatientProtocol
+
 
 @contextmanager
-def serving(app: ASGIApp) -> Iterator[str]:
+def serving(app: ASGIApp, protocol: type[PatientProtocol] = PatientProtocol) -> Iterator[str]:
     """Serve an application for as long as the block lasts; yields its base URL."""
     listener = socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(
-        app, log_level="warning", access_log=False, timeout_graceful_shutdown=5, ws="none"
+        app,
+        log_level="warning",
+        access_log=False,
+        http=protocol,
+        timeout_graceful_shutdown=5,
+        ws="none",
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="uvicorn")

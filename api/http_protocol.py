@@ -1,0 +1,88 @@
+"""Reads HTTP from a connection: uvicorn's own reader over h11, with a limit to its patience.
+
+A head that does not end in time closes the connection; left alone, uvicorn waits for it for ever.
+What is no HTTP at all is told in the same envelope as any other refusal.
+"""
+
+import asyncio
+
+import h11
+import msgspec
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from .errors import InvalidRequest, OtherStatus
+from .request_context import new_request_id
+
+_LINGER_S = 2.0
+
+
+class PatientProtocol(H11Protocol):
+    """A connection that is closed when it keeps the server waiting for a request's head."""
+
+    head_timeout_s = 10.0
+    _head_timer: asyncio.TimerHandle | None = None
+    _is_lingering = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # uvicorn narrows it so too
+        """Start to wait for the first head."""
+        super().connection_made(transport)
+        self._wait_for_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop waiting."""
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Take in what has arrived, unless nothing more is wanted."""
+        if not self._is_lingering:
+            super().data_received(data)
+
+    def handle_events(self) -> None:
+        """Take in what has arrived; whatever is left of the next head is waited for."""
+        super().handle_events()
+        if self.conn.their_state is not h11.IDLE:
+            self._stop_waiting()
+        elif self._head_timer is None and self.conn.trailing_data[0]:
+            self._wait_for_head()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what could not be read as HTTP, and close."""
+        refusal = InvalidRequest(f"{msg} Send HTTP/1.1.", code="invalid_http")
+        self._refuse(refusal)
+
+    def _wait_for_head(self) -> None:
+        self._head_timer = self.loop.call_later(self.head_timeout_s, self._give_up)
+
+    def _stop_waiting(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _give_up(self) -> None:
+        self._head_timer = None
+        if not self.transport.is_closing() and self.conn.their_state is h11.IDLE:
+            message = f"the request's head did not end within {self.head_timeout_s:g} s"
+            self._refuse(OtherStatus(408, message, {}))
+
+    def _refuse(self, refusal: InvalidRequest | OtherStatus) -> None:
+        body = msgspec.json.encode(refusal.envelope())
+        headers = {
+            "content-type": "application/json",
+            "content-length": str(len(body)),
+            "connection": "close",
+            "x-request-id": new_request_id(),
+            **refusal.headers(),
+        }
+        response = h11.Response(status_code=refusal.status, headers=list(headers.items()))
+        for event in (response, h11.Data(data=body), h11.EndOfMessage()):
+            self.transport.write(self.conn.send(event) or b"")
+        self._linger()
+
+    def _linger(self) -> None:
+        """Close when the other side has, or soon: closing on unread bytes would lose the answer."""
+        self._is_lingering = True
+        self._stop_waiting()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self.loop.call_later(_LINGER_S, self.transport.close)
