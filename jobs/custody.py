@@ -11,25 +11,26 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
-import redis
-
+from .accusation import accuse
 from .durable import StorageFull
 from .ending import end
+from .engine_process import Loss
 from .errors import UnknownJob
-from .events import SHARD_LANDED, STATUS, JobEvents
+from .events import SHARD_LANDED, STATUS, WORKER_RESTARTED, JobEvents
 from .frames import AbortShard, RunShard, ShardFailed, ShardLanded, ToEngine, Trouble
 from .job_table import Commit, JobTable
 from .model import JobState, ShardRef
+from .patience import Patience
 from .settings import Settings
-from .suspects import Suspects
 from .tasks import ShardBroken, ShardReturned
 
 MAX_TRIES = 5  # of a shard that fails as a whole for a reason nobody foresaw
+KEPT_S = 10.0  # how long shards that may have ended an engine wait for the next one
 _RENEW_S = 1.0
-_RETRY_S = 0.5
 
 Outcome = str | Exception
 OnDone = Callable[[Outcome], None]
@@ -45,6 +46,12 @@ class _Held:
     attempt: int
     tries: int
     on_done: OnDone
+    lives: int = 0  # of engines that were given it anew after another had died
+
+    @property
+    def order(self) -> RunShard:
+        """What the engine process is told."""
+        return RunShard(self.ref.job_id, self.ref.index, self.attempt, self.tries + self.lives)
 
 
 class Custody:
@@ -59,6 +66,7 @@ class Custody:
         *,
         send: Callable[[ToEngine], bool],
         on_job_landed: Callable[[str], None],
+        on_given_up: Callable[[], None] = lambda: None,
     ) -> None:
         self._settings = settings
         self._table = table
@@ -66,12 +74,14 @@ class Custody:
         self._worker = worker
         self._send = send
         self._on_job_landed = on_job_landed
+        self._on_given_up = on_given_up
         self._lease_ms = int(settings.lease_s * 1000)
         self._commands: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._held: dict[ShardRef, _Held] = {}
         self._renewed_at_s = 0.0
-        self._is_closing = False
-        self._is_away = False
+        self._waiting: set[ShardRef] = set()  # of those held: for the next engine
+        self._lost_at_s = 0.0
+        self._patience = Patience()
         self._thread = threading.Thread(target=self._run, name="custody", daemon=True)
 
     def start(self) -> None:
@@ -81,7 +91,7 @@ class Custody:
     def close(self, timeout_s: float = 5.0) -> None:
         """Hand back what is still held, as far as Redis lets us, and stop."""
         self._commands.put(lambda: self._return_all("the worker stops"))
-        self._is_closing = True
+        self._patience.is_over = True
         self._thread.join(timeout_s)
 
     def open(self, ref: ShardRef, on_done: OnDone) -> None:
@@ -100,13 +110,17 @@ class Custody:
         """Deal with a shard that could not be run as a whole."""
         self._commands.put(lambda: self._fail(frame))
 
-    def engine_lost(self, reason: str, *, is_proof: bool = True) -> None:
-        """Hand back every shard: the engine that ran them is gone.
+    def engine_lost(self, loss: Loss, *, is_proof: bool = True) -> None:
+        """Hand back the shards of an engine that is gone, but for those that may have ended it.
 
-        It is no proof against a row that ran alone when a request ran beside it, or when the
-        engine was ended because it stood still.
+        They wait here for the next engine, so that they do not go from worker to worker; not for
+        long, though. It is no proof against a row that ran alone when a request ran beside it.
         """
-        self._commands.put(lambda: self._lose_engine(reason, is_proof))
+        self._commands.put(lambda: self._lose_engine(loss, is_proof))
+
+    def engine_ready(self) -> None:
+        """Give the shards that wait for it to a new engine."""
+        self._commands.put(self._resume)
 
     def step(self, wait_s: float = 0.0) -> None:
         """Do the next thing that was asked for, and renew the leases when it is time to.
@@ -121,16 +135,18 @@ class Custody:
                 logger.exception("a step in a shard's custody failed")
         if time.monotonic() - self._renewed_at_s >= _RENEW_S:
             self._renew()
+            if self._waiting and time.monotonic() - self._lost_at_s > KEPT_S:
+                self._return_waiting()
 
     def _run(self) -> None:
-        while not (self._is_closing and self._commands.empty()):
+        while not (self._patience.is_over and self._commands.empty()):
             self.step(self._renewed_at_s + _RENEW_S - time.monotonic())
 
     def _claim(self, ref: ShardRef, on_done: OnDone) -> None:
         if ref in self._held:
             on_done("this worker has it already")
             return
-        claim = self._patiently(lambda: self._table.claim(ref, self._worker, self._lease_ms))
+        claim = self._patience.do(lambda: self._table.claim(ref, self._worker, self._lease_ms))
         if claim is None:
             on_done(ShardReturned("Redis is away"))
             return
@@ -139,7 +155,7 @@ class Custody:
             return
         held = _Held(ref, claim.attempt, claim.tries, on_done)
         self._held[ref] = held
-        if not self._send(RunShard(ref.job_id, ref.index, claim.attempt, claim.tries)):
+        if not self._send(held.order):
             self._return(held, "no engine serves right now")
 
     def _commit(self, frame: ShardLanded) -> None:
@@ -147,7 +163,7 @@ class Custody:
         ref = ShardRef(frame.job_id, frame.index)
         outcome: Outcome = ShardReturned("its commit failed")
         try:
-            commit = self._patiently(lambda: self._table.commit(ref, frame.attempt, frame.counts))
+            commit = self._patience.do(lambda: self._table.commit(ref, frame.attempt, frame.counts))
             if commit is None:
                 held = None  # we are stopping: `close` hands it back; the next one finds the part
                 return
@@ -188,11 +204,11 @@ class Custody:
 
     def _end_job(self, job_id: str, message: str) -> bool:
         """End a job as failed; returns whether that stands."""
-        failed = JobState.FAILED
+        settings, table, failed = self._settings, self._table, JobState.FAILED
         try:
-            self._patiently(lambda: end(self._settings, self._table, job_id, failed, error=message))
+            self._patience.do(lambda: end(settings, table, job_id, failed, error=message))
         except UnknownJob:  # its directory is gone, so there is nothing that could revive it
-            self._patiently(lambda: self._table.finish(job_id, failed, message))
+            self._patience.do(lambda: table.finish(job_id, failed, message))
         except StorageFull as error:
             self._note(job_id, f"{message}; that the job has failed cannot be written: {error}")
             return False
@@ -201,36 +217,53 @@ class Custody:
     def _wait_for_room(self, held: _Held, message: str) -> None:
         """Let the job pause and hand the shard back: it runs again when its rows can land."""
         job_id = held.ref.job_id
-        if self._patiently(lambda: self._table.block(job_id, message)):
+        if self._patience.do(lambda: self._table.block(job_id, message)):
             data = {"status": JobState.PAUSED, "status_reason": f"storage_full: {message}"}
             self._tell(job_id, STATUS, data)
-        self._patiently(lambda: self._table.release(held.ref, held.attempt))
+        self._patience.do(lambda: self._table.release(held.ref, held.attempt))
 
     def _note(self, job_id: str, trouble: str) -> None:
-        self._patiently(lambda: self._table.note(job_id, trouble))
+        self._patience.do(lambda: self._table.note(job_id, trouble))
 
     def _abandon(self, ref: ShardRef) -> None:
         held = self._held.get(ref)
         if held is not None:
             self._drop(held)
             self._send(AbortShard(ref.job_id, ref.index, held.attempt))
-            self._patiently(lambda: self._table.release(ref, held.attempt))
+            self._patience.do(lambda: self._table.release(ref, held.attempt))
 
     def _return(self, held: _Held, reason: str) -> None:
         self._drop(held)
         try:
-            self._patiently(lambda: self._table.release(held.ref, held.attempt))
+            self._patience.do(lambda: self._table.release(held.ref, held.attempt))
         finally:
             held.on_done(ShardReturned(reason))
 
-    def _lose_engine(self, reason: str, is_proof: bool) -> None:
-        traces = [Suspects(self._settings.jobs_dir, ref) for ref in self._held]
-        # While a row runs alone, the other shards wait: they have done nothing.
-        for trace in [trace for trace in traces if trace.has_row_alone] or traces:
-            trace.note_crash(is_proof=is_proof)
-        for held in self._held.values():  # one claimed just now may be with the next engine already
-            self._send(AbortShard(held.ref.job_id, held.ref.index, held.attempt))
-        self._return_all(f"the engine was lost: {reason}")
+    def _lose_engine(self, loss: Loss, is_proof: bool) -> None:
+        given = {ref: held.attempt for ref, held in self._held.items() if ref not in self._waiting}
+        accused = accuse(self._settings.jobs_dir, given, loss, is_proof=is_proof)
+        for ref in given:  # one claimed just now may be with the next engine already
+            self._send(AbortShard(ref.job_id, ref.index, given[ref]))
+        if not self._waiting:
+            self._lost_at_s = time.monotonic()
+        self._waiting |= accused
+        for ref in given.keys() - accused:
+            self._return(self._held[ref], f"the engine was lost: {loss}")
+        for job_id in {ref.job_id for ref in given}:
+            report = str(loss.report) if loss.report else None
+            data = {"worker": self._worker, "reason": str(loss), "report": report}
+            self._tell(job_id, WORKER_RESTARTED, data)
+
+    def _resume(self) -> None:
+        for ref in sorted(self._waiting, key=lambda ref: (ref.job_id, ref.index)):
+            held = self._held[ref] = replace(self._held[ref], lives=self._held[ref].lives + 1)
+            if self._send(held.order):
+                self._waiting.discard(ref)
+
+    def _return_waiting(self) -> None:
+        for ref in list(self._waiting):
+            self._return(self._held[ref], f"no engine serves after {KEPT_S:g} s")
+        self._on_given_up()
 
     def _return_all(self, reason: str) -> None:
         for held in list(self._held.values()):
@@ -243,12 +276,10 @@ class Custody:
             by_job.setdefault(held.ref.job_id, []).append(held)
         for job_id, items in by_job.items():
             pairs = [(held.ref.index, held.attempt) for held in items]
-            try:
-                lost = set(self._table.renew(job_id, pairs, self._lease_ms))
-            except redis.RedisError as error:
-                self._note_away(error)
+            renew = partial(self._table.renew, job_id, pairs, self._lease_ms)
+            lost = self._patience.try_once(renew)
+            if lost is None:
                 return
-            self._is_away = False
             for held in items:
                 if held.ref.index in lost:
                     self._lose(held)
@@ -265,35 +296,15 @@ class Custody:
     def _drop(self, held: _Held) -> None:
         if self._held.get(held.ref) is held:
             del self._held[held.ref]
+            self._waiting.discard(held.ref)
 
     def _held_by(self, frame: ShardLanded | ShardFailed) -> _Held | None:
         held = self._held.get(ShardRef(frame.job_id, frame.index))
         return held if held is not None and held.attempt == frame.attempt else None
 
-    def _patiently(self, step: Callable[[], Any]) -> Any:
-        """Do a step when Redis lets us; None when we are stopping and it does not."""
-        while True:
-            try:
-                result = step()
-            except redis.RedisError as error:
-                self._note_away(error)
-                if self._is_closing:
-                    return None
-                time.sleep(_RETRY_S)
-            else:
-                self._is_away = False
-                return result
-
-    def _note_away(self, error: redis.RedisError) -> None:
-        if not self._is_away:
-            logger.warning("Redis does not answer; rows go on, commits wait: %s", error)
-        self._is_away = True
-
     def _tell(self, job_id: str, kind: str, data: dict[str, Any]) -> None:
-        try:
-            self._events.publish(job_id, kind, data)
-        except redis.RedisError as error:  # an event is news, not truth
-            self._note_away(error)
+        # An event is news, not truth: nobody waits for it.
+        self._patience.try_once(lambda: self._events.publish(job_id, kind, data))
 
 
 _NOT_GRANTED = {

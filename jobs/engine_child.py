@@ -16,12 +16,14 @@ import signal
 import socket
 import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from ..engine.outputs import Priority, Request, RequestError
 from . import fake_engine
+from .crash_report import report_crashes, report_exception
 from .engine_loop import EngineLoop, Interactive
 from .frame_link import FrameLink
 from .frames import (
@@ -35,6 +37,7 @@ from .frames import (
     ShardFailed,
     ShardLanded,
     ToEngine,
+    TrySuspects,
     Unusable,
 )
 from .lander import Lander
@@ -114,6 +117,8 @@ class EngineChild:
                 self._requests.put(frame.request)
             case AbortRequest():
                 self._requests.put(frame)
+            case TrySuspects():
+                self._loop.inbox.put(frame)
 
     def _take_requests(self) -> None:
         while True:
@@ -193,6 +198,17 @@ def main(arguments: list[str]) -> None:
         signal.signal(number, signal.SIG_IGN)
     configure_logging("engine")
     configuration = msgspec.json.decode(sys.stdin.buffer.read(), type=Configuration)
+    report = report_crashes(Path(configuration.report)) if configuration.report else None
+    try:
+        serve(descriptor, configuration)
+    except BaseException as error:
+        if report is not None:
+            report_exception(report, error)
+        raise
+
+
+def serve(descriptor: int, configuration: Configuration) -> None:
+    """Load the model and serve it for ever, or say why it can never be served."""
     link = FrameLink(socket.socket(fileno=descriptor), ToEngine)
     try:
         child = EngineChild(link, configuration)

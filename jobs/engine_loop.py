@@ -8,7 +8,7 @@ import logging
 import queue
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -19,10 +19,20 @@ from ..engine.outputs import (
     RequestError,
     StepOutput,
 )
-from .frames import AbortRequest, AbortShard, Delta, Deltas, Progress, ShardFailed, ShardLanded
+from .frames import (
+    AbortRequest,
+    AbortShard,
+    Delta,
+    Deltas,
+    Progress,
+    ShardFailed,
+    ShardLanded,
+    TrySuspects,
+)
 from .model import SamplingParams
 from .open_request import OpenRequest
 from .prompt_encoder import Tokenizer
+from .quarantine import Quarantine
 from .shard_run import NO_REASON, ShardRun
 from .token_entries import TokenEntries
 from .tool_use import ToolFormat
@@ -30,6 +40,7 @@ from .tool_use import ToolFormat
 PROGRESS_S = 0.25
 CANARY_S = 10.0
 _CANARY = "canary"
+_TIMED_STEPS = 1_000
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +91,9 @@ class Interactive:
 
 
 ShardKey = tuple[str, int, int]  # job, shard, attempt
-Arrival = ShardRun | Interactive | AbortShard | AbortRequest | ShardLanded | ShardFailed
+Arrival = (
+    ShardRun | Interactive | AbortShard | AbortRequest | ShardLanded | ShardFailed | TrySuspects
+)
 
 
 class EngineLoop:
@@ -104,12 +117,13 @@ class EngineLoop:
         self._on_shard_done = on_shard_done
         self._num_unread_shards = num_unread_shards
         self._shards: dict[ShardKey, ShardRun] = {}
-        self._deferred: deque[ShardRun] = deque()  # behind one that must run alone
+        self._unfed: dict[ShardKey, ShardRun] = {}  # those whose rows the engine has not got yet
+        self._quarantine = Quarantine()
         self._landing: dict[ShardKey, ShardRun] = {}
         self._shard_of: dict[str, ShardRun] = {}
         self._open: dict[str, OpenRequest] = {}
         self._num_steps = 0
-        self._slowest_step_s = 0.0
+        self._step_times_s: deque[float] = deque(maxlen=_TIMED_STEPS)
         self._proved_at_s = float("-inf")
         self._progress_at_s = 0.0
         self._next_canary_s = 0.0
@@ -124,8 +138,9 @@ class EngineLoop:
         """Take arrivals, step, report; never returns."""
         self._report()
         while True:
+            self._feed_shards()
+            self._try_suspects()
             self._take_arrivals()
-            self._begin_shards()
             if self._engine.has_work:
                 self._step()
             elif time.monotonic() > max(self._proved_at_s + CANARY_S, self._next_canary_s):
@@ -145,7 +160,10 @@ class EngineLoop:
     def _take(self, arrival: Arrival) -> None:
         match arrival:
             case ShardRun():
-                self._deferred.append(arrival)
+                self._shards[arrival.key] = arrival
+                self._unfed[arrival.key] = arrival
+            case TrySuspects():
+                self._quarantine.is_open = arrival.is_on
             case ShardLanded() | ShardFailed():
                 self._landing.pop((arrival.job_id, arrival.index, arrival.attempt), None)
             case Interactive():
@@ -156,47 +174,43 @@ class EngineLoop:
                 if self._open.pop(arrival.request_id, None) is not None:
                     self._engine.abort(arrival.request_id)
 
-    def _begin_shards(self) -> None:
-        """Begin shards in their order, but let a careful one run alone."""
-        while self._deferred and not (
-            self._shards and (self._deferred[0].is_careful or self._runs_carefully)
-        ):
-            run = self._deferred.popleft()
-            self._shards[run.key] = run
-            self._feed(run)
+    def _feed_shards(self) -> None:
+        """Hand the rows that nobody suspects to the engine, unless one is to run alone."""
+        while self._unfed and not self._quarantine.must_wait(self._shards.values()):
+            run = self._unfed.pop(next(iter(self._unfed)))
+            self._hand_over(run, run.next_requests())
 
-    @property
-    def _runs_carefully(self) -> bool:
-        return any(run.is_careful for run in self._shards.values())
+    def _try_suspects(self) -> None:
+        trial = self._quarantine.admit(self._shards.values(), is_engine_empty=not self._shard_of)
+        if trial is not None:
+            self._hand_over(*trial)
 
-    def _feed(self, run: ShardRun) -> None:
-        """Hand a shard's next rows to the engine; without care these are all."""
-        while not run.is_done:
-            num_accepted = 0
-            for request in run.next_requests():
-                refusal = self._engine.add(request)
-                if refusal is None:
-                    self._shard_of[request.request_id] = run
-                    num_accepted += 1
-                else:
-                    run.refuse(refusal)
-            if num_accepted:
-                return
-        self._finish(run)
+    def _hand_over(self, run: ShardRun, requests: Iterable[Request]) -> None:
+        for request in requests:
+            refusal = self._engine.add(request)
+            if refusal is None:
+                self._shard_of[request.request_id] = run
+            else:
+                run.refuse(refusal)
+        if run.is_done:
+            self._finish(run)
 
     def _finish(self, run: ShardRun) -> None:
         del self._shards[run.key]
+        self._unfed.pop(run.key, None)
         self._landing[run.key] = run
         self._on_shard_done(run)
 
     def _abort_shard(self, key: ShardKey) -> None:
-        self._deferred = deque(run for run in self._deferred if run.key != key)
         run = self._shards.pop(key, None)
-        if run is None:  # deferred until now, or landing already
+        if run is None:  # landing already
             return
+        self._unfed.pop(key, None)
+        self._quarantine.drop(run)
         for request_id in run.unfinished():
             if self._shard_of.pop(request_id, None) is not None:
                 self._engine.abort(request_id)
+        run.close()
 
     def _begin_request(self, item: Interactive) -> None:
         if isinstance(item.request, RequestError):
@@ -211,17 +225,20 @@ class EngineLoop:
     def _step(self) -> None:
         started_s = time.monotonic()
         outputs = self._engine.step()
-        self._slowest_step_s = max(self._slowest_step_s, time.monotonic() - started_s)
+        self._step_times_s.append(time.monotonic() - started_s)
         self._num_steps += 1
         deltas: list[Delta] = []
+        gained: dict[ShardKey, ShardRun] = {}
         for output in outputs:
             run = self._shard_of.get(output.request_id)
             if run is not None:
                 if run.take(output):
                     del self._shard_of[output.request_id]
-                    self._row_ended(run)
+                    gained[run.key] = run
             elif output.request_id in self._open:
                 deltas.append(self._delta(output))
+        for run in gained.values():
+            self._rows_ended(run)
         if outputs:
             self._proved_at_s = time.monotonic()
             self.proved_at_ms = time.time_ns() // 1_000_000
@@ -229,11 +246,11 @@ class EngineLoop:
         if deltas:
             self._send(Deltas(tuple(deltas)))
 
-    def _row_ended(self, run: ShardRun) -> None:
+    def _rows_ended(self, run: ShardRun) -> None:
         if run.is_done:
             self._finish(run)
-        elif run.is_careful:
-            self._feed(run)
+        else:
+            run.save()
 
     def _delta(self, output: StepOutput) -> Delta:
         request = self._open[output.request_id]
@@ -276,7 +293,7 @@ class EngineLoop:
         self._send(
             Progress(
                 steps=self._num_steps,
-                slowest_step_s=self._slowest_step_s,
+                slow_step_s=_percentile_99(self._step_times_s),
                 running_rows=self._engine.num_running,
                 waiting_rows=self._engine.num_waiting,
                 unread_shards=self._num_unread_shards(),
@@ -285,11 +302,15 @@ class EngineLoop:
                 proved_at_ms=self.proved_at_ms,
                 shards=tuple(
                     run.progress()
-                    for runs in (self._shards.values(), self._landing.values(), self._deferred)
+                    for runs in (self._shards.values(), self._landing.values())
                     for run in runs
                 ),
             )
         )
+
+
+def _percentile_99(times_s: Sequence[float]) -> float:
+    return sorted(times_s)[len(times_s) * 99 // 100] if times_s else 0.0
 
 
 def _refusal(request_id: str, error: RequestError) -> Delta:

@@ -16,30 +16,47 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import msgspec
 
+from .crash_report import SHOW_STACKS, CrashReports, place_of, wait_for_stacks
 from .frame_link import FrameLink
-from .frames import Configuration, Progress, Ready, ToEngine, ToWorker, Unusable
+from .frames import Configuration, Progress, Ready, ShardLanded, ToEngine, ToWorker, Unusable
 from .settings import Settings
 
 LOAD_LIMIT_S = 1800.0
 FIRST_STEPS_LIMIT_S = 600.0  # compiling kernels may take a while
 _NUM_FIRST_STEPS = 20
-_HANG_FACTOR = 20  # a step may take so many times as long as the slowest one before it
-SHORTEST_PAUSE_S = 0.2
+_HANG_FACTOR = 20  # a step may take so many times as long as 99 of 100 steps before it
+SHORTEST_PAUSE_S = 0.2  # after an engine that made something
+FIRST_PAUSE_S = 1.0  # after one that made nothing
 LONGEST_PAUSE_S = 30.0
-_HEALTHY_S = 60.0  # an engine that served for so long starts with the shortest pause again
+_PATIENT_LOSSES = 6  # so many crashes find a row that kills; only then do pauses double
+_CANARY_TOKENS = 1  # what every engine makes to prove itself
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """How an engine process was lost: it died, or we ended it because it stood still."""
+    """How an engine process was lost: it died, or we ended it because it stood still.
+
+    Attributes:
+        process: its number.
+        place: where its code was, if that is known.
+        report: the file with its stacks, if there is one.
+    """
 
     reason: str
+    process: int = 0
     has_hung: bool = False
+    place: str | None = None
+    report: Path | None = None
+
+    def __str__(self) -> str:
+        """Say it in a few words, the same for losses of the same kind."""
+        return f"{self.reason} at {self.place}" if self.place else self.reason
 
 
 class EngineProcess:
@@ -66,6 +83,8 @@ class EngineProcess:
         self.ready: Ready | None = None
         self.progress: Progress | None = None
         self._configuration = Configuration(settings, model, worker)
+        self._reports = CrashReports(settings.data_dir / "crashes", worker)
+        self._report: Path | None = None
         self._on_frame = on_frame
         self._on_lost = on_lost
         self._on_unusable = on_unusable
@@ -75,7 +94,9 @@ class EngineProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self._link: FrameLink | None = None
         self._moved_at_s = 0.0
-        self._ready_at_s = 0.0
+        self._was_ready = False
+        self._has_made_something = False
+        self._num_vain_losses = 0
         self._verdict = ""
         self._has_hung = False
         self._thread = threading.Thread(target=self._run, name="engine-process", daemon=True)
@@ -109,29 +130,42 @@ class EngineProcess:
         return self._process.pid if self._process else None
 
     def _run(self) -> None:
-        pause_s = SHORTEST_PAUSE_S
         while not self._stopping.is_set():
             try:
                 reason = self._serve_once()
             except Exception as error:  # no process to be had, or none that reads; this may pass
                 logger.exception("the engine cannot be started")
                 reason = f"{type(error).__name__}: {error}"
+            loss = self._loss(reason)
             if self._stopping.is_set():
                 return
-            if self._ready_at_s and time.monotonic() - self._ready_at_s > _HEALTHY_S:
-                pause_s = SHORTEST_PAUSE_S
-            logger.error("the engine is lost (%s); a new one starts in %.1f s", reason, pause_s)
+            pause_s = self._next_pause_s()
+            logger.error("the engine is lost (%s); a new one starts in %.1f s", loss, pause_s)
+            if loss.report is not None:
+                logger.error("where it stood is in %s", loss.report)
             try:
-                self._on_lost(Loss(reason, self._has_hung))
+                self._on_lost(loss)
             except Exception:  # whoever was told late will see that there is a new engine
                 logger.exception("the loss of the engine could not be told")
             self._stopping.wait(pause_s)
-            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+    def _loss(self, reason: str) -> Loss:
+        report = self._reports.take(self._report)
+        return Loss(reason, self.pid or 0, self._has_hung, place_of(report), report)
+
+    def _next_pause_s(self) -> float:
+        if self._has_made_something:
+            self._num_vain_losses = 0
+            return SHORTEST_PAUSE_S
+        self._num_vain_losses += 1
+        patience = _PATIENT_LOSSES if self._was_ready else 1
+        num_doublings = min(max(self._num_vain_losses - patience, 0), 10)
+        return min(FIRST_PAUSE_S * 2**num_doublings, LONGEST_PAUSE_S)
 
     def _serve_once(self) -> str:
         """Start a process and serve it to its end; return why it ended."""
         self._verdict, self._has_hung = "", False
-        self._ready_at_s = 0.0
+        self._was_ready = self._has_made_something = False
         ours, theirs = socket.socketpair()
         with ours, theirs:  # the link takes ours over; closing it once more does no harm
             with self._lock:
@@ -153,9 +187,9 @@ class EngineProcess:
                 if process.stdin is not None:
                     with contextlib.suppress(OSError):  # it never read what was meant for it
                         process.stdin.close()
-        if self._verdict:
-            return self._verdict
-        return f"signal {-status}" if status < 0 and status != -9 else f"{reason}, status {status}"
+        if self._verdict or reason.startswith("garbage"):
+            return self._verdict or reason
+        return f"signal {-status}" if status < 0 else f"exit status {status}"
 
     def _spawn(self, theirs: socket.socket) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "penstock.jobs.engine_child"]
@@ -168,17 +202,22 @@ class EngineProcess:
 
     def _configure(self, process: subprocess.Popen[bytes]) -> None:
         assert process.stdin is not None
-        process.stdin.write(msgspec.json.encode(self._configuration))
+        self._report = self._reports.begin()
+        report = str(self._report) if self._report else None
+        configuration = msgspec.structs.replace(self._configuration, report=report)
+        process.stdin.write(msgspec.json.encode(configuration))
         process.stdin.close()
 
     def _take(self, frame: ToWorker) -> None:
         match frame:
             case Ready():
                 self.ready = frame
-                self._ready_at_s = self._moved_at_s = time.monotonic()
+                self._was_ready, self._moved_at_s = True, time.monotonic()
                 logger.info("the engine serves %s (process %d)", self._model, frame.pid)
             case Progress():
                 self._note_progress(frame)
+            case ShardLanded():
+                self._has_made_something = True
             case Unusable():
                 self._stopping.set()
                 self._verdict = frame.message
@@ -193,6 +232,7 @@ class EngineProcess:
         has_moved = last is None or progress.steps != last.steps
         if has_moved or progress.running_rows + progress.waiting_rows == 0:
             self._moved_at_s = time.monotonic()
+        self._has_made_something |= progress.tokens > _CANARY_TOKENS
         self.progress = progress
 
     def _watch(self) -> None:
@@ -201,7 +241,14 @@ class EngineProcess:
         if time.monotonic() - self._moved_at_s > limit_s and self._link is not None:
             self._verdict = f"no progress for {limit_s:g} s"
             self._has_hung = self.ready is not None
+            self._ask_for_stacks()
             self._link.close()
+
+    def _ask_for_stacks(self) -> None:
+        if self._process is not None:
+            with contextlib.suppress(OSError):  # it has died meanwhile
+                self._process.send_signal(SHOW_STACKS)
+                wait_for_stacks(self._report)
 
     def _limit_s(self) -> float:
         """Say how long the engine may stand still: by what it has shown to need."""
@@ -209,8 +256,8 @@ class EngineProcess:
             return LOAD_LIMIT_S
         if self.progress is None or self.progress.steps < _NUM_FIRST_STEPS:
             return max(FIRST_STEPS_LIMIT_S, self._hang_limit_s)
-        slowest_s = _HANG_FACTOR * self.progress.slowest_step_s
-        return max(self._hang_limit_s, min(slowest_s, LOAD_LIMIT_S))
+        slow_s = _HANG_FACTOR * self.progress.slow_step_s
+        return max(self._hang_limit_s, min(slow_s, LOAD_LIMIT_S))
 
     @property
     def _model(self) -> str:

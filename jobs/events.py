@@ -20,6 +20,7 @@ _BLOCK_MS = 2_000
 STATUS = "job.status"
 PROGRESS = "job.progress"
 SHARD_LANDED = "shard.landed"
+WORKER_RESTARTED = "worker.restarted"  # its engine was lost, with rows of the job
 RESET = "reset"  # events were missed: read the job anew
 DONE = "done"  # nothing follows
 

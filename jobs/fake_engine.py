@@ -5,7 +5,8 @@ It is chosen by a model name such as `fake:step_ms=20,tokens=32` and has the rea
 a row can be checked whoever computed it. Some words in a prompt make it misbehave:
 
     [[fail]]    this row ends in an error
-    [[crash]]   the process dies at once
+    [[crash]]   the process dies at once, without a word
+    [[abort]]   the process dies of a fatal signal, as from a fault in native code
     [[hang]]    the step never ends
     [[long]]    the row goes on until it is aborted (or has 100,000 tokens)
     [[say]]     what follows it is the answer, a few characters at a time
@@ -207,6 +208,8 @@ class FakeEngine:
         request, text = sequence.request, sequence.text
         if "[[crash]]" in text:
             os._exit(1)
+        if "[[abort]]" in text:
+            os.abort()
         if "[[hang]]" in text:
             time.sleep(3600)
         if "[[fail]]" in text:

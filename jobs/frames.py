@@ -6,7 +6,7 @@
     AbortShard  lease lost, job cancelled   ShardFailed   the shard as a whole could not be run
     Generate    one interactive request     Deltas        new text of interactive requests
     AbortRequest                            Progress      every quarter of a second
-                                            Unusable      this model can never be served
+    TrySuspects suspects may run, or not    Unusable      this model can never be served
 
 A frame on the wire is a length (4 bytes, big-endian) and that many bytes of msgpack.
 """
@@ -36,6 +36,7 @@ class Configuration(msgspec.Struct, frozen=True):
     settings: Settings
     model: str
     worker: str
+    report: str | None = None  # the file that tells where it was, should it die
 
 
 class RunShard(msgspec.Struct, frozen=True, tag=True):
@@ -79,6 +80,12 @@ class AbortRequest(msgspec.Struct, frozen=True, tag=True):
     """Nobody waits for this request any more."""
 
     request_id: str
+
+
+class TrySuspects(msgspec.Struct, frozen=True, tag=True):
+    """Whether rows that may kill the engine are to be tried here; at first they are not."""
+
+    is_on: bool
 
 
 class Ready(msgspec.Struct, frozen=True, tag=True):
@@ -128,6 +135,7 @@ class ShardProgress(msgspec.Struct, frozen=True):
     total: int
     failed: int
     completion_tokens: int
+    suspects: int = 0  # rows that may have killed an engine, and run when it is their turn
 
 
 class Progress(msgspec.Struct, frozen=True, tag=True):
@@ -141,7 +149,7 @@ class Progress(msgspec.Struct, frozen=True, tag=True):
     kv_used_fraction: float
     proved_at_ms: int
     shards: tuple[ShardProgress, ...] = ()
-    slowest_step_s: float = 0.0
+    slow_step_s: float = 0.0  # of the latest steps 99 of 100 took no longer
 
 
 class Delta(msgspec.Struct, frozen=True):
@@ -177,7 +185,7 @@ class Unusable(msgspec.Struct, frozen=True, tag=True):
     message: str
 
 
-ToEngine = RunShard | AbortShard | Generate | AbortRequest
+ToEngine = RunShard | AbortShard | Generate | AbortRequest | TrySuspects
 ToWorker = Ready | ShardLanded | ShardFailed | Deltas | Progress | Unusable
 Frame = ToEngine | ToWorker
 

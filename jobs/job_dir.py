@@ -6,6 +6,8 @@ $data/jobs/<job_id>/
     job.json           the spec, written last: without it the directory is not a job
     final.json         how the job ended, once it has
     results            a link to where its rows land, for the sweep and for people
+    suspects/          rows that may have killed an engine, until their shards have landed
+    unlanded/          rows that have ended, until their shards have landed
 """
 
 import os
@@ -194,6 +196,8 @@ class JobDir:
         standing = self.read_final()
         if standing is None:
             raise CorruptJob(f"{self.final} is gone as soon as it was written")
+        for traces in (self.path / "suspects", self.path / "unlanded"):
+            shutil.rmtree(traces, ignore_errors=True)
         return standing
 
     def replace_final(self, final: Final) -> None:

@@ -31,7 +31,13 @@ class Lander:
     def _run(self) -> None:
         while True:
             run = self._runs.get()
-            self._on_outcome(self._land(run))
+            outcome = self._land(run)
+            if isinstance(outcome, ShardLanded):
+                run.remove_traces()
+            else:  # the next attempt need not compute its rows
+                run.save()
+                run.close()
+            self._on_outcome(outcome)
 
     def _land(self, run: ShardRun) -> ShardLanded | ShardFailed:
         job_id, index, attempt = run.key

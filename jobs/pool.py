@@ -94,8 +94,9 @@ class EnginePool(BasePool):
             return True
         num_rows = sum(int(handle.kwargs.get("rows", ready.slots)) for handle in open_shards)
         reports = self._shard_reports()
-        num_done = sum(reports[h.ref].rows for h in open_shards if h.ref in reports)
-        return num_rows - num_done < _WINDOW * ready.slots
+        shards = [reports[handle.ref] for handle in open_shards if handle.ref in reports]
+        num_waiting = num_rows - sum(shard.rows + shard.suspects for shard in shards)
+        return num_waiting < _WINDOW * ready.slots
 
     def has_express_room(self) -> bool:
         """Whether another request or chore may be taken."""

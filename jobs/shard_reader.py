@@ -16,6 +16,7 @@ from .errors import CorruptJob, NewerJob, UnknownJob
 from .found_part import found_counts
 from .frames import AbortShard, RunShard, ShardFailed, ShardLanded, Trouble
 from .job_dir import JobDir
+from .journal import Journal, finished_rows
 from .model import InvalidSampling, SamplingParams, ShardRef
 from .prompt_encoder import PromptEncoder
 from .results_dir import ResultsDir
@@ -97,16 +98,29 @@ class ShardReader:
         if found is not None:  # landed, but whoever landed it did not live to commit it
             self._on_outcome(ShardLanded(order.job_id, order.index, order.attempt, found))
             return
-        suspects = Suspects(self._jobs_dir, ShardRef(order.job_id, order.index))
-        try:
-            rows = [
-                self._prepared(order, job, sealed, _verdict(suspects, sealed))
-                for sealed in job.input.shard(order.index)
-            ]
-        except CorruptShard as error:
-            rows = _lost_rows(error)
-        careful = suspects if suspects.wants_care else None
-        self._on_prepared(ShardRun(order, job.spec, rows, self._worker, careful))
+        self._on_prepared(self._run_of(order, job))
+
+    def _run_of(self, order: RunShard, job: _OpenJob) -> ShardRun:
+        """Prepare the rows that no earlier attempt has finished."""
+        ref = ShardRef(order.job_id, order.index)
+        sealed_rows = job.input.shard(order.index)
+        finished = finished_rows(self._jobs_dir, ref, sealed_rows)
+        suspects = Suspects(self._jobs_dir, ref)
+        rows = [
+            self._prepared(order, job, sealed, _verdict(suspects, sealed))
+            for sealed in sealed_rows
+            if sealed.row_index not in finished
+        ]
+        suspects.begin([row.sealed.row_index for row in rows if isinstance(row.request, Request)])
+        return ShardRun(
+            order,
+            job.spec,
+            rows,
+            self._worker,
+            suspects=suspects,
+            journal=Journal(self._jobs_dir, ref, order.attempt),
+            finished=finished.values(),
+        )
 
     def _prepared(
         self, order: RunShard, job: _OpenJob, sealed: SealedRow, verdict: RequestError | None
@@ -174,8 +188,5 @@ def _lost_rows(error: CorruptShard) -> list[PreparedRow]:
 
 
 def _verdict(suspects: Suspects, sealed: SealedRow) -> RequestError | None:
-    if not suspects.is_guilty(sealed.row_index):
-        return None
-    num_crashes = suspects.num_crashes(sealed.row_index)
-    message = f"the engine died {num_crashes} times while it ran this row alone"
-    return RequestError(code="engine_crashed", message=message)
+    message = suspects.verdict(sealed.row_index)
+    return None if message is None else RequestError(code="poisoned_row", message=message)

@@ -5,11 +5,12 @@ SealedRow -> (rendered, tokenized) -> Request -> StepOutput... -> LandedRow, one
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ..engine.outputs import FinishReason, Request, RequestError, StepOutput
 from .frames import RunShard, ShardProgress
+from .journal import Journal
 from .landing import LandedRow
 from .model import JobSpec, RowStatus
 from .parsed_column import canonical_json
@@ -33,10 +34,11 @@ class PreparedRow:
 class _Row:
     """A row in flight: its samples' text so far, and the samples that ended."""
 
-    __slots__ = ("calls", "ended", "is_json", "sealed", "started_at_ms", "texts")
+    __slots__ = ("calls", "ended", "is_json", "is_suspect", "sealed", "started_at_ms", "texts")
 
-    def __init__(self, row: PreparedRow, num_samples: int) -> None:
+    def __init__(self, row: PreparedRow, num_samples: int, *, is_suspect: bool) -> None:
         self.sealed = row.sealed
+        self.is_suspect = is_suspect
         self.calls = row.calls
         self.is_json = row.is_json
         self.texts: list[list[str]] = [[] for _ in range(num_samples)]
@@ -45,7 +47,11 @@ class _Row:
 
 
 class ShardRun:
-    """Collects what becomes of a shard's rows until all have ended."""
+    """Collects what becomes of a shard's rows until all have ended.
+
+    Rows go to the engine in two ways: those that nobody suspects all at once, by `next_requests`;
+    suspects a group at a time, by `begin_trial`, when it is their turn (see `quarantine`).
+    """
 
     def __init__(
         self,
@@ -53,24 +59,40 @@ class ShardRun:
         spec: JobSpec,
         rows: list[PreparedRow],
         worker: str,
-        suspects: Suspects | None = None,
+        *,
+        suspects: Suspects,
+        journal: Journal,
+        finished: Iterable[Sequence[LandedRow]] = (),
     ) -> None:
         self.order = order
         self.spec = spec
+        self.suspects = suspects
+        self.journal = journal
         self.num_failed = 0
         self.num_tokens = 0
         self._worker = worker
-        self._suspects = suspects
         self._num_rows = len(rows)
         self._in_flight: dict[str, _Row] = {}
         self._landed: list[LandedRow] = []
+        self._unsaved: list[list[LandedRow]] = []
         self._num_done = 0
         requests: list[Request] = []
+        self._suspected: dict[int, Request] = {}
+        for samples in finished:
+            self._num_rows += 1
+            self._count_finished(samples)
+        suspected = suspects.rows
         for row in rows:
+            index = row.sealed.row_index
             if isinstance(row.request, RequestError):
                 self._fail(row.sealed, row.request)
+                continue
+            is_suspect = index in suspected
+            held = _Row(row, row.request.params.n, is_suspect=is_suspect)
+            self._in_flight[row.request.request_id] = held
+            if is_suspect:
+                self._suspected[index] = row.request
             else:
-                self._in_flight[row.request.request_id] = _Row(row, row.request.params.n)
                 requests.append(row.request)
         # Side by side, prompts that begin alike share their blocks; landing sorts the rows again.
         self._requests = deque(sorted(requests, key=lambda request: request.prompt_token_ids))
@@ -85,20 +107,17 @@ class ShardRun:
         """Whether every row has ended."""
         return self._num_done == self._num_rows
 
-    @property
-    def is_careful(self) -> bool:
-        """Whether its rows are to run one by one, with no other shard beside them."""
-        return self._suspects is not None
-
     def next_requests(self) -> Iterator[Request]:
-        """Yield the requests to hand to the engine now, each once: all, or with care one."""
-        if self._suspects is None:
-            while self._requests:
-                yield self._start(self._requests.popleft())
-        elif self._requests:
-            request = self._start(self._requests.popleft())
-            self._suspects.note_row(self._in_flight[request.request_id].sealed.row_index)
-            yield request
+        """Yield the requests to hand to the engine now, each once."""
+        self.journal.begin()
+        while self._requests:
+            yield self._start(self._requests.popleft())
+
+    def begin_trial(self, *, is_alone: bool) -> list[Request]:
+        """Return the requests of the suspects whose turn it is."""
+        self.journal.begin()
+        self.suspects.begin_trial(is_alone=is_alone)
+        return [self._start(self._suspected.pop(index)) for index in self.suspects.group]
 
     def unfinished(self) -> list[str]:
         """Name the requests that have not ended."""
@@ -115,15 +134,31 @@ class ShardRun:
         if None in row.ended:
             return False
         del self._in_flight[output.request_id]
-        self._row_ended()
         self._finish(row)
         return True
 
     def refuse(self, refusal: StepOutput) -> None:
         """Take the engine's refusal of a row; it stands for all of the row's samples."""
         row = self._in_flight.pop(refusal.request_id)
-        self._row_ended()
+        if row.is_suspect:
+            self.suspects.clear(row.sealed.row_index)
         self._fail(row.sealed, refusal.error or NO_REASON, refusal.num_prompt_tokens)
+
+    def save(self) -> None:
+        """Keep the rows that have ended since the last time, whatever happens to this process."""
+        self.journal.append(self._unsaved)
+        self._unsaved.clear()
+
+    def close(self) -> None:
+        """Let go of the shard before it is done: somebody else has it, or its job has ended."""
+        if self.suspects.is_on_trial:
+            self.suspects.break_off()
+        self.journal.close()
+
+    def remove_traces(self) -> None:
+        """Forget what was only to be remembered until the shard has landed."""
+        self.suspects.remove()
+        self.journal.remove()
 
     def landed_rows(self) -> list[LandedRow]:
         """Return the rows as they are to land."""
@@ -137,23 +172,21 @@ class ShardRun:
             total=self._num_rows,
             failed=self.num_failed,
             completion_tokens=self.num_tokens,
+            suspects=self.suspects.num_rows,
         )
 
     def _start(self, request: Request) -> Request:
         self._in_flight[request.request_id].started_at_ms = _now_ms()
         return request
 
-    def _row_ended(self) -> None:
-        if self._suspects is not None:
-            self._suspects.note_row_ended()
-
     def _finish(self, row: _Row) -> None:
         outputs = [output for output in row.ended if output is not None]
+        samples: list[LandedRow] = []
         for output, texts in zip(outputs, row.texts, strict=True):
             is_ok = output.finish_reason in (FinishReason.STOP, FinishReason.LENGTH)
             said = self._read(row, output.sample_index, "".join(texts)) if is_ok else Parsed()
             is_call = said.calls and output.finish_reason is FinishReason.STOP
-            self._landed.append(
+            samples.append(
                 LandedRow(
                     row_index=row.sealed.row_index,
                     custom_id=row.sealed.custom_id,
@@ -175,8 +208,19 @@ class ShardRun:
                     columns=row.sealed.row,
                 )
             )
+        self._landed += samples
+        self._unsaved.append(samples)
         self._num_done += 1
         self.num_failed += any(output.error is not None for output in outputs)
+        if row.is_suspect:
+            self.suspects.clear(row.sealed.row_index)
+
+    def _count_finished(self, samples: Sequence[LandedRow]) -> None:
+        """Take over a row that an earlier attempt has finished."""
+        self._landed += samples
+        self._num_done += 1
+        self.num_failed += any(sample.error is not None for sample in samples)
+        self.num_tokens += sum(sample.completion_tokens for sample in samples)
 
     def _read(self, row: _Row, sample_index: int, text: str) -> Parsed:
         """Tell the calls in an answer from its text; a row run again gives them the same ids."""

@@ -3,6 +3,7 @@
     engine process --frames--> custody    shards     -> job table, events
                            |-> replies    requests   -> Redis, to the API that asked
                            `-> reporter   figures    -> heartbeat, progress events
+    lane                       whether suspects are tried here
     keeper                     chores of the whole queue, by whoever leads
 
 Knows which part hears of what, and the order in which they start and stop; no Celery pool.
@@ -14,10 +15,21 @@ from typing import TYPE_CHECKING
 from .custody import Custody
 from .engine_process import EngineProcess, Loss
 from .events import JobEvents
-from .frames import Delta, Deltas, Generate, InteractiveRequest, ShardFailed, ShardLanded, ToWorker
+from .frames import (
+    Delta,
+    Deltas,
+    Generate,
+    InteractiveRequest,
+    Progress,
+    Ready,
+    ShardFailed,
+    ShardLanded,
+    ToWorker,
+)
 from .job_table import JobTable
 from .keeper import Keeper
 from .messages import send_finalize
+from .quarantine_lane import QuarantineLane
 from .redis_client import connect
 from .replies import ReplyPublisher
 from .reporter import Reporter
@@ -51,6 +63,7 @@ class Station:
             on_lost=self._engine_lost,
             on_unusable=on_unusable,
         )
+        self._lane = QuarantineLane(app.settings.data_dir, self.engine.send)
         self.custody = Custody(
             app.settings,
             JobTable(self._redis, app.keys),
@@ -58,6 +71,7 @@ class Station:
             worker,
             send=self.engine.send,
             on_job_landed=lambda job_id: send_finalize(app, job_id),
+            on_given_up=self._lane.leave,
         )
         self.replies = ReplyPublisher(self._redis, app.keys, worker, on_over=on_request_over)
         self.reporter = Reporter(
@@ -80,6 +94,7 @@ class Station:
         self._is_stopped = True
         self.engine.stop()
         self.custody.close()
+        self._lane.leave()
         self.replies.fail_all("the worker stops")
         self.replies.stop()
         self._keeper.stop()
@@ -106,7 +121,12 @@ class Station:
                 self.custody.landed(frame)
             case ShardFailed():
                 self.custody.failed(frame)
+            case Ready():
+                self._lane.engine_ready()
+                self.custody.engine_ready()
+            case Progress():
+                self._lane.take(frame)
 
     def _engine_lost(self, loss: Loss) -> None:
-        self.custody.engine_lost(loss.reason, is_proof=not (loss.has_hung or self.replies.is_busy))
-        self.replies.fail_all(f"the engine was lost: {loss.reason}")
+        self.custody.engine_lost(loss, is_proof=not self.replies.is_busy)
+        self.replies.fail_all(f"the engine was lost: {loss}")

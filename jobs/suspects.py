@@ -1,88 +1,158 @@
-"""Rows that may kill the engine, found by running them alone. Knows one small file per shard.
+"""Rows that may have killed the engine, and how the culprit among them is found.
 
-    crashed once or twice        like any other shard
-    crashed CAREFUL_AFTER times  carefully: alone in the engine, row after row, each noted before it
-                                 runs, so that a crash points at one row
-    a row crashed GUILTY_AFTER   that row fails, and the others of its shard go on
-      times when running alone
+Knows one small file per shard, in the job's directory, beside the input. The worker notes crashes
+in it, its engine process what is on trial. It is only a trace: losing it costs another crash or
+two.
 
-A crash beside a request that somebody waited for, or of an engine that was only ended because it
-stood still, is no proof against the row: it takes NO_PROOF of them to count as one.
+    the engine dies          all rows that were in it, and had not ended, become suspects: a group
+                             for each shard
+    suspects are tried       one group after another, beside rows that nobody suspects
+    a group's engine dies    its rows fall apart into `PARTS` smaller groups; nobody else is blamed
+    a row ends               it is cleared
+    a row on its own kills   from now on it is tried alone: nothing else is in the engine
+    it kills alone           `GUILTY_AFTER` times: that row fails, and no other
 
-The file lies in the job's directory, beside the input. The worker counts the crashes it sees, its
-engine process notes the rows. It is only a trace: losing it costs another crash or two.
+Why beside others, and in parts of eight: the engine stays full while suspects are tried, so what a
+culprit costs is how often the engine must be loaded again. Among 64 rows it dies six times: at
+first, with 64 suspects, with 8, with one beside others, and with that one alone twice. Halving
+takes up to nine, and trying row after row four, but then 64 trials follow upon each other. Most
+engines die for reasons that no row is guilty of, and then one trial per shard clears them all.
+
+A crash beside a request that somebody waited for is no proof against the row that ran alone: it
+takes `NO_PROOF` of them to count as one.
 """
 
 import contextlib
 import os
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import msgspec
 
 from .model import ShardRef
 
-CAREFUL_AFTER = 2
+PARTS = 8
 GUILTY_AFTER = 2
 NO_PROOF = 3
 
 
 class _Trace(msgspec.Struct):
-    """What the file holds."""
+    """What the file holds. Rows are named by their index."""
 
-    crashes: int = 0  # of the engine, while it held this shard
-    row: int | None = None  # the one that runs now, alone
-    row_crashes: dict[int, int] = {}
-    row_doubts: dict[int, int] = {}  # crashes of that row which prove nothing
+    is_accused: bool = False  # all unfinished rows are suspects, but in no group yet
+    groups: list[list[int]] = []  # the first one is tried first
+    is_on_trial: bool = False  # the first group is in the engine
+    is_alone: bool = False  # and nothing else
+    cornered: list[int] = []  # have killed as a group of one, and are to be tried alone
+    proofs: dict[int, int] = {}  # crashes with the row alone
+    doubts: dict[int, int] = {}  # the same, beside a request
+    reasons: dict[int, str] = {}  # how it died the last time
 
 
 class Suspects:
     """The trace of one shard."""
 
     def __init__(self, jobs_dir: Path, ref: ShardRef) -> None:
+        self.ref = ref
         self._path = jobs_dir / ref.job_id / "suspects" / f"{ref.index}.json"
         self._trace = self._read()
 
-    @property
-    def wants_care(self) -> bool:
-        """Whether the shard's rows should run one by one."""
-        return self._trace.crashes >= CAREFUL_AFTER
+    # What the worker notes, and asks.
 
     @property
-    def has_row_alone(self) -> bool:
-        """Whether one of its rows runs now, alone in the engine."""
-        return self._trace.row is not None
+    def is_on_trial(self) -> bool:
+        """Whether some of the shard's rows are in the engine because they are suspects."""
+        return self._trace.is_on_trial
 
-    def num_crashes(self, row_index: int) -> int:
-        """Count the crashes while this row ran alone."""
-        return self._trace.row_crashes.get(row_index, 0) + self._num_doubts(row_index)
-
-    def is_guilty(self, row_index: int) -> bool:
-        """Whether the row must not run again."""
-        num_proofs = self._trace.row_crashes.get(row_index, 0)
-        return num_proofs * NO_PROOF + self._num_doubts(row_index) >= GUILTY_AFTER * NO_PROOF
-
-    def note_row(self, row_index: int) -> None:
-        """Remember that from now on this row runs, alone."""
-        self._trace.row = row_index
+    def note_crash(self, reason: str, *, is_proof: bool = True) -> None:
+        """Note that the engine died with rows of this shard in it."""
+        trace = self._trace
+        if not trace.is_on_trial:
+            trace.is_accused = True
+        elif len(group := trace.groups[0]) > 1:
+            trace.groups[:1] = _split(group)
+        else:
+            self._note_single(group[0], reason, is_proof)
+        trace.is_on_trial = trace.is_alone = False
         self._write()
 
-    def note_row_ended(self) -> None:
-        """Forget the row that ran alone: what happens now is not its fault."""
-        self._trace.row = None
+    # What the engine process notes, and asks.
+
+    def begin(self, unfinished: Collection[int]) -> None:
+        """Bring the groups up to the rows that are left to be run; no trial is under way."""
+        trace = self._trace
+        if not (trace.is_accused or trace.groups):
+            return
+        trace.groups = _without(trace.groups, unfinished)
+        if trace.is_accused:
+            known = {row for group in trace.groups for row in group}
+            if fresh := [row for row in unfinished if row not in known]:
+                trace.groups.append(fresh)
+        trace.is_accused = trace.is_on_trial = trace.is_alone = False
         self._write()
 
-    def note_crash(self, *, is_proof: bool = True) -> None:
-        """Count a crash, against the shard and against the row that ran alone, if one did."""
-        self._trace.crashes += 1
-        row = self._trace.row
-        if row is not None:
-            counted = self._trace.row_crashes if is_proof else self._trace.row_doubts
-            counted[row] = counted.get(row, 0) + 1
-            self._trace.row = None
+    @property
+    def rows(self) -> frozenset[int]:
+        """All suspects."""
+        return frozenset(row for group in self._trace.groups for row in group)
+
+    @property
+    def num_rows(self) -> int:
+        """How many suspects there are."""
+        return sum(map(len, self._trace.groups))
+
+    @property
+    def group(self) -> Sequence[int]:
+        """The rows to be tried next, or on trial; none when nobody is suspected."""
+        return tuple(self._trace.groups[0]) if self._trace.groups else ()
+
+    @property
+    def wants_alone(self) -> bool:
+        """Whether the next row is to be tried with nothing beside it."""
+        return len(self.group) == 1 and self.group[0] in self._trace.cornered
+
+    def begin_trial(self, *, is_alone: bool) -> None:
+        """Note, before they go to the engine, that the rows of `group` are on trial."""
+        self._trace.is_on_trial, self._trace.is_alone = True, is_alone
         self._write()
 
-    def _num_doubts(self, row_index: int) -> int:
-        return self._trace.row_doubts.get(row_index, 0)
+    def clear(self, row_index: int) -> None:
+        """Clear a row, because it has ended; the trial is over with the last one of its group."""
+        trace = self._trace
+        trace.groups[0].remove(row_index)
+        if not trace.groups[0]:
+            del trace.groups[0]
+            trace.is_on_trial = trace.is_alone = False
+        self._write()
+
+    def break_off(self) -> None:
+        """Note that a trial has ended without a result: the shard was taken back."""
+        self._trace.is_on_trial = self._trace.is_alone = False
+        self._write()
+
+    def verdict(self, row_index: int) -> str | None:
+        """Say why a row must not run again; None when it may."""
+        trace = self._trace
+        num_proofs, num_doubts = trace.proofs.get(row_index, 0), trace.doubts.get(row_index, 0)
+        if num_proofs * NO_PROOF + num_doubts < GUILTY_AFTER * NO_PROOF:
+            return None
+        num_crashes, reason = num_proofs + num_doubts, trace.reasons[row_index]
+        return f"the engine died {num_crashes} times while it ran this row alone: {reason}"
+
+    def remove(self) -> None:
+        """Forget it all: the shard has landed."""
+        self._path.unlink(missing_ok=True)
+
+    def _note_single(self, row_index: int, reason: str, is_proof: bool) -> None:
+        trace = self._trace
+        if trace.is_alone:
+            counted = trace.proofs if is_proof else trace.doubts
+            counted[row_index] = counted.get(row_index, 0) + 1
+            trace.reasons[row_index] = reason
+        elif row_index not in trace.cornered:
+            trace.cornered.append(row_index)
+        if self.verdict(row_index) is not None:
+            del trace.groups[0]
 
     def _read(self) -> _Trace:
         try:
@@ -96,3 +166,14 @@ class Suspects:
             temporary = self._path.with_suffix(f".{os.getpid()}.tmp")
             temporary.write_bytes(msgspec.json.encode(self._trace))
             temporary.replace(self._path)
+
+
+def _split(rows: Sequence[int]) -> list[list[int]]:
+    size = -(-len(rows) // PARTS)
+    return [list(rows[first : first + size]) for first in range(0, len(rows), size)]
+
+
+def _without(groups: list[list[int]], unfinished: Collection[int]) -> list[list[int]]:
+    left = set(unfinished)
+    kept = ([row for row in group if row in left] for group in groups)
+    return [group for group in kept if group]

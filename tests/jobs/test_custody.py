@@ -2,15 +2,17 @@
 
 import queue
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from penstock.jobs.custody import MAX_TRIES, Custody
 from penstock.jobs.durable import StorageFull
+from penstock.jobs.engine_process import Loss
 from penstock.jobs.events import JobEvents
-from penstock.jobs.frames import AbortShard, RunShard, ShardFailed, ShardLanded, ToEngine, Trouble
+from penstock.jobs.frames import RunShard, ShardFailed, ShardLanded, ToEngine, Trouble
 from penstock.jobs.job_dir import JobDir
 from penstock.jobs.job_table import JobTable
 from penstock.jobs.landing import land
@@ -157,20 +159,75 @@ def test_a_hint_that_cannot_be_sent_keeps_no_shard_open(
     assert "no broker" in caplog.text
 
 
-def test_shards_that_wait_behind_a_row_alone_are_not_blamed(
+def begin(holder: Holder, order: RunShard, process: int, *, on_trial: Sequence[int] = ()) -> None:
+    """Do what an engine process does to a shard's traces when its rows go to the engine."""
+    ref = ShardRef(order.job_id, order.index)
+    path = holder.settings.jobs_dir / ref.job_id / "unlanded"
+    path.mkdir(exist_ok=True)
+    (path / f"{ref.index}.{order.attempt}.{process}.rows").touch()
+    suspects = Suspects(holder.settings.jobs_dir, ref)
+    if on_trial:
+        suspects.note_crash("before")
+        suspects.begin(on_trial)
+        suspects.begin_trial(is_alone=False)
+
+
+def test_shards_that_had_rows_in_a_lost_engine_wait_for_the_next_one(
     holder: Holder, make_job: JobMaker
 ) -> None:
     spec = make_job()
-    for index in range(2):
-        holder.open(spec, index)
-    first, second = (ShardRef(spec.job_id, index) for index in range(2))
-    jobs_dir = holder.settings.jobs_dir
-    Suspects(jobs_dir, first).note_row(2)
-    holder.custody.engine_lost("test")
-    for index in range(2):
-        assert isinstance(holder.outcome(), ShardReturned)
-        frame = holder.sent.get(timeout=10)  # the next engine may have it already
-        assert isinstance(frame, AbortShard) and frame.index == index
-    assert Suspects(jobs_dir, first).num_crashes(2) == 1
-    Suspects(jobs_dir, second).note_crash()  # its first one
-    assert not Suspects(jobs_dir, second).wants_care
+    begun, unread = (holder.open(spec, index) for index in range(2))
+    begin(holder, begun, process=7)
+    holder.custody.engine_lost(Loss("signal 6", process=7))
+    assert isinstance(holder.outcome(), ShardReturned)
+    assert {holder.sent.get(timeout=10).index for _ in range(2)} == {0, 1}  # type: ignore[union-attr]
+    holder.custody.engine_ready()
+    assert holder.sent.get(timeout=10) == replace(begun, tries=begun.tries + 1)
+    again = holder.open(spec, 1)  # the other one is anybody's
+    assert again.attempt > unread.attempt
+    suspects = Suspects(holder.settings.jobs_dir, ShardRef(spec.job_id, 0))
+    suspects.begin(range(4))
+    assert suspects.num_rows == 4
+    holder.land(spec, begun)
+    assert holder.outcome() == "4 rows · 12 tokens"
+
+
+def test_beside_suspects_on_trial_nobody_else_is_blamed(holder: Holder, make_job: JobMaker) -> None:
+    spec = make_job()
+    orders = [holder.open(spec, index) for index in range(2)]
+    begin(holder, orders[0], process=7, on_trial=[2])
+    begin(holder, orders[1], process=7)
+    holder.custody.engine_lost(Loss("signal 6", process=7))
+    assert isinstance(holder.outcome(), ShardReturned)
+    assert holder.outcomes.empty()
+    assert Suspects(holder.settings.jobs_dir, ShardRef(spec.job_id, 0)).wants_alone
+    innocent = Suspects(holder.settings.jobs_dir, ShardRef(spec.job_id, 1))
+    innocent.begin(range(4, 8))
+    assert not innocent.group
+
+
+def test_a_shard_does_not_wait_for_ever_for_an_engine(
+    holder: Holder, make_job: JobMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("penstock.jobs.custody.KEPT_S", 0.1)
+    spec = make_job()
+    begin(holder, holder.open(spec), process=7)
+    holder.custody.engine_lost(Loss("signal 6", process=7))
+    assert isinstance(holder.outcome(), ShardReturned)
+    holder.custody.engine_lost(Loss("cannot load", process=8))  # it never had the shard
+    suspects = Suspects(holder.settings.jobs_dir, ShardRef(spec.job_id, 0))
+    suspects.begin(range(4))
+    assert suspects.num_rows == 4 and not suspects.wants_alone
+
+
+def test_the_loss_of_an_engine_is_told_to_who_follows_its_jobs(
+    holder: Holder, make_job: JobMaker
+) -> None:
+    spec = make_job()
+    holder.open(spec)
+    holder.custody.engine_lost(Loss("signal 6", process=7, place="kernel.py:3 in run"))
+    holder.outcome()
+    holder.custody.close()
+    ((_, fields),) = holder.table.redis.xrange(holder.table.keys.events(spec.job_id))
+    assert fields["kind"] == "worker.restarted"
+    assert "signal 6 at kernel.py:3 in run" in fields["data"]

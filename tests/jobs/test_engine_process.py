@@ -161,19 +161,25 @@ def test_kill_9_brings_a_new_one(engines: Any) -> None:
     engine.send(generate("[[long]]"))
     heard.next(Deltas)
     os.kill(first.pid, signal.SIGKILL)
-    assert "status -9" in heard.losses.get(timeout=20).reason
+    assert heard.losses.get(timeout=20).reason == "signal 9"
     second = heard.next(Ready)
     assert second.pid != first.pid
     engine.send(generate("hello"))
     assert heard.text_of("hello") == expected_text("hello", num_tokens=6)
 
 
-def test_a_hung_engine_is_replaced(engines: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hung_engine_shows_where_it_stands_and_is_replaced(
+    engines: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr("penstock.jobs.engine_process.FIRST_STEPS_LIMIT_S", 0.0)
     engine, heard = engines(hang_limit_s=1.0)
     heard.next(Ready)
     engine.send(generate("[[hang]]"))
-    assert heard.losses.get(timeout=20) == Loss("no progress for 1 s", has_hung=True)
+    loss = heard.losses.get(timeout=20)
+    assert loss.has_hung and str(loss).startswith("no progress for 1 s at fake_engine.py:")
+    assert loss.report is not None and loss.report.parent == tmp_path / "crashes"
+    stacks = loss.report.read_text()
+    assert "_advance" in stacks and "_serve_link" in stacks  # of every thread
     heard.next(Ready)
 
 

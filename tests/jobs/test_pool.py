@@ -9,6 +9,7 @@ import pytest
 from celery.app.trace import build_tracer, trace_task_ret
 
 from penstock.jobs.app import Assignment, PenstockApp, create_app
+from penstock.jobs.engine_process import Loss
 from penstock.jobs.handle import Handle
 from penstock.jobs.job_table import JobTable
 from penstock.jobs.model import TaskSpec
@@ -152,7 +153,7 @@ def test_a_message_delivered_again_is_adopted(told: Any, job_id: str, pool: Engi
     assert second.accepted == 1
     wait_for(lambda: len(pool.station.engine.progress.shards) == 1, "one run", 10)  # type: ignore[union-attr]
     pool.station.engine.stop()
-    pool.station.custody.engine_lost("test")
+    pool.station.custody.engine_lost(Loss("test"))
     assert second.wait()[0] == 1 and not first.results
 
 

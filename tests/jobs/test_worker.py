@@ -188,8 +188,11 @@ def test_a_row_that_kills_the_engine_is_found_and_fails_alone(live: Live) -> Non
     snapshot = live.wait_until_done(spec)
     assert (snapshot.counts.succeeded, snapshot.counts.failed) == (39, 1)
     (failed,) = [row for row in live.rows(spec) if row["status"] == "failed"]
-    assert (failed["row_index"], failed["error"]["code"]) == (21, "engine_crashed")
+    assert (failed["row_index"], failed["error"]["code"]) == (21, "poisoned_row")
+    assert "2 times while it ran this row alone: exit status 1" in failed["error"]["message"]
     assert len(live.rows(spec)) == 40
+    names = {path.name for path in (live.settings.jobs_dir / spec.job_id).iterdir()}
+    assert not names & {"suspects", "unlanded"}
 
 
 def test_sigterm_hands_unfinished_shards_back(live: Live) -> None:
