@@ -151,7 +151,7 @@ def draw_filtered(
     """
     vocab_size = logits.shape[-1]
     num_candidates = min(vocab_size, num_candidates)
-    values, token_ids = _likeliest(logits, num_candidates)
+    values, token_ids = candidates(logits, num_candidates)
     weights = torch.exp(values - values[:, :1])
     places = torch.arange(num_candidates, device=logits.device)
     kept = (top_k[:, None] == 0) | (places < top_k[:, None])
@@ -181,8 +181,11 @@ def draw_filtered(
     return drawn
 
 
-def _likeliest(logits: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the `count` largest logits of each row with their ids; equals in order of id."""
+def candidates(logits: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the `count` largest logits of each row with their ids; equals in order of id.
+
+    Which of the equals of the last one are among them is not said.
+    """
     if count == logits.shape[-1]:
         return torch.sort(logits, dim=-1, descending=True, stable=True)
     values, token_ids = torch.topk(logits, count, dim=-1)

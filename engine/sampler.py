@@ -32,7 +32,7 @@ from .drawing import (
 from .grammar import Matcher, mask_by_grammar
 from .logprobs import token_logprobs
 from .outputs import RequestError, TokenLogprobs
-from .sampling_tables import chances_of, has_filter, lines_of
+from .sampling_tables import chances_of, drawing_lines, has_filter
 from .sequence import Sequence
 
 # A damaged block that the row shared may be to blame, so another time it may be well.
@@ -142,8 +142,8 @@ def _choose_at_once(
     token_ids, best = draw(
         logits,
         torch.arange(len(sequences), dtype=torch.int32, device=device),
-        torch.tensor(places, device=device),
-        chances_of(lines_of(sequences).to(device)),
+        torch.tensor(places, dtype=torch.int64, device=device),
+        chances_of(drawing_lines(sequences).to(device)),
         has_filter=any(has_filter(sequence.request.params) for sequence in sequences),
     )
     return token_ids.tolist(), _faults(best)

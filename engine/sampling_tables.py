@@ -140,7 +140,7 @@ class SamplingTables:
             if not self._free_slots:
                 return False
             slot = self._slot_of[line] = self._free_slots.pop()
-        row = line_of(sequence, history_slot=slot)
+        row = _line_of(sequence, slot)
         if sequence.rules is not None:
             rules = self._rows_of(sequence.rules)
             row["num_biases"], row["num_endings"] = len(rules.bias_ids), len(rules.endings)
@@ -198,30 +198,20 @@ class _RuleRows:
         )
 
 
-def line_of(sequence: Sequence, *, history_slot: int = -1) -> np.ndarray:
-    """Return the line of a sequence, without its rules: an array of one `_LINE`."""
-    params = sequence.request.params
-    row = np.zeros(1, _LINE)
-    row["key"] = sequence.random_key
-    if params.is_greedy:  # for which no filter is looked at
-        row["top_p"] = 1.0
-    else:
-        row["temperature"], row["top_p"] = params.temperature, params.top_p
-        row["min_p"], row["top_k"] = params.min_p, params.top_k
-    row["repetition"], row["relief"] = params.repetition_penalty, 1.0 / params.repetition_penalty
-    row["frequency"], row["presence"] = params.frequency_penalty, params.presence_penalty
-    row["num_prompt"], row["num_recorded"] = sequence.num_prompt, -1
-    row["history_slot"] = history_slot
-    row["min_tokens"] = params.min_tokens
-    row["num_top"] = -1 if params.logprobs is None else params.logprobs
-    return row
+def drawing_lines(sequences: Rows[Sequence]) -> torch.Tensor:
+    """Return lines that say how sequences draw and nothing else, see `chances_of`."""
+    return torch.from_numpy(_drawing(sequences).view(np.int64)).view(-1, _LINE.itemsize // 8)
 
 
-def lines_of(sequences: Rows[Sequence]) -> torch.Tensor:
-    """Return the lines of sequences, without rules and histories: int64 [N, words]."""
-    return torch.from_numpy(np.concatenate([*map(line_of, sequences)]).view(np.int64)).view(
-        len(sequences), -1
-    )
+def _drawing(sequences: Rows[Sequence]) -> np.ndarray:
+    lines = np.zeros(len(sequences), _LINE)
+    params = [sequence.request.params for sequence in sequences]
+    lines["key"] = [sequence.random_key for sequence in sequences]
+    lines["temperature"] = [0.0 if each.is_greedy else each.temperature for each in params]
+    lines["top_k"] = [0 if each.is_greedy else each.top_k for each in params]
+    lines["top_p"] = [1.0 if each.is_greedy else each.top_p for each in params]
+    lines["min_p"] = [0.0 if each.is_greedy else each.min_p for each in params]
+    return lines
 
 
 def has_filter(params: SamplingParams) -> bool:
@@ -238,6 +228,19 @@ def chances_of(lines: torch.Tensor) -> Chances:
         top_p=_column(lines, "top_p"),
         min_p=_column(lines, "min_p"),
     )
+
+
+def _line_of(sequence: Sequence, history_slot: int) -> np.ndarray:
+    """Return all of a sequence's line but the sizes of its rules, an array of one."""
+    params = sequence.request.params
+    row = _drawing([sequence])
+    row["repetition"], row["relief"] = params.repetition_penalty, 1.0 / params.repetition_penalty
+    row["frequency"], row["presence"] = params.frequency_penalty, params.presence_penalty
+    row["num_prompt"], row["num_recorded"] = sequence.num_prompt, -1
+    row["history_slot"] = history_slot
+    row["min_tokens"] = params.min_tokens
+    row["num_top"] = -1 if params.logprobs is None else params.logprobs
+    return row
 
 
 def _column(lines: torch.Tensor, name: str) -> torch.Tensor:

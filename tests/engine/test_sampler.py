@@ -13,55 +13,31 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from penstock.engine.detokenizer import Detokenizer
-from penstock.engine.drawing import uniforms
-from penstock.engine.logit_rules import LogitRules
-from penstock.engine.outputs import Request
+from penstock.engine.drawing import Draw, GumbelMax, by_inverse_cdf, uniforms
 from penstock.engine.sampler import NO_TOKEN_LEFT, NOT_FINITE, SampledTokens, sample
-from penstock.engine.sampling_params import SamplingParams
-from penstock.engine.sequence import Sequence
+from penstock.kernels.sampling_ops import reference_ops
 
-from .tiny_tokenizers import byte_level
+from .sampled_rows import EOS, row
 
-EOS = 2
 CHI_SQUARE_LIMIT = 3.3  # standard deviations above its mean: one run in two thousand by chance
 
 
-def row(
-    *,
-    prompt: tuple[int, ...] = (5, 6),
-    output: tuple[int, ...] = (),
-    request_id: str = "r",
-    sample_index: int = 0,
-    vocab_size: int = 50,
-    bad_words: tuple[tuple[int, ...], ...] = (),
-    **values: Any,
-) -> Sequence:
-    params = SamplingParams(**values)
-    has_rules = params.min_tokens or params.logit_bias or params.allowed_token_ids or bad_words
-    rules = LogitRules.of(params, bad_words, vocab_size=vocab_size, eos_token_ids=frozenset({EOS}))
-    sequence = Sequence(
-        Request(request_id, prompt, params),
-        sample_index,
-        rules=rules if has_rules else None,
-        detokenizer=Detokenizer(byte_level()),
-        arrival=0,
-        context_window=1 << 20,
-        eos_token_ids=frozenset({EOS}),
-    )
-    for token_id in output:
-        sequence.take_token(token_id)
-    return sequence
+DRAWS = {"inverse CDF": by_inverse_cdf, "Gumbel-max": GumbelMax(reference_ops())}
 
 
-def draws(logits: torch.Tensor, count: int, **params: Any) -> torch.Tensor:
+@pytest.fixture(params=DRAWS.values(), ids=[*DRAWS])
+def draw(request: pytest.FixtureRequest) -> Draw:
+    """Both ways to draw, whichever this machine's device has."""
+    return request.param
+
+
+def draws(draw: Draw, logits: torch.Tensor, count: int, **params: Any) -> torch.Tensor:
     """Draw the same row at `count` places of its output, and count each token."""
+    sequence = row(**params)
     drawn: list[int] = []
     for begin in range(0, count, 2000):
-        rows = [row(**params) for _ in range(2000)]
-        for place, sequence in enumerate(rows):
-            sequence.token_ids += [9] * (begin + place)
-        drawn += sample(logits.repeat(2000, 1), rows).token_ids
+        places = range(begin, begin + 2000)
+        drawn += sample(logits.repeat(2000, 1), [sequence] * 2000, places, draw).token_ids
     return torch.bincount(torch.tensor(drawn), minlength=len(logits))
 
 
@@ -95,7 +71,7 @@ FILTERS: list[dict[str, Any]] = [
 @pytest.mark.parametrize("params", FILTERS, ids=str)
 @pytest.mark.parametrize("vocab_size", [50, 1500])
 def test_tokens_are_drawn_from_the_distribution_that_transformers_defines(
-    params: dict[str, Any], vocab_size: int
+    draw: Draw, params: dict[str, Any], vocab_size: int
 ) -> None:
     logits = torch.randn(vocab_size, generator=torch.Generator().manual_seed(1)) * 1.5
     judge = LogitsProcessorList([TemperatureLogitsWarper(params.get("temperature", 1.0))])
@@ -106,7 +82,8 @@ def test_tokens_are_drawn_from_the_distribution_that_transformers_defines(
     if "min_p" in params:
         judge.append(MinPLogitsWarper(params["min_p"]))
     scores = judge(torch.LongTensor([[0]]), torch.FloatTensor(logits[None].clone()))
-    assert_drawn_from(draws(logits, 4000, seed=3, **params), torch.softmax(scores[0], dim=-1))
+    counts = draws(draw, logits, 4000, seed=3, **params)
+    assert_drawn_from(counts, torch.softmax(scores[0], dim=-1))
 
 
 def test_the_first_candidates_are_enough_or_are_not_relied_on() -> None:
@@ -117,53 +94,54 @@ def test_the_first_candidates_are_enough_or_are_not_relied_on() -> None:
     order = probabilities.argsort(descending=True)
     kept[order[: int((probabilities[order].cumsum(0) < 0.9).sum()) + 1]] = 1.0
     expected = probabilities * kept
-    counts = draws(logits, 4000, seed=1, top_p=0.9)
+    counts = draws(by_inverse_cdf, logits, 4000, seed=1, top_p=0.9)
     assert int(counts[expected == 0].sum()) == 0
     assert int((counts > 0).sum()) > 1200
-    counts = draws(logits, 2000, seed=1, top_k=2000)
+    counts = draws(by_inverse_cdf, logits, 2000, seed=1, top_k=2000)
     assert int(counts[:1000].sum()) == 0
     assert int(counts[1000:1900].sum()) > 500
 
 
 @pytest.mark.parametrize("num_likelier", [0, 1, 700])
-def test_of_equals_at_the_border_the_lowest_are_candidates(num_likelier: int) -> None:
+def test_of_equals_at_the_border_the_lowest_are_candidates(draw: Draw, num_likelier: int) -> None:
     """Of many equals the first candidates hold any; those kept must be the lowest."""
     logits = torch.zeros(5000)
     likelier = torch.arange(4999, 4999 - num_likelier, -1)
     logits[likelier] = 1.0
-    counts = draws(logits, 4000, seed=2, top_k=num_likelier + 2)
+    counts = draws(by_inverse_cdf, logits, 4000, seed=2, top_k=num_likelier + 2)
     drawn = {*torch.nonzero(counts).flatten().tolist()}
     assert drawn - {*likelier.tolist()} == {0, 1}
 
 
-def test_greedy_takes_the_lowest_of_equals() -> None:
+def test_greedy_takes_the_lowest_of_equals(draw: Draw) -> None:
     logits = torch.zeros(3, 40)
     logits[0, [7, 9]] = 1.0
     logits[2, [39, 38]] = 2.0
-    assert sample(logits, [row(temperature=0)] * 3).token_ids == [7, 0, 38]
+    assert sample(logits, [row(temperature=0)] * 3, draw=draw).token_ids == [7, 0, 38]
 
 
-def test_a_temperature_near_nothing_is_greedy() -> None:
+def test_a_temperature_near_nothing_is_greedy(draw: Draw) -> None:
     logits = torch.randn(1, 100)
     best = int(logits.argmax())
-    assert sample(logits.clone(), [row(temperature=1e-6)]).token_ids == [best]
-    assert sample(logits.clone() * 1e-6, [row(temperature=1e-6)]).token_ids == [best]
+    nearly = [row(temperature=1e-6, top_p=0.5)]
+    assert sample(logits.clone(), nearly, draw=draw).token_ids == [best]
+    assert sample(logits.clone() * 1e-6, nearly, draw=draw).token_ids == [best]
 
 
-def test_a_draw_depends_on_seed_sample_and_place_alone() -> None:
+def test_a_draw_depends_on_seed_sample_and_place_alone(draw: Draw) -> None:
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(1, 3000, generator=generator)
     for params in FILTERS:
         me = row(seed=11, output=(1, 2, 3), **params)
-        alone = sample(logits.clone(), [me]).token_ids[0]
+        alone = sample(logits.clone(), [me], draw=draw).token_ids[0]
         crowd = [row(temperature=0), row(seed=4, top_k=7), row(top_p=0.3), row(), row(logprobs=3)]
         batch = torch.cat([torch.randn(5, 3000, generator=generator), logits])
-        assert sample(batch, [*crowd, me]).token_ids[-1] == alone
+        assert sample(batch, [*crowd, me], draw=draw).token_ids[-1] == alone
         other_id = row(seed=11, output=(1, 2, 3), request_id="another", **params)
-        assert sample(logits.clone(), [other_id]).token_ids[0] == alone
+        assert sample(logits.clone(), [other_id], draw=draw).token_ids[0] == alone
     sources = [{"seed": 1}, {"seed": 2}, {"seed": 1, "sample_index": 1}, {}, {"request_id": "b"}]
     sources += [{"request_id": "?"}, {"request_id": "\ud800"}, {"request_id": "\ud801"}]
-    counts = {tuple(draws(torch.zeros(50), 2000, **source).tolist()) for source in sources}
+    counts = {tuple(draws(draw, torch.zeros(50), 2000, **source).tolist()) for source in sources}
     assert len(counts) == len(sources)
 
 
@@ -228,29 +206,31 @@ def test_endings_are_out_of_reach_before_min_tokens() -> None:
 @pytest.mark.parametrize("params", [{"temperature": 0}, {}, {"top_p": 0.5}, {"logprobs": 2}])
 @pytest.mark.parametrize("fault", [torch.nan, torch.inf, -torch.inf])
 def test_a_row_without_numbers_is_faulty_and_its_neighbours_are_not(
-    params: dict[str, Any], fault: float
+    draw: Draw, params: dict[str, Any], fault: float
 ) -> None:
     logits = torch.randn(3, 40)
-    expected = sample(logits.clone(), [row(**params)] * 3)
+    expected = sample(logits.clone(), [row(**params)] * 3, draw=draw)
     broken = logits.clone()
     broken[1] = fault
-    sampled = sample(broken, [row(**params)] * 3)
+    sampled = sample(broken, [row(**params)] * 3, draw=draw)
     assert sampled.faults == {1: NOT_FINITE}
     assert [sampled.token_ids[i] for i in (0, 2)] == [expected.token_ids[i] for i in (0, 2)]
     broken = logits.clone()
     broken[1, 3] = torch.nan
-    assert sample(broken, [row(**params)] * 3).faults == {1: NOT_FINITE}
+    assert sample(broken, [row(**params)] * 3, draw=draw).faults == {1: NOT_FINITE}
 
 
-def test_a_row_whose_every_token_is_masked_is_told_so_and_its_neighbours_are_not() -> None:
+def test_a_row_whose_every_token_is_masked_is_told_so_and_its_neighbours_are_not(
+    draw: Draw,
+) -> None:
     masked = row(min_tokens=1, stop_token_ids=(0, 1, 3), vocab_size=4)
     logits = torch.randn(3, 4)
-    expected = sample(logits[[0, 2]].clone(), [row(seed=1)] * 2).token_ids
-    sampled = sample(logits, [row(seed=1), masked, row(seed=1)])
+    expected = sample(logits[[0, 2]].clone(), [row(seed=1)] * 2, draw=draw).token_ids
+    sampled = sample(logits, [row(seed=1), masked, row(seed=1)], draw=draw)
     assert sampled.faults == {1: NO_TOKEN_LEFT}
     assert [sampled.token_ids[i] for i in (0, 2)] == expected
     broken = torch.full((1, 4), torch.nan)
-    assert sample(broken, [masked]).faults == {0: NOT_FINITE}
+    assert sample(broken, [masked], draw=draw).faults == {0: NOT_FINITE}
 
 
 def test_logprobs_are_the_models_own() -> None:
@@ -274,11 +254,10 @@ def test_logprobs_are_the_models_own() -> None:
         assert [value for _, value in record.top] == pytest.approx(values.tolist(), abs=1e-6)
 
 
-def test_asking_for_logprobs_changes_no_token() -> None:
+def test_asking_for_logprobs_changes_no_token(draw: Draw) -> None:
     logits = torch.randn(1, 500)
     for params in FILTERS:
         plain = row(seed=2, **params)
         asking = row(seed=2, logprobs=5, **params)
-        assert (
-            sample(logits.clone(), [plain]).token_ids == sample(logits.clone(), [asking]).token_ids
-        )
+        found = sample(logits.clone(), [asking], draw=draw)
+        assert found.token_ids == sample(logits.clone(), [plain], draw=draw).token_ids
