@@ -8,7 +8,7 @@ TRITON ?= triton==3.7.1
 INDEX  ?= $(if $(or $(shell command -v nvidia-smi),$(PIP_FIND_LINKS)),,--extra-index-url https://download.pytorch.org/whl/cpu)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test soak bench-engine mutations lint format types check clean
+.PHONY: help install demo test soak bench-engine chaos mutations lint format types check clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' Makefile | expand -t 14
@@ -36,8 +36,11 @@ soak: .venv/ready  ## run the tests that take minutes
 bench-engine: .venv/ready  ## time the engine and every peer that installs, in turn
 	$(BIN)/python benchmarks/engine_peers --pip-options='$(INDEX)' $(PEERS)
 
+chaos: .venv/ready  ## kill every part under real jobs, and count what comes of it
+	$(BIN)/python -m tests.chaos $(FAULTS)
+
 mutations: .venv/ready  ## take safeguards out one by one; the tests must notice each
-	$(BIN)/python benchmarks/mutations
+	$(BIN)/python -m benchmarks.mutations
 
 lint: .venv/ready  ## check style
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
