@@ -4,6 +4,7 @@ import queue
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -228,6 +229,7 @@ def test_the_loss_of_an_engine_is_told_to_who_follows_its_jobs(
     holder.custody.engine_lost(Loss("signal 6", process=7, place="kernel.py:3 in run"))
     holder.outcome()
     holder.custody.close()
-    ((_, fields),) = holder.table.redis.xrange(holder.table.keys.events(spec.job_id))
+    told: Any = holder.table.redis.xrange(holder.table.keys.events(spec.job_id))
+    ((_, fields),) = told
     assert fields["kind"] == "worker.restarted"
     assert "signal 6 at kernel.py:3 in run" in fields["data"]
