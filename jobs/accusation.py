@@ -9,10 +9,8 @@ from .model import ShardRef
 from .suspects import Suspects
 
 
-def accuse(
-    jobs_dir: Path, attempts: Mapping[ShardRef, int], loss: Loss, *, is_proof: bool
-) -> set[ShardRef]:
-    """Note the crash against the shards that may have caused it, and return those.
+def accuse(jobs_dir: Path, attempts: Mapping[ShardRef, int], loss: Loss, *, is_proof: bool) -> None:
+    """Note the crash against the shards that may have caused it.
 
     Shards of which no row had come to the engine are innocent; so are all others while suspects
     are on trial. `attempts` are the shards that the process was to run.
@@ -22,7 +20,5 @@ def accuse(
         for ref, attempt in attempts.items()
         if was_begun(jobs_dir, ref, attempt, loss.process)
     ]
-    accused = [shard for shard in begun if shard.is_on_trial] or begun
-    for shard in accused:
+    for shard in [shard for shard in begun if shard.is_on_trial] or begun:
         shard.note_crash(str(loss), is_proof=is_proof)
-    return {shard.ref for shard in accused}

@@ -29,7 +29,7 @@ from .settings import Settings
 from .tasks import ShardBroken, ShardReturned
 
 MAX_TRIES = 5  # of a shard that fails as a whole for a reason nobody foresaw
-KEPT_S = 10.0  # how long shards that may have ended an engine wait for the next one
+KEPT_S = 10.0  # how long shards wait for another engine when theirs was lost
 _RENEW_S = 1.0
 
 Outcome = str | Exception
@@ -111,10 +111,10 @@ class Custody:
         self._commands.put(lambda: self._fail(frame))
 
     def engine_lost(self, loss: Loss, *, is_proof: bool = True) -> None:
-        """Hand back the shards of an engine that is gone, but for those that may have ended it.
+        """Keep the shards of an engine that is gone for the next one, but not for long.
 
-        They wait here for the next engine, so that they do not go from worker to worker; not for
-        long, though. It is no proof against a row that ran alone when a request ran beside it.
+        So the rows that may have ended it do not go from worker to worker. It is no proof against
+        a row that ran alone when a request ran beside it.
         """
         self._commands.put(lambda: self._lose_engine(loss, is_proof))
 
@@ -241,14 +241,12 @@ class Custody:
 
     def _lose_engine(self, loss: Loss, is_proof: bool) -> None:
         given = {ref: held.attempt for ref, held in self._held.items() if ref not in self._waiting}
-        accused = accuse(self._settings.jobs_dir, given, loss, is_proof=is_proof)
+        accuse(self._settings.jobs_dir, given, loss, is_proof=is_proof)
         for ref in given:  # one claimed just now may be with the next engine already
             self._send(AbortShard(ref.job_id, ref.index, given[ref]))
         if not self._waiting:
             self._lost_at_s = time.monotonic()
-        self._waiting |= accused
-        for ref in given.keys() - accused:
-            self._return(self._held[ref], f"the engine was lost: {loss}")
+        self._waiting |= given.keys()
         for job_id in {ref.job_id for ref in given}:
             report = str(loss.report) if loss.report else None
             data = {"worker": self._worker, "reason": str(loss), "report": report}

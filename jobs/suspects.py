@@ -53,7 +53,6 @@ class Suspects:
     """The trace of one shard."""
 
     def __init__(self, jobs_dir: Path, ref: ShardRef) -> None:
-        self.ref = ref
         self._path = jobs_dir / ref.job_id / "suspects" / f"{ref.index}.json"
         self._trace = self._read()
 

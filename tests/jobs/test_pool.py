@@ -145,7 +145,10 @@ def test_a_shard_ends_through_celerys_own_trace(told: Any, job_id: str, table: J
     assert "has landed already" in again.wait()[1]
 
 
-def test_a_message_delivered_again_is_adopted(told: Any, job_id: str, pool: EnginePool) -> None:
+def test_a_message_delivered_again_is_adopted(
+    told: Any, job_id: str, pool: EnginePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("penstock.jobs.custody.KEPT_S", 0.0)
     first, second = told(), told()
     handle = first.apply(GENERATE, job_id=job_id, index=1, rows=1)
     wait_for(lambda: pool.station.engine.progress.shards, "the shard to run", 10)  # type: ignore[union-attr]
