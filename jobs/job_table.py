@@ -8,6 +8,7 @@ touches more than one key; `scripts/prelude.lua` draws how a shard moves between
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -316,7 +317,7 @@ class JobTable:
             "state": state.value,
             "model": spec.task.model,
             "tenant": spec.tenant,
-            "out": spec.out,
+            "out": spec.out_url or spec.out,
             "num_rows": spec.num_rows,
             "num_rejected": spec.num_rejected,
             "num_shards": spec.num_shards,
@@ -345,10 +346,15 @@ class JobTable:
 
 
 def _register(client: redis.Redis, name: str) -> Script:
-    """Prepare a script: its own first line carries the flags, then the prelude, then its body."""
+    return client.register_script(_source(name))
+
+
+@cache
+def _source(name: str) -> str:
+    """Read a script: its own first line carries the flags, then the prelude, then its body."""
     flags, body = (_SCRIPTS_DIR / f"{name}.lua").read_text().split("\n", 1)
     prelude = (_SCRIPTS_DIR / "prelude.lua").read_text()
-    return client.register_script(f"{flags}\n{prelude}\n{body}")
+    return f"{flags}\n{prelude}\n{body}"
 
 
 def _fields_of(control: Control) -> dict[str, str | int | float]:
