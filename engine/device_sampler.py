@@ -138,8 +138,7 @@ class DeviceSampler:
             needs: at least what `needs_of` says of the rows.
         """
         tables, ops = self._tables, self._ops
-        line = lines.clamp(min=0).long()
-        places = (self.rows.num_known[line] - tables.num_prompt[line]).long()
+        places = self.rows.num_known - tables.num_prompt
         changed = logits
         if needs & Needs.LOGPROBS and needs & (Needs.RULES | Needs.PENALTIES):
             changed = logits.clone()

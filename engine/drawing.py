@@ -40,7 +40,7 @@ class Draw(Protocol):
         Args:
             logits: float32 [R, vocab].
             lines: int32 [R], the rows' lines in `chances`; -1 for padding.
-            places: int64 [R], where in its output each row's next token goes.
+            places: int32 [lines], where in its output each line's next token goes.
             chances: how the lines draw.
             has_filter: whether any of the rows may have a filter.
         """
@@ -92,7 +92,7 @@ def by_inverse_cdf(
     is_sound = torch.isfinite(best)
     safe = logits.where(is_sound[:, None], 0.0)
     tempered = safe / rows.temperatures.where(rows.temperatures > 0, 1.0)[:, None]
-    numbers = uniforms(rows.keys, places)
+    numbers = uniforms(rows.keys, places[lines.clamp(min=0)])
     drawn = draw_unfiltered(tempered, numbers)
     if has_filter:
         filtered = draw_filtered(

@@ -142,7 +142,7 @@ def _choose_at_once(
     token_ids, best = draw(
         logits,
         torch.arange(len(sequences), dtype=torch.int32, device=device),
-        torch.tensor(places, dtype=torch.int64, device=device),
+        torch.tensor(places, dtype=torch.int32, device=device),
         chances_of(drawing_lines(sequences).to(device)),
         has_filter=any(has_filter(sequence.request.params) for sequence in sequences),
     )

@@ -80,7 +80,7 @@ def adjust(logits: torch.Tensor, lines: torch.Tensor, places: torch.Tensor, rule
     Args:
         logits: changed in place.
         lines: int32 [R].
-        places: int64 [R], where in its output each row's next token goes.
+        places: int32 [lines], where in its output each line's next token goes.
         rules: see there.
     """
     line, is_real = _of(lines)
@@ -92,7 +92,7 @@ def adjust(logits: torch.Tensor, lines: torch.Tensor, places: torch.Tensor, rule
 
     numbers = torch.arange(rules.endings.shape[1], device=logits.device)
     is_ending = numbers < rules.num_endings[line][:, None]
-    is_ending &= (is_real & (places < rules.min_tokens[line]))[:, None]
+    is_ending &= (is_real & (places[line] < rules.min_tokens[line]))[:, None]
     ids = rules.endings[line].long().where(is_ending, 0)
     held_back = torch.zeros_like(logits, dtype=torch.uint8)
     held_back.scatter_reduce_(1, ids, is_ending.byte(), "amax")

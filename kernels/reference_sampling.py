@@ -72,7 +72,7 @@ class Kept:
 
 def words(keys: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
     """Return int64 [R]: SplitMix64's output (Steele, Lea and Flood 2014) number `place`."""
-    state = keys + places * _signed(GOLDEN_64)
+    state = keys + places.long() * _signed(GOLDEN_64)
     state = (state ^ shifted(state, 30)) * _signed(0xBF58476D1CE4E5B9)
     state = (state ^ shifted(state, 27)) * _signed(0x94D049BB133111EB)
     return state ^ shifted(state, 31)
@@ -106,7 +106,7 @@ def scores(
     """
     rows = chances[lines]
     tempered = _tempered(logits, rows)
-    noised = tempered + gumbel(rows.keys, places, logits.shape[1])
+    noised = tempered + gumbel(rows.keys, places[lines.clamp(min=0)], logits.shape[1])
     found = torch.where((rows.temperatures == 0)[:, None], tempered, noised)
     if kept is not None:
         token_ids = torch.arange(logits.shape[1], device=logits.device)
@@ -127,7 +127,7 @@ def sample(
     Args:
         logits: [R, vocab].
         lines: int32 [R].
-        places: int64 [R], where in its output each row's next token goes.
+        places: int32 [lines], where in its output each line's next token goes.
         chances: see there.
         kept: what filters leave.
     """

@@ -48,7 +48,7 @@ def _adjust_kernel(
         bias = tl.load(biases + line * max_biases + number, mask=is_bias, other=0.0)
         logit = tl.load(target + token_id, mask=is_bias, other=0.0)
         tl.store(target + token_id, logit + bias, mask=is_bias)
-    if tl.load(places + row) >= tl.load(mins_tokens + line * line_stride):
+    if tl.load(places + line) >= tl.load(mins_tokens + line * line_stride):
         return
     tl.debug_barrier()  # a token that ends the output may have a bias too
     num_endings = tl.load(nums_endings + line * line_stride)

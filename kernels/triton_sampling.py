@@ -74,7 +74,7 @@ def _score_kernel(
     if temperature != 0.0:
         score = raw / temperature
         tempered = score
-        state = tl.load(places + row).to(tl.uint64) * 0x9E3779B97F4A7C15
+        state = tl.load(places + line).to(tl.uint64) * 0x9E3779B97F4A7C15
         state += tl.load(keys + line * key_stride).to(tl.uint64)
         state = (state ^ (state >> 30)) * 0xBF58476D1CE4E5B9
         state = (state ^ (state >> 27)) * 0x94D049BB133111EB

@@ -103,7 +103,7 @@ def test_the_first_candidates_are_enough_or_are_not_relied_on() -> None:
 
 
 @pytest.mark.parametrize("num_likelier", [0, 1, 700])
-def test_of_equals_at_the_border_the_lowest_are_candidates(draw: Draw, num_likelier: int) -> None:
+def test_of_equals_at_the_border_the_lowest_are_candidates(num_likelier: int) -> None:
     """Of many equals the first candidates hold any; those kept must be the lowest."""
     logits = torch.zeros(5000)
     likelier = torch.arange(4999, 4999 - num_likelier, -1)

@@ -45,7 +45,7 @@ def rules(spare: int = 0) -> Rules:
 
 
 def test_biases_and_endings() -> None:
-    table, places = rules(), torch.tensor([4, 0, 0, 5])
+    table, places = rules(), torch.tensor([0, 5, 4]).int()
     logits = torch.randn(4, VOCAB)
     logits[0, 11] = torch.inf  # which is out of reach too
     before, expected = logits.clone(), logits.clone()

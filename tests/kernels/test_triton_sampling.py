@@ -69,9 +69,9 @@ def test_draws_follow_the_softmax() -> None:
     draws = 20_000
     tokens, _ = reference_sampling.sample(
         logits.expand(draws, -1),
-        torch.zeros(draws).int(),
-        torch.arange(draws),
-        chances(torch.ones(1), torch.tensor([12345])),
+        every_line(draws),
+        every_line(draws),
+        chances(torch.ones(draws), torch.full((draws,), 12345)),
     )
     expected = draws * logits.softmax(-1)
     chi_square = ((tokens.bincount(minlength=10) - expected) ** 2 / expected).sum()
@@ -86,7 +86,7 @@ def test_sample(vocab: int) -> None:
     logits[5] = 0.0  # equals: a filter keeps those up to an id
     table = chances(torch.tensor([2.0, 0.0, 0.0, 1.0, 1.0, 0.3]), random_keys(rows))
     lines = torch.tensor([1, 2, 3, 5, -1, 4]).int()
-    places = torch.arange(rows) * 1000
+    places = every_line(rows) * 1000
     kept = Kept(logits.median(-1).values, torch.full((rows,), 4).int())
     for limits in (None, kept):
         tokens, scores = triton_sampling.sample(logits, lines, places, table, limits)
@@ -106,11 +106,11 @@ def test_a_draw_does_not_depend_on_its_batch() -> None:
     logits = torch.randn(7, VOCAB)
     filters = [(0, 1.0, 0.0), (50, 0.9, 0.0)] * 4
     table = chances(torch.linspace(0, 2, 8), random_keys(8), filters)
-    lines, places = torch.tensor([6, 1, -1, 3, 0, 5, 2]).int(), torch.arange(7) * 11
+    lines, places = torch.tensor([6, 1, -1, 3, 0, 5, 2]).int(), every_line(8) * 11
     drawn, scores = draw(logits, lines, places, table)
     for row in range(7):
         one = slice(row, row + 1)
-        token, score = draw(logits[one], lines[one], places[one], table)
+        token, score = draw(logits[one], lines[one], places, table)
         assert torch.equal(token, drawn[one])
         assert torch.equal(score, scores[one])
 
@@ -129,7 +129,7 @@ def test_rows_that_are_no_numbers_show(temperature: float) -> None:
     logits[1] = -torch.inf
     logits[2, 5] = torch.inf
     table = chances(torch.full((4,), temperature), random_keys(4))
-    _, scores = triton_sampling.sample(logits, every_line(4), torch.arange(4), table)
+    _, scores = triton_sampling.sample(logits, every_line(4), every_line(4), table)
     assert scores[:3].tolist() == [torch.inf, -torch.inf, torch.inf]
     assert scores[3].isfinite()
 

@@ -31,6 +31,7 @@ INSTRUCTIONS = {
     "mma": r"mma\.sync",
     "wgmma": r"wgmma",
     "atomic": r"atom\.",
+    "fused multiply-add": r"fma\.rn\.f",
 }
 _TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 

@@ -115,11 +115,11 @@ OTHERS: dict[str, Launch] = {
     "norm 4096": norms(4096),
     "silu": lambda: triton_elementwise.silu_and_mul(torch.empty(ROWS, 6144, dtype=BF16)),
     "gelu": lambda: triton_elementwise.gelu_and_mul(torch.empty(ROWS, 6144, dtype=BF16)),
-    "sample": lambda: triton_sampling.sample(LOGITS, IDS, KEYS, CHANCES, Kept(ONES, IDS)),
+    "sample": lambda: triton_sampling.sample(LOGITS, IDS, IDS, CHANCES, Kept(ONES, IDS)),
     "filters": lambda: triton_filters.keep_likeliest(LOGITS, IDS, CHANCES),
     "penalties": lambda: triton_history.penalise(LOGITS, IDS, HISTORY, PENALTIES),
     "record": lambda: triton_history.record(HISTORY, IDS, TABLES),
-    "biases": lambda: triton_logits.adjust(LOGITS, IDS, KEYS, RULES),
+    "biases": lambda: triton_logits.adjust(LOGITS, IDS, IDS, RULES),
     "bitmask": lambda: triton_logits.allow(LOGITS, IDS, RULES),
     "logprobs": lambda: triton_logprobs.top_logprobs(LOGITS, IDS, KEYS, INTEGER, 20),
     "copy": lambda: triton_blocks.copy_blocks(
