@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .model import RejectedLine
+from .object_store import ObjectStore, StorePlace, StoreUnavailable
 
 Format = Literal["jsonl", "parquet", "csv"]
 
@@ -74,6 +75,21 @@ def open_input(
             raise UnreadableInput(f"cannot read {path}: {error.strerror or error}") from error
         return _closing(file, _open(file, format, filename or path.name))
     return _open(source, format, filename or "")
+
+
+def open_object(
+    url: str, endpoint: str | None, format: str | None = None
+) -> Iterator[InputRow | RejectedLine]:
+    """Read an object of a store as `open_input` reads a file: piece by piece, never all of it.
+
+    Raises:
+        UnreadableInput: it cannot be opened, is of no known format, or breaks off.
+    """
+    try:
+        file = ObjectStore(StorePlace.parse(url), endpoint).open()
+    except (ValueError, StoreUnavailable) as error:
+        raise UnreadableInput(str(error)) from error
+    return _closing(file, open_input(file, format, filename=Path(url).name))
 
 
 def rows_input(rows: Iterable[Any]) -> Iterator[InputRow | RejectedLine]:

@@ -1,4 +1,4 @@
-"""The end of a job whose shards have all landed: `_manifest.json`, then `_SUCCESS`, then its state.
+"""The end of a job whose shards have all landed: manifest, `_SUCCESS`, copies of both, its state.
 
 Every step may be repeated, by several processes at once.
 """
@@ -6,6 +6,7 @@ Every step may be repeated, by several processes at once.
 import logging
 
 from .control import job_lock
+from .durable import StorageFull
 from .ending import end
 from .errors import UnknownJob
 from .found_part import set_aside
@@ -14,8 +15,10 @@ from .job_table import JobTable
 from .joining import join
 from .manifest_file import read_parts, write_manifest
 from .model import JobSpec, JobState
+from .object_store import StoreUnavailable
 from .part_counts import PartCounts, summed
 from .part_file import CorruptPart
+from .publishing import publish, store_of
 from .results_dir import ResultsDir
 from .settings import Settings
 
@@ -30,8 +33,18 @@ def finalize(settings: Settings, table: JobTable, job_id: str) -> JobState | Non
 
     Raises:
         UnknownJob: there is no such job.
-        StorageFull: the manifest could not be written; try again later.
+        StorageFull: there is no room for the manifest; try again later.
+        StoreUnavailable: the rows cannot be copied to where they are wanted; try again later.
     """
+    try:
+        return _finalize(settings, table, job_id)
+    except (StorageFull, StoreUnavailable) as error:
+        code = "storage_full" if isinstance(error, StorageFull) else "store_unavailable"
+        table.note(job_id, f"{code}: {error}")
+        raise
+
+
+def _finalize(settings: Settings, table: JobTable, job_id: str) -> JobState | None:
     job_dir = JobDir(settings.jobs_dir, job_id)
     spec = job_dir.read_spec()
     final = job_dir.read_final()
@@ -44,6 +57,9 @@ def finalize(settings: Settings, table: JobTable, job_id: str) -> JobState | Non
     results = ResultsDir.of(spec)
     if snapshot.state is not JobState.LANDING and len(results.parts()) < spec.num_shards:
         return None
+    store = store_of(settings, spec)
+    if store is not None:
+        store.check()  # before every part is read, perhaps again
     parts, damaged = read_parts(spec)
     if damaged:
         _run_again(table, spec, results, damaged, [part.counts for part in parts.values()])
@@ -53,6 +69,7 @@ def finalize(settings: Settings, table: JobTable, job_id: str) -> JobState | Non
     has_failures = any(part.counts.failed for part in parts.values())
     state = JobState.COMPLETED_WITH_ERRORS if has_failures else JobState.COMPLETED
     write_manifest(spec, state, parts)
+    publish(settings, spec, parts)
     results.remove_temporary()
     if spec.retry_of is not None:
         with job_lock(JobDir(settings.jobs_dir, spec.retry_of)):

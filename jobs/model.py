@@ -163,7 +163,7 @@ class JobSpec:
     num_shards: int
     shard_rows: int  # rows in every shard but the last
     columns: dict[str, ColumnType]  # the user's columns, in their order
-    out: str  # directory that receives <job_id>/rows
+    out: str  # directory that receives <job_id>/rows, on a file system
     created_at_ms: int
     num_rejected: int = 0  # lines that could not become rows; bad_lines.jsonl names them
     name: str | None = None
@@ -175,6 +175,7 @@ class JobSpec:
     deadline_ms: int | None = None  # what has not landed by then is not run
     max_error_rate: float | None = None  # the job pauses when more of its rows failed
     error_rate_after: int = ERROR_RATE_AFTER  # rows, before it is judged
+    out_url: str | None = None  # s3://bucket/prefix that receives a copy when all rows are there
     retry_of: str | None = None  # the job whose failed rows these are
     version: int = 1  # `spec_version` says which one it takes
 

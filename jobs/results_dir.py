@@ -3,6 +3,7 @@
 <out>/<job_id>/rows/part-000012.parquet    shard 12, whole
 <out>/<job_id>/_tmp/                       on their way; nothing that reads `rows` sees them
 <out>/<job_id>/_damaged/                   parts whose bytes had changed, if there ever were any
+<out>/<job_id>/_published.jsonl            what has been copied to an object store, if one is named
 <out>/<job_id>/_manifest.json, _SUCCESS    written when the last shard has landed
 """
 
@@ -27,6 +28,7 @@ class ResultsDir:
         self.damaged = path / "_damaged"
         self.manifest = path / "_manifest.json"
         self.success = path / "_SUCCESS"
+        self.published = path / "_published.jsonl"
 
     @classmethod
     def of(cls, spec: JobSpec) -> Self:

@@ -43,6 +43,15 @@ class Settings:
     models: tuple[str, ...] = _setting(
         (DEMO_MODEL,), "PENSTOCK_MODELS", "models to serve: ids or directories, comma-separated"
     )
+    results: str | None = _setting(
+        None,
+        "PENSTOCK_RESULTS",
+        "where rows go unless a job says otherwise: a directory or s3://bucket/prefix; default: "
+        "`results` in the data directory",
+    )
+    s3_endpoint: str | None = _setting(
+        None, "PENSTOCK_S3_ENDPOINT", "S3 server other than Amazon's, as in http://minio:9000"
+    )
     namespace: str = _setting("penstock", "PENSTOCK_NAMESPACE", "prefix of every key and queue")
     dtype: str = _setting("auto", "PENSTOCK_DTYPE", "auto, float32, bfloat16 or float16")
     quantization: str = _setting(
@@ -159,7 +168,7 @@ class Settings:
 
     @property
     def results_dir(self) -> Path:
-        """Where results land unless a job names another place."""
+        """Where rows land unless another directory is named."""
         return self.data_dir / "results"
 
     def to_environ(self) -> dict[str, str]:

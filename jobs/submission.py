@@ -17,10 +17,11 @@ import msgspec
 import redis
 
 from .columns import ColumnTypes
+from .destination import Destination, create_results, destination
 from .durable import StorageFull, storage_errors
 from .errors import InvalidJob
 from .idempotency import IdempotencyKeys
-from .inputs import InputRow, UnreadableInput, open_input, rows_input
+from .inputs import InputRow, UnreadableInput, open_input, open_object, rows_input
 from .job_dir import JobDir
 from .job_limits import check_deadline, check_error_rate
 from .job_table import JobTable
@@ -33,6 +34,7 @@ from .model import (
     new_job_id,
     spec_version,
 )
+from .object_store import is_store_url
 from .results_dir import ResultsDir
 from .sealed_input import InputSealer
 from .settings import Settings
@@ -61,7 +63,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class PathSource:
-    """An input file on this machine."""
+    """An input file on this machine, or an object in a store: `s3://bucket/key`."""
 
     path: str | Path
 
@@ -93,7 +95,7 @@ class SubmitRequest:
     id_column: str | None = None
     tenant: str = "default"
     priority: int = DEFAULT_PRIORITY
-    out: str | None = None  # default: $data/results
+    out: str | None = None  # a directory or s3://bucket/prefix; default: $data/results
     metadata: dict[str, str] = field(default_factory=dict)
     idempotency_key: str | None = None
     format: str | None = None
@@ -130,13 +132,14 @@ def submit(
     if earlier is not None:
         return _found(table, earlier, source, request)
     job_dir = JobDir(settings.jobs_dir, new_job_id())
-    out = str(Path(request.out).expanduser().resolve() if request.out else settings.results_dir)
-    results = ResultsDir(Path(out) / job_dir.job_id)
+    where = destination(settings, request.out)
+    results = ResultsDir(Path(where.directory) / job_dir.job_id)
     try:
         job_dir.create()
         job_dir.link_results(results.path)
-        _create_results(results)
-        spec = _seal_input(job_dir, source, request, out, templates)
+        create_results(results)
+        items = _items(settings, source, request)
+        spec = _seal_input(job_dir, items, request, where, templates)
         quicker = _reserve(settings, keys, spec)
         if quicker is None:
             _seal(job_dir, keys, spec)
@@ -201,21 +204,11 @@ def _check(request: SubmitRequest) -> dict[str, frozenset[str]]:
         raise InvalidJob(param, f"the template cannot be used: {error}") from error
 
 
-def _create_results(results: ResultsDir) -> None:
-    try:
-        with storage_errors(results.path):
-            results.create()
-    except OSError as error:
-        raise InvalidJob(
-            "output", f"cannot write results to {results.path}: {error.strerror or error}"
-        ) from error
-
-
 def _seal_input(
     job_dir: JobDir,
-    source: Source,
+    items: Iterator[InputRow | RejectedLine],
     request: SubmitRequest,
-    out: str,
+    where: Destination,
     templates: dict[str, frozenset[str]],
 ) -> JobSpec:
     """Stream the input into the job directory, and say what is in it."""
@@ -226,7 +219,7 @@ def _seal_input(
         sealer = InputSealer(job_dir.input, request.shard_rows)
         try:
             with job_dir.bad_lines.open("wb") as bad_lines:
-                for row_index, item in enumerate(_items(source, request)):
+                for row_index, item in enumerate(items):
                     if isinstance(item, InputRow):
                         item = _sealed(sealer, row_index, item, request, columns)
                     if item is not None:
@@ -251,7 +244,8 @@ def _seal_input(
         num_shards=sealer.num_shards,
         shard_rows=sealer.shard_rows,
         columns=types,
-        out=out,
+        out=where.directory,
+        out_url=where.url,
         created_at_ms=time.time_ns() // 1_000_000,
         num_rejected=num_rejected,
         name=request.name,
@@ -267,8 +261,12 @@ def _seal_input(
     )
 
 
-def _items(source: Source, request: SubmitRequest) -> Iterator[InputRow | RejectedLine]:
+def _items(
+    settings: Settings, source: Source, request: SubmitRequest
+) -> Iterator[InputRow | RejectedLine]:
     match source:
+        case PathSource(path) if is_store_url(path):
+            return open_object(str(path), settings.s3_endpoint, request.format)
         case PathSource(path):
             return open_input(path, request.format)
         case FileSource(file, filename):

@@ -1,0 +1,93 @@
+"""Publishes a complete job in an object store: the parts, then the manifest, then `_SUCCESS`.
+
+Rows always land on a file system first. What makes a part count once is an exclusive link, and
+there is no such thing that all kinds of S3 agree on; so the disk decides which bytes a part has,
+and these are copied. A copy can be repeated at any time: whoever was killed in the middle goes on,
+and the job is not complete before all of it is there.
+
+<results>/_published.jsonl   which bytes have gone where, so that they go once
+"""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import msgspec
+
+from .durable import storage_errors
+from .model import JobSpec
+from .object_store import ObjectStore, StorePlace
+from .part_file import PartFacts
+from .results_dir import ResultsDir
+from .settings import Settings
+
+_MAX_UPLOADS = 8  # side by side
+
+
+class _Published(msgspec.Struct, frozen=True):
+    """Bytes that have gone up."""
+
+    url: str
+    name: str
+    sha256: str
+
+
+def store_of(settings: Settings, spec: JobSpec) -> ObjectStore | None:
+    """Return where a job is published; None if its rows stay on the disk."""
+    if spec.out_url is None:
+        return None
+    place = StorePlace.parse(f"{spec.out_url}/{spec.job_id}")
+    return ObjectStore(place, settings.s3_endpoint)
+
+
+def publish(settings: Settings, spec: JobSpec, parts: dict[int, PartFacts]) -> None:
+    """Copy a job whose manifest stands on the disk, as far as it has not been copied yet.
+
+    Raises:
+        StoreUnavailable: the store refuses or does not answer; nothing is lost, try again later.
+        StorageFull: there is no room to note what has been copied.
+    """
+    store = store_of(settings, spec)
+    if store is None:
+        return
+    results = ResultsDir.of(spec)
+    waiting = _not_published(results, store, parts)
+    if waiting:
+        store.remove(results.success.name)  # of an earlier end, before some rows were retried
+    with ThreadPoolExecutor(_MAX_UPLOADS, "publisher") as uploads:
+        uploading = {name: uploads.submit(store.put, results.path / name, name) for name in waiting}
+        for name, upload in uploading.items():
+            upload.result()
+            _note(results.published, _Published(str(store.place), name, waiting[name]))
+    store.put(results.manifest, results.manifest.name)
+    store.put(results.success, results.success.name)
+
+
+def _not_published(
+    results: ResultsDir, store: ObjectStore, parts: dict[int, PartFacts]
+) -> dict[str, str]:
+    """Return the digests of parts that are not up, by name."""
+    url = str(store.place)
+    noted = {each.name: each.sha256 for each in _noted(results.published) if each.url == url}
+    there = store.sizes(results.rows.name)
+    waiting: dict[str, str] = {}
+    for index, part in parts.items():
+        name = f"{results.rows.name}/{results.part(index).name}"
+        if noted.get(name) != part.sha256 or there.get(name) != part.num_bytes:
+            waiting[name] = part.sha256
+    return waiting
+
+
+def _noted(path: Path) -> Iterator[_Published]:
+    if not path.exists():
+        return
+    for line in path.read_bytes().split(b"\n"):
+        try:
+            yield msgspec.json.decode(line, type=_Published)
+        except msgspec.MsgspecError:  # the last line, and its writer was killed: it goes up again
+            continue
+
+
+def _note(path: Path, published: _Published) -> None:
+    with storage_errors(path), path.open("ab") as file:
+        file.write(msgspec.json.encode(published) + b"\n")

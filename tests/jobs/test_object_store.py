@@ -1,0 +1,276 @@
+"""Results and inputs in an object store: a real S3 server, which moto brings, and real requests."""
+
+import json
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow.dataset as ds
+import pyarrow.fs as fs
+import pytest
+from moto.server import ThreadedMotoServer
+
+from penstock.jobs import object_store, publishing
+from penstock.jobs.inputs import UnreadableInput
+from penstock.jobs.job_dir import JobDir
+from penstock.jobs.job_table import JobTable
+from penstock.jobs.manifest import finalize
+from penstock.jobs.model import JobState, TaskSpec
+from penstock.jobs.object_store import ObjectStore, StorePlace, StoreUnavailable
+from penstock.jobs.results_dir import ResultsDir
+from penstock.jobs.settings import Settings
+from penstock.jobs.submission import InvalidJob, PathSource, RowsSource, SubmitRequest, submit
+
+from .conftest import JobMaker, ShardRunner
+
+TASK = TaskSpec(model="fake", prompt="{{ row.text }}")
+OUT = "s3://bucket/some/prefix"
+
+
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[str]:
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def bucket(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[fs.FileSystem]:
+    """An empty bucket named `bucket`, seen from outside."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    monkeypatch.setattr(object_store, "_MAX_ATTEMPTS", 1)  # nothing here gets better by waiting
+    files = fs.S3FileSystem(
+        endpoint_override=endpoint, allow_bucket_creation=True, allow_bucket_deletion=True
+    )
+    files.create_dir("bucket")
+    yield files
+    if files.get_file_info("bucket").type is fs.FileType.Directory:
+        files.delete_dir("bucket")
+
+
+@pytest.fixture
+def settings(settings: Settings, endpoint: str, bucket: fs.FileSystem) -> Settings:
+    return replace(settings, s3_endpoint=endpoint)
+
+
+def names(files: fs.FileSystem, below: str) -> list[str]:
+    infos = files.get_file_info(fs.FileSelector(below, recursive=True, allow_not_found=True))
+    return sorted(
+        info.path.removeprefix(below).lstrip("/") for info in infos if info.type is fs.FileType.File
+    )
+
+
+def test_a_complete_job_is_copied_and_reads_like_any_dataset(
+    settings: Settings,
+    table: JobTable,
+    make_job: JobMaker,
+    run_shards: ShardRunner,
+    bucket: fs.FileSystem,
+) -> None:
+    spec = make_job(out=OUT + "/")
+    where = f"bucket/some/prefix/{spec.job_id}"
+    assert (spec.out_url, spec.out) == (OUT, str(settings.results_dir))
+    snapshot = table.snapshot(spec.job_id)
+    assert snapshot is not None and snapshot.out == OUT
+    run_shards(spec)
+    assert names(bucket, "bucket") == []  # the disk decides first
+    assert finalize(settings, table, spec.job_id) is JobState.COMPLETED
+    parts = [f"rows/part-{index:06}.parquet" for index in range(3)]
+    assert names(bucket, where) == ["_SUCCESS", "_manifest.json", *parts]
+    found = ds.dataset(f"{where}/rows", filesystem=bucket).to_table()
+    assert found["row_index"].to_pylist() == list(range(10))
+    results = ResultsDir.of(spec)
+    for name in ("_manifest.json", *parts):
+        with bucket.open_input_stream(f"{where}/{name}") as stream:
+            assert stream.read() == (results.path / name).read_bytes()
+
+
+def test_every_result_goes_there_if_the_settings_say_so(
+    settings: Settings, table: JobTable, bucket: fs.FileSystem, tmp_path: Path
+) -> None:
+    rows = RowsSource([{"text": "a"}])
+    everywhere = replace(settings, results=OUT)
+    assert submit(everywhere, table, rows, SubmitRequest(TASK)).spec.out_url == OUT
+    own = SubmitRequest(TASK, out=str(tmp_path / "own"))
+    spec = submit(everywhere, table, rows, own).spec
+    assert (spec.out_url, spec.out) == (None, str(tmp_path / "own"))
+    elsewhere = replace(settings, results=str(tmp_path / "default"))
+    assert submit(elsewhere, table, rows, SubmitRequest(TASK)).spec.out == str(tmp_path / "default")
+
+
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [
+        ("s3://nowhere/x", r"cannot write to s3://nowhere/x: there is no bucket 'nowhere'"),
+        ("s3://", "named as s3://bucket/prefix"),
+        ("gs://bucket/x", "directory or to s3://bucket/prefix, not gs"),
+    ],
+)
+def test_a_place_that_cannot_be_is_refused_at_once(
+    settings: Settings, table: JobTable, out: str, message: str
+) -> None:
+    with pytest.raises(InvalidJob, match=message) as caught:
+        submit(settings, table, RowsSource([{"text": "a"}]), SubmitRequest(TASK, out=out))
+    assert caught.value.param == "output"
+    assert table.list() == []
+    assert list(JobDir.all(settings.jobs_dir)) == []
+
+
+def test_a_store_that_does_not_answer_is_named(settings: Settings, table: JobTable) -> None:
+    away = replace(settings, s3_endpoint="http://127.0.0.1:9")
+    with pytest.raises(InvalidJob, match=r"http://127\.0\.0\.1:9 does not answer"):
+        submit(away, table, RowsSource([{"text": "a"}]), SubmitRequest(TASK, out=OUT))
+
+
+def test_denied_access_names_the_variables(settings: Settings) -> None:
+    store = ObjectStore(StorePlace.parse(OUT), settings.s3_endpoint)
+    denied = OSError("AWS Error ACCESS_DENIED during PutObject operation: Access Denied")
+    with (
+        pytest.raises(StoreUnavailable, match=r"access is denied; check AWS_ACCESS_KEY_ID"),
+        store._errors("cannot write to"),
+    ):
+        raise denied
+
+
+def test_a_bucket_that_is_gone_holds_the_job_up_until_it_is_back(
+    settings: Settings,
+    table: JobTable,
+    make_job: JobMaker,
+    run_shards: ShardRunner,
+    bucket: fs.FileSystem,
+) -> None:
+    spec = make_job(out=OUT)
+    run_shards(spec)
+    bucket.delete_dir("bucket")
+    with pytest.raises(StoreUnavailable, match="there is no bucket"):
+        finalize(settings, table, spec.job_id)
+    snapshot = table.snapshot(spec.job_id)
+    assert snapshot is not None and snapshot.state is JobState.LANDING
+    reason = f"held_up: store_unavailable: cannot write to {OUT}/{spec.job_id}: there is no bucket"
+    assert (snapshot.status_reason or "").startswith(reason)
+    bucket.create_dir("bucket")
+    assert finalize(settings, table, spec.job_id) is JobState.COMPLETED
+    snapshot = table.snapshot(spec.job_id)
+    assert snapshot is not None and snapshot.error is None
+    assert "_SUCCESS" in names(bucket, f"bucket/some/prefix/{spec.job_id}")
+
+
+def test_a_copy_that_breaks_off_goes_on_where_it_was(
+    settings: Settings,
+    table: JobTable,
+    make_job: JobMaker,
+    run_shards: ShardRunner,
+    bucket: fs.FileSystem,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Wherever it breaks off: no `_SUCCESS` before the last part, no part twice."""
+    spec = make_job(out=OUT)
+    run_shards(spec)
+    where = f"bucket/some/prefix/{spec.job_id}"
+    put, gone_up = ObjectStore.put, []
+    limit: int | None = None
+
+    def breaking_put(store: ObjectStore, source: Path, name: str) -> None:
+        if len(gone_up) == limit:
+            raise StoreUnavailable("it broke off")
+        put(store, source, name)
+        gone_up.append(name)
+
+    monkeypatch.setattr(ObjectStore, "put", breaking_put)
+    monkeypatch.setattr(publishing, "_MAX_UPLOADS", 1)
+    for number in range(5):
+        limit = number
+        with pytest.raises(StoreUnavailable, match="broke off"):
+            finalize(settings, table, spec.job_id)
+        assert "_SUCCESS" not in names(bucket, where)
+        gone_up = gone_up[:3]  # the manifest goes up again, it is small
+    limit = None
+    assert finalize(settings, table, spec.job_id) is JobState.COMPLETED
+    assert gone_up == [
+        *(f"rows/part-{index:06}.parquet" for index in range(3)),
+        "_manifest.json",
+        "_SUCCESS",
+    ]
+
+
+def test_what_somebody_removed_or_cut_meanwhile_goes_up_again(
+    settings: Settings,
+    table: JobTable,
+    make_job: JobMaker,
+    run_shards: ShardRunner,
+    bucket: fs.FileSystem,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    spec = make_job(out=OUT)
+    run_shards(spec)
+    where = f"bucket/some/prefix/{spec.job_id}"
+    with monkeypatch.context() as patch:
+        patch.setattr("penstock.jobs.manifest.end", lambda *_: 1 / 0)  # killed just before the end
+        with pytest.raises(ZeroDivisionError):
+            finalize(settings, table, spec.job_id)
+    bucket.delete_file(f"{where}/rows/part-000001.parquet")
+    with bucket.open_output_stream(f"{where}/rows/part-000002.parquet") as stream:
+        stream.write(b"cut")
+    with ResultsDir.of(spec).published.open("ab") as file:
+        file.write(b'{"url": "torn')
+    assert finalize(settings, table, spec.job_id) is JobState.COMPLETED
+    found = ds.dataset(f"{where}/rows", filesystem=bucket).to_table()
+    assert found["row_index"].to_pylist() == list(range(10))
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "csv", "parquet"])
+def test_inputs_are_read_from_the_store(
+    settings: Settings, table: JobTable, bucket: fs.FileSystem, suffix: str
+) -> None:
+    rows: list[dict[str, Any]] = [{"text": f"row {number}"} for number in range(100)]
+    with bucket.open_output_stream(f"bucket/in/rows.{suffix}") as stream:
+        stream.write(_written(rows, suffix))
+    source = PathSource(f"s3://bucket/in/rows.{suffix}")
+    spec = submit(settings, table, source, SubmitRequest(TASK)).spec
+    with JobDir(settings.jobs_dir, spec.job_id).open_input() as sealed:
+        found = [row.row for shard in range(spec.num_shards) for row in sealed.shard(shard)]
+    assert found == rows
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("s3://bucket/nothing.jsonl", "cannot read s3://bucket/nothing.jsonl"),
+        ("s3://nowhere/rows.jsonl", "cannot read s3://nowhere/rows.jsonl"),
+    ],
+)
+def test_an_input_that_is_not_there_is_named(
+    settings: Settings, table: JobTable, url: str, message: str
+) -> None:
+    with pytest.raises(UnreadableInput, match=message):
+        submit(settings, table, PathSource(url), SubmitRequest(TASK))
+    assert list(JobDir.all(settings.jobs_dir)) == []
+
+
+def test_the_usual_variables_name_the_endpoint(
+    settings: Settings, bucket: fs.FileSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", settings.s3_endpoint or "")
+    ObjectStore(StorePlace.parse(OUT)).check()
+    assert names(bucket, "bucket") == []
+
+
+def _written(rows: list[dict[str, Any]], suffix: str) -> bytes:
+    import pyarrow as pa
+    import pyarrow.csv
+    import pyarrow.parquet
+
+    if suffix == "jsonl":
+        return "".join(json.dumps(row) + "\n" for row in rows).encode()
+    sink = pa.BufferOutputStream()
+    table = pa.Table.from_pylist(rows)
+    write = pyarrow.csv.write_csv if suffix == "csv" else pyarrow.parquet.write_table
+    write(table, sink)
+    return sink.getvalue().to_pybytes()
