@@ -57,6 +57,7 @@ from .same_site import SameSiteCheck
 from .services import Services
 
 MAX_SUBMISSIONS = 4  # sealed at the same time; more wait
+MAX_FOLLOWERS = 1_000  # of jobs' events at the same time; more are told to come again
 _REDIS_TIMEOUT_S = 1.5  # a frozen Redis is told within two seconds
 _REBUILD_RETRY_S = 1.0
 _NOT_OFFERED = ("batches", "embeddings", "files", "responses", "uploads")  # OpenAI has them
@@ -156,6 +157,7 @@ async def _open_services(settings: Settings, meters: Meters, stack: AsyncExitSta
         meters=meters,
         rates=RateGauge(),
         submissions=CapacityLimiter(MAX_SUBMISSIONS),
+        followers=CapacityLimiter(MAX_FOLLOWERS),
     )
 
 

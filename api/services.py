@@ -29,6 +29,7 @@ class Services:
     meters: Meters
     rates: RateGauge
     submissions: CapacityLimiter  # long ones must not take every thread
+    followers: CapacityLimiter  # of jobs' events; each holds a connection to Redis
 
 
 def _services(request: Request) -> Services:

@@ -1,8 +1,10 @@
 """Server-sent events: frames, a heartbeat, and an end the moment the client leaves.
 
-Knows nothing of what the frames say. A proxy must not hold them back, hence the headers.
+Knows nothing of what the frames say. A proxy must not hold them back, hence the headers. Nothing is
+kept for a client that reads too slowly: it is told so and let go, and may come back for the rest.
 """
 
+import logging
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 
@@ -14,8 +16,11 @@ from starlette.types import Receive, Scope, Send
 PING_INTERVAL_S = 15.0
 PING = b": ping\n\n"
 DONE = b"data: [DONE]\n\n"
+SLOW_S = 10.0  # a client that takes longer for one frame is told to come back
+STUCK_S = 60.0  # one that takes this long is left alone
 
 Frames = AsyncGenerator[bytes, None]
+logger = logging.getLogger("penstock.api")
 
 
 def frame(data: object, *, event: str | None = None, event_id: str | None = None) -> bytes:
@@ -26,8 +31,23 @@ def frame(data: object, *, event: str | None = None, event_id: str | None = None
     return lead + b"data: " + msgspec.json.encode(data) + b"\n\n"
 
 
+SLOW_CONSUMER = frame(
+    {
+        "error": {
+            "message": "the stream was read too slowly, and ends here; open it again to go on",
+            "type": "invalid_request_error",
+            "param": None,
+            "code": "slow_consumer",
+        }
+    }
+)
+
+
 class EventStream(Response):
-    """An answer that sends `frames` as they come, and closes them when nobody listens any more."""
+    """An answer that sends `frames` as they come, and closes them when nobody listens any more.
+
+    A client that is too slow gets `on_slow` as its last frame.
+    """
 
     media_type = "text/event-stream"
 
@@ -37,12 +57,18 @@ class EventStream(Response):
         *,
         ping_interval_s: float = PING_INTERVAL_S,
         on_close: Callable[[], Awaitable[None]] | None = None,
+        on_slow: bytes | None = None,
+        slow_s: float = SLOW_S,
+        stuck_s: float = STUCK_S,
     ) -> None:
         super().__init__(headers={"cache-control": "no-cache", "x-accel-buffering": "no"})
         del self.headers["content-length"]
         self._frames = frames
         self._on_close = on_close
         self._ping_interval_s = ping_interval_s
+        self._on_slow = SLOW_CONSUMER if on_slow is None else on_slow
+        self._slow_s = slow_s
+        self._stuck_s = stuck_s
         self._last_sent_s = 0.0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -50,7 +76,8 @@ class EventStream(Response):
 
         async def send_body(body: bytes, more: bool = True) -> None:
             self._last_sent_s = time.monotonic()
-            await send({"type": "http.response.body", "body": body, "more_body": more})
+            with anyio.fail_after(self._stuck_s):
+                await send({"type": "http.response.body", "body": body, "more_body": more})
 
         try:
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
@@ -63,12 +90,18 @@ class EventStream(Response):
 
                 async def pump() -> None:
                     async for body in self._frames:
+                        began_s = time.monotonic()
                         await send_body(body)
+                        if time.monotonic() - began_s > self._slow_s:
+                            await send_body(self._on_slow)
+                            break
                     await send_body(b"", False)
 
                 group.start_soon(end_all_after, pump)
                 group.start_soon(end_all_after, lambda: disconnected(receive))
                 group.start_soon(self._ping, send_body)
+        except* TimeoutError:
+            logger.info("a client that did not read for %g s was let go", self._stuck_s)
         finally:
             with anyio.CancelScope(shield=True):
                 await self._frames.aclose()

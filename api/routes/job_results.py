@@ -6,6 +6,7 @@ from dataclasses import asdict
 from itertools import islice
 from typing import Annotated, Any, Literal
 
+import anyio
 import anyio.to_thread
 import msgspec
 from fastapi import APIRouter, Header, Query
@@ -16,10 +17,10 @@ from ...jobs.events import DONE, RESET, STATUS
 from ...jobs.job_dir import JobDir
 from ...jobs.model import JobSnapshot, JobSpec, RowStatus
 from ...jobs.results import Page, read_results
-from ..errors import InvalidRequest, shown
+from ..errors import InvalidRequest, Unavailable, shown
 from ..refusals import refusal_for
 from ..services import Services, TheServices
-from ..sse import EventStream, frame
+from ..sse import SLOW_CONSUMER, EventStream, frame
 from .jobs import find_job, read_spec, show
 
 PAGE_ROWS = 1_000
@@ -134,12 +135,26 @@ async def follow_events(
     """Stream what happens to a job. With Last-Event-ID it goes on where it broke off.
 
     Without it the job as it stands comes first. A `reset` says that events were missed and
-    carries the job as well.
+    carries the job as well. Who reads too slowly is cut off with an `error` of the code
+    `slow_consumer`, and goes on in the same way.
     """
     job = await find_job(services, job_id)
     if last_event_id is not None and not EVENT_ID.fullmatch(last_event_id):
         raise InvalidRequest(f"Last-Event-ID {shown(last_event_id)} is not one of ours")
-    return EventStream(_event_frames(services, job, last_event_id))
+    ticket = object()  # whoever gets one of the places gives the same back
+    try:
+        services.followers.acquire_on_behalf_of_nowait(ticket)
+    except anyio.WouldBlock:
+        raise Unavailable(
+            f"{services.followers.total_tokens:g} clients follow jobs already; try again later",
+            code="too_many_followers",
+        ) from None
+
+    async def leave() -> None:
+        services.followers.release_on_behalf_of(ticket)
+
+    frames = _event_frames(services, job, last_event_id)
+    return EventStream(frames, on_close=leave, on_slow=b"event: error\n" + SLOW_CONSUMER)
 
 
 async def _event_frames(

@@ -1,6 +1,8 @@
 """Frames, heartbeat and the end of a stream, over a real socket."""
 
 import asyncio
+import re
+import socket
 import time
 from collections.abc import AsyncGenerator
 
@@ -8,8 +10,9 @@ import httpx2
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.routing import Route
+from starlette.types import Message
 
-from penstock.api.sse import DONE, PING, EventStream, frame
+from penstock.api.sse import DONE, PING, SLOW_CONSUMER, EventStream, frame
 
 from .serving import serving
 
@@ -92,3 +95,51 @@ def test_a_client_that_left_before_the_first_frame_is_noticed() -> None:
         while "silent closed" not in streams.ended and time.monotonic() < deadline:
             time.sleep(0.01)
     assert streams.ended[-1] == "silent closed"
+
+
+async def _flood() -> AsyncGenerator[bytes, None]:
+    for number in range(100_000):
+        yield frame({"n": number, "text": "x" * 10_000}, event_id=f"{number}-0")
+
+
+def test_who_reads_too_slowly_is_told_so_and_can_go_on() -> None:
+    async def flood(request: Request) -> EventStream:
+        return EventStream(_flood(), slow_s=0.2)
+
+    with serving(Starlette(routes=[Route("/flood", flood)])) as url:
+        host, _, port = url.removeprefix("http://").partition(":")
+        with socket.create_connection((host, int(port))) as reader:
+            reader.sendall(b"GET /flood HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+            time.sleep(1.0)  # the buffers of both ends are full meanwhile
+            reader.settimeout(20)
+            received = b"".join(iter(lambda: reader.recv(1 << 20), b""))
+    assert SLOW_CONSUMER in received[-1_000:]
+    numbers = [int(number) for number in re.findall(rb"id: (\d+)-0", received)]
+    assert numbers == list(range(len(numbers))), "no gap: it goes on from the last one"
+    assert 0 < len(numbers) < 100_000
+
+
+def test_who_does_not_read_at_all_is_let_go() -> None:
+    ended: list[str] = []
+
+    async def note() -> None:
+        ended.append("closed")
+
+    async def run() -> None:
+        stream = EventStream(_flood(), stuck_s=0.05, on_close=note)
+        num_sent = 0
+
+        async def send(message: Message) -> None:
+            nonlocal num_sent
+            num_sent += 1
+            if num_sent == 3:
+                await asyncio.sleep(60)
+
+        async def receive() -> Message:
+            await asyncio.sleep(60)
+            return {}
+
+        await asyncio.wait_for(stream({}, receive, send), 20)
+
+    asyncio.run(run())
+    assert ended == ["closed"]
