@@ -113,7 +113,7 @@ def test_a_fenced_block_may_be_shared_again_and_outlives_its_fence() -> None:
     assert pool.num_available == pool.capacity
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", ALL_MODES)
 def test_a_step_that_cannot_be_launched_leaves_nothing_in_flight(
     mode: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -180,7 +180,7 @@ def test_a_failure_in_the_middle_of_a_turn_costs_nothing(monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(), torch.AcceleratorError()])
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", ALL_MODES)
 def test_a_step_that_is_interrupted_leaves_no_block_behind(
     mode: str, error: BaseException, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -203,7 +203,7 @@ def test_a_step_that_is_interrupted_leaves_no_block_behind(
     assert run(target, [again])["b"] == greedy_tokens((*range(40, 52),), 4, ignore_eos=True)
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", ALL_MODES)
 @pytest.mark.parametrize(
     "error",
     [
