@@ -1,6 +1,7 @@
 """/v1/jobs: submit, list, look at and cancel bulk jobs. What came of them: see job_results."""
 
 import re
+import tempfile
 import time
 from dataclasses import replace
 from functools import partial
@@ -12,10 +13,20 @@ import redis
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
 
+from ...jobs.control import read_control
 from ...jobs.ending import cancel
 from ...jobs.errors import CorruptJob, UnknownJob
 from ...jobs.job_dir import JobDir
-from ...jobs.model import Counts, JobSnapshot, JobSpec, JobState, Message, TaskSpec
+from ...jobs.job_limits import read_deadline, read_window
+from ...jobs.model import (
+    ERROR_RATE_AFTER,
+    Counts,
+    JobSnapshot,
+    JobSpec,
+    JobState,
+    Message,
+    TaskSpec,
+)
 from ...jobs.submission import (
     FileSource,
     PathSource,
@@ -25,18 +36,24 @@ from ...jobs.submission import (
     SubmitRequest,
     submit,
 )
+from ...jobs.template_options import template_options_of
 from ...jobs.tool_use import tool_use_of
-from ..bodies import json_body, parse, read_json
+from ..bodies import MAX_JSON_BYTES, json_body, parse, read_json
 from ..errors import InvalidRequest, JobGone, JobNotFound, Unavailable
 from ..job_object import job_object
 from ..job_schemas import JobRequest
 from ..services import Services, TheServices
-from ..upload import is_multipart, receive_upload
+from ..upload import Form, is_multipart, receive_upload
 
 MAX_JOB_JSON_BYTES = 32 << 20  # rows inside the request; larger inputs come as a file
 MAX_WAIT_S = 60.0
 LONGEST_LIST = 100
 _LOOK_EVERY_S = 0.25
+_UPLOAD = Form(
+    fields=frozenset({"request"}),
+    required=frozenset({"request", "file"}),
+    max_field_bytes=MAX_JSON_BYTES,
+)
 _JOB_ID = re.compile(r"job_[0-9A-HJKMNP-TV-Z]{26}")
 
 router = APIRouter(tags=["jobs"])
@@ -49,12 +66,14 @@ async def create_job(request: Request, services: TheServices) -> JSONResponse:
         body = await read_json(request, JobRequest, MAX_JOB_JSON_BYTES)
         return await _create(request, services, body, _source_of(body))
     spool = services.settings.data_dir / "uploads"
-    with await receive_upload(request, spool) as upload:
-        body = parse(upload.request, JobRequest)
+    spool.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=spool) as file:  # has no name: nothing of it can stay behind
+        upload = await receive_upload(request, _UPLOAD, file)
+        body = parse(upload.fields["request"], JobRequest)
         if body.input is not None:
             raise InvalidRequest("the rows come as the part `file`; leave input out", param="input")
-        source = FileSource(upload.file, upload.filename)
-        return await _create(request, services, body, source)
+        # Only the suffix of the name is ever used, to tell the format.
+        return await _create(request, services, body, FileSource(file, upload.filename))
 
 
 @router.get("/v1/jobs")
@@ -136,7 +155,9 @@ async def show(services: Services, job: JobSnapshot) -> dict[str, Any]:
     the others of a list.
     """
     try:
-        metadata = (await read_spec(services, job.job_id)).metadata
+        spec = await read_spec(services, job.job_id)
+        job_dir = JobDir(services.settings.jobs_dir, job.job_id)
+        metadata = (await anyio.to_thread.run_sync(read_control, job_dir, spec)).metadata
     except (JobGone, CorruptJob) as error:
         return job_object(replace(job, error=job.error or str(error)), {}, services.rates)
     return job_object(job, metadata, services.rates)
@@ -163,6 +184,11 @@ async def _create(
         name=body.name,
         id_column=body.id,
         priority=body.priority or 0,
+        deadline_ms=await _deadline(services, body),
+        max_error_rate=body.max_error_rate,
+        error_rate_after=(
+            ERROR_RATE_AFTER if body.error_rate_after is None else body.error_rate_after
+        ),
         out=body.output.path if body.output else None,
         metadata=body.metadata or {},
         idempotency_key=_idempotency_key(request, body),
@@ -215,6 +241,18 @@ def _unentered(spec: JobSpec) -> JobSnapshot:
     )
 
 
+async def _deadline(services: Services, body: JobRequest) -> int | None:
+    """Say by when the job must have ended, by the queue's own clock."""
+    if body.completion_window is not None:
+        return read_window(body.completion_window, await now_ms(services))
+    return None if body.deadline is None else read_deadline(body.deadline, await now_ms(services))
+
+
+async def now_ms(services: Services) -> int:
+    """Read the one clock by which deadlines are judged."""
+    return await anyio.to_thread.run_sync(services.table.now_ms)
+
+
 async def _task_of(services: Services, body: JobRequest) -> TaskSpec:
     model = body.model or await services.catalog.only()
     await services.catalog.require(model)
@@ -229,7 +267,7 @@ async def _task_of(services: Services, body: JobRequest) -> TaskSpec:
         sampling=body.sampling or {},
         response_format=body.response_format,
         tools=tool_use_of(body.tools, body.tool_choice, body.parallel_tool_calls),
-        template_options=body.chat_template_kwargs or {},
+        template_options=template_options_of(body.chat_template_kwargs),
     )
 
 

@@ -85,6 +85,7 @@ def test_rows_in_the_request_become_rows_of_the_result(
     assert finished["metadata"] == {"team": "a"}
     assert finished["counts"] == {
         "total": 150, "pending": 0, "running": 0, "succeeded": 150, "failed": 0, "rejected": 0,
+        "not_run": 0,
     }  # fmt: skip
     assert finished["usage"]["completion_tokens"] == 150 * NUM_TOKENS
     assert finished["rate"]["rows_per_s"] > 0
@@ -179,8 +180,8 @@ def test_a_job_that_cannot_run_is_refused(
 @pytest.mark.parametrize(
     ("parts", "words"),
     [
-        ([("request", json.dumps(TASK))], "no part 'file'"),
-        ([("file", "{}")], "no part 'request'"),
+        ([("request", json.dumps(TASK))], "no part `file`"),
+        ([("file", "{}")], "no part `request`"),
         ([("request", "{"), ("file", "{}")], "not valid JSON"),
         ([("file", "{}"), ("file", "{}")], "twice"),
         ([("other", "x")], "unknown part 'other'"),
