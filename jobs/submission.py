@@ -18,7 +18,7 @@ import redis
 
 from .columns import ColumnTypes
 from .destination import Destination, create_results, destination
-from .durable import StorageFull, storage_errors
+from .durable import StorageFull, fsync_directory, storage_errors
 from .errors import InvalidJob
 from .idempotency import IdempotencyKeys
 from .inputs import InputRow, UnreadableInput, open_input, open_object, rows_input
@@ -360,7 +360,12 @@ def _reserve(settings: Settings, keys: IdempotencyKeys, spec: JobSpec) -> JobDir
 
 
 def _found(table: JobTable, job_dir: JobDir, source: Source, request: SubmitRequest) -> Submission:
-    """Answer with the job that the key has made, if it is the one that is asked for."""
+    """Answer with the job that the key has made, if it is the one that is asked for.
+
+    Its name is then durable: whoever sealed it may have died before that.
+    """
+    with storage_errors(job_dir.path):
+        fsync_directory(job_dir.path)
     spec = job_dir.read_spec()
     is_other = (spec.task, spec.id_column) != (request.task, request.id_column)
     if isinstance(source, RowsSource):

@@ -200,6 +200,18 @@ def test_the_same_key_makes_one_job(
     assert table.snapshot(first.spec.job_id) is not None
 
 
+def test_a_job_that_a_key_has_made_is_durable_before_it_is_acknowledged_again(
+    settings: Settings, table: JobTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever made it may have died between its name and the fsync of the name."""
+    request = SubmitRequest(TASK, idempotency_key="k")
+    job_id = submit(settings, table, ROWS, request).spec.job_id
+    synced: list[Path] = []
+    monkeypatch.setattr("penstock.jobs.submission.fsync_directory", synced.append)
+    assert submit(settings, table, ROWS, request).spec.job_id == job_id
+    assert synced == [settings.jobs_dir / job_id]
+
+
 def test_racing_submissions_under_one_key_make_one_job(settings: Settings, table: JobTable) -> None:
     request = SubmitRequest(TASK, idempotency_key="k")
     answers: list[tuple[str, bool]] = []
