@@ -241,6 +241,12 @@ class LocalStack:
 
     def _is_ready(self, client: Client) -> bool:
         try:
+            excuses = [worker.get("not_ready") for worker in client.workers.list()]
+        except PenstockError:
+            return False
+        if any(excuses):
+            raise StackFailed(next(filter(None, excuses)))
+        try:
             return len(client.models.ready()) >= len(set(self.settings.models))
         except PenstockError:
             return False

@@ -39,7 +39,7 @@ class CrashReports:
         """Name the report of a process that is about to start; None if none can be written."""
         self._number += 1
         started = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-        path = self._directory / f"{started}-{self._worker}-{self._number}.txt"
+        path = self._directory / f"{started}-{self._worker}-{self._number:06}.txt"
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
             path.touch()

@@ -25,13 +25,16 @@ from ..engine.outputs import Priority, Request, RequestError
 from . import fake_engine
 from .crash_report import report_crashes, report_exception
 from .engine_loop import EngineLoop, Interactive
+from .errors import CorruptModel
 from .frame_link import FrameLink
 from .frames import (
+    VERSION,
     AbortRequest,
     AbortShard,
     Configuration,
     Generate,
     InteractiveRequest,
+    ModelTrouble,
     Ready,
     RunShard,
     ShardFailed,
@@ -52,6 +55,16 @@ _MOST_PROMPT_LOGPROBS = 200_000  # they travel in one frame
 _RESERVED_SEQS = 4  # beside the bulk rows', for requests that somebody waits for
 
 logger = logging.getLogger(__name__)
+
+
+class OutdatedWorker(ValueError):
+    """The worker that started this process speaks another version of the frames."""
+
+    def __init__(self, version: int) -> None:
+        super().__init__(
+            f"Penstock was replaced while its worker ran: the worker speaks version {version} of "
+            f"the frames, its engine process {VERSION}; start the worker again"
+        )
 
 
 class EngineChild:
@@ -164,6 +177,7 @@ def load_engine(settings: Settings, model: str) -> Any:
     """Load the model; only here, and only for a real one, is torch imported.
 
     Raises:
+        CorruptModel: its files are damaged.
         ValueError: there is no such model, or it can never be served.
     """
     if model.startswith(fake_engine.PREFIX):
@@ -171,6 +185,8 @@ def load_engine(settings: Settings, model: str) -> Any:
         return fake_engine.FakeEngine(fake, slots=settings.max_num_seqs)
     from ..engine.config import EngineConfig
     from ..engine.engine import Engine
+    from ..engine.raw_file import DamageError
+    from ..engine.weights import CorruptCheckpoint
 
     num_seqs = settings.max_num_seqs + _RESERVED_SEQS
     num_batched = settings.max_num_batched_tokens or 0
@@ -187,7 +203,10 @@ def load_engine(settings: Settings, model: str) -> Any:
         kv_cache_dtype=settings.kv_cache_dtype,
         num_threads=settings.num_threads,
     )
-    return Engine(config, reserved_interactive_seqs=_RESERVED_SEQS)
+    try:
+        return Engine(config, reserved_interactive_seqs=_RESERVED_SEQS)
+    except (CorruptCheckpoint, DamageError) as error:
+        raise CorruptModel(str(error)) from error
 
 
 def main(arguments: list[str]) -> None:
@@ -211,12 +230,22 @@ def serve(descriptor: int, configuration: Configuration) -> None:
     """Load the model and serve it for ever, or say why it can never be served."""
     link = FrameLink(socket.socket(fileno=descriptor), ToEngine)
     try:
+        if configuration.version != VERSION:
+            raise OutdatedWorker(configuration.version)
         child = EngineChild(link, configuration)
-    except ValueError as error:  # of the user's making: no retry will mend it
-        link.send(Unusable(f"cannot serve {configuration.model!r}: {error}"))
+    except ValueError as error:
+        message = f"cannot serve {configuration.model!r}: {error}"
+        link.send(Unusable(message, _trouble_of(error)))
         link.run(lambda frame: None)  # until the worker has read it and hangs up
     else:
         child.run()
+
+
+def _trouble_of(error: ValueError) -> ModelTrouble:
+    if isinstance(error, CorruptModel):
+        return ModelTrouble.CORRUPT
+    is_outdated = isinstance(error, OutdatedWorker)
+    return ModelTrouble.OUTDATED if is_outdated else ModelTrouble.HOPELESS
 
 
 if __name__ == "__main__":

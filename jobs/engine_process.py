@@ -22,7 +22,17 @@ import msgspec
 
 from .crash_report import SHOW_STACKS, CrashReports, place_of, wait_for_stacks
 from .frame_link import FrameLink
-from .frames import Configuration, Progress, Ready, ShardLanded, ToEngine, ToWorker, Unusable
+from .frames import (
+    VERSION,
+    Configuration,
+    ModelTrouble,
+    Progress,
+    Ready,
+    ShardLanded,
+    ToEngine,
+    ToWorker,
+    Unusable,
+)
 from .settings import Settings
 
 LOAD_LIMIT_S = 1800.0
@@ -68,6 +78,7 @@ class EngineProcess:
     Attributes:
         ready: what the engine said when it was loaded; None while there is none that serves.
         progress: its latest report.
+        trouble: why no engine serves, where that will last until somebody mends it.
     """
 
     def __init__(
@@ -78,11 +89,12 @@ class EngineProcess:
         *,
         on_frame: Callable[[ToWorker], None],
         on_lost: Callable[[Loss], None],
-        on_unusable: Callable[[str], None],
+        on_unusable: Callable[[Unusable], None],
     ) -> None:
         self.ready: Ready | None = None
         self.progress: Progress | None = None
-        self._configuration = Configuration(settings, model, worker)
+        self.trouble: str | None = None
+        self._configuration = Configuration(settings, model, worker, version=VERSION)
         self._reports = CrashReports(settings.data_dir / "crashes", worker)
         self._report: Path | None = None
         self._on_frame = on_frame
@@ -211,7 +223,7 @@ class EngineProcess:
     def _take(self, frame: ToWorker) -> None:
         match frame:
             case Ready():
-                self.ready = frame
+                self.ready, self.trouble = frame, None
                 self._was_ready, self._moved_at_s = True, time.monotonic()
                 logger.info("the engine serves %s (process %d)", self._model, frame.pid)
             case Progress():
@@ -219,13 +231,19 @@ class EngineProcess:
             case ShardLanded():
                 self._has_made_something = True
             case Unusable():
-                self._stopping.set()
-                self._verdict = frame.message
-                self._on_unusable(frame.message)
-                if self._link is not None:
-                    self._link.close()
+                self._note_unusable(frame)
                 return
         self._on_frame(frame)
+
+    def _note_unusable(self, unusable: Unusable) -> None:
+        self._verdict = unusable.message
+        if unusable.trouble is ModelTrouble.CORRUPT:
+            self.trouble = f"{unusable.trouble}: {unusable.message}"
+        else:
+            self._stopping.set()
+            self._on_unusable(unusable)
+        if self._link is not None:
+            self._link.close()
 
     def _note_progress(self, progress: Progress) -> None:
         last = self.progress

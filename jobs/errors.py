@@ -1,9 +1,10 @@
-"""What can be wrong with a job as such, as exceptions. Faults of one row are not here.
+"""What can be wrong with a job, or a model, as such, as exceptions. Faults of rows are not here.
 
 UnknownJob     no job has this id
 InvalidJob     a submission that cannot become a job; `param` names the part at fault
 CorruptJob     a job directory that cannot be read back
 NewerJob       one that a newer Penstock can read
+CorruptModel   a model whose files are damaged, until somebody mends them
 """
 
 
@@ -29,3 +30,7 @@ class CorruptJob(Exception):
 
 class NewerJob(CorruptJob):
     """A job directory of a newer Penstock cannot be read by this one: others may run the job."""
+
+
+class CorruptModel(ValueError):
+    """A model's files are damaged; the message names the file."""

@@ -7,6 +7,7 @@ a row can be checked whoever computed it. Some words in a prompt make it misbeha
     [[fail]]    this row ends in an error
     [[crash]]   the process dies at once, without a word
     [[abort]]   the process dies of a fatal signal, as from a fault in native code
+    [[raise]]   the step raises, as when the device is lost
     [[hang]]    the step never ends
     [[long]]    the row goes on until it is aborted (or has 100,000 tokens)
     [[say]]     what follows it is the answer, a few characters at a time
@@ -20,10 +21,12 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any, Self
 
 from ..engine.outputs import FinishReason, Request, RequestError, StepOutput
 from ..engine.tool_calls import ToolFormat
+from .errors import CorruptModel
 
 PREFIX = "fake:"
 WORDS = ("water", "river", "turbine", "valve", "lake", "pipe", "stream", "dam")
@@ -42,6 +45,7 @@ class FakeModel:
     context: int = 100_000
     chat: int = 1  # 0: the model has no chat template
     calls: str = "hermes"  # how it writes tool calls; empty: it does not
+    weights: str = ""  # a file that must hold the word "sound", or the model is corrupt
     journal: str = ""  # a file that gets a line for every sample begun and ended: see `Journal`
 
     @classmethod
@@ -125,6 +129,8 @@ class FakeEngine:
 
     def __init__(self, model: FakeModel, *, slots: int) -> None:
         time.sleep(model.load_s)
+        if model.weights and Path(model.weights).read_text() != "sound":
+            raise CorruptModel(f"{model.weights} is damaged")
         self.model = model
         self.slots = slots
         self.tokenizer = FakeTokenizer(model)
@@ -210,6 +216,8 @@ class FakeEngine:
             os._exit(1)
         if "[[abort]]" in text:
             os.abort()
+        if "[[raise]]" in text:
+            raise RuntimeError("the prompt asked for it")
         if "[[hang]]" in text:
             time.sleep(3600)
         if "[[fail]]" in text:

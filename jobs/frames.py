@@ -22,6 +22,7 @@ from .part_counts import PartCounts
 from .settings import Settings
 from .tool_use import ToolCall, ToolUse
 
+VERSION = 2  # of these frames; one more whenever an older side would misunderstand
 LARGEST_FRAME = 64 * 1024 * 1024
 _LENGTH = struct.Struct(">I")
 
@@ -37,6 +38,7 @@ class Configuration(msgspec.Struct, frozen=True):
     model: str
     worker: str
     report: str | None = None  # the file that tells where it was, should it die
+    version: int = 1  # of the frames that the worker speaks
 
 
 class RunShard(msgspec.Struct, frozen=True, tag=True):
@@ -179,10 +181,19 @@ class Deltas(msgspec.Struct, frozen=True, tag=True):
     deltas: tuple[Delta, ...]
 
 
+class ModelTrouble(StrEnum):
+    """Why a model cannot be loaded, and so what the worker does."""
+
+    HOPELESS = "hopeless"  # there is no such model, or it can never be served: end
+    CORRUPT = "model_corrupt"  # its files are damaged: wait, somebody may mend them
+    OUTDATED = "outdated"  # Penstock was replaced under the worker: end, to be started anew
+
+
 class Unusable(msgspec.Struct, frozen=True, tag=True):
-    """The model cannot be loaded, and trying again would not help."""
+    """The model cannot be loaded, and trying again at once would not help."""
 
     message: str
+    trouble: ModelTrouble = ModelTrouble.HOPELESS
 
 
 ToEngine = RunShard | AbortShard | Generate | AbortRequest | TrySuspects

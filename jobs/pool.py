@@ -28,7 +28,14 @@ from celery.platforms import EX_UNAVAILABLE
 from celery.worker import state
 
 from ..engine.outputs import RequestError
-from .frames import AbortRequest, Delta, InteractiveRequest, ShardProgress
+from .frames import (
+    AbortRequest,
+    Delta,
+    InteractiveRequest,
+    ModelTrouble,
+    ShardProgress,
+    Unusable,
+)
 from .handle import Handle
 from .model import ShardRef
 from .settings import Settings
@@ -211,9 +218,10 @@ class EnginePool(BasePool):
         if handle is not None:
             self._post(handle, _request_outcome(delta))
 
-    def _on_unusable(self, message: str) -> None:
-        logger.critical("%s", message)
-        state.should_stop = EX_UNAVAILABLE  # the main loop looks at it
+    def _on_unusable(self, unusable: Unusable) -> None:
+        logger.critical("%s", unusable.message)
+        is_outdated = unusable.trouble is ModelTrouble.OUTDATED
+        state.should_stop = os.EX_TEMPFAIL if is_outdated else EX_UNAVAILABLE  # the loop looks
 
     def _post(self, handle: Handle, outcome: Any) -> None:
         """Say from any thread how a task ended."""

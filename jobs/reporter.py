@@ -23,7 +23,8 @@ logger = logging.getLogger(__name__)
 class Reporter:
     """Publishes a heartbeat every second, and progress of jobs at most four times a second.
 
-    A worker whose engine does not serve (yet) has no heartbeat, so nobody sends it anything.
+    A worker whose engine does not serve (yet) has no heartbeat, so nobody sends it anything; one
+    whose engine cannot be loaded says so.
 
     Attributes:
         tokens_per_s: the engine's speed over the last seconds.
@@ -77,12 +78,19 @@ class Reporter:
         ready, progress = self._engine.ready, self._engine.progress
         if ready is None or progress is None:
             self._samples.clear()
+            if self._engine.trouble is not None and self._is_heartbeat_due():
+                self._register.announce(self._excuse(self._engine.trouble))
             return
         self._measure(progress)
-        if time.monotonic() - self._announced_at_s >= HEARTBEAT_S:
-            self._announced_at_s = time.monotonic()
+        if self._is_heartbeat_due():
             self._register.announce(self._info(ready, progress))
         self._tell_jobs(progress)
+
+    def _is_heartbeat_due(self) -> bool:
+        is_due = time.monotonic() - self._announced_at_s >= HEARTBEAT_S
+        if is_due:
+            self._announced_at_s = time.monotonic()
+        return is_due
 
     def _measure(self, progress: Progress) -> None:
         now_s = time.monotonic()
@@ -110,6 +118,25 @@ class Reporter:
             max_model_len=ready.max_model_len,
             shards=len(progress.shards) + progress.unread_shards,
             is_draining=self.is_draining,
+        )
+
+    def _excuse(self, trouble: str) -> WorkerInfo:
+        return WorkerInfo(
+            name=self._worker,
+            model=self._model,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            slots=0,
+            running_rows=0,
+            waiting_rows=0,
+            tokens_per_s=0.0,
+            kv_used_fraction=0.0,
+            started_at_ms=self._started_at_ms,
+            proved_at_ms=0,
+            has_chat_template=False,
+            max_model_len=None,
+            is_draining=True,
+            not_ready=trouble,
         )
 
     def _tell_jobs(self, progress: Progress) -> None:

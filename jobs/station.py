@@ -25,6 +25,7 @@ from .frames import (
     ShardFailed,
     ShardLanded,
     ToWorker,
+    Unusable,
 )
 from .job_table import JobTable
 from .keeper import Keeper
@@ -49,7 +50,7 @@ class Station:
         worker: str,
         *,
         on_request_over: Callable[[Delta], None],
-        on_unusable: Callable[[str], None],
+        on_unusable: Callable[[Unusable], None],
     ) -> None:
         self.model = model
         self._redis = connect(app.settings)

@@ -23,7 +23,8 @@ logger = logging.getLogger(__name__)
 class WorkerInfo(msgspec.Struct, frozen=True, kw_only=True):
     """What a worker that serves says about itself once a second.
 
-    `proved_at_ms` is when a row, or a canary of one token, last came through its engine.
+    `proved_at_ms` is when a row, or a canary of one token, last came through its engine. One that
+    cannot serve says in `not_ready` why, and is draining too, so that nobody sends it anything.
     """
 
     name: str
@@ -41,6 +42,7 @@ class WorkerInfo(msgspec.Struct, frozen=True, kw_only=True):
     max_model_len: int | None
     shards: int = 0
     is_draining: bool = False
+    not_ready: str | None = None
 
 
 class WorkerRegister:

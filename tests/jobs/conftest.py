@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import redis
 
+from penstock.jobs.engine_process import EngineProcess
 from penstock.jobs.job_dir import JobDir
 from penstock.jobs.job_table import Commit, JobTable
 from penstock.jobs.keys import Keys
@@ -25,6 +26,8 @@ from penstock.jobs.model import (
 from penstock.jobs.sealed_input import SealedRow
 from penstock.jobs.settings import Settings
 from penstock.jobs.submission import RowsSource, SubmitRequest, submit
+
+from .engines import Heard, engine_processes
 
 SpecMaker = Callable[..., JobSpec]
 JobMaker = Callable[..., JobSpec]
@@ -123,6 +126,13 @@ def answered(row: SealedRow, fails: bool = False) -> LandedRow:
         finished_at_ms=1_700_000_002_000,
         columns=row.row,
     )
+
+
+@pytest.fixture
+def engines(tmp_path: Path) -> Iterator[Callable[..., tuple[EngineProcess, Heard]]]:
+    """Starts engine processes as a worker does."""
+    with engine_processes(tmp_path) as start:
+        yield start
 
 
 @pytest.fixture

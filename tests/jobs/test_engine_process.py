@@ -4,7 +4,6 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import msgspec
 import pytest
 
 from penstock.engine.outputs import Priority, Request
-from penstock.jobs.engine_process import EngineProcess, Loss
+from penstock.jobs.engine_process import EngineProcess
 from penstock.jobs.fake_engine import FakeEngine, FakeModel, expected_text
 from penstock.jobs.frame_link import FrameLink
 from penstock.jobs.frames import (
@@ -21,8 +20,6 @@ from penstock.jobs.frames import (
     BrokenFrame,
     Deltas,
     FrameDecoder,
-    Generate,
-    InteractiveRequest,
     Progress,
     Ready,
     RunShard,
@@ -33,64 +30,10 @@ from penstock.jobs.frames import (
     encode,
 )
 from penstock.jobs.model import SamplingParams
-from penstock.jobs.settings import Settings
 
-MODEL = "fake:step_ms=1,tokens=6"
+from .engines import generate
+
 FRAME = RunShard("job_1", index=3, attempt=7)
-
-
-class Heard:
-    """What an engine process made its worker hear."""
-
-    def __init__(self) -> None:
-        self.frames: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self.losses: queue.SimpleQueue[Loss] = queue.SimpleQueue()
-        self.unusable: queue.SimpleQueue[str] = queue.SimpleQueue()
-
-    def next(self, kind: type[Any], where: Callable[[Any], bool] = lambda frame: True) -> Any:
-        deadline = time.monotonic() + 30
-        while time.monotonic() < deadline:
-            frame = self.frames.get(timeout=30)
-            if isinstance(frame, kind) and where(frame):
-                return frame
-        raise AssertionError(f"no {kind.__name__} came")
-
-    def text_of(self, request_id: str) -> str:
-        text = ""
-        while True:
-            for delta in self.next(Deltas).deltas:
-                if delta.request_id == request_id:
-                    text += delta.text
-                    if delta.is_last:
-                        return text
-
-
-@pytest.fixture
-def engines(tmp_path: Path) -> Iterator[Callable[..., tuple[EngineProcess, Heard]]]:
-    started: list[EngineProcess] = []
-
-    def start(model: str = MODEL, **settings: Any) -> tuple[EngineProcess, Heard]:
-        heard = Heard()
-        engine = EngineProcess(
-            Settings(data=str(tmp_path), **settings),
-            model,
-            "worker-1",
-            on_frame=heard.frames.put,
-            on_lost=heard.losses.put,
-            on_unusable=heard.unusable.put,
-        )
-        started.append(engine)
-        engine.start()
-        return engine, heard
-
-    yield start
-    for engine in started:
-        engine.stop()
-
-
-def generate(prompt: str, **sampling: Any) -> Generate:
-    sampling.setdefault("max_tokens", 1_000)
-    return Generate(InteractiveRequest(prompt[:20], MODEL, prompt=prompt, sampling=sampling))
 
 
 @pytest.mark.parametrize("size", [1, 3, 1_000])
@@ -227,7 +170,7 @@ def test_garbage_on_the_socket_ends_that_engine_only(engines: Any) -> None:
 
 def test_an_unusable_model_is_told_once(engines: Any) -> None:
     _, heard = engines("fake:colour=3")
-    assert "unknown key 'colour'" in heard.unusable.get(timeout=20)
+    assert "unknown key 'colour'" in heard.unusable.get(timeout=20).message
     time.sleep(0.5)
     assert heard.losses.empty() and heard.unusable.empty()
 
