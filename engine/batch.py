@@ -17,6 +17,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from ..kernels.prefix_groups import PrefixGroups
+
 
 class ScheduledRow(NamedTuple):  # which is made in half the time, once for each row of a step
     """One row's part in a step, as the scheduler hands it over.
@@ -46,7 +48,8 @@ class StepBatch:
         context_lens: int32 [R], tokens of the row in the cache once this step has written its own.
         block_tables: int32 [R, max_blocks], padded with the null block 0.
         logit_rows: int64 [L], indices into T of the tokens whose logits are wanted.
-        max_context_len: the largest of context_lens.
+        max_context_len: the largest of context_lens, or more.
+        prefix_groups: which rows read the same keys, where attention is to be told.
     """
 
     token_ids: torch.Tensor
@@ -57,6 +60,7 @@ class StepBatch:
     block_tables: torch.Tensor
     logit_rows: torch.Tensor
     max_context_len: int
+    prefix_groups: PrefixGroups | None = None
 
     @property
     def num_tokens(self) -> int:
@@ -70,12 +74,17 @@ class StepBatch:
 
 
 def build_step_batch(
-    rows: Sequence[ScheduledRow], block_size: int, device: torch.device, *, num_more: int = 0
+    rows: Sequence[ScheduledRow],
+    block_size: int,
+    device: torch.device,
+    *,
+    num_more: int = 0,
+    groups: PrefixGroups | None = None,
 ) -> StepBatch:
     """Lay the scheduled rows out flat on the device. Rows must bring at least one token each.
 
     The block tables also hold the blocks of `num_more` tokens of each row that has so many to
-    come, see `next_step_batch`.
+    come, see `next_step_batch`. `groups` are those of these rows, see `prefix_forest`.
 
     Raises:
         ValueError: there are no rows, or a row's tokens do not fit its block table.
@@ -125,6 +134,7 @@ def build_step_batch(
         block_tables=on_device(block_tables),
         logit_rows=on_device(logit_rows),
         max_context_len=int(context_lens.max()),
+        prefix_groups=groups,
     )
 
 
@@ -133,7 +143,8 @@ def next_step_batch(
 ) -> StepBatch:
     """Return the step after one of single tokens, for those rows of it that go on.
 
-    `token_ids` are what each row of `batch` has drawn, `kept` the rows that get another one.
+    `token_ids` are what each row of `batch` has drawn, `kept` the rows that get another one. If
+    some do not, the others go on without groups, which name rows by their places.
     """
     device = batch.token_ids.device
     rows = torch.tensor(kept, device=device)
@@ -151,4 +162,5 @@ def next_step_batch(
         block_tables=block_tables,
         logit_rows=batch.logit_rows[: len(kept)],
         max_context_len=batch.max_context_len + 1,
+        prefix_groups=batch.prefix_groups if whole else None,
     )

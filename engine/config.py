@@ -48,6 +48,8 @@ class EngineConfig:
             but slowly.
         max_model_len: tokens per row at most, prompt and output; the model's own limit by default.
         enable_prefix_caching: let rows share blocks of equal prefixes.
+        shared_prefix_attention: read the keys of a prefix that rows of a step share once for all of
+            them, where that pays; "auto" does on CUDA. Kernels of the CPU take no notice.
         async_steps: schedule a step while the one before it is computed; "auto" does on CUDA.
         device_steps: let the device lay out, compute and sample steps by itself, so that a step can
             be started before the one before it is read; "auto" does on CUDA. A CPU does it too,
@@ -79,6 +81,7 @@ class EngineConfig:
     kv_cache_dtype: str = "auto"
     max_model_len: int | None = None
     enable_prefix_caching: bool = True
+    shared_prefix_attention: bool | Literal["auto"] = "auto"
     async_steps: bool | Literal["auto"] = "auto"
     device_steps: bool | Literal["auto"] = "auto"
     cuda_graphs: bool | Literal["auto"] = "auto"
@@ -112,7 +115,7 @@ class EngineConfig:
             "max_num_batched_tokens",
             self.max_num_batched_tokens or (8192 if on_cuda else max(512, self.max_num_seqs)),
         )
-        for name in ("async_steps", "device_steps", "cuda_graphs"):
+        for name in ("async_steps", "device_steps", "cuda_graphs", "shared_prefix_attention"):
             if getattr(self, name) == "auto":
                 object.__setattr__(self, name, on_cuda)
         _at_least("steps_per_turn", self.steps_per_turn, 1)

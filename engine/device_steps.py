@@ -34,9 +34,11 @@ import numpy as np
 import torch
 
 from ..kernels import reference_cache
+from ..kernels.prefix_groups import PrefixGroups
 from ..kernels.reference_cache import RowTables, StepInputs
 from .batch import StepBatch
 from .config import EngineConfig
+from .device_prefixes import DevicePrefixes
 from .device_rows import DeviceRows
 from .device_sampler import DeviceSampler, Drawn, Needs, TopLogprobs, needs_of, read
 from .device_stream import DeviceStream, Outbox, Reading, stream_of
@@ -90,9 +92,11 @@ class DeviceSteps:
         self._capture = capture
         self._kernels = _kernels_for(model.device)
         self._rows = DeviceRows(tables, sampler, Outbox(stream, model.device))
+        forest = model.prefix_forest
+        self._prefixes = DevicePrefixes(forest, model.device) if forest else None
         self._numbers = torch.arange(tables.num_lines + 1, device=model.device)
         self._starts = self._numbers.int()
-        self._replays: dict[tuple[int, int, Needs], Replay] = {}
+        self._replays: dict[tuple[int, int, Needs, bool], Replay] = {}
 
     @classmethod
     def of(cls, model: Runner, config: EngineConfig) -> Self:
@@ -135,15 +139,17 @@ class DeviceSteps:
     # -- single tokens ------------------------------------------------------------------------
 
     def _replay(self, parts: Rows[StepPart], num_padded: int) -> Tensors:
-        key = num_padded, self._width(parts), needs_of(part.sequence for part in parts)
+        needs, shared = needs_of(part.sequence for part in parts), self._shared_by(parts)
+        key = num_padded, self._width(parts), needs, shared is not None
         replay = self._replays.get(key)
         if replay is None:
             replay = self._replays[key] = self._captured(*key)
-        self._rows.send(parts, num_padded)
+            shared = self._shared_by(parts)  # again, for capturing has cleared what was there
+        self._take(shared, self._rows.send(parts, num_padded, *(shared or ())))
         replay()
         return replay.outputs
 
-    def _captured(self, num_rows: int, width: int, needs: Needs) -> Replay:
+    def _captured(self, num_rows: int, width: int, needs: Needs, has_groups: bool) -> Replay:
         """Capture a step of padding alone: it writes nowhere, and no row advances."""
         if self._capture is None:
             raise RuntimeError("steps are not captured here")
@@ -151,10 +157,14 @@ class DeviceSteps:
         tables, lines = self._tables.leading(width), self._tables.lines[:num_rows]
         starts, logit_rows = self._starts[: num_rows + 1], self._numbers[:num_rows]
         longest = min(width * self._model.block_size, self._model.max_model_len)
+        groups = None
+        if self._prefixes and has_groups:
+            self._prefixes.clear()
+            groups = self._prefixes.groups
 
         def work() -> Tensors:
             inputs = self._inputs(tables, lines, starts, num_rows)
-            batch = _batch(inputs, starts, logit_rows, longest)
+            batch = _batch(inputs, starts, logit_rows, longest, groups)
             drawn = self._sampler.sample(self._model.execute(batch), lines, needs)
             self._kernels.advance(tables, lines, starts, drawn.token_ids)
             return _tensors(drawn)
@@ -172,11 +182,13 @@ class DeviceSteps:
         ends = np.cumsum([len(part.row.token_ids) for part in parts])
         draws = [part.place != NOT_DRAWN for part in parts]
         layout = torch.from_numpy(np.concatenate([[0], ends, ends - 1, draws]))
-        (sent,) = self._rows.send(parts, num_rows, layout)
+        shared = self._shared_by(parts)
+        sent, *arrived = self._rows.send(parts, num_rows, layout, *(shared or ()))
+        groups = self._take(shared, arrived)
         starts, logit_rows, are_drawn = sent.split([num_rows + 1, num_rows, num_rows])
         lines, starts = self._tables.lines[:num_rows], starts.int()
         inputs = self._inputs(tables, lines, starts, int(ends[-1]))
-        batch = _batch(inputs, starts, logit_rows, max(part.end for part in parts))
+        batch = _batch(inputs, starts, logit_rows, max(part.end for part in parts), groups)
         drawn = self._sampler.sample(
             self._model.execute(batch),
             lines.where(are_drawn.bool(), PADDING),
@@ -184,6 +196,15 @@ class DeviceSteps:
         )
         self._kernels.advance(tables, lines, starts, drawn.token_ids)
         return _tensors(drawn)
+
+    def _shared_by(self, parts: Rows[StepPart]) -> list[torch.Tensor] | None:
+        """Return what is to be sent of the rows' shared prefixes; None if they have none."""
+        return self._prefixes.find([part.row for part in parts]) if self._prefixes else None
+
+    def _take(
+        self, shared: list[torch.Tensor] | None, arrived: Rows[torch.Tensor]
+    ) -> PrefixGroups | None:
+        return None if self._prefixes is None or shared is None else self._prefixes.take(arrived)
 
     def _width(self, parts: Rows[StepPart]) -> int:
         num_blocks = -(-max(part.end for part in parts) // self._model.block_size)
@@ -239,7 +260,11 @@ def _tensors(drawn: Drawn) -> Tensors:
 
 
 def _batch(
-    inputs: StepInputs, starts: torch.Tensor, logit_rows: torch.Tensor, longest: int
+    inputs: StepInputs,
+    starts: torch.Tensor,
+    logit_rows: torch.Tensor,
+    longest: int,
+    groups: PrefixGroups | None,
 ) -> StepBatch:
     return StepBatch(
         token_ids=inputs.token_ids,
@@ -250,6 +275,7 @@ def _batch(
         block_tables=inputs.block_tables,
         logit_rows=logit_rows,
         max_context_len=longest,
+        prefix_groups=groups,
     )
 
 

@@ -70,6 +70,11 @@ class BlockShape:
         return self.num_kv_heads * self.head_dim * self.block_size
 
     @property
+    def token_bytes(self) -> int:
+        """Bytes of one token's key and value in one layer."""
+        return 2 * self.num_kv_heads * self.head_dim * self.dtype.itemsize
+
+    @property
     def num_bytes(self) -> int:
         """Bytes over all layers, keys and values."""
         return 2 * self.num_layers * self.layer_elements * self.dtype.itemsize

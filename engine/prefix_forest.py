@@ -23,8 +23,9 @@ of partial sums.
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 
-from ..kernels.prefix_groups import SPLIT_TOKENS, PrefixRoom
+from ..kernels.prefix_groups import SPLIT_TOKENS, PrefixGroups, PrefixRoom
 from .batch import ScheduledRow
 
 _MOST_SEGMENTS = 32  # of a row's prefix: what two rows share past 8,192 tokens is read twice
@@ -64,6 +65,13 @@ class PrefixForest:
             self._latest = numbers
             self._found = self._group(np.array(numbers))
         return self._found
+
+    def groups(self, rows: Sequence[ScheduledRow], device: torch.device) -> PrefixGroups | None:
+        """Return what `find` does on a device, in memory of its own."""
+        found = self.find(rows)
+        if found is None:
+            return None
+        return PrefixGroups.over(torch.from_numpy(found).to(device, copy=True), self.room)
 
     def _forget(self) -> None:
         self._numbers: dict[int, int] = {}  # of paths, by their block table's identity

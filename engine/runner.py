@@ -24,11 +24,13 @@ from .config import EngineConfig, resolve_model
 from .cores import usable_cores
 from .foreign_architecture import Architecture, ForeignArchitecture, read_foreign_architecture
 from .gguf_checkpoint import GgufCheckpoint
+from .graphs import captured_rows
 from .kv_cache import GIB, BlockShape, KVCache, choose_cache_dtype, plan_num_blocks
 from .models.decoder import Decoder
 from .models.experts import MixtureOfExperts
 from .models.loading import DecoderLoader
 from .models.transformers_fallback import TransformersModel
+from .prefix_forest import PrefixForest
 from .weights import Checkpoint
 
 
@@ -41,6 +43,7 @@ class ModelRunner:
         dtype, device: what it computes in, and where.
         num_blocks, block_size: the cache's blocks, the null block 0 included.
         max_model_len: tokens a single row can reach: the model's limit, the user's or the cache's.
+        prefix_forest: finds rows that share prefixes, where attention is to be told of them.
 
     Raises:
         ModelNotFound, UnsupportedModel, CorruptCheckpoint: see there.
@@ -75,6 +78,14 @@ class ModelRunner:
             self._decoder = self._load(arch, ops, longest, config.quantization)
             block = self._block(arch, self._decoder.ops, cache_dtype)
         self.num_blocks = plan_num_blocks(config, arch, block)
+        max_rows = captured_rows(config.max_num_seqs) or config.max_num_seqs
+        self.prefix_forest = (
+            PrefixForest(
+                block_size=self.block_size, token_bytes=block.token_bytes, max_rows=max_rows
+            )
+            if config.shared_prefix_attention
+            else None
+        )
         self.max_model_len = min(longest, (self.num_blocks - 1) * self.block_size)
         self._cache = KVCache(block, self.num_blocks, self.device)
         self._layer_caches = [

@@ -21,6 +21,7 @@ from .logprobs import token_logprobs
 from .outputs import RequestError, TokenLogprobs
 from .pass_size import PassSize, is_out_of_memory
 from .pooling import PooledPart
+from .prefix_forest import PrefixForest
 from .sampler import NOT_FINITE, sample
 from .sequence import Sequence
 from .step import NOT_DRAWN, Step, StepPart, StepResult, within
@@ -35,6 +36,7 @@ class Runner(Protocol):
     num_blocks: int
     block_size: int
     max_model_len: int
+    prefix_forest: PrefixForest | None
 
     @property
     def architecture(self) -> Architecture:
@@ -277,7 +279,14 @@ class StepRunner:
 
     def _batch(self, rows: list[ScheduledRow], num_more: int = 0) -> StepBatch:
         runner = self._runner
-        return build_step_batch(rows, runner.block_size, runner.device, num_more=num_more)
+        forest = runner.prefix_forest
+        return build_step_batch(
+            rows,
+            runner.block_size,
+            runner.device,
+            num_more=num_more,
+            groups=forest.groups(rows, runner.device) if forest else None,
+        )
 
 
 def _by_output(parts: Rows[StepPart]) -> list[Rows[StepPart]]:

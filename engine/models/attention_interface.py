@@ -89,6 +89,7 @@ class PagedStep:
             call.scale,
             call.sliding_window,
             call.softcap,
+            batch.prefix_groups,
         )
         return attended[..., : call.value.shape[-1]].to(call.query.dtype)
 

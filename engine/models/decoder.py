@@ -120,6 +120,7 @@ class Decoder:
             self.attention_scale,
             layer.sliding_window,
             self.attention_softcap,
+            batch.prefix_groups,
         )
         return attended.flatten(1)
 

@@ -43,6 +43,7 @@ class FakeRunner:
         self.num_blocks = num_blocks
         self.block_size = block_size
         self.max_model_len = min(max_model_len, (num_blocks - 1) * block_size)
+        self.prefix_forest = None
         self.num_computed_tokens = 0
         self.num_steps = 0
         self._cache = np.full(num_blocks * block_size, -1, dtype=np.int64)

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from penstock.engine.batch import ScheduledRow, build_step_batch
+from penstock.engine.batch import ScheduledRow, build_step_batch, next_step_batch
+from penstock.kernels.prefix_groups import PrefixGroups
 
 CPU = torch.device("cpu")
 
@@ -44,3 +45,12 @@ def test_a_step_of_nothing_is_refused(rows: list[ScheduledRow]) -> None:
 def test_too_few_blocks_are_refused() -> None:
     with pytest.raises(ValueError, match="must hold 2 blocks for a row of 5 tokens, got 1"):
         build_step_batch([ScheduledRow([1, 2], 3, [4])], 4, CPU)
+
+
+def test_groups_name_rows_by_their_places_and_end_when_some_leave() -> None:
+    groups = PrefixGroups.static(2, CPU)
+    rows = [ScheduledRow([1], 0, [4]), ScheduledRow([2], 0, [5])]
+    batch = build_step_batch(rows, 4, CPU, num_more=1, groups=groups)
+    assert batch.prefix_groups is groups
+    assert next_step_batch(batch, [7, 8], [0, 1], 4).prefix_groups is groups
+    assert next_step_batch(batch, [7, 8], [1], 4).prefix_groups is None
