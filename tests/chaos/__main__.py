@@ -12,13 +12,12 @@ import argparse
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from itertools import groupby
 from pathlib import Path
 
 from .faults import ALL_FAULTS
 from .report import put_into, read_records, table, write_records
 from .scene import Fault, Record, play
-from .stack import StackOptions, running_stack
+from .stack import running_stack
 
 
 def main() -> int:
@@ -48,25 +47,25 @@ def main() -> int:
 
 def run(faults: Sequence[Fault], rows: int, seeds: Sequence[int]) -> Iterator[Record]:
     """Play faults for every seed; those that this machine does not allow are passed over."""
-    possible: list[Fault] = []
-    for fault in faults:
+    plays: list[tuple[Fault, int]] = []
+    for fault in sorted(faults, key=lambda fault: repr(fault.options)):
         reason = fault.why_not()
         if reason is None:
-            possible.append(fault)
+            plays += [(fault, seed) for seed in seeds]
         else:
             print(f"left out  {fault.number} {fault.title}: {reason}", flush=True)
-    possible.sort(key=lambda fault: _kind(fault.options))
-    with tempfile.TemporaryDirectory(prefix="chaos-") as scratch:
-        for number, (_, group) in enumerate(groupby(possible, lambda fault: _kind(fault.options))):
-            alike = list(group)
-            with running_stack(Path(scratch) / str(number), alike[0].options) as stack:
-                for seed in seeds:
-                    for fault in alike:
-                        yield play(stack, fault, rows, seed)
-
-
-def _kind(options: StackOptions) -> str:
-    return repr(options)
+    while plays:
+        options = plays[0][0].options
+        with (
+            tempfile.TemporaryDirectory(prefix="chaos-") as scratch,
+            running_stack(Path(scratch), options) as stack,
+        ):
+            is_clean = True
+            while plays and is_clean and plays[0][0].options == options:
+                fault, seed = plays.pop(0)
+                record = play(stack, fault, rows, seed)
+                is_clean = record.is_clean  # else the next one gets a stack that bears no grudge
+                yield record
 
 
 def _is_wanted(fault: Fault, words: Sequence[str]) -> bool:

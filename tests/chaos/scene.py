@@ -19,6 +19,7 @@ from .stack import PATIENCE_S, TOKENS, NeverHappened, Stack, StackOptions
 from .work import Work
 
 _LOOK_S = 0.1
+_ENDS_WITHIN_S = 600.0  # of any job, whatever happened to it: beyond that it is lost
 _ANSWER_LIMIT_S = 3.0
 _WINDOW_S = 2.0  # over which a speed is taken
 _RECOVERED = 0.95  # of the speed before
@@ -120,9 +121,11 @@ class Scene:
         self._struck_at_s, self._struck_at_ns = time.monotonic(), time.time_ns()
         self._struck_at_row = self.main.done
 
-    def wait_for(self, condition: Callable[[], bool], what: str) -> None:
+    def wait_for(
+        self, condition: Callable[[], bool], what: str, patience_s: float = PATIENCE_S
+    ) -> None:
         """Wait for something that must happen."""
-        deadline_s = time.monotonic() + PATIENCE_S
+        deadline_s = time.monotonic() + patience_s
         while not condition():
             if time.monotonic() > deadline_s:
                 raise NeverHappened(f"{self.fault.number}: waited in vain for {what}")
@@ -137,7 +140,11 @@ class Scene:
     def finish(self) -> Record:
         """See all jobs to their end and count."""
         try:
-            self.wait_for(lambda: all(each.has_ended for each in self._ledgers), "the jobs' end")
+            self.wait_for(
+                lambda: all(each.has_ended for each in self._ledgers),
+                "the jobs' end",
+                _ENDS_WITHIN_S,
+            )
         except NeverHappened as error:
             self.blame(f"I5 {error}: {[(each.job_id, each.last) for each in self._ledgers]}")
         finally:
