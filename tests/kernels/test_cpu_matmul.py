@@ -6,21 +6,10 @@ import torch
 from penstock.kernels import reference
 from penstock.kernels.cpu import CpuOps
 from penstock.kernels.cpu_projection import PaddedProjection
+from tests.kernels.cases import assert_agree
+from tests.kernels.cpu_cases import DTYPES, ops_for
 
-DTYPES = [torch.float32, torch.bfloat16]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-
-
-def ops_for(dtype: torch.dtype, num_threads: int = 1) -> CpuOps:
-    ops = CpuOps.create(dtype, head_dim=64, block_size=16, num_threads=num_threads)
-    if ops is None:
-        pytest.skip("no C++ compiler here")
-    return ops
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def own_ops_for(dtype: torch.dtype, num_threads: int = 1) -> CpuOps:
@@ -28,11 +17,6 @@ def own_ops_for(dtype: torch.dtype, num_threads: int = 1) -> CpuOps:
     if not ops.multiplies:
         pytest.skip("bfloat16 products are oneDNN's on this processor")
     return ops
-
-
-def assert_agree(found: torch.Tensor, expected: torch.Tensor) -> None:
-    tolerance = 2e-5 if found.dtype is torch.float32 else 2e-2
-    torch.testing.assert_close(found, expected, atol=tolerance, rtol=tolerance)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -1,49 +1,21 @@
 """The CPU kernels agree with their PyTorch twins, and a row's bits do not depend on its company."""
 
-import os
 import subprocess
 import sys
-import tempfile
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 import torch
 
-from penstock.kernels import native, reference
+from penstock.kernels import reference
 from penstock.kernels.cpu import CpuOps
 from penstock.kernels.ops import choose_ops, pytorch_threads
 from penstock.kernels.reference import HeadNorm, LayerCache
+from tests.kernels.cases import assert_agree, assert_faults_are_seen, attention_case
+from tests.kernels.cpu_cases import DTYPES, empty_cache, ops_for, required_library
 
-DTYPES = [torch.float32, torch.bfloat16]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-
-
-def ops_for(dtype: torch.dtype, num_threads: int = 1) -> CpuOps:
-    ops = CpuOps.create(dtype, head_dim=64, block_size=16, num_threads=num_threads)
-    if ops is None:
-        pytest.skip("no C++ compiler here")
-    return ops
-
-
-def assert_agree(found: torch.Tensor, expected: torch.Tensor) -> None:
-    tolerance = 2e-5 if found.dtype is torch.float32 else 2e-2
-    torch.testing.assert_close(found, expected, atol=tolerance, rtol=tolerance)
-
-
-def empty_cache(
-    num_blocks: int, kv_heads: int, dim: int, dtype: torch.dtype, block_size: int = 16
-) -> LayerCache:
-    """A cache in the CPU's order, full of NaN: whatever is read without being written shows."""
-    key = torch.full((num_blocks, kv_heads, dim, block_size), float("nan"), dtype=dtype)
-    value = torch.full((num_blocks, kv_heads, block_size, dim), float("nan"), dtype=dtype)
-    return LayerCache(key.permute(0, 3, 1, 2), value.permute(0, 2, 1, 3))
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -79,7 +51,7 @@ def test_rotate_and_cache(
         norm = HeadNorm(torch.randn(dim), torch.randn(dim), 1e-6)
     elif normed == "all heads":
         norm = HeadNorm(torch.randn(heads * dim), torch.randn(kv_heads * dim), 1e-6)
-    caches = [empty_cache(4, kv_heads, dim, dtype) for _ in range(2)]
+    caches = [empty_cache(4, 16, kv_heads, dim, dtype) for _ in range(2)]
     found = ops_for(dtype).rotate_and_cache(qkv, positions, table, caches[0], slots, norm)
     expected = reference.rotate_and_cache(qkv, positions, table, caches[1], slots, norm)
     assert_agree(found, expected)
@@ -92,29 +64,10 @@ def test_rotate_and_cache(
         assert ours.isnan().any()
 
 
-def attention_case(
+def case_of(
     rows: list[tuple[int, int]], heads: int, kv_heads: int, dim: int, dtype: torch.dtype, block: int
 ) -> dict[str, Any]:
-    """Rows of (queries, context), their keys and values in shuffled blocks, NaN everywhere else."""
-    counts = [-(-context // block) for _, context in rows]
-    cache = empty_cache(1 + sum(counts), kv_heads, dim, dtype, block)
-    shuffled = (1 + torch.randperm(sum(counts))).tolist()
-    tables = torch.zeros(len(rows), max(counts), dtype=torch.int32)
-    for row, (count, (_, context)) in enumerate(zip(counts, rows, strict=True)):
-        tables[row, :count] = torch.tensor([shuffled.pop() for _ in range(count)])
-        place = torch.arange(context)
-        slots = tables[row].long()[place // block] * block + place % block
-        key, value = torch.randn(2, context, kv_heads, dim, dtype=dtype)
-        reference.write_kv(key, value, cache, slots)
-    queries = [count for count, _ in rows]
-    return {
-        "query": torch.randn(sum(queries), heads, dim, dtype=dtype),
-        "cache": cache,
-        "query_start": torch.tensor([0, *queries]).cumsum(0).int(),
-        "context_lens": torch.tensor([context for _, context in rows]).int(),
-        "block_tables": tables,
-        "scale": dim**-0.5,
-    }
+    return attention_case(rows, heads, kv_heads, dim, dtype, block, empty_cache=empty_cache)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -142,7 +95,7 @@ def test_paged_attention(
     block: int,
 ) -> None:
     rows = [(1, 1), (1, 15), (1, 16), (1, 17), (5, 5), (3, 40), (30, 30), (1, 600), (20, 530)]
-    case = attention_case(rows, heads, kv_heads, dim, dtype, block)
+    case = case_of(rows, heads, kv_heads, dim, dtype, block)
     options: dict[str, Any] = {"sliding_window": window, "softcap": softcap}
     found = ops_for(dtype).paged_attention(**case, **options)
     assert_agree(found, reference.paged_attention(**case, **options))
@@ -174,7 +127,7 @@ def test_attention_of_a_token_has_the_same_bits_in_any_chunk(
     heads: int, kv_heads: int, window: int | None
 ) -> None:
     ops = ops_for(torch.float32)
-    case = attention_case([(600, 600)], heads, kv_heads, 32, torch.float32, 16)
+    case = case_of([(600, 600)], heads, kv_heads, 32, torch.float32, 16)
     whole = ops.paged_attention(**case, sliding_window=window)
     for begin, end in [(0, 1), (0, 7), (255, 256), (256, 260), (300, 599), (599, 600)]:
         part: dict[str, Any] = case | {
@@ -187,7 +140,7 @@ def test_attention_of_a_token_has_the_same_bits_in_any_chunk(
 
 
 def test_threads_change_no_bits() -> None:
-    case = attention_case([(1, 500)] * 20, 4, 2, 32, torch.float32, 16)
+    case = case_of([(1, 500)] * 20, 4, 2, 32, torch.float32, 16)
     weight, x = torch.randn(640, 320), torch.randn(50, 320)
     results = []
     for threads in (1, 3):
@@ -199,7 +152,7 @@ def test_threads_change_no_bits() -> None:
 
 def test_a_cache_in_another_order_is_refused() -> None:
     plain = torch.zeros(4, 16, 2, 16)
-    case = attention_case([(1, 5)], 2, 2, 16, torch.float32, 16)
+    case = case_of([(1, 5)], 2, 2, 16, torch.float32, 16)
     case["cache"] = LayerCache(plain, plain)
     with pytest.raises(ValueError, match="the CPU kernels read keys as"):
         ops_for(torch.float32).paged_attention(**case)
@@ -225,15 +178,14 @@ def test_shapes_the_kernels_lack_go_to_pytorch(
 )
 def test_heads_of_other_sizes_are_padded(head_dim: int, padded: int) -> None:
     assert reference.padded_head_dim(head_dim) == head_dim
+    required_library()
     ops = choose_ops(torch.device("cpu"), torch.float32, head_dim, 16, 1)
-    if ops is reference:
-        pytest.skip("no C++ compiler here")
     assert isinstance(ops, CpuOps)
     assert ops.padded_head_dim(head_dim) == padded
 
 
 def test_heads_that_share_no_key_head_are_refused() -> None:
-    case = attention_case([(1, 5)], 2, 2, 16, torch.float32, 16)
+    case = case_of([(1, 5)], 2, 2, 16, torch.float32, 16)
     case["query"] = torch.randn(1, 3, 16)
     with pytest.raises(ValueError, match="must be a multiple of the 2 key-value heads, got 3"):
         ops_for(torch.float32).paged_attention(**case)
@@ -245,25 +197,14 @@ def test_heads_that_share_no_key_head_are_refused() -> None:
 def test_keys_that_are_no_numbers_are_seen(
     dtype: torch.dtype, fault: float, places: Sequence[int]
 ) -> None:
-    case = attention_case([(30, 600), (5, 40)], 6, 2, 32, dtype, 16)
-    place = torch.tensor(places)
-    blocks = case["block_tables"][0].long()[place // 16]
-    case["cache"].key[blocks, place % 16, 1, 3] = fault
-    case["query"][:, ::2, 3] += 9  # so that 3e38 overflows, and infinity has either sign
-    case["query"][:, 1::2, 3] -= 9
-    found = ops_for(dtype).paged_attention(**case)
-    expected = reference.paged_attention(**case)
-    assert torch.equal(found.isnan(), expected.isnan())
-    assert expected.isnan().any()
-    numbers = ~expected.isnan()
-    assert_agree(found[numbers], expected[numbers])
+    case = case_of([(30, 600), (5, 40)], 6, 2, 32, dtype, 16)
+    assert_faults_are_seen(ops_for(dtype).paged_attention, case, places, fault)
 
 
 @pytest.mark.parametrize(("missing", "rows"), [("threads", 3000), ("list of tiles", 200_000)])
 def test_a_lack_of_memory_costs_speed_only(missing: str, rows: int) -> None:
     """C++ throws where a thread's stack or a long list finds no room; Python must not see it."""
-    if native.cpu_library() is None:
-        pytest.skip("no C++ compiler here")
+    required_library()
     run = subprocess.run(
         [sys.executable, "-c", WITHOUT_MEMORY, str(rows)], capture_output=True, text=True
     )
@@ -294,7 +235,7 @@ print("as expected" if (out == 7.0).all() else out)
 
 
 def test_a_cache_of_unpadded_heads_is_refused() -> None:
-    case = attention_case([(1, 5)], 2, 2, 24, torch.float32, 16)
+    case = case_of([(1, 5)], 2, 2, 24, torch.float32, 16)
     with pytest.raises(ValueError, match="head_dim must be a multiple of 16 in the cache, got 24"):
         ops_for(torch.float32).paged_attention(**case)
 
@@ -305,81 +246,3 @@ def test_pytorch_threads() -> None:
     assert pytorch_threads(ours, large, 4) == 1
     assert pytorch_threads(reference, small, 4) == 1
     assert pytorch_threads(reference, large, 4) == 4
-
-
-@pytest.fixture
-def fresh_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], object]:
-    """Load the library anew, with a cache directory of its own."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    return native.cpu_library.__wrapped__
-
-
-def test_without_a_compiler_there_is_no_library(
-    fresh_library: Callable[[], object], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PATH", "")
-    monkeypatch.delenv("CXX", raising=False)
-    assert fresh_library() is None
-
-
-def test_a_broken_compiler_costs_speed_only(
-    fresh_library: Callable[[], object], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("CXX", "false")
-    assert fresh_library() is None
-    assert list((tmp_path / "penstock").iterdir()) == []
-
-
-def test_the_library_is_built_once(fresh_library: Callable[[], object], tmp_path: Path) -> None:
-    if native.cpu_library() is None:
-        pytest.skip("no C++ compiler here")
-    assert fresh_library() is not None
-    (artefact,) = (tmp_path / "penstock").iterdir()
-    built = artefact.stat().st_mtime_ns
-    assert fresh_library() is not None
-    assert artefact.stat().st_mtime_ns == built
-
-
-def test_what_others_can_write_to_is_not_run(
-    fresh_library: Callable[[], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    temporary = tmp_path / "temporary"
-    temporary.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
-    own = temporary / f"penstock-{os.getuid()}"
-    (tmp_path / "penstock").mkdir()
-    (tmp_path / "penstock").chmod(0o770)
-    for _ in range(2):  # the second time it is there already
-        assert native._cache_dir() == own
-        assert own.stat().st_mode & 0o777 == 0o700
-    own.chmod(0o702)
-    with pytest.raises(PermissionError, match="must not be writable by others"):
-        native._cache_dir()
-    assert fresh_library() is None
-    own.rmdir()
-    own.symlink_to(tmp_path)
-    assert fresh_library() is None
-
-
-@pytest.mark.parametrize("missing", ["home", "home and temporary files"])
-def test_a_user_without_a_place_to_write_has_no_library(
-    fresh_library: Callable[[], object],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    missing: str,
-) -> None:
-    def no_home() -> Path:
-        raise RuntimeError("Could not determine home directory.")
-
-    def no_temporary_files() -> str:
-        raise FileNotFoundError("No usable temporary directory found")
-
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setattr(Path, "home", no_home)
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setenv("CXX", "false")  # which is quick
-    if missing == "home":
-        assert native._cache_dir() == tmp_path / f"penstock-{os.getuid()}"
-    else:
-        monkeypatch.setattr(tempfile, "gettempdir", no_temporary_files)
-    assert fresh_library() is None

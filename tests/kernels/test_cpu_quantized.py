@@ -5,24 +5,15 @@ import torch
 
 from penstock.kernels import reference
 from penstock.kernels.cpu_quantized import QuantizedProjection, quantize_projection
-from penstock.kernels.native import cpu_library
+from tests.kernels.cpu_cases import DTYPES, required_library
 
-DTYPES = [torch.float32, torch.bfloat16]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def projection_of(
     weight: torch.Tensor, bias: torch.Tensor | None = None, num_threads: int = 1
 ) -> QuantizedProjection:
-    library = cpu_library()
-    if library is None:
-        pytest.skip("no C++ compiler here")
-    projection = quantize_projection(library, weight, bias, num_threads)
+    projection = quantize_projection(required_library(), weight, bias, num_threads)
     if not isinstance(projection, QuantizedProjection):
         pytest.skip("no AVX512_VNNI here")
     return projection
@@ -66,11 +57,8 @@ def test_the_largest_sum_does_not_overflow() -> None:
 
 
 def test_more_inputs_than_a_sum_can_hold_go_to_pytorch() -> None:
-    library = cpu_library()
-    if library is None:
-        pytest.skip("no C++ compiler here")
     weight = torch.full((1, 66_312), 127.0)
-    found = quantize_projection(library, weight, None, 1)
+    found = quantize_projection(required_library(), weight, None, 1)
     assert not isinstance(found, QuantizedProjection)
     assert found(weight) == float(66_312 * 127**2)
 

@@ -1,6 +1,5 @@
 """Blocks are copied, and steps laid out on the device, as their twins and the engine do it."""
 
-from collections.abc import Iterator
 from dataclasses import fields
 
 import pytest
@@ -9,13 +8,9 @@ import torch
 from penstock.engine.batch import ScheduledRow, build_step_batch
 from penstock.kernels import reference_cache, triton_blocks, triton_step
 from penstock.kernels.reference_cache import RowTables
-from tests.kernels.triton_cases import DEVICE, poisoned_memory
+from tests.kernels.triton_cases import DEVICE
 
-
-@pytest.fixture(autouse=True)
-def poisoned() -> Iterator[None]:
-    with poisoned_memory():
-        yield
+pytestmark = pytest.mark.usefixtures("poisoned")
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float8_e4m3fn])

@@ -1,6 +1,5 @@
 """Rows that share prefixes attend to the same as if they did not."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,21 +10,10 @@ from penstock.kernels.prefix_groups import SPLIT_TOKENS, PrefixGroups
 from penstock.kernels.triton_cascade import cascade_attention
 from penstock.kernels.triton_decode import Partials, decode_attention
 from penstock.kernels.triton_ops import TritonOps
-from tests.kernels.triton_cases import (
-    DEVICE,
-    DTYPES,
-    assert_agree,
-    attention_case,
-    grouped,
-    in_eight_bits,
-    poisoned_memory,
-)
+from tests.kernels.cases import assert_agree, attention_case
+from tests.kernels.triton_cases import DEVICE, DTYPES, grouped, in_eight_bits
 
-
-@pytest.fixture(autouse=True)
-def poisoned() -> Iterator[None]:
-    with poisoned_memory():
-        yield
+pytestmark = pytest.mark.usefixtures("poisoned")
 
 
 SHARED = [(256, [1, 4, 5, 6]), (512, [1, 4, 5]), (256, [2, 0])]

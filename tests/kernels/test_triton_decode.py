@@ -1,6 +1,5 @@
 """Attention of single tokens agrees with its twin, whatever lies in memory around it."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -12,20 +11,10 @@ from penstock.kernels.prefix_groups import SPLIT_TOKENS
 from penstock.kernels.triton_decode import decode_attention
 from penstock.kernels.triton_prefill import prefill_attention
 from penstock.kernels.triton_rotary import rotate_and_cache
-from tests.kernels.triton_cases import (
-    DEVICE,
-    DTYPES,
-    assert_agree,
-    attention_case,
-    in_eight_bits,
-    poisoned_memory,
-)
+from tests.kernels.cases import assert_agree, assert_faults_are_seen, attention_case
+from tests.kernels.triton_cases import DEVICE, DTYPES, in_eight_bits
 
-
-@pytest.fixture(autouse=True)
-def poisoned() -> Iterator[None]:
-    with poisoned_memory():
-        yield
+pytestmark = pytest.mark.usefixtures("poisoned")
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -78,16 +67,7 @@ def test_a_row_has_the_same_bits_in_any_company() -> None:
 @pytest.mark.parametrize("places", [[0], [300], range(SPLIT_TOKENS), range(SPLIT_TOKENS, 400)])
 def test_keys_that_are_no_numbers_are_seen(fault: float, places: Any) -> None:
     case = attention_case([(1, 400), (1, 40)], 2, 1, 16, DTYPES[0])
-    place = torch.tensor(places)
-    blocks = case["block_tables"][0].long()[place // 16]
-    case["cache"].key[blocks, place % 16, 0, 3] = fault
-    case["query"][:, 0, 3] += 9  # so that infinity has either sign
-    case["query"][:, 1, 3] -= 9
-    found, expected = decode_attention(**case), reference.paged_attention(**case)
-    assert torch.equal(found.isnan(), expected.isnan())
-    assert expected.isnan().any()
-    numbers = ~expected.isnan()
-    assert_agree(found[numbers], expected[numbers])
+    assert_faults_are_seen(decode_attention, case, places, fault)
 
 
 def test_half_the_cache_in_eight_bits() -> None:

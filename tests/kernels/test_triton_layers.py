@@ -1,6 +1,5 @@
 """Norms, activations, and rotation with its writes to the cache agree with their twins."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -9,18 +8,10 @@ import torch
 from penstock.kernels import reference, triton_elementwise
 from penstock.kernels.reference import HeadNorm, LayerCache
 from penstock.kernels.triton_rotary import rotate_and_cache
-from tests.kernels.triton_cases import (
-    ELEMENTWISE_DTYPES,
-    ON_GPU,
-    assert_agree,
-    poisoned_memory,
-)
+from tests.kernels.cases import assert_agree
+from tests.kernels.triton_cases import ELEMENTWISE_DTYPES, ON_GPU
 
-
-@pytest.fixture(autouse=True)
-def poisoned() -> Iterator[None]:
-    with poisoned_memory():
-        yield
+pytestmark = pytest.mark.usefixtures("poisoned")
 
 
 @pytest.mark.parametrize("dtype", ELEMENTWISE_DTYPES)

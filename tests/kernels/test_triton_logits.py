@@ -8,16 +8,11 @@ import torch
 from penstock.kernels import reference_logits, triton_history, triton_logits
 from penstock.kernels.reference_cache import RowTables
 from penstock.kernels.reference_logits import History, Penalties, Rules
-from tests.kernels.triton_cases import poisoned_memory
+
+pytestmark = pytest.mark.usefixtures("poisoned")
 
 VOCAB = 5000  # two tiles, the second not full
 LINES = torch.tensor([2, -1, 0, 1]).int()
-
-
-@pytest.fixture(autouse=True)
-def poisoned() -> Iterator[None]:
-    with poisoned_memory():
-        yield
 
 
 def columns(*values: list[float] | list[int], dtype: torch.dtype) -> Iterator[torch.Tensor]:

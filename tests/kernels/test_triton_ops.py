@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +17,9 @@ from penstock.kernels.ops import Ops, choose_ops
 from penstock.kernels.reference import HeadNorm, LayerCache
 from penstock.kernels.triton_ops import TritonOps
 from tests.engine.checkpoints import TINY_MODELS, judge
-from tests.kernels.triton_cases import assert_agree, attention_case, poisoned_memory
+from tests.kernels.cases import assert_agree, attention_case
 
-
-@pytest.fixture(autouse=True)
-def poisoned() -> Iterator[None]:
-    with poisoned_memory():
-        yield
+pytestmark = pytest.mark.usefixtures("poisoned")
 
 
 def in_gpu_order(cache: LayerCache) -> LayerCache:

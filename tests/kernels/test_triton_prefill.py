@@ -1,27 +1,16 @@
 """Attention of rows with many tokens agrees with its twin, for any mix of lengths."""
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 
 from penstock.kernels import reference
 from penstock.kernels.triton_prefill import prefill_attention
-from tests.kernels.triton_cases import (
-    DTYPES,
-    assert_agree,
-    attention_case,
-    in_eight_bits,
-    poisoned_memory,
-)
+from tests.kernels.cases import assert_agree, attention_case
+from tests.kernels.triton_cases import DTYPES, in_eight_bits
+
+pytestmark = pytest.mark.usefixtures("poisoned")
 
 RAGGED = [(1, 1), (5, 5), (1, 130), (40, 40), (3, 70), (70, 200), (16, 16), (64, 64), (2, 65)]
-
-
-@pytest.fixture(autouse=True)
-def poisoned() -> Iterator[None]:
-    with poisoned_memory():
-        yield
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -1,22 +1,16 @@
 """Drawing's kernels agree with their twins, and the twins with probability and with the engine."""
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 
 from penstock.engine.drawing import uniforms
 from penstock.kernels import reference_sampling, triton_filters, triton_logprobs, triton_sampling
 from penstock.kernels.reference_sampling import Chances, Kept
-from tests.kernels.triton_cases import assert_agree, poisoned_memory
+from tests.kernels.cases import assert_agree
+
+pytestmark = pytest.mark.usefixtures("poisoned")
 
 VOCAB = 5000  # two tiles, the second not full
-
-
-@pytest.fixture(autouse=True)
-def poisoned() -> Iterator[None]:
-    with poisoned_memory():
-        yield
 
 
 def random_keys(rows: int) -> torch.Tensor:

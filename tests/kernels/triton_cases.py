@@ -1,11 +1,11 @@
-"""What the tests of the Triton kernels share: a device, poisoned memory, attention's inputs.
+"""What the tests of the Triton kernels share: a device, poisoned memory, caches in eight bits.
 
 On a machine with a GPU the kernels run there, in bfloat16 too; elsewhere in Triton's interpreter,
 whose products of bfloat16 are not right.
 """
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,7 +14,6 @@ import torch
 
 from penstock.engine.batch import ScheduledRow
 from penstock.engine.prefix_forest import PrefixForest
-from penstock.kernels import reference
 from penstock.kernels.prefix_groups import PrefixGroups
 from penstock.kernels.reference import LayerCache
 
@@ -22,7 +21,6 @@ ON_GPU = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if ON_GPU else "cpu")
 DTYPES = [torch.float32, torch.bfloat16 if ON_GPU else torch.float16]
 ELEMENTWISE_DTYPES = [torch.float32, torch.bfloat16]
-_TOLERANCES = {torch.float32: 2e-5, torch.float16: 3e-3, torch.bfloat16: 2e-2}
 
 
 @contextmanager
@@ -38,46 +36,6 @@ def poisoned_memory() -> Iterator[None]:
             yield
     finally:
         torch.use_deterministic_algorithms(False)
-
-
-def assert_agree(found: torch.Tensor, expected: torch.Tensor) -> None:
-    tolerance = _TOLERANCES[found.dtype]
-    torch.testing.assert_close(found, expected, atol=tolerance, rtol=tolerance)
-
-
-def attention_case(
-    rows: Sequence[tuple[int, int]],
-    heads: int,
-    kv_heads: int,
-    dim: int,
-    dtype: torch.dtype,
-    block: int = 16,
-    columns: int = 0,
-) -> dict[str, Any]:
-    """Rows of (queries, context); keys and values lie in shuffled blocks, NaN everywhere else.
-
-    The cache is a slice of a larger storage, as a layer's is; tables have `columns` at least.
-    """
-    counts = [-(-context // block) for _, context in rows]
-    storage = torch.full((1 + sum(counts), 3, 2, block, kv_heads, dim), torch.nan, dtype=dtype)
-    cache = LayerCache(storage[:, 1, 0], storage[:, 1, 1])
-    shuffled = (1 + torch.randperm(sum(counts))).tolist()
-    tables = torch.zeros(len(rows), max(columns, *counts), dtype=torch.int32)
-    for row, (count, (_, context)) in enumerate(zip(counts, rows, strict=True)):
-        tables[row, :count] = torch.tensor([shuffled.pop() for _ in range(count)])
-        place = torch.arange(context)
-        slots = tables[row].long()[place // block] * block + place % block
-        key, value = torch.randn(2, context, kv_heads, dim, dtype=dtype)
-        reference.write_kv(key, value, cache, slots)
-    queries = [count for count, _ in rows]
-    return {
-        "query": torch.randn(sum(queries), heads, dim, dtype=dtype),
-        "cache": cache,
-        "query_start": torch.tensor([0, *queries]).cumsum(0).int(),
-        "context_lens": torch.tensor([context for _, context in rows]).int(),
-        "block_tables": tables,
-        "scale": dim**-0.5,
-    }
 
 
 def grouped(case: dict[str, Any]) -> PrefixGroups:
