@@ -12,7 +12,7 @@ wait for weights anyway, next to nothing: at most an eighth of the rows from 64 
 """
 
 import gc
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable
 from typing import Protocol
 
@@ -29,6 +29,11 @@ def captured_rows(num_rows: int) -> int | None:
     """Return for how many rows the step of `num_rows` is captured; None for too many."""
     place = bisect_left(LADDER, num_rows)
     return LADDER[place] if place < len(LADDER) else None
+
+
+def num_rungs(max_rows: int) -> int:
+    """Return how many numbers of rows are captured if no step has more than `max_rows`."""
+    return bisect_right(LADDER, max_rows)
 
 
 def captured_width(num_blocks: int, max_blocks: int, *, at_least: int = 64) -> int:

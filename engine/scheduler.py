@@ -30,7 +30,7 @@ from .turns import Turns
 from .waiting import FIRST_BULK, WaitingQueue, is_urgent
 
 _ORDER = attrgetter("order")
-_MAX_PROMPT_LOGITS = 1024  # rows of logits in a step, for what they tell of prompts
+MAX_PROMPT_LOGITS = 1024  # rows of logits in a step, for what they tell of prompts
 
 
 class Scheduler:
@@ -273,7 +273,7 @@ class Scheduler:
         """Return the tokens that it may compute, fewer where each brings logits."""
         budget = self._budget_left()
         if sequence.lacks_prompt_outputs:
-            budget = min(budget, _MAX_PROMPT_LOGITS - self._num_prompt_logits)
+            budget = min(budget, MAX_PROMPT_LOGITS - self._num_prompt_logits)
         return budget
 
     # -- admission ----------------------------------------------------------------------------
