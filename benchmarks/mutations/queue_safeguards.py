@@ -104,7 +104,7 @@ QUEUE_SAFEGUARDS = (
         "jobs/keeper.py",
         "if self._redis.get(mark) == run_id:",
         "if True:",
-        ("tests/jobs/test_keeper.py", "-k", "wiped"),
+        ("tests/jobs/test_keeper.py", "-k", "older_state"),
     ),
     # -- what reaches the disk, and when
     Safeguard(

@@ -140,3 +140,17 @@ def test_a_chore_that_fails_holds_up_no_other(
     redis_client.flushall()
     redis_client.set(table.keys.workers, "not a set")
     wait_for(lambda: table.snapshot(submitted.spec.job_id), "the job to be restored", 10)
+
+
+def test_a_redis_that_came_back_at_an_older_state_learns_what_has_landed(
+    make_keeper: MakeKeeper, submitted: Submission, table: JobTable
+) -> None:
+    land(submitted.spec, 0, 1, [LandedRow(0, None, RowStatus.SUCCEEDED, output="x")])
+    assert table.redis.get(table.keys.restored) is None  # no keeper has seen this run of the server
+    make_keeper("keeper")
+
+    def succeeded() -> int:
+        snapshot = table.snapshot(submitted.spec.job_id)
+        return snapshot.counts.succeeded if snapshot is not None else 0
+
+    wait_for(succeeded, "the part to be counted", 10)

@@ -11,7 +11,8 @@ from penstock.jobs.fake_engine import FakeModel, FakeTokenizer
 from penstock.jobs.frames import RunShard, ShardFailed, ShardLanded, Trouble
 from penstock.jobs.job_dir import JobDir
 from penstock.jobs.job_table import JobTable
-from penstock.jobs.model import JobSpec, TaskSpec
+from penstock.jobs.landing import LandedRow, land
+from penstock.jobs.model import JobSpec, RowStatus, TaskSpec
 from penstock.jobs.prompt_encoder import PromptEncoder
 from penstock.jobs.settings import Settings
 from penstock.jobs.shard_reader import ShardReader
@@ -101,6 +102,14 @@ def test_a_job_of_a_newer_penstock_is_left_to_newer_workers(
     path.write_text(json.dumps(newer))
     failed = reading.read(spec)
     assert isinstance(failed, ShardFailed) and failed.trouble is Trouble.NEWER
+
+
+def test_a_shard_that_has_landed_is_not_run_again(
+    settings: Settings, table: JobTable, reading: Reading
+) -> None:
+    spec = seal(settings, table, [GOOD])
+    counts = land(spec, 0, 1, [LandedRow(0, None, RowStatus.SUCCEEDED, output="x")])
+    assert reading.read(spec) == ShardLanded(spec.job_id, 0, 1, counts)
 
 
 def errors_of(run: ShardRun | ShardFailed | ShardLanded, *, num_good: int) -> list[RequestError]:
