@@ -131,7 +131,8 @@ class AsyncJobs:
         """Send rows and what to do with each; returns once the server has them safely on disk.
 
         Args:
-            rows: a JSONL, CSV or Parquet file, an iterable of dicts, or a data frame.
+            rows: a JSONL, CSV or Parquet file, here or as `s3://…` (which the server reads), an
+                iterable of dicts, or a data frame.
             options: see `SubmitOptions`: `prompt` or `messages`, `model`, `sampling`, `id`, ...
 
         Raises:

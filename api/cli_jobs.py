@@ -59,7 +59,8 @@ def submit(
     deadline: Deadline = None,
     max_error_rate: MaxErrorRate = None,
     out: Annotated[
-        str | None, typer.Option(help="Directory of the server's machine that gets JOB/rows.")
+        str | None,
+        typer.Option(help="What gets JOB/rows: a directory of the server's machine, or s3://…"),
     ] = None,
     idempotency_key: Annotated[
         str | None, typer.Option(help="The same key never makes a second job.")

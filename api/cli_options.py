@@ -29,7 +29,10 @@ Output: TypeAlias = Annotated[
 JobId: TypeAlias = Annotated[str, typer.Argument(metavar="JOB", help="The job's id.")]
 
 Input: TypeAlias = Annotated[
-    Path, typer.Argument(metavar="INPUT", help="A JSONL, CSV or Parquet file of rows.")
+    str,
+    typer.Argument(
+        metavar="INPUT", help="A JSONL, CSV or Parquet file of rows; or s3://BUCKET/KEY."
+    ),
 ]
 Prompt: TypeAlias = Annotated[
     str | None,

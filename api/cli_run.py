@@ -42,6 +42,7 @@ from .cli_output import Printer, summary
 from .client import Client, Job
 from .client_errors import InvalidInput, JobFailed, PenstockError
 from .job_calls import SubmitOptions
+from .payloads import is_remote
 from .records import Row
 
 if TYPE_CHECKING:
@@ -57,8 +58,8 @@ def run(
     prompt: Prompt = None,
     model: Model = None,
     out: Annotated[
-        Path, typer.Option(help="Directory of this machine that receives JOB/rows.")
-    ] = Path("out"),
+        str, typer.Option(help="What receives JOB/rows: a directory of this machine, or s3://…")
+    ] = "out",
     system: System = None,
     sampling: Sampling = None,
     schema: Schema = None,
@@ -89,13 +90,16 @@ def run(
     in_force, sources = settings_and_sources(
         config, settings, data=data, url=url, api_key=api_key, models=[model] if model else None
     )
-    out = out.expanduser().absolute()
-    _check_readable(rows)
+    directory = None if is_remote(out) else Path(out).expanduser().absolute()
+    if not is_remote(rows):
+        _check_readable(Path(rows))
     server_url = None if sources["url"] == "default" else in_force.url
     if server_url is None and not settings and sources["data"] == "default":
         server_url = _running_server(printer, in_force, model)
-    if server_url is None:
-        options["output"] = str(out)  # a server elsewhere has directories of its own
+    if directory is None:
+        options["output"] = out
+    elif server_url is None:
+        options["output"] = str(directory)  # a server elsewhere has directories of its own
     key = None if again else _key_of(rows, options)
     with (
         _server(printer, in_force, server_url) as server,
@@ -111,8 +115,8 @@ def run(
             follow_to_the_end(printer, job, server.how_to_return(job))
         except JobFailed as error:
             printer.note(str(error))
-        if server.stack is None and job.status in _COMPLETE:
-            _fetch_rows(printer, job, out / job.id / "rows" / "part-000000.parquet")
+        if directory is not None and server.stack is None and job.status in _COMPLETE:
+            _fetch_rows(printer, job, directory / job.id / "rows" / "part-000000.parquet")
         print_results(printer, job)
         note_errors(printer, job, server.how_to_see_errors(job))
         if server.stack is not None and _has_landed(job):
@@ -163,7 +167,7 @@ class _Server:
 
 
 def _submit(
-    client: Client, rows: Path, options: SubmitOptions, key: str | None, server: _Server
+    client: Client, rows: str, options: SubmitOptions, key: str | None, server: _Server
 ) -> Job:
     """Submit under the key; each job that came to nothing hands it on, so that a chain forms.
 
@@ -227,14 +231,17 @@ def _check_readable(path: Path) -> None:
         raise InvalidInput(f"cannot read {path}: {error.strerror or error}") from error
 
 
-def _key_of(path: Path, options: SubmitOptions) -> str:
-    """Name a run by its input's state and everything said about it."""
-    stat = path.stat()
-    facts: list[Any] = [str(path.absolute()), stat.st_size, stat.st_mtime_ns, options]
+def _key_of(rows: str, options: SubmitOptions) -> str:
+    """Name a run by its input's state and everything said about it; of an object, by its name."""
+    facts: list[Any] = [rows, options]
+    if not is_remote(rows):
+        path = Path(rows)
+        stat = path.stat()
+        facts = [str(path.absolute()), stat.st_size, stat.st_mtime_ns, options]
     digest = hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=16)
     return f"run-{digest.hexdigest()}"
 
 
 def _has_landed(job: Job) -> bool:
     path = job.output_path
-    return path is not None and (Path(path) / "_SUCCESS").is_file()
+    return is_remote(path) or (path is not None and (Path(path) / "_SUCCESS").is_file())

@@ -134,7 +134,8 @@ class Jobs:
         """Send rows and what to do with each; returns once the server has them safely on disk.
 
         Args:
-            rows: a JSONL, CSV or Parquet file, an iterable of dicts, or a data frame.
+            rows: a JSONL, CSV or Parquet file, here or as `s3://…` (which the server reads), an
+                iterable of dicts, or a data frame.
             options: see `SubmitOptions`: `prompt` or `messages`, `model`, `sampling`, `id`, ...
 
         Raises:

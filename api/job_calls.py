@@ -11,7 +11,7 @@ from uuid import uuid4
 import httpx2
 
 from .client_errors import ApiError, PenstockError, ServerUnreachable, WaitTimedOut
-from .payloads import Upload
+from .payloads import Remote, Upload
 from .records import JobEvent, JobRecord, ResultsPage, Row
 from .retry_policy import RetryPolicy
 from .talk import Send, Talk, ask, post
@@ -70,12 +70,14 @@ class SubmitOptions(TypedDict, total=False):
     format: str | None
     """`jsonl`, `csv` or `parquet`, where the file's name does not tell."""
     output: str | Path | None
-    """A directory of the server's machine that receives `<job_id>/rows`."""
+    """What receives `<job_id>/rows`: a directory of the server's machine, or `s3://bucket/prefix`."""
     idempotency_key: str | None
     """The same key never makes a second job; made up if left out."""
 
 
-def submit_job(upload: Upload, options: SubmitOptions, retry: RetryPolicy) -> Talk[JobRecord]:
+def submit_job(
+    rows: Upload | Remote, options: SubmitOptions, retry: RetryPolicy
+) -> Talk[JobRecord]:
     """Send the rows and what to do with them; returns when the server has them on disk."""
     unknown = set(options) - set(SubmitOptions.__annotations__)
     if unknown:
@@ -91,6 +93,8 @@ def submit_job(upload: Upload, options: SubmitOptions, retry: RetryPolicy) -> Ta
         body["deadline"] = body["deadline"].astimezone().isoformat()
     if "output" in body:
         body["output"] = {"path": str(body["output"])}  # the server's, so not ours to resolve
+    if isinstance(rows, Remote):
+        body["input"] = {"path": rows.url}
     return (
         yield from ask(
             Send(
@@ -98,7 +102,7 @@ def submit_job(upload: Upload, options: SubmitOptions, retry: RetryPolicy) -> Ta
                 "/v1/jobs",
                 headers={"Idempotency-Key": key},
                 body=body,
-                upload=upload,
+                upload=None if isinstance(rows, Remote) else rows,
                 read_timeout_s=_SEALING_S,
             ),
             retry,

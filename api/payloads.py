@@ -37,14 +37,29 @@ class Upload:
     file: IO[bytes]
 
 
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """Rows in an object store, as in `s3://bucket/rows.parquet`: the server fetches them."""
+
+    url: str
+
+
+def is_remote(rows: object) -> bool:
+    """Whether rows, or a place for them, are in an object store."""
+    return isinstance(rows, str) and rows.startswith("s3://")
+
+
 @contextmanager
-def open_upload(rows: JobInput) -> Iterator[Upload]:
-    """Open the rows as a file for as long as the block lasts.
+def open_upload(rows: JobInput) -> Iterator[Upload | Remote]:
+    """Open the rows as a file for as long as the block lasts, unless the server fetches them.
 
     Raises:
         InvalidInput: the file cannot be read, or a row is not a mapping of JSON values.
         MissingPackage: a data frame is given, and pyarrow is not installed.
     """
+    if isinstance(rows, str) and is_remote(rows):
+        yield Remote(rows)
+        return
     if isinstance(rows, str | Path):
         with _open_path(Path(rows).expanduser()) as file:
             yield Upload(Path(rows).name, file)

@@ -163,6 +163,22 @@ class TestSubmit:
             part = parts_of(call)["file"]
             assert (part.get_filename(), payload(part)) == ("in.csv", b"id,text\n1,x\n")
 
+    def test_rows_in_an_object_store_are_named_and_not_sent(self) -> None:
+        sent: list[httpx2.Request] = []
+
+        def handler(request: httpx2.Request) -> httpx2.Response:
+            sent.append(request)
+            return httpx2.Response(202, json=job_json("queued"))
+
+        with connect(handler) as client:
+            client.jobs.submit("s3://bucket/rows.parquet", model="m", output="s3://bucket/out")
+        assert sent[0].headers["content-type"] == "application/json"
+        assert json.loads(sent[0].content) == {
+            "model": "m",
+            "input": {"path": "s3://bucket/rows.parquet"},
+            "output": {"path": "s3://bucket/out"},
+        }
+
     def test_two_submits_have_two_keys_unless_one_is_given(self) -> None:
         handler, calls = script(*(httpx2.Response(202, json=job_json()) for _ in range(4)))
         with connect(handler) as client:

@@ -1,7 +1,6 @@
 """Results and inputs in an object store: a real S3 server, which moto brings, and real requests."""
 
 import json
-import logging
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +9,6 @@ from typing import Any
 import pyarrow.dataset as ds
 import pyarrow.fs as fs
 import pytest
-from moto.server import ThreadedMotoServer
 
 from penstock.jobs import object_store, publishing
 from penstock.jobs.inputs import UnreadableInput
@@ -24,6 +22,7 @@ from penstock.jobs.settings import Settings
 from penstock.jobs.submission import InvalidJob, PathSource, RowsSource, SubmitRequest, submit
 
 from .conftest import JobMaker, ShardRunner
+from .moto_store import CREDENTIALS, s3_server
 
 TASK = TaskSpec(model="fake", prompt="{{ row.text }}")
 OUT = "s3://bucket/some/prefix"
@@ -31,20 +30,15 @@ OUT = "s3://bucket/some/prefix"
 
 @pytest.fixture(scope="module")
 def endpoint() -> Iterator[str]:
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    with s3_server() as url:
+        yield url
 
 
 @pytest.fixture
 def bucket(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[fs.FileSystem]:
     """An empty bucket named `bucket`, seen from outside."""
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setattr(object_store, "_MAX_ATTEMPTS", 1)  # nothing here gets better by waiting
     files = fs.S3FileSystem(
         endpoint_override=endpoint, allow_bucket_creation=True, allow_bucket_deletion=True
