@@ -46,11 +46,11 @@ class _Queue:
 
 def _look_at_queue(table: JobTable) -> _Queue:
     job_ids = table.open_jobs()[:MAX_OPEN_JOBS]
-    snapshots = [job for job_id in job_ids if (job := table.snapshot(job_id)) is not None]
+    snapshots = [job for job in table.snapshots(job_ids) if job is not None]
     return _Queue(
         jobs=Counter(job.state for job in snapshots),
         waiting_rows=sum(job.counts.pending for job in snapshots),
-        queued_shards=sum(table.window(job.job_id) for job in snapshots),
+        queued_shards=sum(table.agenda.queued().values()),
     )
 
 

@@ -14,6 +14,9 @@ end
 -- Whatever the answer below, this shard's message has arrived: nothing is queued any more. When the
 -- shard is busy the message may be dropped, because the reaper hands the shard back if its holder dies.
 redis.call('ZREM', QUEUED, shard)
+if redis.call('EXISTS', QUEUED) == 0 then
+  redis.call('ZREM', ISSUED, JOB_ID)
+end
 local now = now_ms()
 local deadline = redis.call('ZSCORE', LEASES, shard)
 if deadline and tonumber(deadline) > now then

@@ -13,9 +13,10 @@ from penstock.jobs.fair_share import Candidate, FairShare
 from penstock.jobs.feeder import LEAST_SHARDS, Feeder
 from penstock.jobs.job_table import JobTable
 from penstock.jobs.keys import Keys
-from penstock.jobs.model import JobSpec, TaskSpec
+from penstock.jobs.model import JobSpec, ShardRef, TaskSpec
 from penstock.jobs.part_counts import PartCounts
 from penstock.jobs.settings import Settings
+from penstock.jobs.steering import change, pause, resume
 from penstock.jobs.submission import RowsSource, SubmitRequest, submit
 from penstock.jobs.workers import WorkerRegister
 
@@ -119,6 +120,63 @@ def test_a_lost_message_is_issued_again(
     assert feeder.reissue() == 2
     assert feeder.feed() == 2 and table.redis.llen(lane) == 2
     assert table.window(spec.job_id) == 2
+
+
+def test_a_tick_costs_no_more_for_jobs_that_wait(
+    feeder: Feeder,
+    register: WorkerRegister,
+    make_job: Submit,
+    table: JobTable,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Ten thousand open jobs must not be asked one by one, ten times a second."""
+    monkeypatch.setattr(feeder_module, "_LOST_AFTER_MS", 3_600_000)  # what takes turns by the clock
+    monkeypatch.setattr(feeder_module, "_HEAR_ALL_S", 3_600.0)
+
+    def cost() -> int:
+        before = table.redis.info("stats")["total_commands_processed"]  # pyright: ignore
+        feeder.feed()
+        feeder.reissue()
+        table.reap(100)
+        for look in (table.agenda.landing, table.agenda.blocked):
+            look(0, 100)
+        table.agenda.overdue(100)
+        return table.redis.info("stats")["total_commands_processed"] - before  # pyright: ignore
+
+    register.announce(worker("a", MODEL))
+    make_job(10)
+    for _ in range(2):
+        cost()
+    alone = cost()
+    specs = [make_job(1) for _ in range(60)]
+    for spec in specs[:20]:
+        pause(settings, table, spec.job_id)
+    for _ in range(2):
+        cost()  # it hears of them, once
+    assert cost() < alone + len(specs) / 2
+
+
+def test_an_urgent_job_and_a_pause_act_at_the_next_tick(
+    feeder: Feeder, register: WorkerRegister, make_job: Submit, table: JobTable, settings: Settings
+) -> None:
+    register.announce(worker("a", MODEL))
+    first, second = make_job(100), make_job(100)
+    change(settings, table, first.job_id, priority=1)
+    assert feeder.feed() == LEAST_SHARDS
+    assert table.window(first.job_id) == LEAST_SHARDS
+    change(settings, table, second.job_id, priority=2)
+    claimed = [table.claim(ShardRef(first.job_id, n), "a", 60_000).status for n in range(2)]
+    assert claimed == ["granted"] * 2
+    assert feeder.feed() == 2
+    assert (table.window(first.job_id), table.window(second.job_id)) == (2, 2)
+    pause(settings, table, second.job_id)
+    assert feeder.feed() == 2, "what was queued of the other is taken back"
+    assert (table.window(first.job_id), table.window(second.job_id)) == (4, 0)
+    resume(settings, table, second.job_id)
+    table.claim(ShardRef(first.job_id, 2), "a", 60_000)
+    assert feeder.feed() == 1
+    assert table.window(second.job_id) == 1
 
 
 def test_a_publisher_without_redis_loses_nothing(
