@@ -67,8 +67,8 @@ QUEUE_SAFEGUARDS = (
     Safeguard(
         "leases are prolonged",
         "jobs/custody.py",
-        "lost = set(self._table.renew(job_id, pairs, self._lease_ms))",
-        "lost: set[int] = set()",
+        "lost = self._patience.try_once(renew)",
+        "lost: list[int] | None = []",
         _RENEWAL,
     ),
     Safeguard(
