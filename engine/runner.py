@@ -13,6 +13,7 @@ import torch
 
 from ..kernels import reference
 from ..kernels.ops import Ops, choose_ops, pytorch_threads
+from ..kernels.reference import LayerCache
 from .architecture import (
     ModelArchitecture,
     UnknownFamily,
@@ -25,7 +26,15 @@ from .cores import usable_cores
 from .foreign_architecture import Architecture, ForeignArchitecture, read_foreign_architecture
 from .gguf_checkpoint import GgufCheckpoint
 from .graphs import captured_rows
-from .kv_cache import GIB, BlockShape, KVCache, choose_cache_dtype, plan_num_blocks
+from .kv_cache import (
+    GIB,
+    BlockShape,
+    KVCache,
+    MeasuredMemory,
+    choose_cache_dtype,
+    plan_num_blocks,
+)
+from .memory_profile import CudaMeter, MemoryMeter, StepLimits, measure
 from .models.decoder import Decoder
 from .models.experts import MixtureOfExperts
 from .models.loading import DecoderLoader
@@ -77,7 +86,9 @@ class ModelRunner:
             ops = self._choose_ops(arch, num_threads, cache_dtype)
             self._decoder = self._load(arch, ops, longest, config.quantization)
             block = self._block(arch, self._decoder.ops, cache_dtype)
-        self.num_blocks = plan_num_blocks(config, arch, block)
+        on_gpu = self.device.type == "cuda"
+        measured = self._measure(config, block, CudaMeter(self.device)) if on_gpu else None
+        self.num_blocks = plan_num_blocks(config, arch, block, measured)
         max_rows = captured_rows(config.max_num_seqs) or config.max_num_seqs
         self.prefix_forest = (
             PrefixForest(
@@ -88,10 +99,7 @@ class ModelRunner:
         )
         self.max_model_len = min(longest, (self.num_blocks - 1) * self.block_size)
         self._cache = KVCache(block, self.num_blocks, self.device)
-        self._layer_caches = [
-            self._cache.layer(index, scales)
-            for index, scales in enumerate(self._decoder.cache_scales)
-        ]
+        self._layer_caches = self._layers_of(self._cache)
 
     @property
     def is_capturable(self) -> bool:
@@ -125,6 +133,28 @@ class ModelRunner:
         """
         self._refuse_longer_rows(batch)
         return self._decoder.hidden(batch, self._layer_caches).float()
+
+    def _measure(
+        self, config: EngineConfig, block: BlockShape, meter: MemoryMeter
+    ) -> MeasuredMemory:
+        """Do the largest steps that the engine may ask for, before the cache takes what is left."""
+        null_block = KVCache(block, 1, self.device)
+        longest = self.architecture.max_position_embeddings
+        limits = StepLimits(
+            max_rows=config.max_num_seqs,
+            max_tokens=config.max_num_batched_tokens,
+            max_model_len=min(config.max_model_len or longest, longest),
+            block_size=self.block_size,
+            vocab_size=self.architecture.vocab_size,
+            device=self.device,
+            on_device=bool(config.device_steps),
+            are_captured=bool(config.device_steps and config.cuda_graphs) and self.is_capturable,
+        )
+        return measure(self._decoder, self._layers_of(null_block), limits, meter)
+
+    def _layers_of(self, cache: KVCache) -> list[LayerCache]:
+        scales = self._decoder.cache_scales
+        return [cache.layer(index, each) for index, each in enumerate(scales)]
 
     def _refuse_longer_rows(self, batch: StepBatch) -> None:
         if batch.max_context_len > self.max_model_len:  # past it the rotary table ends

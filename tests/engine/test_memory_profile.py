@@ -2,13 +2,13 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from penstock.engine.batch import StepBatch
 from penstock.engine.config import EngineConfig
-from penstock.engine.kv_cache import KVCache
 from penstock.engine.memory_profile import StepLimits, measure, padding_batch
 from penstock.engine.runner import ModelRunner
 
@@ -83,11 +83,16 @@ def test_the_steps_are_padding(num_tokens: int, num_rows: int) -> None:
     assert torch.equal(batch.positions[batch.query_start[:-1].long()], torch.zeros(num_rows).long())
 
 
-def test_a_model_does_them_and_writes_nowhere(tiny_checkpoint: Callable[[str], Path]) -> None:
+@pytest.mark.parametrize("options", [{}, {"device_steps": True, "cuda_graphs": True}], ids=str)
+def test_a_model_does_them_and_writes_nowhere(
+    options: dict[str, Any], tiny_checkpoint: Callable[[str], Path]
+) -> None:
     directory = tiny_checkpoint("llama")
-    runner = ModelRunner(EngineConfig(model=str(directory), device="cpu", kv_cache_gb=0.01))
-    null_block = KVCache(runner._cache.block, 1, CPU)
-    caches = [null_block.layer(index) for index in range(runner._cache.block.num_layers)]
-    found = measure(runner._decoder, caches, limits(), Meter(5, 6))
-    assert found.step_bytes == 5
-    assert not null_block._storage.any()
+    config = EngineConfig(
+        model=str(directory), device="cpu", kv_cache_gb=0.01, max_num_seqs=6, **options
+    )
+    runner, meter = ModelRunner(config), Meter(50 * MIB, 6 * MIB)
+    found = runner._measure(config, runner._cache.block, meter)
+    assert found.step_bytes == 50 * MIB
+    assert found.graph_bytes == (6 * MIB + 4 * 8 * MIB if options else 0)
+    assert not runner._cache._storage.any()
