@@ -7,7 +7,9 @@ two.
     the engine dies          all rows that were in it, and had not ended, become suspects: a group
                              for each shard
     suspects are tried       one group after another, beside rows that nobody suspects
-    a group's engine dies    its rows fall apart into `PARTS` smaller groups; nobody else is blamed
+    a group's engine dies    its rows fall apart into `PARTS` smaller groups, which come first; the
+                             rows beside it become suspects too, or two culprits could hide
+                             behind each other for long
     a row ends               it is cleared
     a row on its own kills   from now on it is tried alone: nothing else is in the engine
     it kills alone           `GUILTY_AFTER` times: that row fails, and no other
@@ -59,23 +61,27 @@ class Suspects:
     # What the worker notes, and asks.
 
     @property
-    def is_on_trial(self) -> bool:
-        """Whether some of the shard's rows are in the engine because they are suspects."""
-        return self._trace.is_on_trial
+    def has_row_alone(self) -> bool:
+        """Whether one of the shard's rows is in the engine, and nothing else."""
+        return self._trace.is_alone
 
     def note_crash(self, reason: str, *, is_proof: bool = True) -> None:
         """Note that the engine died with rows of this shard in it."""
         trace = self._trace
-        if not trace.is_on_trial:
-            trace.is_accused = True
-        elif len(group := trace.groups[0]) > 1:
-            trace.groups[:1] = _split(group)
-        else:
-            self._note_single(group[0], reason, is_proof)
+        if trace.is_on_trial and len(trace.groups[0]) > 1:
+            trace.groups[:1] = _split(trace.groups[0])
+        elif trace.is_on_trial:
+            self._note_single(trace.groups[0][0], reason, is_proof)
+        trace.is_accused |= not trace.is_alone
         trace.is_on_trial = trace.is_alone = False
         self._write()
 
     # What the engine process notes, and asks.
+
+    @property
+    def is_on_trial(self) -> bool:
+        """Whether some of the shard's rows are in the engine because they are suspects."""
+        return self._trace.is_on_trial
 
     def begin(self, unfinished: Collection[int]) -> None:
         """Bring the groups up to the rows that are left to be run; no trial is under way."""

@@ -160,7 +160,14 @@ def test_a_hint_that_cannot_be_sent_keeps_no_shard_open(
     assert "no broker" in caplog.text
 
 
-def begin(holder: Holder, order: RunShard, process: int, *, on_trial: Sequence[int] = ()) -> None:
+def begin(
+    holder: Holder,
+    order: RunShard,
+    process: int,
+    *,
+    on_trial: Sequence[int] = (),
+    is_alone: bool = False,
+) -> None:
     """Do what an engine process does to a shard's traces when its rows go to the engine."""
     ref = ShardRef(order.job_id, order.index)
     path = holder.settings.jobs_dir / ref.job_id / "unlanded"
@@ -170,7 +177,7 @@ def begin(holder: Holder, order: RunShard, process: int, *, on_trial: Sequence[i
     if on_trial:
         suspects.note_crash("before")
         suspects.begin(on_trial)
-        suspects.begin_trial(is_alone=False)
+        suspects.begin_trial(is_alone=is_alone)
 
 
 def test_shards_of_a_lost_engine_wait_for_the_next_one(holder: Holder, make_job: JobMaker) -> None:
@@ -191,17 +198,19 @@ def test_shards_of_a_lost_engine_wait_for_the_next_one(holder: Holder, make_job:
     assert holder.outcome() == "4 rows · 12 tokens"
 
 
-def test_beside_suspects_on_trial_nobody_else_is_blamed(holder: Holder, make_job: JobMaker) -> None:
+@pytest.mark.parametrize("is_alone", [True, False])
+def test_nobody_is_blamed_beside_a_row_that_ran_alone(
+    holder: Holder, make_job: JobMaker, is_alone: bool
+) -> None:
     spec = make_job()
     orders = [holder.open(spec, index) for index in range(2)]
-    begin(holder, orders[0], process=7, on_trial=[2])
+    begin(holder, orders[0], process=7, on_trial=[2], is_alone=is_alone)
     begin(holder, orders[1], process=7)
     holder.custody.engine_lost(Loss("signal 6", process=7))
     holder.custody.close()
-    assert Suspects(holder.settings.jobs_dir, ShardRef(spec.job_id, 0)).wants_alone
-    innocent = Suspects(holder.settings.jobs_dir, ShardRef(spec.job_id, 1))
-    innocent.begin(range(4, 8))
-    assert not innocent.group
+    beside = Suspects(holder.settings.jobs_dir, ShardRef(spec.job_id, 1))
+    beside.begin(range(4, 8))
+    assert beside.num_rows == (0 if is_alone else 4)
 
 
 def test_a_shard_does_not_wait_for_ever_for_an_engine(
