@@ -25,10 +25,12 @@ from starlette.responses import Response
 
 from .. import __version__
 from ..jobs.events import AsyncJobEvents
+from ..jobs.file_store import FileStore
 from ..jobs.interactive import InteractiveLane
 from ..jobs.job_table import JobTable
 from ..jobs.keeper import Keeper
 from ..jobs.keys import Keys
+from ..jobs.part_uploads import PartUploads
 from ..jobs.reconciler import rebuild_all
 from ..jobs.redis_client import connect, connect_async
 from ..jobs.settings import Settings
@@ -45,12 +47,14 @@ from .request_context import RequestContext
 from .routes import (
     chat,
     completions,
+    files,
     health,
     job_results,
     job_steering,
     jobs,
     metrics,
     models,
+    uploads,
     workers,
 )
 from .same_site import SameSiteCheck
@@ -60,13 +64,16 @@ MAX_SUBMISSIONS = 4  # sealed at the same time; more wait
 MAX_FOLLOWERS = 1_000  # of jobs' events at the same time; more are told to come again
 _REDIS_TIMEOUT_S = 1.5  # a frozen Redis is told within two seconds
 _REBUILD_RETRY_S = 1.0
-_NOT_OFFERED = ("batches", "embeddings", "files", "responses", "uploads")  # OpenAI has them
+_SWEEP_EVERY_S = 3600.0
+_NOT_OFFERED = ("batches", "embeddings", "responses")  # OpenAI has them
 _ROUTES = (
     jobs,
     job_results,
     job_steering,
     chat,
     completions,
+    files,
+    uploads,
     models,
     workers,
     health,
@@ -109,17 +116,7 @@ def create_app(settings: Settings | None = None, *, host: str | None = None) -> 
         middleware=middleware,
         redoc_url=None,
     )
-    for module in (
-        jobs,
-        job_results,
-        job_steering,
-        chat,
-        completions,
-        models,
-        workers,
-        health,
-        metrics,
-    ):
+    for module in _ROUTES:
         app.include_router(module.router)
     app.add_exception_handler(RequestValidationError, _refuse_fields)
     app.add_exception_handler(HTTPException, _refuse_status)
@@ -147,11 +144,17 @@ async def _open_services(settings: Settings, meters: Meters, stack: AsyncExitSta
     stack.push_async_callback(asyncio.to_thread, keeper.stop)
     rebuild = asyncio.create_task(_rebuild(settings))
     stack.push_async_callback(_cancel, rebuild)
+    files = FileStore(settings.data_dir / "files")
+    uploads = PartUploads(settings.data_dir / "uploads", files)
+    sweep = asyncio.create_task(_sweep(files, uploads))
+    stack.push_async_callback(_cancel, sweep)
     return Services(
         settings=settings,
         redis=quick_async,
         table=JobTable(quick, keys),
         events=AsyncJobEvents(patient, keys),
+        files=files,
+        uploads=uploads,
         lane=lane,
         catalog=Catalog(settings.models, AsyncWorkerRegister(quick_async, keys)),
         meters=meters,
@@ -175,6 +178,17 @@ async def _rebuild(settings: Settings) -> None:
                 if rebuilt:
                     _log.info("rebuilt %d jobs from disk", len(rebuilt))
                 return
+
+
+async def _sweep(files: FileStore, uploads: PartUploads) -> None:
+    """Remove what has had its time, now and every hour."""
+    while True:
+        try:
+            await asyncio.to_thread(uploads.sweep)
+            await asyncio.to_thread(files.sweep)
+        except OSError as error:
+            _log.warning("files whose time is over cannot be removed yet: %s", error)
+        await asyncio.sleep(_SWEEP_EVERY_S)
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:

@@ -4,12 +4,23 @@ import redis
 
 from ..jobs.durable import StorageFull
 from ..jobs.errors import CorruptJob, InvalidJob, UnknownJob
+from ..jobs.file_store import UnknownFile
 from ..jobs.inputs import UnreadableInput
 from ..jobs.interactive import NoWorker, QueueUnavailable
 from ..jobs.landing import CorruptPart
 from ..jobs.model import InvalidSampling
+from ..jobs.part_uploads import InvalidUpload, UnknownUpload
 from ..jobs.results import InvalidCursor
-from .errors import ApiError, InvalidRequest, JobDamaged, JobNotFound, OutOfStorage, Unavailable
+from .errors import (
+    ApiError,
+    InvalidRequest,
+    JobDamaged,
+    JobNotFound,
+    NotFound,
+    OutOfStorage,
+    Unavailable,
+    shown,
+)
 
 NO_WORKER_RETRY_S = 5
 
@@ -21,10 +32,13 @@ TRANSLATED: tuple[type[Exception], ...] = (
     InvalidCursor,
     InvalidJob,
     InvalidSampling,
+    InvalidUpload,
     NoWorker,
     QueueUnavailable,
     StorageFull,
+    UnknownFile,
     UnknownJob,
+    UnknownUpload,
     UnreadableInput,
     redis.RedisError,
 )
@@ -35,12 +49,16 @@ def refusal_for(error: Exception) -> ApiError:
     match error:
         case ApiError():
             return error
-        case InvalidSampling() | InvalidJob() | InvalidCursor():
+        case InvalidSampling() | InvalidJob() | InvalidCursor() | InvalidUpload():
             return InvalidRequest(str(error), param=error.param)
         case UnreadableInput():
             return InvalidRequest(str(error), param="input", code="unreadable_input")
         case UnknownJob():
             return JobNotFound(error.job_id)
+        case UnknownFile():
+            return NotFound(f"there is no file {shown(error.file_id)}", param="file_id")
+        case UnknownUpload():
+            return NotFound(f"there is no upload {shown(error.upload_id)}", param="upload_id")
         case CorruptJob() | CorruptPart():
             return JobDamaged(str(error))
         case NoWorker():

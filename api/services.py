@@ -8,8 +8,10 @@ from anyio import CapacityLimiter
 from fastapi import Depends, Request
 
 from ..jobs.events import AsyncJobEvents
+from ..jobs.file_store import FileStore
 from ..jobs.interactive import InteractiveLane
 from ..jobs.job_table import JobTable
+from ..jobs.part_uploads import PartUploads
 from ..jobs.settings import Settings
 from .catalog import Catalog
 from .job_object import RateGauge
@@ -25,6 +27,8 @@ class Services:
     table: JobTable  # blocks: call it in a thread
     events: AsyncJobEvents
     lane: InteractiveLane
+    files: FileStore  # blocks too
+    uploads: PartUploads  # and so does this
     catalog: Catalog
     meters: Meters
     rates: RateGauge

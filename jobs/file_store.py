@@ -69,7 +69,7 @@ class FileStore:
         self._directory.mkdir(parents=True, exist_ok=True)
         path = self._directory / f".{os.getpid()}.{secrets.token_hex(8)}.tmp"
         try:
-            with storage_errors(self._directory), path.open("xb") as file:
+            with storage_errors(self._directory), path.open("x+b") as file:
                 yield file
         finally:
             path.unlink(missing_ok=True)

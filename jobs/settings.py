@@ -97,6 +97,9 @@ class Settings:
     grace_s: float = _setting(
         20.0, "PENSTOCK_GRACE_S", "time a stopping worker has to finish rows", at_least=0
     )
+    max_file_gb: float = _setting(
+        8.0, "PENSTOCK_MAX_FILE_GB", "largest file that the API keeps, GB", at_least=0.000001
+    )
     body_timeout_s: float = _setting(
         30.0,
         "PENSTOCK_BODY_TIMEOUT_S",
@@ -160,6 +163,11 @@ class Settings:
     def data_dir(self) -> Path:
         """The data directory, absolute."""
         return Path(self.data).expanduser().resolve()
+
+    @property
+    def max_file_bytes(self) -> int:
+        """The largest file that the API keeps."""
+        return int(self.max_file_gb * 1e9)
 
     @property
     def jobs_dir(self) -> Path:
