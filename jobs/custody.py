@@ -180,6 +180,9 @@ class Custody:
             counts = frame.counts
             data = {"index": frame.index, "rows": counts.rows, "failed": counts.failed}
             self._tell(frame.job_id, SHARD_LANDED, data)
+        if commit.has_paused:
+            data = {"status": JobState.PAUSED, "status_reason": "error_rate: too many rows failed"}
+            self._tell(frame.job_id, STATUS, data)
 
     def _fail(self, frame: ShardFailed) -> None:
         held = self._held_by(frame)

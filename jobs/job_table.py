@@ -51,11 +51,13 @@ class Commit:
     """Answer to `commit`. `left` is how many shards of the job have not landed, -1 if unknown.
 
     committed: counted now, by this call only · duplicate: it had landed before · fenced: the
-    attempt does not hold the shard any more, or the job has ended.
+    attempt does not hold the shard any more, or the job has ended. `has_paused`: with this shard
+    too many rows had failed (see `JobSpec.max_error_rate`).
     """
 
     status: Literal["committed", "duplicate", "fenced"]
     left: int
+    has_paused: bool = False
 
 
 class JobTable:
@@ -204,8 +206,8 @@ class JobTable:
         The commit that leaves nothing moves the job to `landing`.
         """
         arguments = [ref.index, attempt, *_counts_of(counts)]
-        status, left = self._commit(self._keys(ref.job_id), arguments)
-        return Commit(status, int(left))
+        status, left, has_paused = self._commit(self._keys(ref.job_id), arguments)
+        return Commit(status, int(left), bool(int(has_paused)))
 
     def release(self, ref: ShardRef, attempt: int) -> bool:
         """Hand a shard back, to be issued again at once. False if it was not held any more."""

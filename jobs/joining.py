@@ -11,7 +11,7 @@ step is taken again and finds the same to do; and a stale one finds that the ret
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
@@ -24,6 +24,7 @@ from .manifest_file import read_parts, write_manifest
 from .model import JobSpec, JobState, RowStatus
 from .part_counts import PartCounts, summed
 from .part_file import PartFacts, part_facts, read_part
+from .publishing import publish
 from .results_dir import ResultsDir
 from .row_schema import row_schema
 from .settings import Settings
@@ -41,6 +42,7 @@ def join(settings: Settings, table: JobTable, retry: JobSpec) -> None:
     Raises:
         CorruptPart: rows of the retry cannot be read back.
         StorageFull: there is no room; what was joined so far stays so.
+        StoreUnavailable: the rows cannot be copied to where they are wanted; likewise.
     """
     job_dir = JobDir(settings.jobs_dir, retry.retry_of or "")
     spec, final = job_dir.read_spec(), job_dir.read_final()
@@ -57,7 +59,12 @@ def join(settings: Settings, table: JobTable, retry: JobSpec) -> None:
         replace_file(results.part(index), data)
         parts[index] = part_facts(results.part(index))
     results.remove_temporary()
-    _conclude(job_dir, spec, final, table, dict(sorted(parts.items())))
+    parts = dict(sorted(parts.items()))
+    if len(parts) == spec.num_shards:
+        final = _complete(settings, job_dir, final, parts)
+    totals = summed(part.counts for part in parts.values())
+    table.amend(spec.job_id, final.state, totals, list(parts), at_ms=final.at_ms)
+    logger.info("%s: after a retry %d rows are failed still", spec.job_id, totals.failed)
 
 
 class _Stream:
@@ -145,20 +152,16 @@ def _count(rows: Rows) -> PartCounts:
     )
 
 
-def _conclude(
-    job_dir: JobDir, spec: JobSpec, final: Final, table: JobTable, parts: dict[int, PartFacts]
-) -> None:
-    """Write down what the job is now: manifest, end, table."""
-    totals = summed(part.counts for part in parts.values())
-    if len(parts) == spec.num_shards:
-        state = JobState.COMPLETED_WITH_ERRORS if totals.failed else JobState.COMPLETED
-        write_manifest(spec, state, parts)
-        now_ms = time.time_ns() // 1_000_000
-        final = Final(state, at_ms=now_ms, started_at_ms=final.started_at_ms)
-        job_dir.replace_final(final)
-    table.amend(spec.job_id, final.state, totals, _names(parts), at_ms=final.at_ms)
-    logger.info("%s: %d rows are still failed after a retry", spec.job_id, totals.failed)
-
-
-def _names(parts: Iterable[int]) -> list[int]:
-    return sorted(parts)
+def _complete(
+    settings: Settings, job_dir: JobDir, final: Final, parts: dict[int, PartFacts]
+) -> Final:
+    """Write down that the job is complete: manifest, copies, end."""
+    spec = job_dir.read_spec()
+    has_failures = any(part.counts.failed for part in parts.values())
+    state = JobState.COMPLETED_WITH_ERRORS if has_failures else JobState.COMPLETED
+    write_manifest(spec, state, parts)
+    publish(settings, spec, parts)
+    now_ms = time.time_ns() // 1_000_000
+    final = Final(state, at_ms=now_ms, started_at_ms=final.started_at_ms)
+    job_dir.replace_final(final)
+    return final

@@ -25,6 +25,7 @@ import kombu.exceptions
 import redis
 
 from .app import PenstockApp, create_app
+from .durable import StorageFull
 from .ending import expire
 from .errors import CorruptJob, UnknownJob
 from .events import DONE, STATUS, JobEvents
@@ -238,7 +239,11 @@ class Keeper:
 
     def _expire(self) -> None:
         for job_id in self._table.agenda.overdue(_JOBS_AT_A_TIME):
-            snapshot = expire(self._settings, self._table, job_id)
+            try:
+                snapshot = expire(self._settings, self._table, job_id)
+            except (CorruptJob, StorageFull) as error:  # no reason to let the others run on
+                logger.warning("%s has passed its deadline and cannot end: %s", job_id, error)
+                continue
             if snapshot is not None and snapshot.state is JobState.EXPIRED:
                 logger.info("%s has passed its deadline", job_id)
                 self._events.publish(job_id, STATUS, {"status": snapshot.state})

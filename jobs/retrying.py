@@ -114,6 +114,7 @@ def _make(
             num_shards=sealer.num_shards,
             shard_rows=sealer.shard_rows,
             out=str(out),
+            out_url=None,  # only what it makes of the other job is published
             created_at_ms=time.time_ns() // 1_000_000,
             num_rejected=0,
             name=name or f"retry of {spec.name or spec.job_id}"[:512],

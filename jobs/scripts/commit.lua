@@ -1,19 +1,18 @@
 #!lua flags=allow-oom
 -- Count a landed shard, once, for the attempt that holds it.
 -- ARGV: shard, attempt, rows, failed, prompt, completion, cached tokens, errors by code.
--- Returns {status, left}.
+-- Returns {status, left, 1 if the job pauses now because of its errors}.
 local shard = ARGV[1]
 local job = redis.call('HMGET', JOB, 'state', 'num_shards', 'shards_landed')
 if not job[1] then
-  return { 'fenced', -1 }
+  return { 'fenced', -1, 0 }
 end
 local left = job[2] - job[3]
 if is_landed(shard) then
-  return { 'duplicate', left }
+  return { 'duplicate', left, 0 }
 end
 if not is_alive(job[1]) or not is_held(shard, ARGV[2]) then
-  return { 'fenced', left }
+  return { 'fenced', left, 0 }
 end
 left = add_landed(now_ms(), shard, unpack(ARGV, 3))
-judge_errors()
-return { 'committed', left }
+return { 'committed', left, judge_errors() and 1 or 0 }

@@ -99,18 +99,20 @@ local function pause(reason)
   redis.call('DEL', QUEUED)
 end
 
--- Pauses a job of which too many rows failed since it was last resumed.
+-- Pauses a job of which too many rows failed since it was last resumed; returns whether it did.
 local function judge_errors()
   local job = redis.call('HMGET', JOB, 'state', 'max_error_rate', 'error_rate_after', 'succeeded',
     'failed', 'judged_from_rows', 'judged_from_failed')
   if not is_open(job[1]) or not job[2] or job[2] == '' then
-    return
+    return false
   end
   local failed = job[5] - (job[7] or 0)
   local rows = job[4] + job[5] - (job[6] or 0)
-  if rows >= tonumber(job[3]) and failed > rows * job[2] then
+  local is_too_much = rows >= tonumber(job[3]) and failed > rows * job[2]
+  if is_too_much then
     pause('error_rate')
   end
+  return is_too_much
 end
 
 -- Marks a shard landed and adds its counts; returns how many shards are left.

@@ -18,6 +18,7 @@ from penstock.jobs.manifest import finalize
 from penstock.jobs.model import JobState, TaskSpec
 from penstock.jobs.object_store import ObjectStore, StorePlace, StoreUnavailable
 from penstock.jobs.results_dir import ResultsDir
+from penstock.jobs.retrying import retry
 from penstock.jobs.settings import Settings
 from penstock.jobs.submission import InvalidJob, PathSource, RowsSource, SubmitRequest, submit
 
@@ -268,3 +269,23 @@ def _written(rows: list[dict[str, Any]], suffix: str) -> bytes:
     write = pyarrow.csv.write_csv if suffix == "csv" else pyarrow.parquet.write_table
     write(table, sink)
     return sink.getvalue().to_pybytes()
+
+
+def test_rows_that_were_retried_are_copied_over_those_that_failed(
+    settings: Settings,
+    table: JobTable,
+    make_job: JobMaker,
+    run_shards: ShardRunner,
+    bucket: fs.FileSystem,
+) -> None:
+    spec = make_job(num_rows=10, shard_rows=4, out=OUT)
+    run_shards(spec, failing=[5])
+    assert finalize(settings, table, spec.job_id) is JobState.COMPLETED_WITH_ERRORS
+    made = retry(settings, table, spec.job_id)
+    run_shards(made)
+    assert finalize(settings, table, made.job_id) is JobState.COMPLETED
+    rows = ds.dataset(f"bucket/some/prefix/{spec.job_id}/rows", filesystem=bucket).to_table()
+    assert sorted(rows["row_index"].to_pylist()) == list(range(10))
+    assert set(rows["status"].to_pylist()) == {"succeeded"}
+    assert {name.partition("/")[0] for name in names(bucket, "bucket/some/prefix")} == {spec.job_id}
+    assert f"{spec.job_id}/_SUCCESS" in names(bucket, "bucket/some/prefix")

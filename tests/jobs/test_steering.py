@@ -196,7 +196,7 @@ def test_too_many_errors_pause_a_job_until_it_is_resumed(
     spec = make_job(num_rows=24, shard_rows=4, max_error_rate=0.25, error_rate_after=8)
     run_shards(spec, [0], failing=[0, 1, 2, 3])
     assert snapshot_of(table, spec).state is JobState.RUNNING, "too few rows to judge by"
-    run_shards(spec, [1])
+    assert [commit.has_paused for commit in run_shards(spec, [1])] == [True]
     for _ in range(2):  # a wiped Redis judges anew, by what has landed
         job = snapshot_of(table, spec)
         assert job.state is JobState.PAUSED
