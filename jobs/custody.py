@@ -23,6 +23,7 @@ from .errors import UnknownJob
 from .events import SHARD_LANDED, STATUS, WORKER_RESTARTED, JobEvents
 from .frames import AbortShard, RunShard, ShardFailed, ShardLanded, ToEngine, Trouble
 from .job_table import Commit, JobTable
+from .journal import was_ever_begun
 from .model import JobState, ShardRef
 from .patience import Patience
 from .settings import Settings
@@ -101,6 +102,10 @@ class Custody:
     def abandon(self, ref: ShardRef) -> None:
         """Stop a shard and hand it back; its `on_done` is not called."""
         self._commands.put(lambda: self._abandon(ref))
+
+    def drain(self) -> None:
+        """Hand back the shards of which no row has come to the engine yet."""
+        self._commands.put(self._return_unbegun)
 
     def landed(self, frame: ShardLanded) -> None:
         """Commit a shard whose part is on disk."""
@@ -265,6 +270,12 @@ class Custody:
         for ref in list(self._waiting):
             self._return(self._held[ref], f"no engine serves after {KEPT_S:g} s")
         self._on_given_up()
+
+    def _return_unbegun(self) -> None:
+        for ref, held in list(self._held.items()):
+            if not was_ever_begun(self._settings.jobs_dir, ref, held.attempt):
+                self._send(AbortShard(ref.job_id, ref.index, held.attempt))
+                self._return(held, "the worker stops")
 
     def _return_all(self, reason: str) -> None:
         for held in list(self._held.values()):

@@ -25,7 +25,6 @@ from .landing import LandedRow
 from .model import ShardRef
 from .sealed_input import SealedRow
 
-_DIRECTORY = "unlanded"
 _HEADER = b"penstock rows 1\n"  # files that begin otherwise are of another version: left alone
 _FRAME = struct.Struct(">II")
 
@@ -87,6 +86,11 @@ def was_begun(jobs_dir: Path, ref: ShardRef, attempt: int, process: int) -> bool
     return _path(jobs_dir, ref, attempt, process).exists()
 
 
+def was_ever_begun(jobs_dir: Path, ref: ShardRef, attempt: int) -> bool:
+    """Tell whether any engine process had rows of a shard in the engine, in this attempt."""
+    return any(_directory(jobs_dir, ref).glob(f"{ref.index}.{attempt}.*.rows"))
+
+
 def finished_rows(
     jobs_dir: Path, ref: ShardRef, sealed_rows: Iterable[SealedRow]
 ) -> dict[int, list[LandedRow]]:
@@ -103,11 +107,15 @@ def finished_rows(
 
 
 def _path(jobs_dir: Path, ref: ShardRef, attempt: int, process: int) -> Path:
-    return jobs_dir / ref.job_id / _DIRECTORY / f"{ref.index}.{attempt}.{process}.rows"
+    return _directory(jobs_dir, ref) / f"{ref.index}.{attempt}.{process}.rows"
 
 
 def _files(jobs_dir: Path, ref: ShardRef) -> list[Path]:
-    return sorted((jobs_dir / ref.job_id / _DIRECTORY).glob(f"{ref.index}.*.rows"))
+    return sorted(_directory(jobs_dir, ref).glob(f"{ref.index}.*.rows"))
+
+
+def _directory(jobs_dir: Path, ref: ShardRef) -> Path:
+    return jobs_dir / ref.job_id / "unlanded"
 
 
 def _encode(samples: Sequence[LandedRow]) -> bytes:

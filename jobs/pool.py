@@ -157,9 +157,14 @@ class EnginePool(BasePool):
             self.station.replies.close(handle.task_id)
 
     def on_stop(self) -> None:
-        """Let rows finish for as long as the settings grant, then hand shards back and stop."""
+        """Let rows finish for as long as the settings grant, then hand shards back and stop.
+
+        Shards that have not begun go back at once. Of one that is not done in time the rows that
+        have ended are kept, for whoever runs it next.
+        """
         self._is_stopping = True
         self.station.reporter.is_draining = True
+        self.station.custody.drain()
         deadline_s = time.monotonic() + self._settings.grace_s
         if self._in_flight:
             grace = f"{self._settings.grace_s:g} s"

@@ -53,7 +53,7 @@ class WorkerProgram(CeleryWorker):
             deadline.daemon = True
             deadline.start()
         else:
-            state.should_terminate = EX_FAILURE
+            state.should_terminate = EX_OK
 
 
 def run_worker(settings: Settings, model: str, name: str | None = None) -> int:

@@ -1,5 +1,6 @@
 """Real parts for tests: a Redis of one's own, workers on it, and jobs whose rows are known."""
 
+import json
 import os
 import signal
 import subprocess
@@ -103,6 +104,11 @@ class Live:
             return snapshot if snapshot is not None and snapshot.state.is_final else None
 
         return wait_for(probe, f"{spec.job_id} to end", patience_s)
+
+    def events(self, spec: JobSpec, kind: str) -> list[dict[str, Any]]:
+        """Read what was told of a job, oldest first."""
+        entries: Any = self.redis.xrange(self.keys.events(spec.job_id))
+        return [json.loads(fields["data"]) for _, fields in entries if fields["kind"] == kind]
 
     def rows(self, spec: JobSpec) -> list[dict[str, Any]]:
         parts = ResultsDir.of(spec).parts().values()

@@ -209,19 +209,6 @@ def test_sigterm_hands_unfinished_shards_back(live: Live) -> None:
     assert live.register.list() == []
 
 
-def test_a_second_signal_does_not_wait(live: Live) -> None:
-    worker = live.start_worker(grace_s=60.0)
-    spec = live.submit(["[[long]]"] * 4)
-    wait_for(lambda: live.snapshot(spec).counts.running, "the job to run")
-    worker.send_signal(signal.SIGINT)
-    wait_for(lambda: live.register.list()[0].is_draining, "the worker to drain")
-    assert worker.poll() is None
-    started = time.monotonic()
-    stop(worker, signal.SIGINT)
-    assert time.monotonic() - started < 5
-    assert live.snapshot(spec).counts.pending == 4
-
-
 def test_sigterm_lets_rows_finish(live: Live) -> None:
     worker = live.start_worker(SLOW, grace_s=10.0)
     spec = live.submit(prompts_of(16), model=SLOW, shard_rows=16)
