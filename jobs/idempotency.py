@@ -1,9 +1,13 @@
 """Which job an idempotency key has made. In Redis for speed; each job.json holds its key too."""
 
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import redis
 
+from .errors import CorruptJob, UnknownJob
+from .job_dir import JobDir
 from .keys import Keys
 
 _TAKE_OVER = """
@@ -23,6 +27,7 @@ class IdempotencyKeys:
     def __init__(self, client: redis.Redis, keys: Keys) -> None:
         self._redis = client
         self._key = keys.idempotency
+        self._restored = keys.restored
         self._take_over = client.register_script(_TAKE_OVER)
         self._forget = client.register_script(_FORGET)
 
@@ -30,6 +35,11 @@ class IdempotencyKeys:
         """Return the job that a key has made, or is making."""
         holder: Any = self._redis.hget(self._key, _field(tenant, key))
         return holder
+
+    def are_complete(self) -> bool:
+        """Tell whether Redis knows all keys: it may have lost some that nobody restored yet."""
+        server: Any = self._redis.info("server")
+        return self._redis.get(self._restored) == server["run_id"]
 
     def reserve(self, tenant: str, key: str, job_id: str) -> str:
         """Bind a key to a job unless it is bound; return the job it is bound to."""
@@ -45,6 +55,16 @@ class IdempotencyKeys:
     def forget(self, tenant: str, key: str, job_id: str) -> bool:
         """Free a key, if it is still bound to this job."""
         return bool(self._forget([self._key], [_field(tenant, key), job_id]))
+
+
+def made_on_disk(jobs_dir: Path, tenant: str, key: str) -> JobDir | None:
+    """Find the job that a key has made without asking Redis. It reads every job's spec."""
+    for job_dir in JobDir.all(jobs_dir):
+        with suppress(CorruptJob, UnknownJob):  # nobody can say what made those
+            spec = job_dir.read_spec()
+            if (spec.tenant, spec.idempotency_key) == (tenant, key):
+                return job_dir
+    return None
 
 
 def _field(tenant: str, key: str) -> str:

@@ -20,7 +20,7 @@ from .columns import ColumnTypes
 from .destination import Destination, create_results, destination
 from .durable import StorageFull, fsync_directory, storage_errors
 from .errors import InvalidJob
-from .idempotency import IdempotencyKeys
+from .idempotency import IdempotencyKeys, made_on_disk
 from .inputs import InputRow, UnreadableInput, open_input, open_object, rows_input
 from .job_dir import JobDir
 from .job_limits import check_deadline, check_error_rate
@@ -356,7 +356,12 @@ def _reserve(settings: Settings, keys: IdempotencyKeys, spec: JobSpec) -> JobDir
         if time.monotonic() > deadline_s and keys.take_over(spec.tenant, key, holder, spec.job_id):
             return None
         time.sleep(0.02)
-    return None
+    if keys.are_complete():
+        return None
+    forgotten = made_on_disk(settings.jobs_dir, spec.tenant, key)
+    if forgotten is not None:
+        keys.take_over(spec.tenant, key, spec.job_id, forgotten.job_id)
+    return forgotten
 
 
 def _found(table: JobTable, job_dir: JobDir, source: Source, request: SubmitRequest) -> Submission:

@@ -200,6 +200,22 @@ def test_the_same_key_makes_one_job(
     assert table.snapshot(first.spec.job_id) is not None
 
 
+def test_a_key_that_redis_forgot_makes_no_second_job(
+    settings: Settings, table: JobTable, redis_client: redis.Redis
+) -> None:
+    """The client asks again before any keeper has restored what was lost."""
+    request = SubmitRequest(TASK, idempotency_key="k")
+    first = submit(settings, table, ROWS, request)
+    other = submit(settings, table, ROWS, SubmitRequest(TASK, idempotency_key="k", tenant="b"))
+    redis_client.flushall()
+    again = submit(settings, table, ROWS, request)
+    assert (again.spec, again.created) == (first.spec, False)
+    keys = IdempotencyKeys(redis_client, table.keys)
+    assert keys.holder("default", "k") == first.spec.job_id
+    made = {path.name for path in settings.jobs_dir.iterdir()}
+    assert made == {first.spec.job_id, other.spec.job_id}
+
+
 def test_a_job_that_a_key_has_made_is_durable_before_it_is_acknowledged_again(
     settings: Settings, table: JobTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
