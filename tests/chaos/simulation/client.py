@@ -39,6 +39,7 @@ class StoreClient(redis.Redis):
         self._wire = wire
         self.scripts: dict[str, str] = {}
         self.on_answer: Callable[[tuple[Any, ...], dict[str, Any], Any], None] | None = None
+        self._registered: dict[str, Any] = {}
         self._fits: dict[str, tuple[str, bool]] = {}  # by a script's hash
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
@@ -77,12 +78,15 @@ class StoreClient(redis.Redis):
         return _Pipeline(self, self._wire)
 
     def register_script(self, script: Any) -> Any:
+        if script in self._registered:
+            return self._registered[script]
         flags = script.partition("\n")[0]
         title = _title(script)
         sha = self._store.load(script, title)
         self.scripts[sha] = script
         self._fits[sha] = (title, "allow-oom" in flags or "no-writes" in flags)
-        return super().register_script(script)
+        registered = self._registered[script] = super().register_script(script)
+        return registered
 
 
 class _Pipeline(redis.client.Pipeline):

@@ -5,8 +5,9 @@ between: messages, frames, an engine that answers at once or later. A process th
 again under another name.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,7 @@ from penstock.jobs.custody import Custody
 from penstock.jobs.durable import StorageFull
 from penstock.jobs.ending import cancel
 from penstock.jobs.engine_process import Loss
-from penstock.jobs.errors import CorruptJob, UnknownJob
+from penstock.jobs.errors import CorruptJob, InvalidJob, UnknownJob
 from penstock.jobs.events import JobEvents
 from penstock.jobs.found_part import found_counts
 from penstock.jobs.frames import AbortShard, RunShard, ShardFailed, ShardLanded, ToEngine, Trouble
@@ -28,6 +29,7 @@ from penstock.jobs.messages import send_finalize
 from penstock.jobs.model import RowStatus, ShardRef, TaskSpec
 from penstock.jobs.results_dir import ResultsDir
 from penstock.jobs.settings import Settings
+from penstock.jobs.steering import change, pause, resume
 from penstock.jobs.submission import RowsSource, SubmitRequest, submit
 from penstock.jobs.tasks import FINALIZE, complete
 from penstock.jobs.workers import WorkerInfo, WorkerRegister
@@ -78,7 +80,7 @@ class Turns(Executor):
     def _step(self) -> float:
         if self._waiting:
             self._waiting.pop(0)()
-        return 0.3
+        return 0.6
 
 
 class Api:
@@ -103,34 +105,43 @@ class Api:
             self._site.ledger.fail(f"{order.key} made {order.job_id}, {submission.spec.job_id}")
         order.job_id = submission.spec.job_id
 
-    def cancel(self, order: Order) -> None:
-        """Cancel an order's job."""
-        order.may_end_early = True
-        if order.job_id is not None:
-            cancel(self._site.settings, self._table, order.job_id)
+    def steer(self, order: Order, verb: str) -> None:
+        """Do to an order's job what its client asks for."""
+        settings, table, job_id = self._site.settings, self._table, order.job_id
+        assert job_id is not None
+        match verb:
+            case "cancel":
+                order.may_end_early = True
+                cancel(settings, table, job_id)
+            case "pause":
+                pause(settings, table, job_id)
+            case "resume":
+                resume(settings, table, job_id)
+            case "prioritize":
+                with suppress(InvalidJob):  # it has ended
+                    change(settings, table, job_id, priority=1)
+            case _:
+                raise ValueError(f"a client cannot {verb}")
 
 
 class Client:
-    """Sends one order through whichever API lives, until it is acknowledged."""
+    """Sends one order through whichever API lives, until it is acknowledged; then steers it."""
 
-    def __init__(self, order: Order, api: Callable[[], Api | None], *, cancels: bool) -> None:
+    def __init__(self, order: Order, verbs: Sequence[str]) -> None:
         self._order = order
-        self._api = api
-        self._cancels = cancels
+        self._verbs = list(verbs)
 
-    def step(self) -> float:
-        api = self._api()
-        if api is None:
-            return 0.5
+    def step(self, api: Api) -> float:
+        """Make the next call, again until it is answered."""
         try:
             if self._order.job_id is None:
                 api.submit(self._order)
-            elif self._cancels:
-                api.cancel(self._order)
-                self._cancels = False
+            elif self._verbs:
+                api.steer(self._order, self._verbs[0])
+                self._verbs.pop(0)
         except (redis.RedisError, StorageFull, UnknownJob, OSError):
             return 1.0  # its caller was told, and tries again
-        return 2.0 if self._cancels else 1e6
+        return 1.5 if self._verbs else 1e6
 
 
 class Engine:
@@ -182,15 +193,17 @@ class Engine:
         self._done_at_us[order] = self._site.world.now_us + int(takes_s * 1e6)
 
     def _land(self, order: RunShard) -> ShardLanded | ShardFailed:
-        spec = JobDir(self._site.settings.jobs_dir, order.job_id).read_spec()
-        rows = [
-            LandedRow(row, None, RowStatus(status), output, sample_index=sample)
-            for row, sample, status, output in expected_rows(spec, order.index)
-        ]
         try:
+            spec = JobDir(self._site.settings.jobs_dir, order.job_id).read_spec()
+            rows = [
+                LandedRow(row, None, RowStatus(status), output, sample_index=sample)
+                for row, sample, status, output in expected_rows(spec, order.index)
+            ]
             counts = land(spec, order.index, order.attempt, rows)
         except StorageFull as error:
             return _failed(order, str(error), Trouble.STORAGE)
+        except Exception as error:  # as the lander does
+            return _failed(order, str(error), Trouble.UNEXPECTED)
         return ShardLanded(order.job_id, order.index, order.attempt, counts)
 
     def _end(self, order: RunShard, frame: ShardLanded | ShardFailed) -> None:
@@ -284,7 +297,7 @@ class Worker:
 
     def _serve_custody(self) -> float:
         self._custody.step()
-        return 0.05 if self._open else 0.25
+        return 0.1 if self._open else 0.4
 
     def _consume(self) -> float:
         if len(self._open) >= MAX_OPEN_SHARDS:
@@ -309,7 +322,7 @@ class Worker:
                 complete(self._site.settings, self._table, self._to_complete.pop(0))
             except Exception as error:  # the task fails, its message is acknowledged all the same
                 self._site.world.note(f"finalize failed: {error}")
-        return 0.5
+        return 0.7
 
     def _report(self) -> float:
         info = WorkerInfo(
@@ -348,7 +361,7 @@ def _keep(site: Site, process: Process) -> None:
         client=site.client,
         completer=Turns(site.world, process),
     )
-    site.world.spawn(process, "keeper", lambda: max(keeper.step(), 0.4), 0.0)
+    site.world.spawn(process, "keeper", lambda: max(keeper.step(), 0.5), 0.0)
 
 
 def _failed(order: RunShard, message: str, trouble: Trouble) -> ShardFailed:

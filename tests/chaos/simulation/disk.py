@@ -18,11 +18,9 @@ from typing import Any
 from .faults import PAUSES_S, Plan
 from .world import Crashed, Thread, World
 
-ACTIONS = ("open", "close", "write", "fsync", "link", "unlink") + (
-    "rename",
-    "replace",
-    "mkdir",
-    "rmdir",
+ACTIONS = (
+    *("open", "close", "write", "fsync", "link", "unlink"),
+    *("rename", "replace", "mkdir", "rmdir"),
 )
 _TAKES_SPACE = frozenset({"open", "write", "link", "mkdir"})
 _DURABLE = frozenset({"write", "fsync", "link", "unlink", "rename", "replace", "mkdir"})
@@ -84,24 +82,28 @@ class Disk:
 
     def lose_power(self) -> None:
         """Lose what nobody synced, or some of it."""
+        thread, self._world.current = self._world.current, None  # nobody does this
         for directory, _, _ in os.walk(self.root):
             durable = self._names.get(directory, {})
-            for entry in list(os.scandir(directory)):
-                if durable.get(entry.name) != entry.inode() and self._world.random.random() < 0.7:
-                    self._forget(entry)
-                elif entry.is_file() and entry.inode() not in self._synced:
-                    os.truncate(entry.path, 0)
+            for path in sorted(Path(directory).iterdir()):
+                inode = path.lstat().st_ino
+                if durable.get(path.name) != inode and self._world.random.random() < 0.7:
+                    self._forget(path)
+                elif path.is_file() and not path.is_symlink() and inode not in self._synced:
+                    os.truncate(path, 0)
+        self._world.current = thread
 
-    def _forget(self, entry: os.DirEntry[str]) -> None:
-        before = self._replaced.get(entry.path)
-        self.on_change("lost", Path(entry.path))
-        if entry.is_dir(follow_symlinks=False):
-            shutil.rmtree(entry.path)
+    def _forget(self, path: Path) -> None:
+        before = self._replaced.get(str(path))
+        self._world.note(f"lost: {path.relative_to(self.root)}")
+        self.on_change("lost", path)
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
         elif before is not None:
-            Path(entry.path).write_bytes(before)
-            self._synced.add(os.stat(entry.path).st_ino)
+            path.write_bytes(before)
+            self._synced.add(path.stat().st_ino)
         else:
-            os.unlink(entry.path)
+            path.unlink()
 
     def _acting(self, name: str) -> Callable[..., Any]:
         real = self._real[name]

@@ -24,27 +24,10 @@ _TOKEN = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _WORDS = frozenset(
-    [
-        "and",
-        "break",
-        "do",
-        "else",
-        "elseif",
-        "end",
-        "false",
-        "for",
-        "function",
-        "if",
-        "in",
-        "local",
-        "nil",
-        "not",
-        "or",
-        "return",
-        "then",
-        "true",
-        "while",
-    ]
+    (
+        *("and", "break", "do", "else", "elseif", "end", "false", "for", "function", "if", "in"),
+        *("local", "nil", "not", "or", "return", "then", "true", "while"),
+    )
 )
 _LEVELS = (("or",), ("and",), ("==", "~=", "<", ">", "<=", ">="), ("..",), ("+", "-"), "*/%")
 _COMPARISONS = {"==": "==", "~=": "!=", "<": "<", ">": ">", "<=": "<=", ">=": ">="}

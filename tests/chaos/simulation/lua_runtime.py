@@ -206,12 +206,8 @@ FUNCTIONS = {  # Lua's name -> ours
 }
 SINGLE = frozenset(FUNCTIONS.values()) - {"string_match", "unpack"}  # these return one value
 LIBRARY: dict[str, Any] = {
-    "Table": Table,
-    **{each.__name__: each for each in (every, first, floor, ipairs, is_true, number)},
+    **{each.__name__: each for each in (Table, every, first, floor, ipairs, is_true, number)},
     **{each.__name__: each for each in (padded, pairs, results, steps, string_format)},
-    **{
-        each.__name__: each
-        for each in (string_gmatch, string_match, string_sub, text, tonumber, tostring)
-    },
-    "unpack": unpack,
+    **{each.__name__: each for each in (string_gmatch, string_match, string_sub)},
+    **{each.__name__: each for each in (text, tonumber, tostring, unpack)},
 }

@@ -10,13 +10,12 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from types import SimpleNamespace
-from typing import Any
 from unittest.mock import patch
 
 import penstock.jobs.landing
@@ -25,16 +24,18 @@ from penstock.jobs.settings import Settings
 
 from . import parts
 from .client import StoreClient
-from .cluster import MODEL, Api, Client, Site, Worker
+from .cluster import Api, Client, Site, Worker
 from .disk import Disk
 from .faults import Plan, Wire
-from .hints import HintApp, hint_of
+from .hints import HintApp
+from .large_faults import LargeFaults
 from .ledger import Ledger, Order
 from .store import Store
 from .world import SimulatedTime, Violation, World
 
 CALM_S = 180.0  # without faults, everything has ended by then
 NAMESPACE = "sim"
+VERBS = (*((),) * 6, ("cancel",), ("pause", "resume"), ("prioritize", "pause", "resume"))
 MEMORY_DIR = Path("/dev/shm")
 
 
@@ -66,8 +67,8 @@ class Simulation:
         self.app = HintApp(self.settings, client, self.world, self.plan)
         self.ledger = Ledger(self.world, self.store, self.settings)
         self.site = Site(self.world, self.settings, client, self.app, self.ledger, self.plan.skew_s)
-        self._api: Api | None = None
-        self._workers: list[Worker] = []
+        self.api: Api | None = None
+        self.workers: list[Worker] = []
         self._num_started = 0
 
     def run(self) -> Outcome:
@@ -101,8 +102,7 @@ class Simulation:
             self._place_order(number)
         self._set_quiet(self.plan.is_calm)
         self.wire.keep_copy()
-        for _ in range(self.plan.num_large):
-            name, fault = random.choice(self._large_faults())
+        for name, fault in LargeFaults(self).draw(self.plan.num_large):
             world.at(random.uniform(0.0, self.plan.duration_s), name, fault)
         world.run(world.now_us + int(self.plan.duration_s * 1e6))
         world.note("faults end")
@@ -118,23 +118,19 @@ class Simulation:
         random = self.world.random
         order = Order(f"key-{number}", random.randint(1, 9), random.choice((2, 3)))
         self.ledger.orders.append(order)
-        cancels = not self.plan.is_calm and random.random() < 0.1
-        client = Client(order, lambda: self._api, cancels=cancels)
-        self.world.at(
-            random.uniform(0.0, 3.0),
-            "order",
-            lambda: self._spawn_client(number, client),
-        )
+        verbs = () if self.plan.is_calm else random.choice(VERBS)
+        client = Client(order, verbs)
+        arrives_s = random.uniform(0.0, 3.0)
+        self.world.at(arrives_s, "order", lambda: self._spawn_client(number, client))
 
     def _spawn_client(self, number: int, client: Client) -> None:
-        """The client's call runs in the API's process, and dies with it."""
+        """A client's call runs in the API's process, and dies with it."""
 
         def step() -> float:
-            api = self._api
-            if api is None:
+            if self.api is None:
                 return 0.5
-            thread.process = api.process
-            return client.step()
+            thread.process = self.api.process
+            return client.step(self.api)
 
         thread = self.world.spawn(self.world.outside, f"client{number}", step)
 
@@ -145,11 +141,11 @@ class Simulation:
 
     def _start_api(self) -> None:
         self._num_started += 1
-        self._api = Api(self.site, f"api{self._num_started}")
-        self._api.process.on_death = self._api_died
+        self.api = Api(self.site, f"api{self._num_started}")
+        self.api.process.on_death = self._api_died
 
     def _api_died(self) -> None:
-        self._api = None
+        self.api = None
         self.world.at(1.0, "api starts", self._start_api)
 
     def _start_worker(self) -> None:
@@ -160,100 +156,11 @@ class Simulation:
 
         def died() -> None:
             ends()
-            self._workers.remove(worker)
+            self.workers.remove(worker)
             self.world.at(self.world.random.uniform(0.5, 3.0), "worker starts", self._start_worker)
 
         worker.process.on_death = died
-        self._workers.append(worker)
-
-    # Large faults.
-
-    def _large_faults(self) -> list[tuple[str, Callable[[], None]]]:
-        return [
-            ("a worker is killed", self._kill_worker),
-            ("an engine is killed", self._kill_engine),
-            ("the api is killed", self._kill_api),
-            ("a worker is stopped", self._stop_worker),
-            ("a worker is stopped, its engine goes on", self._stop_worker_alone),
-            ("Redis is away", lambda: self._for_a_while(self.wire, "is_away")),
-            ("Redis is full", lambda: self._for_a_while(self.wire, "is_full")),
-            ("the disk is full", lambda: self._for_a_while(self.disk, "is_full")),
-            ("Redis is wiped", self._wipe),
-            ("Redis restarts empty", lambda: self._restart_store({})),
-            ("Redis is rolled back", self._roll_back),
-            ("power is lost", self._lose_power),
-            ("messages are delivered again", self._redeliver),
-            ("messages are lost", self._lose_messages),
-            ("messages change their order", self._reorder),
-            ("reads become stale", self.wire.keep_copy),
-        ]
-
-    def _some_worker(self) -> Worker | None:
-        return self.world.random.choice(self._workers) if self._workers else None
-
-    def _kill_worker(self) -> None:
-        if worker := self._some_worker():
-            self.world.crash(worker.process)
-
-    def _kill_engine(self) -> None:
-        if worker := self._some_worker():
-            worker.lose_engine()
-
-    def _kill_api(self) -> None:
-        if self._api is not None:
-            self.world.crash(self._api.process)
-
-    def _stop_worker(self) -> None:
-        if worker := self._some_worker():
-            duration_s = self.world.random.uniform(1.0, 15.0)
-            self.world.stop(worker.process, duration_s)
-            if worker.engine is not None:
-                self.world.stop(worker.engine, duration_s)
-
-    def _stop_worker_alone(self) -> None:
-        if worker := self._some_worker():
-            self.world.stop(worker.process, self.world.random.uniform(1.0, 15.0))
-
-    def _for_a_while(self, part: Wire | Disk, state: str) -> None:
-        setattr(part, state, True)
-        duration_s = self.world.random.uniform(0.5, 10.0)
-        self.world.at(duration_s, f"no more {state}", lambda: setattr(part, state, False))
-
-    def _wipe(self) -> None:
-        self.store.flush()
-        self.ledger.store_changed()
-
-    def _restart_store(self, data: dict[str, Any]) -> None:
-        self.store.restart(data)
-        self.ledger.store_changed()
-
-    def _roll_back(self) -> None:
-        data = self.store.copy()
-        ago_s = self.world.random.uniform(0.3, 2.0)
-        self.world.at(ago_s, "Redis is back as it was", lambda: self._restart_store(data))
-
-    def _lose_power(self) -> None:
-        data = self.store.copy()
-
-        def lose() -> None:
-            for process in [worker.process for worker in self._workers]:
-                self.world.crash(process)
-            self._kill_api()
-            self.disk.lose_power()
-            self._restart_store(data)
-
-        self.world.at(self.world.random.uniform(0.0, 1.5), "the lights go out", lose)
-
-    def _redeliver(self) -> None:
-        for worker in self._workers:
-            for ref in worker.open_shards:
-                self.store.do("LPUSH", self.app.lane("bulk", MODEL).name, hint_of(ref))
-
-    def _lose_messages(self) -> None:
-        self.store.data.pop(self.app.lane("bulk", MODEL).name, None)
-
-    def _reorder(self) -> None:
-        self.world.random.shuffle(self.store.data.get(self.app.lane("bulk", MODEL).name, []))
+        self.workers.append(worker)
 
 
 def simulate(seed: int, plan: Plan | None = None) -> Outcome:

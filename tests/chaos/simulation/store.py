@@ -13,29 +13,11 @@ from . import lua
 
 WRITES_LITTLE = frozenset({"del", "srem", "zrem", "hdel", "expire", "rpop", "lrem"})
 READS = frozenset(
-    [
-        "exists",
-        "get",
-        "getbit",
-        "hexists",
-        "hget",
-        "hgetall",
-        "hmget",
-        "info",
-        "llen",
-        "mget",
-        "smembers",
-        "sscan",
-        "time",
-        "zcard",
-        "zmscore",
-        "zrange",
-        "zrangebyscore",
-        "zrevrange",
-        "zrevrank",
-        "zscore",
-        "ping",
-    ]
+    (
+        *("exists", "get", "getbit", "hexists", "hget", "hgetall", "hkeys", "hmget", "info"),
+        *("llen", "mget", "ping", "smembers", "sscan", "time", "zcard", "zmscore", "zrange"),
+        *("zrangebyscore", "zrevrange", "zrevrank", "zscore"),
+    )
 )
 
 
