@@ -139,7 +139,7 @@ def test_tokens_drawn_by_chance_do_not_depend_on_padding(
 
 
 def test_nothing_is_read_back_to_begin_a_step(
-    tapes: list[TapeCapture], monkeypatch: pytest.MonkeyPatch
+    tapes: list[TapeCapture], paths: Paths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begin, num_begun = DeviceSteps.begin, 0
 
@@ -153,6 +153,7 @@ def test_nothing_is_read_back_to_begin_a_step(
     found = run(engine(TensorRunner(), max_num_batched_tokens=9), rows(3))
     assert found["2"] == tensor_tokens(rows(3)[2].prompt_token_ids, 11)
     assert num_begun > 11, "prompts in chunks, beside single tokens"
+    assert (paths.by_host, paths.refused) == (0, [])
 
 
 class EventStream(HostStream):
