@@ -65,7 +65,7 @@ def requests() -> list[Request]:
 
 
 def live(directory: Path, asked: list[Request], *, seed: int = 0, **config: Any) -> Outputs:
-    """Serve requests that arrive over time; with a seed, rows are sent back to wait now and then."""
+    """Serve requests that arrive over time; with a seed, rows are sent back to wait."""
     settings = {"dtype": "float32", "device": "cpu", "kv_cache_gb": 0.02, **config}
     target = Engine(EngineConfig(model=str(directory), **settings), tokenizer=byte_level())
     chance = random.Random(seed)

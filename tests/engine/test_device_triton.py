@@ -58,7 +58,7 @@ def requests() -> list[Request]:
     ]
 
 
-def engine(directory: Path, **options: bool) -> Engine:
+def engine(directory: Path, **options: Any) -> Engine:
     config = EngineConfig(
         model=str(directory), device="cpu", dtype="float32", kv_cache_gb=0.001, **options
     )
