@@ -24,6 +24,8 @@ _POOL = ("tests/engine/test_block_pool.py",)
 _SCHEDULER = ("tests/engine/test_scheduler.py",)
 _ENGINE = ("tests/engine/test_engine.py",)
 _SAMPLER = ("tests/engine/test_sampler.py",)
+_DEVICE_SAMPLER = ("tests/engine/test_device_sampler.py",)
+_LOGITS = ("tests/kernels/test_triton_logits.py",)
 _DETOKENIZER = ("tests/engine/test_detokenizer.py",)
 _REFERENCE = ("tests/kernels/test_reference.py",)
 _GRAMMAR = ("tests/engine/test_grammar.py",)
@@ -163,7 +165,7 @@ SAFEGUARDS = (
     ),
     Safeguard(
         "a row that ended in flight is computed no further",
-        "engine/step_runner.py",
+        "engine/step_launcher.py",
         " and not part.sequence.ends_with(token_id, part.place - 1)",
         "",
         _FLIGHTS,
@@ -193,9 +195,9 @@ SAFEGUARDS = (
     # -- choices
     Safeguard(
         "the random number counts places",
-        "engine/drawing.py",
-        "state += np.array(counters, dtype=np.uint64) *",
-        "state += 0 * np.array(counters, dtype=np.uint64) *",
+        "kernels/reference_sampling.py",
+        "keys + places.long() *",
+        "keys + 0 * places.long() *",
         _SAMPLER,
     ),
     Safeguard(
@@ -232,6 +234,56 @@ SAFEGUARDS = (
         "    finite = torch.isfinite(best)\n",
         "    finite = torch.ones_like(best, dtype=torch.bool)\n",
         _SAMPLER,
+    ),
+    # -- choices of the device
+    Safeguard(
+        "a line that is given again forgets the row before",
+        "engine/sampling_tables.py",
+        """sequence.num_prompt, -1\n""",
+        """sequence.num_prompt, 0\n""",
+        _DEVICE_SAMPLER,
+    ),
+    Safeguard(
+        "what is counted is not counted again, specification",
+        "kernels/reference_logits.py",
+        "is_known & (numbers >= before[:, None])",
+        "is_known & (numbers >= 0)",
+        _DEVICE_SAMPLER,
+    ),
+    Safeguard(
+        "what is counted is not counted again, kernel",
+        "kernels/triton_history.py",
+        "    tl.store(nums_recorded + line * line_stride, num_known)\n",
+        "",
+        _LOGITS,
+    ),
+    Safeguard(
+        "padding counts nothing, kernel",
+        "kernels/triton_history.py",
+        "tl.load(slots + line * line_stride, mask=line >= 0, other=-1)",
+        "tl.load(slots + line * line_stride, mask=line >= 0, other=0)",
+        _LOGITS,
+    ),
+    Safeguard(
+        "the host's logprobs and the device's are of the same logits",
+        "engine/device_sampler.py",
+        "            changed = logits.clone()\n",
+        "            pass\n",
+        _DEVICE_SAMPLER,
+    ),
+    Safeguard(
+        "greedy rows have no filter",
+        "engine/sampling_tables.py",
+        "[1.0 if each.is_greedy else each.top_p for each in params]",
+        "[each.top_p for each in params]",
+        _SAMPLER,
+    ),
+    Safeguard(
+        "unsound rows are drawn for without their logits",
+        "engine/drawing.py",
+        "safe = logits.where(is_sound[:, None], 0.0)",
+        "safe = logits",
+        _DEVICE_SAMPLER,
     ),
     # -- forms
     Safeguard(
