@@ -154,7 +154,7 @@ def test_the_line_that_was_used_longest_ago_is_the_next_ones() -> None:
     assert {*device.parameters.owners.values()} == {rows[0], rows[2]}
     device.step((rows[3], 3), (rows[2], 1))
     assert {*device.parameters.owners.values()} == {rows[3], rows[2]}, "never one of the step's"
-    parts = Step.of({row: 1 for row in rows[1:]}).parts
+    parts = Step.of(dict.fromkeys(rows[1:], 1)).parts
     with pytest.raises(CannotServe, match="no room for another row"):
         device.rows.send([part._replace(is_pending=False) for part in parts], 3)
 
