@@ -1,7 +1,9 @@
 """What a step costs beside the model: microseconds per row, and the part of the cache that idles.
 
 The model is made up: its logits are always the same tensor, so that what is measured is the
-scheduler, the batch, the sampler and the outputs. Run it on a quiet machine:
+scheduler, the batch, the sampler and the outputs. In the last two modes all that a GPU would do by
+itself is left out, so that what remains is what a replay of its graph would wait for. Run it on a
+quiet machine:
 
     python benchmarks/step_overhead.py --rows 256
 """
@@ -15,9 +17,11 @@ from typing import Any
 
 import torch
 
+from penstock.engine import device_steps
 from penstock.engine.batch import StepBatch
 from penstock.engine.config import EngineConfig
 from penstock.engine.engine import Engine
+from penstock.engine.graphs import Replay, Tensors, Work
 from penstock.engine.outputs import Request
 from penstock.engine.sampling_params import SamplingParams
 from penstock.engine.tokenizer import Tokenizer
@@ -37,17 +41,35 @@ class Architecture:
 class NoModel:
     """Answers at once, and knows how long that took."""
 
+    is_capturable = True
+    prefix_forest = None
+
     def __init__(self, num_blocks: int, block_size: int, max_rows: int) -> None:
         self.architecture: Any = Architecture()
         self.device = torch.device("cpu")
         self.num_blocks = num_blocks
         self.block_size = block_size
-        self.max_model_len = (num_blocks - 1) * block_size
+        self.max_model_len = 2 * (PROMPT_TOKENS + OUTPUT_TOKENS)
         self.spent_s = 0.0
         self._logits = torch.rand(max_rows, VOCAB_SIZE)
 
     def execute(self, batch: StepBatch) -> torch.Tensor:
         return self._logits[: len(batch.logit_rows)]
+
+
+class Elsewhere:
+    """Captures steps for a device that does them at once and costs the host nothing."""
+
+    def __call__(self, work: Work) -> Replay:
+        return _Nothing(work())
+
+
+class _Nothing:
+    def __init__(self, outputs: Tensors) -> None:
+        self.outputs = outputs
+
+    def __call__(self) -> None:
+        """Start nothing."""
 
 
 def engine(rows: int, block_size: int, **options: Any) -> Engine:
@@ -103,6 +125,7 @@ def unused_fraction(target: Engine) -> float:
 
 
 def main() -> None:
+    device_steps.capture_on = lambda device: Elsewhere()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=256)
     parser.add_argument("--block-size", type=int, default=16)
@@ -112,6 +135,12 @@ def main() -> None:
         "one step per turn": {"async_steps": False, "steps_per_turn": 1},
         "eight steps per turn": {"async_steps": False, "steps_per_turn": 8},
         "a step ahead": {"async_steps": True, "steps_per_turn": 1},
+        "on the device": {"async_steps": False, "device_steps": True, "cuda_graphs": True},
+        "on the device, a step ahead": {
+            "async_steps": True,
+            "device_steps": True,
+            "cuda_graphs": True,
+        },
     }
     print(
         f"{arguments.rows} rows of {PROMPT_TOKENS} + {OUTPUT_TOKENS} tokens, "
