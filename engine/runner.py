@@ -36,7 +36,6 @@ from .kv_cache import (
 )
 from .memory_profile import CudaMeter, MemoryMeter, StepLimits, measure
 from .models.decoder import Decoder
-from .models.experts import MixtureOfExperts
 from .models.loading import DecoderLoader
 from .models.transformers_fallback import TransformersModel
 from .prefix_forest import PrefixForest
@@ -111,8 +110,7 @@ class ModelRunner:
             return False
         if self.device.type == "cpu":
             return True
-        mixtures = any(isinstance(layer.mlp, MixtureOfExperts) for layer in self._decoder.layers)
-        return self._decoder.ops is not reference and not mixtures
+        return self._decoder.ops is not reference
 
     @torch.inference_mode()
     def execute(self, batch: StepBatch) -> torch.Tensor:

@@ -96,6 +96,11 @@ class CpuOps:
         """See `reference.quantized_projection`; quantizes and packs the weight once."""
         return quantize_projection(self._library, weight, bias, self._threads)
 
+    @property
+    def grouped_projection(self) -> None:
+        """None, see `reference.grouped_projection`: every weight is packed by itself."""
+        return
+
     def rms_norm(self, x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
         """See `reference.rms_norm`."""
         _require_float32("a norm's weight", weight)

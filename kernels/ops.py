@@ -4,6 +4,7 @@ Knows which implementations exist and what each needs. Refuses to know how they 
 `reference.py` says what they compute.
 """
 
+from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Protocol
 
@@ -12,7 +13,7 @@ import torch
 from . import reference
 from .cpu import CpuOps
 from .prefix_groups import PrefixGroups
-from .reference import HeadNorm, LayerCache, Projection
+from .reference import GroupedProjection, HeadNorm, LayerCache, Projection
 
 _SMALL_MODEL = 2**25  # weights
 
@@ -37,6 +38,11 @@ class Ops(Protocol):
         self, weight: torch.Tensor, bias: torch.Tensor | None = None
     ) -> Projection:
         """See `reference.quantized_projection`."""
+        ...
+
+    @property
+    def grouped_projection(self) -> Callable[[torch.Tensor], GroupedProjection] | None:
+        """See `reference.grouped_projection`."""
         ...
 
     def rms_norm(self, x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:

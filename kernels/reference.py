@@ -22,6 +22,8 @@ _LARGEST_INT8 = 127
 _NEGLIGIBLE = 1e-30  # 127 divided by less would overflow
 
 Projection = Callable[[torch.Tensor], torch.Tensor]
+# Takes rows sorted by expert, and where the rows of each expert begin.
+GroupedProjection = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,20 @@ def projection(
 
     def project(x: torch.Tensor) -> torch.Tensor:
         return F.linear(x, weight, bias).to(out_dtype or weight.dtype)
+
+    return project
+
+
+def grouped_projection(weights: torch.Tensor) -> GroupedProjection:
+    """Return x [N, K], starts int32 [E + 1] -> [N, M]; weights are those of E experts, [E, M, K].
+
+    Rows starts[e] to starts[e + 1] are multiplied by weights[e].T. Operations that would rather
+    have a projection for each expert have None in place of this.
+    """
+
+    def project(x: torch.Tensor, starts: torch.Tensor) -> torch.Tensor:
+        shares = x.split(starts.diff().tolist())
+        return torch.cat([F.linear(*pair) for pair in zip(shares, weights, strict=True)])
 
     return project
 

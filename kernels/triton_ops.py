@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 import torch
 
-from . import reference, triton_elementwise, triton_rotary
+from . import reference, triton_elementwise, triton_experts, triton_rotary
 from .prefix_groups import PrefixGroups
-from .reference import HeadNorm, LayerCache, Projection
+from .reference import GroupedProjection, HeadNorm, LayerCache, Projection
 from .triton_cascade import cascade_attention
 from .triton_decode import decode_attention
 from .triton_prefill import prefill_attention
@@ -43,6 +43,10 @@ class TritonOps:
     ) -> Projection:
         """See `reference.quantized_projection`."""
         return reference.quantized_projection(weight, bias)
+
+    def grouped_projection(self, weights: torch.Tensor) -> GroupedProjection:
+        """See `reference.grouped_projection`."""
+        return triton_experts.grouped_projection(weights)
 
     def rms_norm(self, x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
         """See `reference.rms_norm`."""

@@ -9,7 +9,7 @@ from functools import reduce
 
 import torch
 
-from ...kernels.reference import Projection
+from ...kernels.reference import GroupedProjection, Projection
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,41 @@ class Mlp:
 
 
 @dataclass(frozen=True, slots=True)
+class SeparateExperts:
+    """One product for each expert that some token has chosen.
+
+    How many tokens each gets is read by the host, so that a CUDA graph cannot capture it.
+    """
+
+    experts: tuple[Mlp, ...]
+
+    def __call__(self, x: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
+        """Return rows x, sorted by the experts `chosen` for them, as these make them."""
+        counts = chosen.bincount(minlength=len(self.experts)).tolist()
+        asked = zip(self.experts, x.split(counts), strict=True)
+        return torch.cat([expert(share) for expert, share in asked if len(share)])
+
+
+@dataclass(frozen=True, slots=True)
+class GroupedExperts:
+    """One product for all experts, which finds by itself what each of them is to do.
+
+    The same as `SeparateExperts`, but nothing is read back: a CUDA graph can capture it.
+    """
+
+    num_experts: int
+    gate_up: GroupedProjection
+    activate: Callable[[torch.Tensor], torch.Tensor]
+    down: GroupedProjection
+
+    def __call__(self, x: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
+        """Return rows x, sorted by the experts `chosen` for them, as these make them."""
+        numbers = torch.arange(self.num_experts + 1, device=x.device)
+        starts = torch.searchsorted(chosen, numbers, out_int32=True)
+        return self.down(self.activate(self.gate_up(x, starts)), starts)
+
+
+@dataclass(frozen=True, slots=True)
 class MixtureOfExperts:
     """For each token the weighted sum of the experts that its router likes best.
 
@@ -37,8 +72,7 @@ class MixtureOfExperts:
 
     Every choice keeps its place, and those of a token are summed one after the other (`sum` may
     choose its order by the number of tokens), so that a token's result does not depend on which
-    others share its experts. How many tokens each expert gets is read by the host, so such a step
-    cannot be captured in a CUDA graph.
+    others share its experts.
 
     Attributes:
         router: float32 scores [T, experts].
@@ -46,7 +80,7 @@ class MixtureOfExperts:
     """
 
     router: Projection
-    experts: tuple[Mlp, ...]
+    experts: SeparateExperts | GroupedExperts
     num_experts_per_token: int
     normalized: bool
 
@@ -55,12 +89,9 @@ class MixtureOfExperts:
         if not len(x):
             return x
         weights, chosen = self._route(x)
-        order = chosen.flatten().argsort(stable=True)
-        counts = chosen.flatten().bincount(minlength=len(self.experts)).tolist()
-        shares = x[order // self.num_experts_per_token].split(counts)
-        asked = zip(self.experts, shares, strict=True)
+        in_order, order = chosen.flatten().sort(stable=True)
         results = x.new_empty(len(order), x.shape[1])
-        results[order] = torch.cat([expert(share) for expert, share in asked if len(share)])
+        results[order] = self.experts(x[order // self.num_experts_per_token], in_order)
         weighted = weights.unsqueeze(-1) * results.unflatten(0, chosen.shape)
         return reduce(torch.add, weighted.unbind(1)).to(x.dtype)
 

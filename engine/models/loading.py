@@ -17,7 +17,7 @@ from ..layer_kinds import Experts
 from ..rotary import Rope
 from ..weights import CorruptCheckpoint, Weights
 from .decoder import Decoder, DecoderLayer
-from .experts import MixtureOfExperts, Mlp
+from .experts import GroupedExperts, MixtureOfExperts, Mlp, SeparateExperts
 from .families import ExpertNames, HeadNorms
 from .padded_heads import PaddedHeads
 from .tensors import embedding_name, final_norm_name, head_name, layer_prefix, tensor_shapes
@@ -44,6 +44,7 @@ class DecoderLoader:
         self._device = device
         # Of the layers; the head and routers, whose scores decide, keep their numbers.
         self._project = ops.projection if quantization == "none" else ops.quantized_projection
+        self._grouped_project = ops.grouped_projection if quantization == "none" else None
         padded_dim = ops.padded_head_dim(arch.head_dim)
         self._heads = PaddedHeads(arch.head_dim, padded_dim, arch.ropes[0].rotated_dim)
         self._is_base_model = not self._holds(embedding_name(arch)) and self._holds(
@@ -174,17 +175,24 @@ class DecoderLoader:
                 self._expert(f"{prefix}experts.{index}.", names)
                 for index in range(experts.num_experts)
             )
-        activate = self._activation()
-        mlps = [
-            Mlp(self._project(gate_up), activate, self._project(down)) for gate_up, down in pairs
-        ]
         router = self._read(f"{prefix}gate.weight")
         return MixtureOfExperts(
             router=self._ops.projection(router, out_dtype=torch.float32),
-            experts=tuple(mlps),
+            experts=self._experts(pairs),
             num_experts_per_token=experts.num_experts_per_token,
             normalized=experts.normalized,
         )
+
+    def _experts(
+        self, pairs: Iterable[tuple[torch.Tensor, torch.Tensor]]
+    ) -> SeparateExperts | GroupedExperts:
+        """Return experts made from gate over up, and down, of each."""
+        activate, grouped = self._activation(), self._grouped_project
+        if grouped is None:
+            mlps = [Mlp(self._project(gate), activate, self._project(down)) for gate, down in pairs]
+            return SeparateExperts(tuple(mlps))
+        gates, downs = (torch.stack(weights) for weights in zip(*pairs, strict=True))
+        return GroupedExperts(len(downs), grouped(gates), activate, grouped(downs))
 
     def _expert(self, prefix: str, names: ExpertNames) -> tuple[torch.Tensor, torch.Tensor]:
         """Return gate over up, and down, of one expert."""

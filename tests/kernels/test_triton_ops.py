@@ -29,7 +29,7 @@ def in_gpu_order(cache: LayerCache) -> LayerCache:
     )
 
 
-@pytest.mark.parametrize("name", ["qwen3", "qwen2-seven-per-group", "gemma2", "olmo2"])
+@pytest.mark.parametrize("name", ["qwen3", "qwen2-seven-per-group", "gemma2", "olmo2", "qwen3-moe"])
 def test_logits_are_those_of_transformers(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

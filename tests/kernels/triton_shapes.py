@@ -8,6 +8,7 @@ import torch
 from penstock.kernels import (
     triton_blocks,
     triton_elementwise,
+    triton_experts,
     triton_filters,
     triton_history,
     triton_logits,
@@ -71,6 +72,13 @@ def rotation(heads: int, kv_heads: int, dim: int, dtype: torch.dtype, normed: bo
     )
 
 
+def experts(rows: int) -> Launch:
+    """Gate and up of Qwen3-30B-A3B: 128 experts of 768."""
+    x = torch.empty(rows, 2048, dtype=BF16, device="meta")
+    weights = torch.empty(128, 1536, 2048, dtype=BF16, device="meta")
+    return lambda: triton_experts.grouped_projection(weights)(x, integers(129))
+
+
 def norms(hidden: int) -> Launch:
     x, weight = torch.empty(ROWS, hidden, dtype=BF16), torch.empty(hidden)
     return lambda: triton_elementwise.add_rms_norm(x, x, weight, 1e-6)
@@ -107,8 +115,11 @@ ATTENTION: dict[str, Launch] = {
         prefill_attention, 8, 4, 256, tokens=8192, rows=16, softcap=50.0, sliding_window=4096
     ),
     "cascade Qwen3-0.6B": attention(cascade_attention, 16, 8, 128, groups=GROUPS),
+    "cascade Qwen2.5-0.5B": attention(cascade_attention, 14, 2, 64, groups=GROUPS),
 }
 OTHERS: dict[str, Launch] = {
+    "experts, few rows": experts(rows=2048),
+    "experts, many rows": experts(rows=65536),
     "rotation Qwen3-0.6B": rotation(16, 8, 128, BF16, normed=True),
     "rotation Llama-3.1-8B": rotation(32, 8, 128, BF16, normed=False),
     "norm 1024": norms(1024),
@@ -134,6 +145,7 @@ EIGHT_BITS: dict[str, Launch] = {
     "prefill, cache in fp8": attention(
         prefill_attention, 32, 8, 128, tokens=8192, rows=16, dtype=FP8
     ),
+    "cascade, cache in fp8": attention(cascade_attention, 16, 8, 128, dtype=FP8, groups=GROUPS),
     "rotation, cache in fp8": rotation(16, 8, 128, FP8, normed=True),
 }
 FAMILIES = {"attention": ATTENTION, "others": OTHERS, "eight_bits": EIGHT_BITS}
