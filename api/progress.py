@@ -6,6 +6,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
+from ..jobs.model import JobState
 from .records import JobRecord
 
 _BAR_WIDTH = 10  # so that all of the line fits into 80 columns
@@ -26,7 +27,7 @@ class JobProgress:
             refresh_per_second=8,
         )
         self._task = self._progress.add_task("", total=None, label="waiting", facts="")
-        self._last_tenth = -1
+        self._last_look = (-1, False)
 
     def __enter__(self) -> Self:
         """Show the line."""
@@ -56,8 +57,9 @@ class JobProgress:
             )
             return
         tenth = 10 * done // counts.total if counts.total else 0
-        if tenth != self._last_tenth or record.status.is_final:
-            self._last_tenth = tenth
+        look = (tenth, record.status is JobState.PAUSED)
+        if look != self._last_look or record.status.is_final:
+            self._last_look = look
             line = f"{record.id} {record.status} {progress_facts(record)}"
             self._console.print(line, soft_wrap=True, highlight=False)
 
@@ -74,7 +76,9 @@ def progress_facts(record: JobRecord) -> str:
         facts.append(f"{counts.failed:,} failed")
     if counts.rejected:
         facts.append(f"{counts.rejected:,} rejected")
-    if record.error:
+    if record.status is JobState.PAUSED and record.status_reason:
+        facts.append(record.status_reason)
+    elif record.error:
         facts.append(record.error)
     return " · ".join(facts)
 

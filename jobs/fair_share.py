@@ -52,9 +52,12 @@ class FairShare:
         known = self._candidates.get(candidate.job_id)
         if known is not None and known.tenant != candidate.tenant:
             self.withdraw(candidate.job_id)
+            known = None
         self._candidates[candidate.job_id] = candidate
+        if known is not None and _line(known) == _line(candidate):
+            return  # it stands there already
         heap = self._heap(candidate)
-        if candidate.job_id not in self._jobs:
+        if known is None:
             self._num_jobs[candidate.tenant] += 1
             if candidate.tenant not in self._tenants:
                 self._tenants[candidate.tenant] = min(self._tenants.values(), default=0.0)
@@ -117,3 +120,7 @@ class FairShare:
         """Tell what the job of the same line was given that was given least."""
         top = self._top(heap, newcomer.model, newcomer.priority)
         return 0.0 if top is None else top[0]
+
+
+def _line(candidate: Candidate) -> tuple[str, int]:
+    return candidate.model, candidate.priority

@@ -74,6 +74,19 @@ def test_progress_fits_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(label + line) <= 80
 
 
+def test_who_watches_through_a_pipe_is_told_that_a_job_pauses_and_why() -> None:
+    console = Console(width=300, force_terminal=False, record=True)
+    reason = "error_rate: 3 of 10 rows failed"
+    with JobProgress(console) as bar:
+        counts = Counts(total=100, succeeded=3)
+        bar.show(record(JobState.RUNNING, counts=counts))
+        for _ in range(3):
+            bar.show(record(JobState.PAUSED, counts=counts, status_reason=reason))
+        bar.show(record(JobState.RUNNING, counts=counts))
+    lines = console.export_text().splitlines()
+    assert [reason in line for line in lines if line.strip()] == [False, True, False]
+
+
 def test_one_row_is_no_rows() -> None:
     counts = Counts(total=1, succeeded=1, rejected=1)
     assert "1 row · 1 line rejected" in summary(

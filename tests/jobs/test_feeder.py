@@ -241,6 +241,15 @@ def test_a_job_in_line_may_change_its_priority() -> None:
     assert Counter(_turn(share) for _ in range(10)) == {"x": 5, "z": 5}
 
 
+def test_offers_that_say_nothing_new_leave_nothing_behind() -> None:
+    share = FairShare()
+    for _ in range(1_000):
+        share.offer(Candidate("x", "a", 0, cost=1.0))
+        share.offer(Candidate("y", "a", 5, cost=1.0))
+    entries = [heap for line in share._lines[""].values() for heap in line.values()]
+    assert sum(map(len, entries)) == 2
+
+
 def _turn(share: FairShare) -> str:
     chosen = share.choose()
     assert chosen is not None
