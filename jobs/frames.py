@@ -23,6 +23,7 @@ from .settings import Settings
 from .tool_use import ToolCall, ToolUse
 
 VERSION = 2  # of these frames; one more whenever an older side would misunderstand
+REQUEST_VERSION = 1  # the newest of interactive requests that is understood
 LARGEST_FRAME = 64 * 1024 * 1024
 _LENGTH = struct.Struct(">I")
 
@@ -70,6 +71,7 @@ class InteractiveRequest(msgspec.Struct, frozen=True, tag=True):
     tools: ToolUse | None = None
     template_options: dict[str, Any] = {}
     echo: bool = False  # begin the answer with the prompt
+    version: int = 1  # the oldest that says all of this
 
 
 class Generate(msgspec.Struct, frozen=True, tag=True):

@@ -167,7 +167,8 @@ class InteractiveLane:
             )
         except (redis.RedisError, OSError):
             return []
-        return [msgspec.json.decode(fields["reply"], type=Reply) for _, fields in entries]
+        replies = (_read_reply(fields["reply"]) for _, fields in entries)
+        return [reply for reply in replies if reply is not None]
 
     async def _is_alive(self, worker: str) -> bool:
         try:
@@ -193,12 +194,8 @@ class InteractiveLane:
                 await asyncio.sleep(0.5)
 
     def _deliver(self, data: str) -> None:
-        try:
-            reply = msgspec.json.decode(data, type=Reply)
-        except msgspec.DecodeError as error:
-            logger.warning("not a reply: %s", error)
-            return
-        stream = self._streams.get(reply.request_id)
+        reply = _read_reply(data)
+        stream = self._streams.get(reply.request_id) if reply is not None else None
         if stream is not None:
             stream.put_nowait(reply)
 
@@ -249,6 +246,14 @@ class _Publisher:
                 publish()
             except Exception as error:  # Redis is away: an abort is a courtesy
                 logger.warning("could not publish: %s", error)
+
+
+def _read_reply(data: str) -> Reply | None:
+    try:
+        return msgspec.json.decode(data, type=Reply)
+    except msgspec.DecodeError as error:  # of another version: its reader finds a gap
+        logger.warning("not a reply: %s", error)
+        return None
 
 
 def _lost(request_id: str, message: str) -> Delta:

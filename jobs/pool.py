@@ -20,7 +20,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import msgspec
 from billiard.einfo import ExceptionInfo
 from billiard.exceptions import SoftTimeLimitExceeded
 from celery.concurrency.base import BasePool
@@ -31,7 +30,6 @@ from ..engine.outputs import RequestError
 from .frames import (
     AbortRequest,
     Delta,
-    InteractiveRequest,
     ModelTrouble,
     ShardProgress,
     Unusable,
@@ -207,8 +205,7 @@ class EnginePool(BasePool):
             handle.ref = shard_of(handle.kwargs)
             self.station.custody.open(handle.ref, lambda outcome: self._post(handle, outcome))
             return
-        request = msgspec.convert(handle.kwargs["request"], InteractiveRequest)
-        self.station.begin_request(request, str(handle.kwargs["reply_to"]))
+        self.station.begin_request(handle.task_id, handle.kwargs)
 
     def _run_chore(self, handle: Handle) -> None:
         try:

@@ -10,12 +10,15 @@ Knows which part hears of what, and the order in which they start and stop; no C
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from .custody import Custody
 from .engine_process import EngineProcess, Loss
 from .events import JobEvents
 from .frames import (
+    REQUEST_VERSION,
     Delta,
     Deltas,
     Generate,
@@ -102,17 +105,29 @@ class Station:
         self.reporter.stop()
         self._redis.close()
 
-    def begin_request(self, request: InteractiveRequest, reply_to: str) -> None:
-        """Run an interactive request; `on_request_over` tells when it has ended."""
-        self.replies.open(request.request_id, reply_to)
+    def begin_request(self, request_id: str, message: dict[str, Any]) -> None:
+        """Run the interactive request of a message; `on_request_over` tells when it has ended.
+
+        Raises:
+            KeyError: the message does not say who waits for it.
+        """
+        self.replies.open(request_id, str(message["reply_to"]))
+        try:
+            request = msgspec.convert(message["request"], InteractiveRequest)
+        except (KeyError, msgspec.ValidationError) as error:  # of another version, so others may
+            self.replies.fail(request_id, f"this worker does not understand the request: {error}")
+            return
+        if request.version > REQUEST_VERSION:
+            spoken = f"requests of version {REQUEST_VERSION}, not {request.version}"
+            self.replies.fail(request_id, f"this worker understands {spoken}")
+            return
         try:
             is_sent = self.engine.send(Generate(request))
         except Exception as error:  # an integer of 65 bits, or too much; its caller must hear of it
-            message = f"the request cannot be passed to the engine: {error}"
-            self.replies.refuse(request.request_id, message)
+            self.replies.refuse(request_id, f"the request cannot be passed to the engine: {error}")
             return
         if not is_sent:
-            self.replies.fail(request.request_id, "the engine is restarting")
+            self.replies.fail(request_id, "the engine is restarting")
 
     def _take(self, frame: ToWorker) -> None:
         match frame:

@@ -192,7 +192,7 @@ def test_an_aborted_shard_goes_back(
     [
         (GENERATE, {}),
         (GENERATE, {"job_id": "job_1", "index": "many"}),
-        (INTERACTIVE, {"request": {"colour": 3}, "reply_to": "api"}),
+        (INTERACTIVE, {"request": {"colour": 3}}),
     ],
 )
 def test_a_message_nobody_understands_fails_and_is_over(
@@ -218,6 +218,27 @@ def test_a_request_that_cannot_be_passed_on_is_over_and_its_caller_told(
     wait_for(lambda: "cannot be passed to the engine" in tail(), "the answer", 10)
     wait_for(lambda: not pool.station.replies.is_busy, "the stream to be over", 10)
     assert '"invalid_request"' in tail()
+
+
+@pytest.mark.parametrize(
+    "request_", [{"colour": 3}, {"request_id": "chat_1", "model": MODEL, "version": 2}]
+)
+def test_who_sent_a_request_of_a_newer_version_is_told_to_try_again(
+    told: Any, app: PenstockApp, table: JobTable, request_: dict[str, Any]
+) -> None:
+    mine = told()
+    mine.apply(INTERACTIVE, "chat_1", request=request_, reply_to="api")
+    assert mine.wait()[0] == 1
+    tail = wait_for(lambda: table.redis.xrange(app.keys.tail("chat_1")), "the answer", 10)
+    assert "this worker" in str(tail) and '"retryable":true' in str(tail)
+
+
+def test_a_hint_from_a_newer_version_is_taken_for_what_is_known_of_it(
+    told: Any, job_id: str
+) -> None:
+    mine = told()
+    mine.apply(GENERATE, job_id=job_id, index=0, rows=1, colour=3)
+    assert mine.wait()[0] == 0
 
 
 def test_an_unknown_job_is_over_at_once(told: Any) -> None:
