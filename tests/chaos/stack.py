@@ -56,13 +56,13 @@ class Part:
         self._log: IO[bytes] | None = None
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
-        """Start it, again if it has ended."""
+    def start(self, **environ: str) -> None:
+        """Start it, again if it has ended; the variables hold for this time only."""
         self.close()
         self._log = self._log_path.open("ab")
         self.process = subprocess.Popen(
             launch_command(self._command, signal.SIGKILL),
-            env=self._environ,
+            env={**self._environ, **environ},
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=subprocess.STDOUT,
@@ -109,12 +109,12 @@ class Stack:
         self.model = f"fake:step_ms={options.step_ms};tokens={TOKENS};journal={self.journal}"
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
-        self.redis_proxies: list[FaultProxy] = []  # one for each worker
+        self.redis_proxies: list[FaultProxy] = []  # one for each worker, the last for the API
         self.api_proxy: FaultProxy | None = None
         if options.is_proxied:
             self.redis_proxies = [
                 FaultProxy.before_redis(server.socket_path, directory / f"proxy-{number}.sock")
-                for number in range(options.num_workers)
+                for number in range(options.num_workers + 1)
             ]
             self.api_proxy = FaultProxy.before_port(port, free_port())
         self.settings = Settings(
@@ -128,11 +128,12 @@ class Stack:
             grace_s=options.grace_s,
             hang_limit_s=options.hang_limit_s,
         )
-        self.api = self._part("api", server.url, "api", "--port", str(port))
         urls = [proxy.address for proxy in self.redis_proxies]
+        *worker_urls, api_url = urls or [server.url] * (options.num_workers + 1)
+        self.api = self._part("api", api_url, "api", "--port", str(port))
         self.workers = [
             self._part(f"worker-{number}", url, "worker", "--model", self.model)
-            for number, url in enumerate(urls or [server.url] * options.num_workers)
+            for number, url in enumerate(worker_urls)
         ]
 
     def start(self) -> None:

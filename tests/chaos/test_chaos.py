@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from .faults import client, disk, engine, redis, worker
+from .faults import client, disk, engine, redis, steering, worker
 from .scene import Fault, play
 from .stack import Stack, StackOptions, running_stack
 
@@ -20,8 +20,10 @@ FAULTS = (
     next(fault for fault in worker.FAULTS if fault.inject is worker.zombie),
     redis.kill_for(2.0),
     redis.cut_power(1.0),
+    next(fault for fault in redis.FAULTS if fault.inject is redis.wipe),
     *disk.FAULTS,
     *client.FAULTS,
+    next(fault for fault in steering.FAULTS if fault.inject is steering.pause_and_resume),
 )
 
 

@@ -1,6 +1,6 @@
 """All faults, by what they harm."""
 
-from . import api, client, disk, engine, network, queue, redis, storm, worker
+from . import api, client, disk, engine, network, queue, redis, steering, storm, version, worker
 
 ALL_FAULTS = (
     *engine.FAULTS,
@@ -11,5 +11,7 @@ ALL_FAULTS = (
     *queue.FAULTS,
     *disk.FAULTS,
     *client.FAULTS,
+    *steering.FAULTS,
+    *version.FAULTS,
     *storm.FAULTS,
 )

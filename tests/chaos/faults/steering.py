@@ -1,0 +1,55 @@
+"""Jobs that are steered while they run: paused and resumed over and over, or out of time."""
+
+import time
+
+import httpx2
+
+from ..ledger import Order
+from ..scene import Fault, Scene, post_job
+from ..stack import TOKENS
+
+_NUM_PAUSES = 10
+_DEADLINE_S = 3.0
+
+
+def pause_and_resume(scene: Scene) -> None:
+    """F32: the job is paused and resumed again and again, once beside a killed worker."""
+    address = f"{scene.stack.url}/v1/jobs/{scene.main.job_id}"
+    scene.until(0.1)
+    scene.strike()
+    for number in range(_NUM_PAUSES):
+        httpx2.post(f"{address}/pause", timeout=30).raise_for_status()
+        if number == _NUM_PAUSES // 2:
+            worker = scene.random.choice(scene.stack.workers)
+            worker.kill()
+            worker.start()
+        time.sleep(scene.random.uniform(0.0, 0.5))
+        httpx2.post(f"{address}/resume", timeout=30).raise_for_status()
+        time.sleep(scene.random.uniform(0.0, 0.3))
+
+
+def run_out_of_time(scene: Scene) -> None:
+    """F42: another job's deadline passes in its middle; what has landed by then is kept."""
+    order = Order(scene.main.order.rows, scene.seed + 1, TOKENS)
+    scene.strike()
+    job = post_job(scene.stack.url, scene.stack.model, order, deadline=_DEADLINE_S)
+    address = f"{scene.stack.url}/v1/jobs/{job['id']}"
+
+    def look() -> dict:
+        return httpx2.get(address, timeout=30).json()
+
+    scene.wait_for(lambda: look()["finished_at"] is not None, "the job's time to be up")
+    ended = look()
+    counts = ended["counts"]
+    rows = httpx2.get(f"{address}/results", timeout=60).text.splitlines()
+    scene.notes["landed_in_time"] = len(rows)
+    if ended["status"] != "expired" or not counts["not_run"]:
+        scene.blame(f"F42 out of time, the job is {ended['status']}: {counts}")
+    if counts["succeeded"] + counts["not_run"] != order.rows or len(rows) > counts["succeeded"]:
+        scene.blame(f"F42 {len(rows)} rows can be read, {counts}")
+
+
+FAULTS = (
+    Fault(number="F32", title="paused and resumed ten times", inject=pause_and_resume),
+    Fault(number="F42", title="a deadline in mid-job", inject=run_out_of_time),
+)
