@@ -24,6 +24,8 @@ from starlette.middleware import Middleware
 from starlette.responses import Response
 
 from .. import __version__
+from ..jobs.batch_clerk import BatchClerk
+from ..jobs.batch_record import BatchRecords
 from ..jobs.events import AsyncJobEvents
 from ..jobs.file_store import FileStore
 from ..jobs.interactive import InteractiveLane
@@ -45,6 +47,7 @@ from .meters import Meters
 from .refusals import TRANSLATED, refusal_for
 from .request_context import RequestContext
 from .routes import (
+    batches,
     chat,
     completions,
     files,
@@ -65,7 +68,7 @@ MAX_FOLLOWERS = 1_000  # of jobs' events at the same time; more are told to come
 _REDIS_TIMEOUT_S = 1.5  # a frozen Redis is told within two seconds
 _REBUILD_RETRY_S = 1.0
 _SWEEP_EVERY_S = 3600.0
-_NOT_OFFERED = ("batches", "embeddings", "responses")  # OpenAI has them
+_NOT_OFFERED = ("embeddings", "responses")  # OpenAI has them
 _ROUTES = (
     jobs,
     job_results,
@@ -74,6 +77,7 @@ _ROUTES = (
     completions,
     files,
     uploads,
+    batches,
     models,
     workers,
     health,
@@ -148,11 +152,16 @@ async def _open_services(settings: Settings, meters: Meters, stack: AsyncExitSta
     uploads = PartUploads(settings.data_dir / "uploads", files)
     sweep = asyncio.create_task(_sweep(files, uploads))
     stack.push_async_callback(_cancel, sweep)
+    batches = BatchRecords(settings.data_dir / "batches")
+    clerk = BatchClerk(settings, batches, files)
+    clerk.start()
+    stack.push_async_callback(asyncio.to_thread, clerk.stop)
     return Services(
         settings=settings,
         redis=quick_async,
         table=JobTable(quick, keys),
         events=AsyncJobEvents(patient, keys),
+        batches=batches,
         files=files,
         uploads=uploads,
         lane=lane,

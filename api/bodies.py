@@ -5,23 +5,23 @@ half a surrogate pair, an integer that 64 bits do not hold. Numbers stay numbers
 here, and neither is true.
 """
 
-import json
 import re
 from collections.abc import Sequence
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 import anyio.to_thread
 from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect, Request
 
+from ..jobs.strict_json import NotJson, parse_json
 from .errors import BodyTooLarge, InvalidRequest, UnsupportedMediaType, shown
 
 MAX_JSON_BYTES = 4 << 20
+MAX_REASON_CHARS = 120
 MAX_PROMPT_BYTES = 16 << 20  # read so far that a prompt which is too long can be told so
 _PARSED_AT_ONCE_BYTES = 256 << 10
 _MIN_INTEGER, _MAX_INTEGER = -(2**63), 2**64 - 1  # what a message to a worker has room for
 _LONG_NUMBER = re.compile(rb"\d{19}")
-_SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 Schema = TypeVar("Schema", bound=BaseModel)
 
@@ -74,19 +74,10 @@ def parse(body: bytes, schema: type[Schema]) -> Schema:
     if not body.strip():
         raise InvalidRequest("the body is empty; send a JSON object", code="invalid_json")
     try:
-        value = json.loads(
-            body.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant
-        )
-        if _SURROGATE_ESCAPE.search(body):  # a pair makes a character, half a pair makes none
-            json.dumps(value, ensure_ascii=False).encode("utf-8")
-    except UnicodeDecodeError as error:
-        raise _not_json(f"byte {error.start} does not belong to UTF-8") from None
-    except UnicodeEncodeError:
-        raise _not_json("a string holds half a surrogate pair") from None
-    except RecursionError:
-        raise _not_json("it is nested too deeply") from None
-    except ValueError as error:
-        raise _not_json(shown(str(error))) from None
+        value = parse_json(body)
+    except NotJson as error:
+        reason = str(error) if len(str(error)) < MAX_REASON_CHARS else shown(str(error))
+        raise InvalidRequest(f"the body is not valid JSON: {reason}", code="invalid_json") from None
     if not isinstance(value, dict):
         raise InvalidRequest(f"the body must be a JSON object, got {shown(value)}")
     if _LONG_NUMBER.search(body):
@@ -113,19 +104,6 @@ def _check_media_type(request: Request) -> None:
         raise UnsupportedMediaType("compressed bodies are not read here; send plain JSON")
 
 
-def _not_json(reason: str) -> InvalidRequest:
-    return InvalidRequest(f"the body is not valid JSON: {reason}", code="invalid_json")
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the key {twice!r} occurs twice in one object")
-    return found
-
-
 def _check_integers(body: dict[str, Any]) -> None:
     """Refuse an integer beyond 64 bits, however deep it stands."""
     for name, value in body.items():
@@ -139,10 +117,6 @@ def _check_integers(body: dict[str, Any]) -> None:
                 case int() as number if not _MIN_INTEGER <= number <= _MAX_INTEGER:
                     message = f"an integer may have at most 64 bits, got {shown(number)}"
                     raise InvalidRequest(f"{name}: {message}", param=name)
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a JSON number")
 
 
 def refusal_of_fields(errors: Sequence[Any]) -> InvalidRequest:

@@ -8,6 +8,7 @@
     ├── NotFound 404
     │   ├── ModelNotFound
     │   └── JobNotFound
+    ├── Conflict 409                  it has ended already
     ├── JobGone 410                   the job is known, its directory is not there any more
     ├── BodyTooLarge 413
     ├── UnsupportedMediaType 415
@@ -138,6 +139,14 @@ class JobNotFound(NotFound):
 
     def __init__(self, job_id: str) -> None:
         super().__init__(f"there is no job {shown(job_id)}", param="job_id")
+
+
+class Conflict(ApiError):
+    """What is asked for cannot be any more."""
+
+    status = 409
+    kind = "invalid_request_error"
+    code = "conflict"
 
 
 class JobGone(ApiError):

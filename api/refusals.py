@@ -2,6 +2,7 @@
 
 import redis
 
+from ..jobs.batch_record import UnknownBatch
 from ..jobs.durable import StorageFull
 from ..jobs.errors import CorruptJob, InvalidJob, UnknownJob
 from ..jobs.file_store import UnknownFile
@@ -36,6 +37,7 @@ TRANSLATED: tuple[type[Exception], ...] = (
     NoWorker,
     QueueUnavailable,
     StorageFull,
+    UnknownBatch,
     UnknownFile,
     UnknownJob,
     UnknownUpload,
@@ -55,6 +57,9 @@ def refusal_for(error: Exception) -> ApiError:
             return InvalidRequest(str(error), param="input", code="unreadable_input")
         case UnknownJob():
             return JobNotFound(error.job_id)
+        case UnknownBatch():
+            message = f"No batch found with id {shown(error.batch_id)}."
+            return NotFound(message, param="batch_id")
         case UnknownFile():
             return NotFound(f"there is no file {shown(error.file_id)}", param="file_id")
         case UnknownUpload():

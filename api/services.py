@@ -7,6 +7,7 @@ import redis.asyncio
 from anyio import CapacityLimiter
 from fastapi import Depends, Request
 
+from ..jobs.batch_record import BatchRecords
 from ..jobs.events import AsyncJobEvents
 from ..jobs.file_store import FileStore
 from ..jobs.interactive import InteractiveLane
@@ -27,8 +28,9 @@ class Services:
     table: JobTable  # blocks: call it in a thread
     events: AsyncJobEvents
     lane: InteractiveLane
-    files: FileStore  # blocks too
-    uploads: PartUploads  # and so does this
+    batches: BatchRecords  # so do these three
+    files: FileStore
+    uploads: PartUploads
     catalog: Catalog
     meters: Meters
     rates: RateGauge
