@@ -27,7 +27,7 @@ from .grammar_compiler import GrammarCompiler
 from .logit_rules import LogitRules, RuleBook
 from .metrics import EngineCounters, EngineStats
 from .outputs import FinishReason, Request, RequestError, StepOutput
-from .pooling import Pooling, PoolingKind
+from .request_checks import refusal_of
 from .runner import ModelRunner
 from .scheduler import Scheduler
 from .sequence import Ending, Sequence, SequenceStatus
@@ -137,7 +137,13 @@ class Engine:
 
     def add(self, request: Request) -> StepOutput | None:
         """Accept a request; return None, or the one output of a request that cannot run."""
-        rules = self._refusal(request) or self._rule_book.find(request.params)
+        refusal = refusal_of(
+            request,
+            architecture=self.runner.architecture,
+            context_window=self.context_window,
+            is_taken=request.request_id in self._live,
+        )
+        rules = refusal or self._rule_book.find(request.params)
         if isinstance(rules, RequestError):
             self._counters.errors += 1
             return StepOutput(
@@ -179,44 +185,6 @@ class Engine:
             rules=rules,
         )
 
-    def _refusal(self, request: Request) -> RequestError | None:
-        prompt = request.prompt_token_ids
-        vocab_size = self.runner.architecture.vocab_size
-        if request.request_id in self._live:
-            return _refused(f"must be unique, {request.request_id!r} is running", "request_id")
-        if not prompt:
-            return _refused("must hold at least one token, got none")
-        if min(prompt) < 0 or max(prompt) >= vocab_size:
-            strange = next(i for i in prompt if not 0 <= i < vocab_size)
-            return _refused(f"must hold token ids from 0 to {vocab_size - 1}, got {strange}")
-        if (refusal := self._pooling_refusal(request.pooling)) is not None:
-            return refusal
-        room_for_output = int(request.pooling is None)
-        max_prompt = self.context_window - room_for_output
-        if len(prompt) > max_prompt:
-            is_models = self.context_window == self.runner.architecture.max_position_embeddings
-            limit = "the model's context" if is_models else "max_model_len or the key-value cache"
-            wish = "must leave room for an output" if room_for_output else "is too long"
-            return _refused(
-                f"{wish}: {limit} allows {max_prompt} tokens, got {len(prompt)}",
-                code="context_length_exceeded",
-            )
-        return None
-
-    def _pooling_refusal(self, pooling: Pooling | None) -> RequestError | None:
-        arch = self.runner.architecture
-        if pooling is None and arch.num_labels:
-            return _refused("must ask for scores: the model is a classifier", "pooling")
-        if pooling is None:
-            return None
-        if pooling.kind is PoolingKind.SCORE and not arch.num_labels:
-            return _refused("must not ask for scores: the model is no classifier", "pooling")
-        if pooling.dimensions is not None and pooling.dimensions > arch.hidden_size:
-            return _refused(
-                f"must be at most {arch.hidden_size}, got {pooling.dimensions}", "dimensions"
-            )
-        return None
-
     # -- the step -----------------------------------------------------------------------------
 
     def step(self) -> list[StepOutput]:
@@ -233,8 +201,9 @@ class Engine:
 
     def _launch(self, plan: dict[Sequence, int]) -> None:
         """Have a step computed; its rows are as if it had ended, but for the tokens it draws."""
-        max_repeats = 1 if self.config.device_steps else self.config.steps_per_turn
-        num_repeats = self._scheduler.reserve_repeats(plan, max_repeats)
+        num_repeats = 1
+        if not self.config.device_steps:  # which begins the next step meanwhile
+            num_repeats = self._scheduler.reserve_repeats(plan, self.config.steps_per_turn)
         step = Step.of(
             plan, num_repeats=num_repeats, stops_at_ending=self._scheduler.num_waiting > 0
         )
@@ -392,7 +361,3 @@ class Engine:
             raise RuntimeError(
                 f"{num_live} samples live, {self.num_running} run and {self.num_waiting} wait"
             )
-
-
-def _refused(message: str, param: str = "prompt", *, code: str = "invalid_request") -> RequestError:
-    return RequestError(code=code, message=f"{param} {message}", param=param, stage="validate")
