@@ -10,6 +10,7 @@ and the job is not complete before all of it is there.
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -55,12 +56,15 @@ def publish(settings: Settings, spec: JobSpec, parts: dict[int, PartFacts]) -> N
     if waiting:
         store.remove(results.success.name)  # of an earlier end, before some rows were retried
     with ThreadPoolExecutor(_MAX_UPLOADS, "publisher") as uploads:
-        uploading = {name: uploads.submit(store.put, results.path / name, name) for name in waiting}
-        for name, upload in uploading.items():
-            upload.result()
-            _note(results.published, _Published(str(store.place), name, waiting[name]))
+        upload = partial(_upload, store, results)
+        list(uploads.map(upload, waiting, waiting.values()))  # or what one of them raised is lost
     store.put(results.manifest, results.manifest.name)
     store.put(results.success, results.success.name)
+
+
+def _upload(store: ObjectStore, results: ResultsDir, name: str, sha256: str) -> None:
+    store.put(results.path / name, name)
+    _note(results.published, _Published(str(store.place), name, sha256))
 
 
 def _not_published(

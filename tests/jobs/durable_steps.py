@@ -1,8 +1,9 @@
 """Sees every step that a process takes towards a durable state, and can kill it before any of them.
 
 A step is a system call that changes the disk below one directory, a row group that Arrow writes
-there, or a command that changes Redis. They are caught where Python makes them, so the code under
-test carries no crash points: a step that is new, missing or in another place changes the list.
+there, an object that goes up, or a command that changes Redis. They are caught where Python makes
+them, so the code under test carries no crash points: a step that is new, missing or in another
+place changes the list.
 """
 
 import io
@@ -18,6 +19,8 @@ from unittest import mock
 import pyarrow.parquet as pq
 import redis
 from redis.commands.core import Script
+
+from penstock.jobs.object_store import ObjectStore
 
 _UNIQUE = re.compile(r"\.\d+\.[0-9a-f]{8}\.tmp")
 _JOB_ID = re.compile(r"job_[0-9A-HJKMNP-TV-Z]{26}")
@@ -50,6 +53,7 @@ class DurableSteps:
             mock.patch.object(os, "fsync", self._on_descriptor("fsync", os.fsync)),
             mock.patch.object(io, "open", self._open_file(io.open)),
             mock.patch.object(pq, "ParquetWriter", self._parquet_writer(pq.ParquetWriter)),
+            mock.patch.object(ObjectStore, "put", self._on_object("put", ObjectStore.put)),
             mock.patch.object(redis.Redis, "execute_command", self._redis_command()),
         ]
         for patch in patches:
@@ -158,6 +162,13 @@ class DurableSteps:
                     steps._take(verb, self.step_name)
 
         return Writer
+
+    def _on_object(self, verb: str, real: Callable[..., None]) -> Callable[..., None]:
+        def step(store: ObjectStore, source: Path, name: str) -> None:
+            self._take(f"s3 {verb}", name)
+            real(store, source, name)
+
+        return step
 
     def _redis_command(self) -> Callable[..., Any]:
         real = redis.Redis.execute_command

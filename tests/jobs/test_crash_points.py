@@ -9,16 +9,18 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
+from unittest import mock
 
+import pyarrow.fs as fs
 import pyarrow.parquet as pq
 import pytest
 import redis
 
-from penstock.jobs import submission
+from penstock.jobs import publishing, submission
 from penstock.jobs.ending import cancel
 from penstock.jobs.found_part import found_counts
 from penstock.jobs.idempotency import IdempotencyKeys
@@ -27,7 +29,9 @@ from penstock.jobs.job_table import JobTable
 from penstock.jobs.keys import Keys
 from penstock.jobs.landing import land
 from penstock.jobs.manifest import finalize
-from penstock.jobs.model import JobState, ShardRef, TaskSpec
+from penstock.jobs.model import JobSpec, JobState, ShardRef, TaskSpec
+from penstock.jobs.object_store import ObjectStore, StorePlace
+from penstock.jobs.publishing import store_of
 from penstock.jobs.reconciler import rebuild_all, reconcile, unlisted
 from penstock.jobs.redis_client import connect
 from penstock.jobs.results_dir import ResultsDir
@@ -37,6 +41,7 @@ from penstock.jobs.sweep import LEFT_BEHIND_AGE_S, sweep
 
 from .conftest import answered
 from .durable_steps import DurableSteps, load_scripts
+from .moto_store import CREDENTIALS, s3_server
 
 NUM_ROWS = 5
 SOURCE = RowsSource([{"text": f"text {row}"} for row in range(NUM_ROWS)])
@@ -95,7 +100,17 @@ create data/results/JOB/._SUCCESS.tmp
 fsync data/results/JOB/._SUCCESS.tmp
 rename data/results/JOB/_SUCCESS
 fsync data/results/JOB
+"""
+TIDIED = """
 rmdir data/results/JOB/_tmp
+"""
+PUBLISHED = """
+s3 put rows/part-000000.parquet
+create data/results/JOB/_published.jsonl
+s3 put rows/part-000001.parquet
+create data/results/JOB/_published.jsonl
+s3 put _manifest.json
+s3 put _SUCCESS
 """
 ENDED = """
 create data/jobs/JOB/.final.json.tmp
@@ -106,12 +121,7 @@ fsync data/jobs/JOB
 unlink data/jobs/JOB/.final.json.tmp
 redis finish
 """
-COMPLETED = (
-    SUBMITTED + "redis issue" + LANDED.format("000000") + LANDED.format("000001") + SEALED + ENDED
-).split("\n")
-CANCELLED = (SUBMITTED + "redis issue" + LANDED.format("000000") + ENDED).split("\n")
-
-Life = Callable[[Settings, JobTable], None]
+RUN = SUBMITTED + "redis issue" + LANDED.format("000000") + LANDED.format("000001") + SEALED
 
 
 def run_to_the_end(settings: Settings, table: JobTable) -> None:
@@ -127,9 +137,42 @@ def cancel_in_the_middle(settings: Settings, table: JobTable) -> None:
     cancel(settings, table, spec.job_id)
 
 
-LIVES: dict[str, tuple[Life, list[str]]] = {
-    "completed": (run_to_the_end, list(filter(None, COMPLETED))),
-    "cancelled": (cancel_in_the_middle, list(filter(None, CANCELLED))),
+@dataclass(frozen=True, slots=True)
+class Life:
+    """What a job may go through, and the durable steps of it. It dies at all of the last ones."""
+
+    lead: Callable[[Settings, JobTable], None]
+    steps: list[str]
+    num_deaths: int
+    results: str | None = None
+
+
+def life(
+    lead: Callable[[Settings, JobTable], None],
+    text: str,
+    *,
+    since: str | None = None,
+    results: str | None = None,
+) -> Life:
+    """Read the steps; before the first that is called `since` it is no different from others."""
+    steps = [step for step in text.split("\n") if step]
+    num_deaths = len(steps) - (0 if since is None else steps.index(since))
+    return Life(lead, steps, num_deaths, results)
+
+
+LIVES = {
+    "completed": life(run_to_the_end, RUN + TIDIED + ENDED),
+    "cancelled": life(
+        cancel_in_the_middle,
+        SUBMITTED + "redis issue" + LANDED.format("000000") + ENDED,
+        since="redis commit",
+    ),
+    "copied": life(
+        run_to_the_end,
+        RUN + PUBLISHED + TIDIED + ENDED,
+        since="rename data/results/JOB/_SUCCESS",
+        results="s3://crashes/out",
+    ),
 }
 
 
@@ -149,12 +192,13 @@ def work(settings: Settings, table: JobTable, job_id: str, limit: int = 100) -> 
 
 def live(settings: Settings, name: str, root: Path, die_at: int | None, answer: Connection) -> None:
     """Lead one life in this process, and tell its steps unless it dies."""
-    with connect(settings) as client:
+    os.environ.update(CREDENTIALS)
+    with connect(settings) as client, mock.patch.object(publishing, "_MAX_UPLOADS", 1):
         keys = Keys(settings.namespace)
         table, held = JobTable(client, keys), IdempotencyKeys(client, keys)
         steps = DurableSteps(root, load_scripts(client, table, held), die_at)
         with steps.watched():
-            LIVES[name][0](settings, table)
+            LIVES[name].lead(settings, table)
     answer.send(steps.taken)
 
 
@@ -163,7 +207,7 @@ class Crashes:
 
     def __init__(self) -> None:
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload([__name__, "pytest"])
+        self._context.set_forkserver_preload([__name__, "pytest", "pandas"])  # Arrow looks for it
 
     def run(self, settings: Settings, name: str, root: Path, die_at: int | None) -> list[str]:
         """Return the steps of a life; none when it died, as it should with `die_at`."""
@@ -215,6 +259,9 @@ def check(settings: Settings, table: JobTable, job_id: str) -> None:
     if final.state is JobState.COMPLETED:
         expected |= {results.manifest, results.success}
         assert len(results.parts()) == spec.num_shards == 2
+    if spec.out_url is not None:
+        expected.add(results.published)
+        check_copy(settings, spec)
     found = {*settings.jobs_dir.rglob("*"), *settings.results_dir.rglob("*")}
     assert found == expected
     rows = [row for part in results.parts().values() for row in pq.read_table(part).to_pylist()]
@@ -224,30 +271,51 @@ def check(settings: Settings, table: JobTable, job_id: str) -> None:
     assert len(rows) == NUM_ROWS or final.state is JobState.CANCELLED
 
 
+def check_copy(settings: Settings, spec: JobSpec) -> None:
+    store, results = store_of(settings, spec), ResultsDir.of(spec)
+    assert store is not None
+    names = ["rows/part-000000.parquet", "rows/part-000001.parquet", "_manifest.json", "_SUCCESS"]
+    for name in names:
+        there = ObjectStore(StorePlace.parse(f"{store.place}/{name}"), settings.s3_endpoint)
+        with there.open() as file:
+            assert file.read() == (results.path / name).read_bytes()
+
+
+@pytest.fixture
+def settings(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(submission, "_HOLDER_TIMEOUT_S", 0.0)  # whoever holds a key is dead
+    with s3_server() as endpoint:
+        fs.S3FileSystem(endpoint_override=endpoint, allow_bucket_creation=True).create_dir(
+            "crashes"
+        )
+        yield replace(settings, s3_endpoint=endpoint)
+
+
 @pytest.mark.parametrize("name", LIVES)
 def test_these_are_the_durable_steps_in_their_order(
     settings: Settings, tmp_path: Path, crashes: Crashes, name: str
 ) -> None:
     """Nothing is acknowledged before it is durable, and whoever drops an fsync is told here."""
-    assert crashes.run(settings, name, tmp_path, None) == LIVES[name][1]
+    own = replace(settings, results=LIVES[name].results)
+    assert crashes.run(own, name, tmp_path, None) == LIVES[name].steps
 
 
 @pytest.mark.parametrize("name", LIVES)
 def test_a_job_survives_a_kill_at_every_step(
-    settings: Settings,
-    redis_client: redis.Redis,
-    tmp_path: Path,
-    crashes: Crashes,
-    name: str,
-    monkeypatch: pytest.MonkeyPatch,
+    settings: Settings, redis_client: redis.Redis, tmp_path: Path, crashes: Crashes, name: str
 ) -> None:
-    monkeypatch.setattr(submission, "_HOLDER_TIMEOUT_S", 0.0)  # whoever holds the key is dead
-    steps = LIVES[name][1]
-    begin = 0 if name == "completed" else steps.index("redis commit")  # no different before that
-    for die_at, step in list(enumerate(steps))[begin:]:
+    steps, num_deaths = LIVES[name].steps, LIVES[name].num_deaths
+    for die_at, step in list(enumerate(steps))[-num_deaths:]:
         root = tmp_path / f"{die_at}"
         root.mkdir()
-        own = replace(settings, data=str(root / "data"), namespace=f"{name}{die_at}")
+        own = replace(
+            settings,
+            data=str(root / "data"),
+            namespace=f"{name}{die_at}",
+            results=LIVES[name].results,
+        )
         table = JobTable(redis_client, Keys(own.namespace))
         table.reap(1)  # a keeper was there before, or the next one would wait until it judges
         assert crashes.run(own, name, root, die_at) == [], f"it outlived {step}"
