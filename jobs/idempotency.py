@@ -1,6 +1,7 @@
 """Which job an idempotency key has made. In Redis for speed; each job.json holds its key too."""
 
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,23 @@ return redis.call('HDEL', KEYS[1], ARGV[1])
 """
 
 
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """The job that a key is bound to now.
+
+    `is_certain` is False if in that moment Redis had lost keys that nobody had restored yet: then
+    the key may have made another job, which is on disk.
+    """
+
+    holder: str
+    is_certain: bool
+
+
 class IdempotencyKeys:
     """The keys of all tenants."""
 
     def __init__(self, client: redis.Redis, keys: Keys) -> None:
-        self._redis = client
+        self._redis: Any = client
         self._key = keys.idempotency
         self._restored = keys.restored
         self._take_over = client.register_script(_TAKE_OVER)
@@ -33,20 +46,18 @@ class IdempotencyKeys:
 
     def holder(self, tenant: str, key: str) -> str | None:
         """Return the job that a key has made, or is making."""
-        holder: Any = self._redis.hget(self._key, _field(tenant, key))
-        return holder
+        return self._redis.hget(self._key, _field(tenant, key))
 
-    def are_complete(self) -> bool:
-        """Tell whether Redis knows all keys: it may have lost some that nobody restored yet."""
-        server: Any = self._redis.info("server")
-        return self._redis.get(self._restored) == server["run_id"]
-
-    def reserve(self, tenant: str, key: str, job_id: str) -> str:
-        """Bind a key to a job unless it is bound; return the job it is bound to."""
+    def reserve(self, tenant: str, key: str, job_id: str) -> Reservation:
+        """Bind a key to a job unless it is bound."""
         field = _field(tenant, key)
-        if self._redis.hsetnx(self._key, field, job_id):
-            return job_id
-        return self.holder(tenant, key) or self.reserve(tenant, key, job_id)
+        with self._redis.pipeline(transaction=True) as pipeline:
+            pipeline.hsetnx(self._key, field, job_id)
+            pipeline.hget(self._key, field)
+            pipeline.get(self._restored)
+            pipeline.info("server")
+            _, holder, restored_run, server = pipeline.execute()
+        return Reservation(holder, is_certain=restored_run == server["run_id"])
 
     def take_over(self, tenant: str, key: str, dead: str, job_id: str) -> bool:
         """Bind a key to another job, if it is still bound to `dead`."""

@@ -349,14 +349,14 @@ def _reserve(settings: Settings, keys: IdempotencyKeys, spec: JobSpec) -> JobDir
     if key is None:
         return None
     deadline_s = time.monotonic() + _HOLDER_TIMEOUT_S
-    while (holder := keys.reserve(spec.tenant, key, spec.job_id)) != spec.job_id:
-        job_dir = JobDir(settings.jobs_dir, holder)
+    while (reserved := keys.reserve(spec.tenant, key, spec.job_id)).holder != spec.job_id:
+        job_dir = JobDir(settings.jobs_dir, reserved.holder)
         if job_dir.spec.exists():
             return job_dir
-        if time.monotonic() > deadline_s and keys.take_over(spec.tenant, key, holder, spec.job_id):
-            return None
+        if time.monotonic() > deadline_s:
+            keys.take_over(spec.tenant, key, reserved.holder, spec.job_id)
         time.sleep(0.02)
-    if keys.are_complete():
+    if reserved.is_certain:
         return None
     forgotten = made_on_disk(settings.jobs_dir, spec.tenant, key)
     if forgotten is not None:

@@ -252,7 +252,7 @@ def test_a_key_whose_holder_died_before_job_json_is_taken_over(
 ) -> None:
     monkeypatch.setattr("penstock.jobs.submission._HOLDER_TIMEOUT_S", 0.05)
     keys = IdempotencyKeys(table.redis, table.keys)
-    assert keys.reserve("default", "k", "job_dead") == "job_dead"
+    assert keys.reserve("default", "k", "job_dead").holder == "job_dead"
     submission = submit(settings, table, ROWS, SubmitRequest(TASK, idempotency_key="k"))
     assert submission.created
     assert keys.holder("default", "k") == submission.spec.job_id
