@@ -31,6 +31,8 @@ _REFERENCE = ("tests/kernels/test_reference.py",)
 _GRAMMAR = ("tests/engine/test_grammar.py",)
 # What goes wrong between two steps in flight.
 _FLIGHTS = ("tests/engine/test_in_flight.py",)
+_DEVICE_ROWS = ("tests/engine/test_device_rows.py",)
+_DEVICE_STEPS = ("tests/engine/test_device_steps.py",)
 _CPU_ATTENTION = ("tests/kernels/test_cpu_ops.py", "-k", "attention")
 
 SAFEGUARDS = (
@@ -364,6 +366,84 @@ SAFEGUARDS = (
         "        if (step.softcap)\n",
         "        if (false)\n",
         _CPU_ATTENTION,
+    ),
+    # -- steps that the device computes by itself
+    Safeguard(
+        "a buffer is not written to before its copy has ended",
+        "engine/device_stream.py",
+        "        buffer.fence.wait()\n",
+        "",
+        ("tests/engine/test_device_stream.py",),
+    ),
+    Safeguard(
+        "a preempted row is placed on the device anew",
+        "engine/device_rows.py",
+        "return self.block_table is row.block_table and self.num_computed == row.position",
+        "return self.num_computed == row.position",
+        ("tests/engine/test_device_equality.py", "-k", "preempted"),
+    ),
+    Safeguard(
+        "a chunk that is not the last draws nothing on the device",
+        "engine/device_rows.py",
+        "num_known = end if is_drawn else end + 1",
+        "num_known = end",
+        _DEVICE_ROWS,
+    ),
+    Safeguard(
+        "no row of a step loses its line to another of it",
+        "engine/device_rows.py",
+        "                self._line_of.move_to_end(part.sequence)\n",
+        "                pass\n",
+        _DEVICE_ROWS,
+    ),
+    Safeguard(
+        "penalties are counted from every token, on the device",
+        "engine/device_rows.py",
+        "part.row.position if part.sequence.history is None else 0",
+        "part.row.position",
+        _DEVICE_ROWS,
+    ),
+    Safeguard(
+        "the device forgets the rows of a step that failed",
+        "engine/device_steps.py",
+        "            self._rows.forget(parts)\n            raise\n",
+        "            raise\n",
+        _DEVICE_STEPS,
+    ),
+    Safeguard(
+        "steps are captured over padding alone",
+        "engine/device_steps.py",
+        "        self._rows.clear_lines()\n",
+        "",
+        _DEVICE_STEPS,
+    ),
+    Safeguard(
+        "padding is no row's line",
+        "engine/device_rows.py",
+        "wanted = np.full(num_padded, PADDING)",
+        "wanted = np.full(num_padded, 0)",
+        _DEVICE_STEPS,
+    ),
+    Safeguard(
+        "what the host drew is put where the device awaits it",
+        "engine/step_launcher.py",
+        "            parts = fill_in(parts, self._newest.results[-1])\n",
+        "            pass\n",
+        _DEVICE_STEPS,
+    ),
+    Safeguard(
+        "a step begins before the one before it is read",
+        "engine/step_launcher.py",
+        "        begun = self._begin_on_device(step)\n",
+        "        self._newest.finish()\n        begun = self._begin_on_device(step)\n",
+        _DEVICE_STEPS,
+    ),
+    Safeguard(
+        "a row that ended is left out by the host",
+        "engine/step_launcher.py",
+        "token_id is not None and not part.sequence.ends_with(token_id, part.place - 1)",
+        "token_id is not None",
+        _FLIGHTS,
     ),
     # -- 8-bit products
     Safeguard(
