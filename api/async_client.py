@@ -307,7 +307,12 @@ class AsyncJob(JobFacts):
     async def to_arrow(self) -> "pa.Table":
         """Give all rows as an Arrow table: the Parquet itself when it is on this machine."""
         table = await asyncio.to_thread(tables.landed_table, self.record)
-        return tables.table_of([row async for row in self.results()]) if table is None else table
+        if table is not None:
+            return table
+        builder = tables.TableBuilder()
+        async for row in self.results():
+            builder.add(row)
+        return builder.table()
 
     async def to_pandas(self) -> Any:
         """Give all rows as a pandas DataFrame."""
