@@ -12,13 +12,13 @@ from .suspects import Suspects
 def accuse(jobs_dir: Path, attempts: Mapping[ShardRef, int], loss: Loss, *, is_proof: bool) -> None:
     """Note the crash against the shards that may have caused it.
 
-    Shards of which no row had come to the engine are innocent; so are all others while one row runs
-    alone. `attempts` are the shards that the process was to run.
+    Shards of which no row had come to the engine are innocent; so are all others while suspects run
+    by themselves. `attempts` are the shards that the process was to run.
     """
     begun = [
         Suspects(jobs_dir, ref)
         for ref, attempt in attempts.items()
         if was_begun(jobs_dir, ref, attempt, loss.process)
     ]
-    for shard in [shard for shard in begun if shard.has_row_alone] or begun:
+    for shard in [shard for shard in begun if shard.is_alone] or begun:
         shard.note_crash(str(loss), is_proof=is_proof)

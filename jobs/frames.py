@@ -87,7 +87,7 @@ class AbortRequest(msgspec.Struct, frozen=True, tag=True):
 
 
 class TrySuspects(msgspec.Struct, frozen=True, tag=True):
-    """Whether rows that may kill the engine are to be tried here; at first they are not."""
+    """Whether rows that have killed an engine may be tried now; at first they may not."""
 
     is_on: bool
 
@@ -139,7 +139,7 @@ class ShardProgress(msgspec.Struct, frozen=True):
     total: int
     failed: int
     completion_tokens: int
-    suspects: int = 0  # rows that may have killed an engine, and run when it is their turn
+    suspects: int = 0  # rows that may kill the engine, and wait until they may be tried
 
 
 class Progress(msgspec.Struct, frozen=True, tag=True):

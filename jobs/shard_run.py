@@ -113,11 +113,10 @@ class ShardRun:
         while self._requests:
             yield self._start(self._requests.popleft())
 
-    def begin_trial(self, *, is_alone: bool) -> list[Request]:
+    def begin_trial(self) -> list[Request]:
         """Return the requests of the suspects whose turn it is."""
         self.journal.begin()
-        self.suspects.begin_trial(is_alone=is_alone)
-        return [self._start(self._suspected.pop(index)) for index in self.suspects.group]
+        return [self._start(self._suspected.pop(row)) for row in self.suspects.begin_trial()]
 
     def unfinished(self) -> list[str]:
         """Name the requests that have not ended."""
@@ -172,7 +171,7 @@ class ShardRun:
             total=self._num_rows,
             failed=self.num_failed,
             completion_tokens=self.num_tokens,
-            suspects=self.suspects.num_rows,
+            suspects=self.suspects.num_narrow,
         )
 
     def _start(self, request: Request) -> Request:

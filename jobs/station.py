@@ -144,5 +144,6 @@ class Station:
                 self._lane.take(frame)
 
     def _engine_lost(self, loss: Loss) -> None:
+        self._lane.engine_lost()
         self.custody.engine_lost(loss, is_proof=not self.replies.is_busy)
         self.replies.fail_all(f"the engine was lost: {loss}")

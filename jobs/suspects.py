@@ -4,23 +4,22 @@ Knows one small file per shard, in the job's directory, beside the input. The wo
 in it, its engine process what is on trial. It is only a trace: losing it costs another crash or
 two.
 
-    the engine dies          all rows that were in it, and had not ended, become suspects: a group
-                             for each shard
-    suspects are tried       one group after another, beside rows that nobody suspects
-    a group's engine dies    its rows fall apart into `PARTS` smaller groups, which come first; the
-                             rows beside it become suspects too, or two culprits could hide
-                             behind each other for long
-    a row ends               it is cleared
-    a row on its own kills   from now on it is tried alone: nothing else is in the engine
-    it kills alone           `GUILTY_AFTER` times: that row fails, and no other
+    the engine dies       the rows that were in it and had not ended are a fresh group, one for each
+                          shard; a group that was there by itself is to blame, and nobody else
+    a fresh group         runs before all else, by itself: it fills the engine as well as any rows
+    it kills too          its rows fall apart into `PARTS` narrow groups
+    a narrow group        is tried now and then, beside rows that nobody suspects (`quarantine_lane`
+                          says when); if the engine dies it falls apart again
+    a row on its own      that kills beside others is tried by itself from then on
+    it kills by itself    `GUILTY_AFTER` times: that row fails, and no other
+    a row ends            it is cleared
 
-Why beside others, and in parts of eight: the engine stays full while suspects are tried, so what a
-culprit costs is how often the engine must be loaded again. Among 64 rows it dies six times: at
-first, with 64 suspects, with 8, with one beside others, and with that one alone twice. Halving
-takes up to nine, and trying row after row four, but then 64 trials follow upon each other. Most
-engines die for reasons that no row is guilty of, and then one trial per shard clears them all.
+Among 64 rows a culprit kills six times: at first, with 64 suspects, with 8, beside others, and by
+itself twice. Halves would take up to nine times, and trying row after row four, but with 64 trials
+one after another, each of which leaves the engine empty. Most engines die for reasons that no row
+is guilty of: then one more run of the same rows, which fill the engine, clears them all.
 
-A crash beside a request that somebody waited for is no proof against the row that ran alone: it
+A crash beside a request that somebody waited for is no proof against the row that ran by itself: it
 takes `NO_PROOF` of them to count as one.
 """
 
@@ -39,14 +38,15 @@ NO_PROOF = 3
 
 
 class _Trace(msgspec.Struct):
-    """What the file holds. Rows are named by their index."""
+    """What the file holds. Rows are named by their index; the first group is tried first."""
 
     is_accused: bool = False  # all unfinished rows are suspects, but in no group yet
-    groups: list[list[int]] = []  # the first one is tried first
-    is_on_trial: bool = False  # the first group is in the engine
-    is_alone: bool = False  # and nothing else
-    cornered: list[int] = []  # have killed as a group of one, and are to be tried alone
-    proofs: dict[int, int] = {}  # crashes with the row alone
+    fresh: list[list[int]] = []
+    narrow: list[list[int]] = []
+    trial: list[int] = []  # in the engine now, and in none of the groups
+    is_alone: bool = False  # and nothing else is
+    cornered: list[int] = []  # have killed on their own, beside others
+    proofs: dict[int, int] = {}  # crashes with the row by itself
     doubts: dict[int, int] = {}  # the same, beside a request
     reasons: dict[int, str] = {}  # how it died the last time
 
@@ -61,78 +61,85 @@ class Suspects:
     # What the worker notes, and asks.
 
     @property
-    def has_row_alone(self) -> bool:
-        """Whether one of the shard's rows is in the engine, and nothing else."""
+    def is_alone(self) -> bool:
+        """Whether rows of the shard are on trial, and nothing else is in the engine."""
         return self._trace.is_alone
 
     def note_crash(self, reason: str, *, is_proof: bool = True) -> None:
         """Note that the engine died with rows of this shard in it."""
         trace = self._trace
-        if trace.is_on_trial and len(trace.groups[0]) > 1:
-            trace.groups[:1] = _split(trace.groups[0])
-        elif trace.is_on_trial:
-            self._note_single(trace.groups[0][0], reason, is_proof)
+        if len(trace.trial) > 1:
+            trace.narrow[:0] = _split(trace.trial)
+        elif trace.trial:
+            self._note_single(trace.trial[0], reason, is_proof)
         trace.is_accused |= not trace.is_alone
-        trace.is_on_trial = trace.is_alone = False
+        trace.trial, trace.is_alone = [], False
         self._write()
 
     # What the engine process notes, and asks.
 
-    @property
-    def is_on_trial(self) -> bool:
-        """Whether some of the shard's rows are in the engine because they are suspects."""
-        return self._trace.is_on_trial
-
     def begin(self, unfinished: Collection[int]) -> None:
         """Bring the groups up to the rows that are left to be run; no trial is under way."""
         trace = self._trace
-        if not (trace.is_accused or trace.groups):
+        if not (trace.is_accused or self.rows):
             return
-        trace.groups = _without(trace.groups, unfinished)
-        if trace.is_accused:
-            known = {row for group in trace.groups for row in group}
-            if fresh := [row for row in unfinished if row not in known]:
-                trace.groups.append(fresh)
-        trace.is_accused = trace.is_on_trial = trace.is_alone = False
+        self._put_back()
+        trace.fresh = _without(trace.fresh, unfinished)
+        trace.narrow = _without(trace.narrow, unfinished)
+        known = self.rows
+        if trace.is_accused and (fresh := [row for row in unfinished if row not in known]):
+            trace.fresh.append(fresh)
+        trace.is_accused = False
         self._write()
 
     @property
     def rows(self) -> frozenset[int]:
         """All suspects."""
-        return frozenset(row for group in self._trace.groups for row in group)
+        groups = (*self._trace.fresh, *self._trace.narrow, self._trace.trial)
+        return frozenset(row for group in groups for row in group)
 
     @property
-    def num_rows(self) -> int:
-        """How many suspects there are."""
-        return sum(map(len, self._trace.groups))
+    def num_narrow(self) -> int:
+        """How many suspects run only now and then, or do just now."""
+        trial = self._trace.trial
+        return sum(map(len, self._trace.narrow)) + (len(trial) if self._is_trial_narrow else 0)
 
     @property
-    def group(self) -> Sequence[int]:
-        """The rows to be tried next, or on trial; none when nobody is suspected."""
-        return tuple(self._trace.groups[0]) if self._trace.groups else ()
+    def has_fresh(self) -> bool:
+        """Whether a fresh group is to run before all else."""
+        return bool(self._trace.fresh)
 
     @property
     def wants_alone(self) -> bool:
-        """Whether the next row is to be tried with nothing beside it."""
-        return len(self.group) == 1 and self.group[0] in self._trace.cornered
+        """Whether the next row of the narrow groups is to be tried by itself."""
+        first = self._trace.narrow[0] if self._trace.narrow else []
+        return len(first) == 1 and first[0] in self._trace.cornered
 
-    def begin_trial(self, *, is_alone: bool) -> None:
-        """Note, before they go to the engine, that the rows of `group` are on trial."""
-        self._trace.is_on_trial, self._trace.is_alone = True, is_alone
+    @property
+    def is_on_trial(self) -> bool:
+        """Whether some of the shard's rows are in the engine because they are suspects."""
+        return bool(self._trace.trial)
+
+    def begin_trial(self) -> Sequence[int]:
+        """Take the next group out, and note it as on trial, before its rows go to the engine.
+
+        A fresh group, and a row that is cornered, must be by themselves.
+        """
+        trace = self._trace
+        trace.is_alone = self.has_fresh or self.wants_alone
+        trace.trial = (trace.fresh or trace.narrow).pop(0)
         self._write()
+        return tuple(trace.trial)
 
     def clear(self, row_index: int) -> None:
-        """Clear a row, because it has ended; the trial is over with the last one of its group."""
-        trace = self._trace
-        trace.groups[0].remove(row_index)
-        if not trace.groups[0]:
-            del trace.groups[0]
-            trace.is_on_trial = trace.is_alone = False
+        """Clear a row on trial, because it has ended; the trial is over with the last of them."""
+        self._trace.trial.remove(row_index)
+        self._trace.is_alone = self._trace.is_alone and bool(self._trace.trial)
         self._write()
 
     def break_off(self) -> None:
         """Note that a trial has ended without a result: the shard was taken back."""
-        self._trace.is_on_trial = self._trace.is_alone = False
+        self._put_back()
         self._write()
 
     def verdict(self, row_index: int) -> str | None:
@@ -148,16 +155,27 @@ class Suspects:
         """Forget it all: the shard has landed."""
         self._path.unlink(missing_ok=True)
 
+    def _put_back(self) -> None:
+        trace = self._trace
+        if trace.trial:
+            (trace.narrow if self._is_trial_narrow else trace.fresh).insert(0, trace.trial)
+        trace.trial, trace.is_alone = [], False
+
+    @property
+    def _is_trial_narrow(self) -> bool:
+        trace = self._trace
+        return bool(trace.trial) and (not trace.is_alone or trace.trial[0] in trace.cornered)
+
     def _note_single(self, row_index: int, reason: str, is_proof: bool) -> None:
         trace = self._trace
         if trace.is_alone:
             counted = trace.proofs if is_proof else trace.doubts
             counted[row_index] = counted.get(row_index, 0) + 1
             trace.reasons[row_index] = reason
-        elif row_index not in trace.cornered:
+        if row_index not in trace.cornered:
             trace.cornered.append(row_index)
-        if self.verdict(row_index) is not None:
-            del trace.groups[0]
+        if self.verdict(row_index) is None:
+            trace.narrow.insert(0, [row_index])
 
     def _read(self) -> _Trace:
         try:

@@ -173,11 +173,15 @@ def begin(
     path = holder.settings.jobs_dir / ref.job_id / "unlanded"
     path.mkdir(exist_ok=True)
     (path / f"{ref.index}.{order.attempt}.{process}.rows").touch()
-    suspects = Suspects(holder.settings.jobs_dir, ref)
     if on_trial:
+        suspects = Suspects(holder.settings.jobs_dir, ref)
         suspects.note_crash("before")
         suspects.begin(on_trial)
-        suspects.begin_trial(is_alone=is_alone)
+        suspects.begin_trial()  # a fresh group, by itself
+        if not is_alone:
+            suspects.note_crash("before")
+            suspects.begin(on_trial)
+            suspects.begin_trial()
 
 
 def test_shards_of_a_lost_engine_wait_for_the_next_one(holder: Holder, make_job: JobMaker) -> None:
@@ -193,7 +197,7 @@ def test_shards_of_a_lost_engine_wait_for_the_next_one(holder: Holder, make_job:
     for index, num_suspects in enumerate((4, 0)):  # no row of the second was in the engine
         suspects = Suspects(holder.settings.jobs_dir, ShardRef(spec.job_id, index))
         suspects.begin(range(4 * index, 4 * index + 4))
-        assert suspects.num_rows == num_suspects
+        assert len(suspects.rows) == num_suspects
     holder.land(spec, orders[0])
     assert holder.outcome() == "4 rows · 12 tokens"
 
@@ -204,13 +208,13 @@ def test_nobody_is_blamed_beside_a_row_that_ran_alone(
 ) -> None:
     spec = make_job()
     orders = [holder.open(spec, index) for index in range(2)]
-    begin(holder, orders[0], process=7, on_trial=[2], is_alone=is_alone)
+    begin(holder, orders[0], process=7, on_trial=[2, 3], is_alone=is_alone)
     begin(holder, orders[1], process=7)
     holder.custody.engine_lost(Loss("signal 6", process=7))
     holder.custody.close()
     beside = Suspects(holder.settings.jobs_dir, ShardRef(spec.job_id, 1))
     beside.begin(range(4, 8))
-    assert beside.num_rows == (0 if is_alone else 4)
+    assert len(beside.rows) == (0 if is_alone else 4)
 
 
 def test_a_shard_does_not_wait_for_ever_for_an_engine(
@@ -224,7 +228,7 @@ def test_a_shard_does_not_wait_for_ever_for_an_engine(
     holder.custody.engine_lost(Loss("cannot load", process=8))  # it never had the shard
     suspects = Suspects(holder.settings.jobs_dir, ShardRef(spec.job_id, 0))
     suspects.begin(range(4))
-    assert suspects.num_rows == 4 and not suspects.wants_alone
+    assert len(suspects.rows) == 4 and suspects.has_fresh
 
 
 def test_the_loss_of_an_engine_is_told_to_who_follows_its_jobs(

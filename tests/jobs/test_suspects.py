@@ -31,7 +31,6 @@ class Shards:
         self.poison = poison
         self.failed: set[int] = set()
         self.num_crashes = 0
-        self.num_trials = 0
         rows = iter(range(sum(sizes)))
         self.left = {
             ShardRef(REF.job_id, index): {next(rows) for _ in range(size)}
@@ -51,14 +50,16 @@ class Shards:
             self.left[ref] -= guilty
             suspects.begin(sorted(self.left[ref]))
             attempt_of(self.jobs_dir, ref).touch()
-        alone = [ref for ref in traces if traces[ref].wants_alone]
-        if alone and self._try(traces, alone[0], set()):
-            return
+        for ref, suspects in traces.items():
+            while suspects.has_fresh or suspects.wants_alone:
+                if self._try(suspects, ref, beside=set()):
+                    return
         fed = {row for ref in traces for row in self.left[ref] - traces[ref].rows}
-        on_trial = next((ref for ref in traces if traces[ref].group), None)
-        if on_trial is not None and self._try(traces, on_trial, fed):
-            return
-        if on_trial is None and fed & self.poison:
+        narrow = next((ref for ref in traces if traces[ref].num_narrow), None)
+        if narrow is not None:
+            if self._try(traces[narrow], narrow, beside=fed):
+                return
+        elif fed & self.poison:
             self._die()
             return
         for ref in traces:
@@ -71,12 +72,11 @@ class Shards:
         fresh = [ref for ref in left if ref not in suspected]
         return suspected + fresh[:2]
 
-    def _try(self, traces: dict[ShardRef, Suspects], ref: ShardRef, fed: set[int]) -> bool:
+    def _try(self, suspects: Suspects, ref: ShardRef, *, beside: set[int]) -> bool:
         """Try a group; return whether the engine died."""
-        suspects, group = traces[ref], set(traces[ref].group)
-        suspects.begin_trial(is_alone=suspects.wants_alone)
-        self.num_trials += 1
-        if (group | fed) & self.poison:
+        group = set(suspects.begin_trial())
+        assert not (suspects.is_alone and beside)
+        if (group | beside) & self.poison:
             self._die()
             return True
         for row in group:
@@ -116,36 +116,36 @@ def test_many_culprits_are_found_and_nobody_else(jobs_dir: Path) -> None:
             Suspects(jobs_dir, ref).remove()
 
 
-def corner(jobs_dir: Path, row: int) -> None:
+def accuse_only(jobs_dir: Path, row: int) -> Suspects:
     suspects = Suspects(jobs_dir, REF)
     suspects.note_crash("signal 6")
     suspects.begin([row])
-    suspects.begin_trial(is_alone=False)
-    Suspects(jobs_dir, REF).note_crash("signal 6")
+    return suspects
 
 
 def crash_alone(jobs_dir: Path, *, is_proof: bool = True) -> None:
     suspects = Suspects(jobs_dir, REF)
-    assert suspects.wants_alone
-    suspects.begin_trial(is_alone=True)
+    assert suspects.has_fresh or suspects.wants_alone
+    suspects.begin_trial()
+    assert suspects.is_alone
     Suspects(jobs_dir, REF).note_crash("signal 11 at kernel.py:3 in run", is_proof=is_proof)
 
 
 def test_a_row_is_guilty_when_it_crashed_alone_twice_and_the_verdict_says_how(
     jobs_dir: Path,
 ) -> None:
-    corner(jobs_dir, 7)
+    accuse_only(jobs_dir, 7)
     for _ in range(GUILTY_AFTER):
         assert Suspects(jobs_dir, REF).verdict(7) is None
         crash_alone(jobs_dir)
     suspects = Suspects(jobs_dir, REF)
-    assert suspects.verdict(8) is None and not suspects.group
+    assert suspects.verdict(8) is None and not suspects.rows
     message = "the engine died 2 times while it ran this row alone: signal 11 at kernel.py:3 in run"
     assert suspects.verdict(7) == message
 
 
 def test_what_proves_nothing_counts_less(jobs_dir: Path) -> None:
-    corner(jobs_dir, 7)
+    accuse_only(jobs_dir, 7)
     for _ in range(GUILTY_AFTER * NO_PROOF):
         assert Suspects(jobs_dir, REF).verdict(7) is None
         crash_alone(jobs_dir, is_proof=False)
@@ -153,26 +153,25 @@ def test_what_proves_nothing_counts_less(jobs_dir: Path) -> None:
 
 
 def test_a_row_that_ended_is_cleared(jobs_dir: Path) -> None:
-    corner(jobs_dir, 7)
-    suspects = Suspects(jobs_dir, REF)
-    suspects.begin_trial(is_alone=True)
+    suspects = accuse_only(jobs_dir, 7)
+    suspects.begin_trial()
     suspects.clear(7)
-    assert not suspects.is_on_trial and not Suspects(jobs_dir, REF).group
+    assert not (suspects.is_on_trial or suspects.is_alone or Suspects(jobs_dir, REF).rows)
 
 
 def test_a_trial_that_was_broken_off_blames_nobody(jobs_dir: Path) -> None:
     suspects = Suspects(jobs_dir, REF)
     suspects.note_crash("signal 6")
     suspects.begin(range(16))
-    suspects.begin_trial(is_alone=False)
+    suspects.begin_trial()
     suspects.break_off()
     Suspects(jobs_dir, REF).note_crash("signal 6")  # of whoever was there
     suspects = Suspects(jobs_dir, REF)
     suspects.begin(range(16))
-    assert len(suspects.group) == 16  # not split
+    assert len(suspects.begin_trial()) == 16 and suspects.num_narrow == 0  # not split
 
 
 def test_a_damaged_trace_is_none(jobs_dir: Path) -> None:
-    corner(jobs_dir, 7)
-    (jobs_dir / REF.job_id / "suspects" / "0.json").write_bytes(b'{"groups": 3}')
-    assert not Suspects(jobs_dir, REF).group
+    accuse_only(jobs_dir, 7)
+    (jobs_dir / REF.job_id / "suspects" / "0.json").write_bytes(b'{"fresh": 3}')
+    assert not Suspects(jobs_dir, REF).rows
