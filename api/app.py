@@ -149,7 +149,7 @@ async def _open_services(settings: Settings, meters: Meters, stack: AsyncExitSta
     rebuild = asyncio.create_task(_rebuild(settings))
     stack.push_async_callback(_cancel, rebuild)
     files = FileStore(settings.data_dir / "files")
-    uploads = PartUploads(settings.data_dir / "uploads", files)
+    uploads = PartUploads(settings.data_dir / "part-uploads", files)
     sweep = asyncio.create_task(_sweep(files, uploads))
     stack.push_async_callback(_cancel, sweep)
     batches = BatchRecords(settings.data_dir / "batches")

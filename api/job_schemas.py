@@ -13,9 +13,10 @@ Priority = Annotated[int, Field(ge=-100, le=100)]
 
 
 class JobInput(Strict):
-    """Where the rows come from: a file that the server can read, or the request itself."""
+    """Where the rows come from: a file that the server can read, one it keeps, or the request."""
 
     path: str | None = None
+    file_id: str | None = None
     rows: list[dict[str, Any]] | None = None
 
 

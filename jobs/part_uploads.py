@@ -1,8 +1,8 @@
 """Files that arrive in parts, in any order, over an hour at most. Knows the file store, no HTTP.
 
-    uploads/upload_01K3…/upload.json    what the file will be, and under which id
-                         part_….bytes   one part, whole and durable
-                         cancelled      nothing more will come
+    part-uploads/upload_01K3…/upload.json    what the file will be, and under which id
+                              part_….bytes   one part, whole and durable
+                              cancelled      nothing more will come
 
 To complete an upload is to join its parts; done twice, it gives the same file.
 """

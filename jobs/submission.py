@@ -43,6 +43,7 @@ from .templates import TemplateError, task_columns
 __all__ = [
     "FileSource",
     "InvalidJob",
+    "NamedFileSource",
     "PathSource",
     "RowsSource",
     "Source",
@@ -83,7 +84,15 @@ class FileSource:
     filename: str = ""
 
 
-Source = PathSource | RowsSource | FileSource
+@dataclass(frozen=True, slots=True)
+class NamedFileSource:
+    """A file on this machine that is called something else; its name tells the format."""
+
+    path: Path
+    filename: str
+
+
+Source = PathSource | RowsSource | FileSource | NamedFileSource
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,6 +278,8 @@ def _items(
             return open_object(str(path), settings.s3_endpoint, request.format)
         case PathSource(path):
             return open_input(path, request.format)
+        case NamedFileSource(path, filename):
+            return open_input(path, request.format, filename=filename)
         case FileSource(file, filename):
             return open_input(file, request.format, filename=filename)
         case RowsSource(rows):

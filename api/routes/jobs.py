@@ -29,6 +29,7 @@ from ...jobs.model import (
 )
 from ...jobs.submission import (
     FileSource,
+    NamedFileSource,
     PathSource,
     RowsSource,
     Source,
@@ -42,6 +43,7 @@ from ..bodies import MAX_JSON_BYTES, json_body, parse, read_json
 from ..errors import InvalidRequest, JobGone, JobNotFound, Unavailable
 from ..job_object import job_object
 from ..job_schemas import JobRequest
+from ..principal import Principal, ThePrincipal
 from ..services import Services, TheServices
 from ..upload import Form, is_multipart, receive_upload
 
@@ -60,11 +62,14 @@ router = APIRouter(tags=["jobs"])
 
 
 @router.post("/v1/jobs", status_code=202, openapi_extra=json_body(JobRequest))
-async def create_job(request: Request, services: TheServices) -> JSONResponse:
+async def create_job(
+    request: Request, services: TheServices, principal: ThePrincipal
+) -> JSONResponse:
     """Accept a job: its rows are on disk when the 202 leaves."""
     if not is_multipart(request):
         body = await read_json(request, JobRequest, MAX_JOB_JSON_BYTES)
-        return await _create(request, services, body, _source_of(body))
+        source = _source_of(services, principal, body)
+        return await _create(request, services, body, source)
     spool = services.settings.data_dir / "uploads"
     spool.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=spool) as file:  # has no name: nothing of it can stay behind
@@ -271,17 +276,22 @@ async def _task_of(services: Services, body: JobRequest) -> TaskSpec:
     )
 
 
-def _source_of(body: JobRequest) -> Source:
-    if body.input is None:
+def _source_of(services: Services, principal: Principal, body: JobRequest) -> Source:
+    given = body.input and (body.input.path, body.input.file_id, body.input.rows)
+    if body.input is None or given is None:
         raise InvalidRequest(
-            "input is required: {path} or {rows}, or upload a file as multipart/form-data",
+            "input is required: {path}, {file_id} or {rows}, or upload a file as "
+            "multipart/form-data",
             param="input",
             code="missing_required_parameter",
         )
-    if (body.input.path is None) == (body.input.rows is None):
-        raise InvalidRequest("input takes either path or rows", param="input")
+    if sum(each is not None for each in given) != 1:
+        raise InvalidRequest("input takes one of path, file_id and rows", param="input")
     if body.input.rows is not None:
         return RowsSource(body.input.rows)
+    if body.input.file_id is not None:
+        stored = services.files.get(body.input.file_id, principal.tenant)
+        return NamedFileSource(services.files.path(stored), stored.filename)
     return PathSource(body.input.path or "")
 
 

@@ -13,7 +13,7 @@ import pytest
 from penstock.jobs.file_store import FileStore, UnknownFile
 from penstock.jobs.part_uploads import InvalidUpload, PartUploads
 
-from .conftest import Stack
+from .conftest import MODEL, Stack
 
 LINE = b'{"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": {}}\n'
 
@@ -214,3 +214,21 @@ def test_an_interrupted_upload_leaves_nothing(tmp_path: Path) -> None:
         file.write(b"half")
         raise io.UnsupportedOperation
     assert [*tmp_path.iterdir()] == []
+
+
+def test_a_job_may_run_over_a_file_that_was_kept(
+    client: openai.OpenAI, http: httpx2.Client
+) -> None:
+    rows = b'{"n": 1}\n{"n": 2}\n'
+    file = client.files.create(file=("rows.jsonl", rows), purpose="user_data")
+    body = {"model": MODEL, "input": {"file_id": file.id}, "prompt": "{{ row.n }}"}
+    made = http.post("/v1/jobs", json=body)
+    assert made.status_code == 202
+    done = http.get(f"/v1/jobs/{made.json()['id']}?wait=30").json()
+    while done["status"] not in ("completed", "failed"):
+        done = http.get(f"/v1/jobs/{made.json()['id']}?wait=30").json()
+    assert done["counts"]["succeeded"] == 2
+    for odd in ({"file_id": "file-none"}, {"file_id": file.id, "path": "x"}):
+        answer = http.post("/v1/jobs", json={**body, "input": odd})
+        assert answer.status_code in (400, 404)
+        assert answer.json()["error"]["type"] == "invalid_request_error"
