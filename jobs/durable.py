@@ -62,13 +62,18 @@ def make_directories(path: Path) -> None:
             fsync_directory(directory.parent)
 
 
-def replace_file(path: Path, data: bytes) -> None:
+def replace_file(path: Path, data: bytes, *, temporary_dir: Path | None = None) -> None:
     """Write a file durably; it replaces an older one of that name in one step.
+
+    `temporary_dir` must be on the same file system.
 
     Raises:
         StorageFull: there is no room; an older file stays as it was.
     """
-    with storage_errors(path), _temporary_file(path.parent, path.name, data) as temporary:
+    with (
+        storage_errors(path),
+        _temporary_file(temporary_dir or path.parent, path.name, data) as temporary,
+    ):
         temporary.replace(path)
         fsync_directory(path.parent)
 

@@ -56,7 +56,7 @@ def join(settings: Settings, table: JobTable, retry: JobSpec) -> None:
     for index, rows in _improved(job_dir, spec, parts, _Stream(retry)):
         counts = _count(rows)
         data = encode_part(spec, counts, pa.Table.from_pylist(rows, schema=row_schema(spec)))
-        replace_file(results.part(index), data)
+        replace_file(results.part(index), data, temporary_dir=results.temporary)
         parts[index] = part_facts(results.part(index))
     results.remove_temporary()
     parts = dict(sorted(parts.items()))
