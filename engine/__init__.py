@@ -15,6 +15,7 @@ To know how it works, read these in this order; the rest is what they stand on.
     runner, kv_cache             the model and its cache on one device
     models/decoder               the decoder; models/families says what sets each family apart
     sampler, drawing             from logits to tokens
+      device_sampler             the same where nothing is read back, from sampling_tables
       logit_rules, penalties     what weighs on them
       grammar, grammar_compiler  the form that an output must have
     detokenizer                  from tokens to text, and where a text stops

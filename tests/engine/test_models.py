@@ -16,7 +16,7 @@ from penstock.engine.config import EngineConfig
 from penstock.engine.kv_cache import GIB
 from penstock.engine.runner import ModelRunner
 from penstock.kernels.cpu import CpuOps
-from penstock.kernels.native import cpu_library
+from tests.kernels.cpu_cases import required_library
 
 from .checkpoints import LONG_ROPE, SMALL, SPARSE, TINY_MODELS, judge
 
@@ -100,8 +100,7 @@ def test_logits_are_those_of_transformers(name: str, tiny_checkpoint: Checkpoint
     ],
 )
 def test_bits_do_not_depend_on_steps_or_company(name: str, tiny_checkpoint: Checkpoints) -> None:
-    if cpu_library() is None:
-        pytest.skip("plain PyTorch promises tokens, not bits")
+    required_library()
     runner = make_runner(tiny_checkpoint(name))
     prompts = [random_prompt(300 - 31 * i, seed=i) for i in range(9)]
     (expected,) = logits_in_chunks(runner, prompts[:1], 1)
@@ -140,8 +139,7 @@ def test_bfloat16_points_the_same_way(name: str, tiny_checkpoint: Checkpoints) -
 
 @pytest.mark.parametrize("name", TINY_MODELS)
 def test_every_head_size_has_kernels(name: str, tiny_checkpoint: Checkpoints) -> None:
-    if cpu_library() is None:
-        pytest.skip("no C++ compiler here")
+    required_library()
     runner = make_runner(tiny_checkpoint(name), num_threads=2)
     assert type(runner._decoder.ops) is CpuOps
     assert torch.get_num_threads() == 1
@@ -151,8 +149,7 @@ def test_every_head_size_has_kernels(name: str, tiny_checkpoint: Checkpoints) ->
 def test_the_cache_is_counted_with_its_padding(
     name: str, head_dim: int, tiny_checkpoint: Checkpoints
 ) -> None:
-    if cpu_library() is None:
-        pytest.skip("plain PyTorch pads nothing")
+    required_library()
     bytes_per_token = 2 * 2 * 2 * head_dim * torch.float32.itemsize  # layers, key and value, heads
     runner = make_runner(tiny_checkpoint(name), kv_cache_gb=50 * 16 * bytes_per_token / GIB)
     assert runner.num_blocks == 50

@@ -11,7 +11,7 @@ from penstock.engine.architecture import UnsupportedModel
 from penstock.engine.config import EngineConfig
 from penstock.kernels import reference
 from penstock.kernels.cpu import CpuOps
-from penstock.kernels.native import cpu_library
+from tests.kernels.cpu_cases import required_library
 
 from .checkpoints import SMALL
 from .test_models import logits_in_chunks, make_runner, random_prompt
@@ -35,8 +35,7 @@ def test_logits_point_the_same_way(name: str, dtype: str, tiny_checkpoint: Check
 
 @pytest.mark.parametrize("name", ["llama", "qwen3-moe"])
 def test_bits_do_not_depend_on_steps_or_company(name: str, tiny_checkpoint: Checkpoints) -> None:
-    if cpu_library() is None:
-        pytest.skip("plain PyTorch promises tokens, not bits")
+    required_library()
     runner = make_runner(tiny_checkpoint(name), quantization="int8")
     prompts = [random_prompt(200 - 31 * i, seed=i) for i in range(5)]
     (expected,) = logits_in_chunks(runner, prompts[:1], 1)
