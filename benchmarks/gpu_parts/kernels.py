@@ -16,10 +16,13 @@ from part import Part
 from penstock.kernels import (
     reference,
     reference_cache,
+    reference_logits,
     reference_sampling,
     triton_blocks,
     triton_elementwise,
+    triton_experts,
     triton_filters,
+    triton_history,
     triton_logits,
     triton_logprobs,
     triton_sampling,
@@ -27,7 +30,8 @@ from penstock.kernels import (
 )
 from penstock.kernels.reference import HeadNorm, LayerCache
 from penstock.kernels.reference_cache import RowTables
-from penstock.kernels.reference_sampling import Kept, Penalties
+from penstock.kernels.reference_logits import History, Penalties, Rules
+from penstock.kernels.reference_sampling import Chances, Kept
 from penstock.kernels.triton_cascade import cascade_attention
 from penstock.kernels.triton_decode import decode_attention
 from penstock.kernels.triton_ops import TritonOps
@@ -149,26 +153,36 @@ def elementwise(part: Part, dtype: torch.dtype) -> Case:
     )
 
 
-def sampling(part: Part) -> Case:
-    rows, vocab = (4, 5000) if part.tiny else (64, 151936)
-    logits = 3 * torch.randn(rows, vocab)
+def chances(rows: int) -> Chances:
+    """Every fourth row takes the likeliest, every other one has top-k, all have top-p and min-p."""
     temperatures = torch.rand(rows) + 0.2
     temperatures[::4] = 0
-    keys, counters = torch.randint(-(2**62), 2**62, (rows,)), torch.arange(rows) * 77
-    top_k = torch.randint(0, 60, (rows,)).int() * (torch.arange(rows) % 2).int()
-    top_p, min_p = 0.4 + 0.6 * torch.rand(rows), 0.02 * torch.rand(rows)
-    limits = (logits, temperatures, top_k, top_p, min_p)
+    odd = torch.arange(rows) % 2
+    return Chances(
+        temperatures,
+        torch.randint(-(2**62), 2**62, (rows,)),
+        (torch.randint(0, 60, (rows,)) * odd * (temperatures > 0)).int(),
+        (0.4 + 0.6 * torch.rand(rows)).where(temperatures > 0, 1.0),
+        (0.02 * torch.rand(rows)).where(temperatures > 0, 0.0),
+    )
+
+
+def sampling(part: Part) -> Case:
+    rows, vocab = (4, 5000) if part.tiny else (64, 151936)
+    logits, lines = 3 * torch.randn(rows, vocab), torch.randperm(rows).int()
+    places, limits = (torch.arange(rows) * 77).int(), chances(rows)
     with poisoned():
-        kept = triton_filters.keep_likeliest(*limits)
-        tokens, _ = triton_sampling.sample(logits, temperatures, keys, counters, kept)
-        plain, _ = triton_sampling.sample(logits, temperatures, keys, counters)
-    expected = reference_sampling.keep_likeliest(*limits)
+        kept = triton_filters.keep_likeliest(logits, lines, limits)
+        tokens, _ = triton_sampling.sample(logits, lines, places, limits, kept)
+        plain, _ = triton_sampling.sample(logits, lines, places, limits)
+    expected = reference_sampling.keep_likeliest(logits, lines, limits)
+    temperatures = limits[lines].temperatures
     tempered = logits / temperatures.where(temperatures != 0, 1.0)[:, None]
     # Sums of 150,000 weights round: the border of top-p may lie a few of the lightest tokens off.
     moved = (share_of(kept, tempered) - share_of(expected, tempered)).abs().max()
     pairs = []
     for drawn, limit in ((tokens, kept), (plain, None)):
-        scores = reference_sampling.scores(logits, temperatures, keys, counters, limit)
+        scores = reference_sampling.scores(logits, lines, places, limits, limit)
         pairs.append((scores.gather(1, drawn[:, None])[:, 0], scores.amax(-1)))
     found = worst(*pairs)
     return found | {"border_off": float(moved), "passed": found["passed"] and float(moved) < 1e-5}
@@ -184,24 +198,84 @@ def share_of(kept: Kept, tempered: torch.Tensor) -> torch.Tensor:
 
 def logit_changes(part: Part) -> Case:
     rows, vocab = (3, 5000) if part.tiny else (64, 151936)
-    logits, slots = torch.randn(rows, vocab), torch.randperm(rows) - 1
-    history = torch.randint(0, 4, (rows, vocab), dtype=torch.int32)
-    twin, expected = history.clone(), logits.clone()
-    penalties = Penalties(0.5 + torch.rand(rows), torch.rand(rows), torch.rand(rows))
-    token_ids = torch.randint(0, vocab, (rows,))
-    bits = torch.randint(-(2**31), 2**31 - 1, (rows // 2, vocab // 32)).int()
-    masked = torch.arange(0, 2 * (rows // 2), 2)
-    triton_logits.record(history, slots, token_ids)
-    triton_logits.penalise(logits, history, slots, penalties)
-    triton_logits.allow(logits, masked, bits)
-    reference_sampling.record(twin, slots, token_ids)
-    reference_sampling.penalise(expected, twin, slots, penalties)
-    reference_sampling.allow(expected, masked, bits)
-    raw = 3 * torch.randn(rows, vocab)
+    lines, places = torch.randperm(rows).int(), torch.zeros(rows).int()
+    lines[0] = -1
+    penalties, rules, tables = penalties_of(rows), rules_of(rows, vocab), known_tokens(rows, vocab)
+    raw = torch.randn(rows, vocab)
+    changed, counted = [], []
+    for kernels in ((triton_history, triton_logits), (reference_logits, reference_logits)):
+        histories, logit_kernels = kernels
+        history = History(
+            torch.zeros(rows + 1, vocab).int(), torch.arange(rows).int(),
+            torch.full((rows,), -1).int(), torch.full((rows,), 20).int(),
+        )  # fmt: skip
+        logits = raw.clone()
+        histories.record(history, lines, tables)
+        histories.penalise(logits, lines, history, penalties)
+        logit_kernels.adjust(logits, lines, places, rules)
+        logit_kernels.allow(logits, lines, rules)
+        changed.append(logits)
+        counted.append(history.counts[:-1])
+    chosen, num_top = torch.randint(0, vocab, (rows,)), torch.full((rows,), 20).int()
+    asked = (3 * torch.randn(rows, vocab), lines, chosen, num_top, 20)
     with poisoned():
-        found = triton_logprobs.top_logprobs(raw, token_ids, 20)
-    wanted = reference_sampling.top_logprobs(raw, token_ids, 20)
-    return worst((history, twin), (logits, expected), *zip(found, wanted, strict=True))
+        found = triton_logprobs.top_logprobs(*asked)
+    wanted = reference_sampling.top_logprobs(*asked)
+    real = lines >= 0
+    told = [(one[real], other[real]) for one, other in zip(found, wanted, strict=True)]
+    return worst((counted[0], counted[1]), (changed[0], changed[1]), *told)
+
+
+def penalties_of(rows: int) -> Penalties:
+    repetition = 0.5 + torch.rand(rows)
+    return Penalties(repetition, 1 / repetition, torch.rand(rows), torch.rand(rows))
+
+
+def rules_of(rows: int, vocab: int) -> Rules:
+    return Rules(
+        bias_ids=torch.stack([torch.randperm(vocab)[:8] for _ in range(rows)]).int(),
+        biases=torch.randn(rows, 8),
+        num_biases=torch.randint(0, 9, (rows,)).int(),
+        allowed=torch.randint(-(2**31), 2**31 - 1, (rows, vocab // 32)).int(),
+        is_limited=(torch.arange(rows) % 2).int(),
+        endings=torch.randint(0, vocab, (rows, 2)).int(),
+        num_endings=torch.randint(0, 3, (rows,)).int(),
+        min_tokens=torch.randint(0, 2, (rows,)).int(),
+    )
+
+
+def known_tokens(rows: int, vocab: int) -> RowTables:
+    known = torch.full((rows,), 64).int()
+    return RowTables(torch.randint(0, vocab, (rows, 80)).int(), known, known, known[:, None])
+
+
+def experts(part: Part, dtype: torch.dtype) -> Case:
+    num_experts, inner, hidden = (4, 48, 40) if part.tiny else (32, 768, 1024)
+    weights = torch.randn(num_experts, inner, hidden, dtype=dtype)
+    pairs = []
+    for rows in (5, 40 * num_experts):  # small tiles, and large ones
+        x = torch.randn(rows, hidden, dtype=dtype) / hidden**0.5
+        ends = torch.randint(0, rows + 1, (num_experts - 1,)).sort().values
+        starts = torch.cat([ends.new_zeros(1), ends, ends.new_full((1,), rows)]).int()
+        with poisoned():
+            found = triton_experts.grouped_projection(weights)(x, starts)
+        pairs.append((found, reference.grouped_projection(weights)(x, starts)))
+    return worst(*pairs)
+
+
+def eight_bits(part: Part) -> Case:
+    """Attention over a cache of eight-bit floats: of single tokens, of prompts, of shared ones."""
+    dim, dtype = 16 if part.tiny else 128, torch.float32 if part.tiny else torch.bfloat16
+    pairs = []
+    for rows in ([(1, 700), (1, 40), (1, 600)], [(70, 70), (5, 300), (1, 600)]):
+        case = paged(rows, 16, 8, dim, dtype)
+        wide = case["cache"]
+        narrow = [x.float().to(torch.float8_e4m3fn) for x in (wide.key, wide.value)]
+        case["cache"] = LayerCache(narrow[0], narrow[1], key_scale=0.5, value_scale=2.0)
+        with poisoned():
+            found = TritonOps().paged_attention(**case)
+        pairs.append((found, reference.paged_attention(**case)))
+    return worst(*pairs)
 
 
 def blocks_and_steps(part: Part) -> Case:
@@ -229,15 +303,21 @@ def blocks_and_steps(part: Part) -> Case:
 
 
 def graph() -> Case:
-    """A captured step of single tokens serves other lengths of the same rows."""
-    case = paged([(1, 700), (1, 300), (1, 90)], 16, 8, 128, torch.bfloat16)
+    """A captured step of single tokens serves other lengths of the same rows, and other groups."""
+    lengths = [700, 600, 90]
+    case = paged([(1, length) for length in lengths], 16, 8, 128, torch.bfloat16)
+    case["block_tables"][1, :32] = case["block_tables"][0, :32].clone()
+    groups = grouped(case["block_tables"], lengths)
+    wanted = groups.memory.clone()
+    groups.memory.zero_()
     ops = TritonOps()
-    ops.paged_attention(**case)
+    ops.paged_attention(**case, groups=groups)
     torch.cuda.synchronize()
     captured = torch.cuda.CUDAGraph()
     with torch.cuda.graph(captured):
-        found = ops.paged_attention(**case)
-    case["context_lens"].copy_(torch.tensor([1, 299, 60]).int())
+        found = ops.paged_attention(**case, groups=groups)
+    case["context_lens"].copy_(torch.tensor([650, 599, 60]).int())
+    groups.memory.copy_(wanted)
     captured.replay()
     torch.cuda.synchronize()
     return worst((found, reference.paged_attention(**case)))
@@ -256,6 +336,9 @@ if __name__ == "__main__":
             part.attempt(f"cascade {kind}", partial(cascade, part, dtype))
             part.attempt(f"rotation {kind}", partial(rotation, part, dtype))
             part.attempt(f"elementwise {kind}", partial(elementwise, part, dtype))
+            part.attempt(f"experts {kind}", partial(experts, part, dtype))
+        if part.device.type == "cpu" or torch.cuda.get_device_capability() >= (8, 9):
+            part.attempt("cache in eight bits", partial(eight_bits, part))
         part.attempt("sampling", lambda: sampling(part))
         part.attempt("penalties, bitmask, logprobs", lambda: logit_changes(part))
         part.attempt("blocks and step inputs", lambda: blocks_and_steps(part))

@@ -11,12 +11,14 @@ from part import Part
 
 from penstock.kernels import (
     triton_elementwise,
+    triton_experts,
     triton_filters,
     triton_logprobs,
     triton_rotary,
     triton_sampling,
 )
 from penstock.kernels.reference import HeadNorm, LayerCache
+from penstock.kernels.reference_sampling import Chances
 from penstock.kernels.triton_cascade import cascade_attention
 from penstock.kernels.triton_decode import decode_attention
 from penstock.kernels.triton_prefill import prefill_attention
@@ -140,18 +142,31 @@ def layers(part: Part, limit: float) -> dict[str, Any]:
     return {f"{name}_share_of_copy": found["share_of_copy"] for name, found in named.items()}
 
 
+def experts(part: Part, limit: float, tokens: int) -> Any:
+    """Gate and up of Qwen3-30B-A3B: 8 of 128 experts of 768 for each token."""
+    num_experts, inner, hidden = (4, 48, 40) if part.tiny else (128, 1536, 2048)
+    rows, dtype = 8 * tokens, torch.float32 if part.tiny else torch.bfloat16
+    weights = torch.randn(num_experts, inner, hidden, dtype=dtype)
+    x = torch.randn(rows, hidden, dtype=dtype)
+    starts = (torch.arange(num_experts + 1) * rows // num_experts).int()
+    project = triton_experts.grouped_projection(weights)
+    num_bytes = weights.nbytes + x.nbytes + rows * inner * x.itemsize
+    found = moved(part, limit, num_bytes, lambda: project(x, starts))
+    return found | {"TFLOP_per_s": 2 * rows * inner * hidden / found["us"] / 1e6}
+
+
 def sampling(part: Part, limit: float) -> dict[str, Any]:
     rows, vocab = (3, 5000) if part.tiny else (256, 151936)
     logits, ones = 3 * torch.randn(rows, vocab), torch.ones(rows)
     keys = torch.arange(rows)
+    lines, few = keys.int(), (ones * 50).int()
+    chances = Chances(ones, keys, few, 0.9 * ones, 0.0 * ones)
     drawn = moved(
-        part, limit, logits.nbytes, lambda: triton_sampling.sample(logits, ones, keys, keys)
+        part, limit, logits.nbytes, lambda: triton_sampling.sample(logits, lines, lines, chances)
     )
-    few = (ones * 50).int()
-    filtered = seconds(
-        part, lambda: triton_filters.keep_likeliest(logits, ones, few, 0.9 * ones, 0.0 * ones)
-    )
-    logged = seconds(part, lambda: triton_logprobs.top_logprobs(logits, keys, 20))
+    filtered = seconds(part, lambda: triton_filters.keep_likeliest(logits, lines, chances))
+    twenty = torch.full((rows,), 20).int()
+    logged = seconds(part, lambda: triton_logprobs.top_logprobs(logits, lines, keys, twenty, 20))
     sorted_s = seconds(part, lambda: torch.sort(logits, dim=-1))
     return {
         **drawn,
@@ -192,4 +207,8 @@ if __name__ == "__main__":
                 )
         part.attempt("cascade 256 x 1024, 768 shared", lambda: cascade(part, limits["bytes"]))
         part.attempt("layers, 8192 tokens", lambda: layers(part, limits["bytes"]))
+        for tokens in (2, 3) if part.tiny else (256, 8192):
+            part.attempt(
+                f"experts, {tokens} tokens", partial(experts, part, limits["bytes"], tokens)
+            )
         part.attempt("sampling, 256 rows", lambda: sampling(part, limits["bytes"]))
