@@ -102,8 +102,11 @@ class ShardReader:
 
     def _run_of(self, order: RunShard, job: _OpenJob) -> ShardRun:
         """Prepare the rows that no earlier attempt has finished."""
+        try:
+            sealed_rows = job.input.shard(order.index)
+        except CorruptShard as error:
+            return ShardRun(order, job.spec, _lost_rows(error), self._worker)
         ref = ShardRef(order.job_id, order.index)
-        sealed_rows = job.input.shard(order.index)
         finished = finished_rows(self._jobs_dir, ref, sealed_rows)
         suspects = Suspects(self._jobs_dir, ref)
         rows = [
