@@ -102,18 +102,19 @@ class ShardReader:
 
     def _run_of(self, order: RunShard, job: _OpenJob) -> ShardRun:
         """Prepare the rows that no earlier attempt has finished."""
+        ref = ShardRef(order.job_id, order.index)
+        suspects = Suspects(self._jobs_dir, ref)
         try:
             sealed_rows = job.input.shard(order.index)
         except CorruptShard as error:
-            return ShardRun(order, job.spec, _lost_rows(error), self._worker)
-        ref = ShardRef(order.job_id, order.index)
-        finished = finished_rows(self._jobs_dir, ref, sealed_rows)
-        suspects = Suspects(self._jobs_dir, ref)
-        rows = [
-            self._prepared(order, job, sealed, _verdict(suspects, sealed))
-            for sealed in sealed_rows
-            if sealed.row_index not in finished
-        ]
+            finished, rows = {}, _lost_rows(error)
+        else:
+            finished = finished_rows(self._jobs_dir, ref, sealed_rows)
+            rows = [
+                self._prepared(order, job, sealed, _verdict(suspects, sealed))
+                for sealed in sealed_rows
+                if sealed.row_index not in finished
+            ]
         suspects.begin([row.sealed.row_index for row in rows if isinstance(row.request, Request)])
         return ShardRun(
             order,
