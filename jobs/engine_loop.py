@@ -138,15 +138,19 @@ class EngineLoop:
         """Take arrivals, step, report; never returns."""
         self._report()
         while True:
-            self._feed_shards()
-            self._try_suspects()
-            self._take_arrivals()
-            if self._engine.has_work:
-                self._step()
-            elif time.monotonic() > max(self._proved_at_s + CANARY_S, self._next_canary_s):
-                self._add_canary()
-            if time.monotonic() - self._progress_at_s >= PROGRESS_S:
-                self._report()
+            self.turn()
+
+    def turn(self) -> None:
+        """Do once what the loop does for ever."""
+        self._feed_shards()
+        self._try_suspects()
+        self._take_arrivals()
+        if self._engine.has_work:
+            self._step()
+        elif time.monotonic() > max(self._proved_at_s + CANARY_S, self._next_canary_s):
+            self._add_canary()
+        if time.monotonic() - self._progress_at_s >= PROGRESS_S:
+            self._report()
 
     def _take_arrivals(self) -> None:
         try:
