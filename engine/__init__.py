@@ -12,6 +12,7 @@ To know how it works, read these in this order; the rest is what they stand on.
       repeats, turns             several tokens in one turn; a turn for those who wait for long
     step, step_executor          what a step is to compute, and where
     step_runner, batch           one step with walls between its rows, laid out flat
+      prefix_forest              which of its rows read the same keys
     runner, kv_cache             the model and its cache on one device
     models/decoder               the decoder; models/families says what sets each family apart
     sampler, drawing             from logits to tokens
