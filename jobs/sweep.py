@@ -1,10 +1,11 @@
 """Sweeps what killed processes left on disk. Knows files and their ages, no table.
 
-a directory without job.json   -> removed, with the results directory that was made for it
-.<name>.<pid>.<random>.tmp     -> removed, beside job.json and beside the manifest
-_tmp of a job that has ended   -> removed
+a directory without job.json                 -> removed, with the one made for its results
+.<name>.<pid>.<random>.tmp                   -> removed, beside job.json and the manifest
+_tmp and unlanded/ of a job that has ended   -> removed
 """
 
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -38,13 +39,10 @@ def sweep(settings: Settings, older_than_s: float = LEFT_BEHIND_AGE_S) -> int:
 def _sweep_job(job_dir: JobDir, older_than_s: float) -> bool:
     left_behind = [path for path in _temporaries(job_dir) if _is_older(path, older_than_s)]
     for path in left_behind:
-        path.unlink(missing_ok=True)
-    results = _results(job_dir)
-    if results is None or not job_dir.final.exists():
-        return bool(left_behind)
-    if _is_older(results.temporary, older_than_s):
-        results.remove_temporary()
-        return True
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
     return bool(left_behind)
 
 
@@ -54,10 +52,14 @@ def _results(job_dir: JobDir) -> ResultsDir | None:
 
 
 def _temporaries(job_dir: JobDir) -> Iterator[Path]:
-    yield from temporary_files(job_dir.path)
     results = _results(job_dir)
+    yield from temporary_files(job_dir.path)
     if results is not None:
         yield from temporary_files(results.path)
+    if job_dir.final.exists():
+        yield job_dir.path / "unlanded"  # rows of shards that were not to land any more: `journal`
+        if results is not None:
+            yield results.temporary
 
 
 def _is_older(path: Path, than_s: float) -> bool:

@@ -189,6 +189,7 @@ def test_a_full_disk_leaves_the_job_landing_until_there_is_room(
             finalize(settings, table, spec.job_id)
     snapshot = table.snapshot(spec.job_id)
     assert snapshot is not None and snapshot.state is JobState.LANDING
+    assert (snapshot.status_reason or "").startswith("held_up: storage_full: no space left for")
     assert table.open_jobs() == [spec.job_id]
     assert finalize(settings, table, spec.job_id) is JobState.COMPLETED
 

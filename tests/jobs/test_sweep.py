@@ -68,9 +68,15 @@ def test_files_that_killed_writers_left_are_swept(
     assert not any(path.exists() for path in old)
     assert young.exists()
     assert results.temporary.is_dir()  # the job goes on
+    journals = job_dir.path / "unlanded"
+    journals.mkdir()
+    (journals / "1.2.3.rows").touch()
+    make_old(journals)
+    assert sweep(settings) == 0
     cancel(settings, table, spec.job_id)
     assert sweep(settings) == 1
     assert not results.temporary.exists()
+    assert not journals.exists()
     assert list(results.parts()) == [0]
     assert sweep(settings) == 0
 
