@@ -19,6 +19,8 @@ from .durable import replace_file, storage_errors
 from .errors import CorruptJob
 from .job_dir import JobDir
 from .model import JobSpec
+from .seal import ChecksumMismatch
+from .sealed_json import check_sealed, encode_sealed
 
 PAUSED_BY_USER = "user"
 
@@ -63,10 +65,12 @@ def read_control(job_dir: JobDir, spec: JobSpec) -> Control:
     """
     path = _path(job_dir)
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Control)
+        content = path.read_bytes()
+        check_sealed(path, content)
+        return msgspec.json.decode(content, type=Control)
     except FileNotFoundError:
         return Control.of(spec)
-    except (OSError, msgspec.MsgspecError) as error:
+    except (OSError, UnicodeDecodeError, msgspec.MsgspecError, ChecksumMismatch) as error:
         raise CorruptJob(f"cannot read {path}: {error}") from error
 
 
@@ -76,7 +80,7 @@ def write_control(job_dir: JobDir, control: Control) -> None:
     Raises:
         StorageFull: there is no room; the older one stays in force.
     """
-    replace_file(_path(job_dir), msgspec.json.encode(control))
+    replace_file(_path(job_dir), encode_sealed(control))
 
 
 @contextmanager

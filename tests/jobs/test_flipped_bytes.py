@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from penstock.jobs.control import Control, read_control, write_control
 from penstock.jobs.errors import CorruptJob
 from penstock.jobs.fake_engine import FakeModel, FakeTokenizer
 from penstock.jobs.frames import RunShard, ShardFailed
@@ -106,12 +107,19 @@ def test_a_flipped_byte_of_the_input_costs_no_other_shard(tmp_path: Path) -> Non
 def test_no_flipped_byte_of_a_jobs_json_goes_unnoticed(
     settings: Settings, make_job: JobMaker
 ) -> None:
-    job_dir = JobDir(settings.jobs_dir, make_job().job_id)
+    spec = make_job()
+    job_dir = JobDir(settings.jobs_dir, spec.job_id)
     data = job_dir.spec.read_bytes()
     for damaged in flips(data):
         job_dir.spec.write_bytes(damaged)
         with pytest.raises(CorruptJob, match=r"job\.json"):
             job_dir.read_spec()
+    write_control(job_dir, Control("name", priority=3, pause_reason="user"))
+    control = job_dir.path / "control.json"
+    for damaged in flips(control.read_bytes()):
+        control.write_bytes(damaged)
+        with pytest.raises(CorruptJob, match=r"control\.json"):
+            read_control(job_dir, spec)
     job_dir.write_final(Final(JobState.CANCELLED, at_ms=5, error="why"))
     for damaged in flips(job_dir.final.read_bytes()):
         job_dir.final.write_bytes(damaged)
