@@ -260,10 +260,10 @@ SAFEGUARDS = (
         _LOGITS,
     ),
     Safeguard(
-        "padding counts nothing, kernel",
-        "kernels/triton_history.py",
-        "tl.load(slots + line * line_stride, mask=line >= 0, other=-1)",
-        "tl.load(slots + line * line_stride, mask=line >= 0, other=0)",
+        "rows without penalties keep out of others' histories, specification",
+        "kernels/reference_logits.py",
+        "slot = slot.where(is_kept, history.counts.shape[0] - 1).long()",
+        "slot = slot.clamp(min=0).long()",
         _LOGITS,
     ),
     Safeguard(
@@ -272,13 +272,6 @@ SAFEGUARDS = (
         "            changed = logits.clone()\n",
         "            pass\n",
         _DEVICE_SAMPLER,
-    ),
-    Safeguard(
-        "greedy rows have no filter",
-        "engine/sampling_tables.py",
-        "[1.0 if each.is_greedy else each.top_p for each in params]",
-        "[each.top_p for each in params]",
-        _SAMPLER,
     ),
     Safeguard(
         "unsound rows are drawn for without their logits",
@@ -380,7 +373,7 @@ SAFEGUARDS = (
         "engine/device_rows.py",
         "return self.block_table is row.block_table and self.num_computed == row.position",
         "return self.num_computed == row.position",
-        ("tests/engine/test_device_equality.py", "-k", "preempted"),
+        _DEVICE_ROWS,
     ),
     Safeguard(
         "a chunk that is not the last draws nothing on the device",
@@ -422,7 +415,7 @@ SAFEGUARDS = (
         "engine/device_rows.py",
         "wanted = np.full(num_padded, PADDING)",
         "wanted = np.full(num_padded, 0)",
-        _DEVICE_STEPS,
+        _DEVICE_ROWS,
     ),
     Safeguard(
         "what the host drew is put where the device awaits it",

@@ -129,6 +129,17 @@ def test_a_preempted_row_is_placed_anew() -> None:
     assert device.known_to_device(row) == [100, 101, 102, 900, 900]
 
 
+def test_a_row_that_comes_back_where_it_was_has_other_blocks() -> None:
+    device, row = Device(), sequence(4, [5])
+    device.step((row, 4))
+    row.token_ids.append(900)
+    row.num_pending = 0
+    row.block_table = [8, 9]  # of which the first was found in the prefix cache
+    device.step((row, 1))
+    assert device.blocks_of(row) == [8, 9]
+    assert device.known_to_device(row, first=4) == [900, 900]
+
+
 def test_a_row_that_was_computed_elsewhere_is_placed_where_it_stands() -> None:
     device, row = Device(), sequence(3, [5])
     device.step((row, 3))

@@ -79,8 +79,8 @@ def engine(runner: Any, *, inline: bool = False, **config: Any) -> Engine:
         runner=runner,
         tokenizer=byte_level(),
     )
+    executor: Any = made._executor
     if inline:
-        executor: Any = made._executor
         made._executor = InlineExecutor(executor._begin)
     return made
 
@@ -244,8 +244,11 @@ def test_a_row_that_is_no_number_fails_alone(paths: Paths, graphs: bool) -> None
     assert (paths.by_host, paths.on_device) == (0, 4)
 
 
-def test_a_step_that_fails_is_taken_by_the_host_and_the_next_is_not(paths: Paths) -> None:
-    target = engine(FakeRunner())
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_step_that_fails_is_taken_by_the_host_and_the_next_is_not(
+    paths: Paths, is_async: bool
+) -> None:
+    target = engine(FakeRunner(), async_steps=is_async, inline=is_async)
     target.add(request("first", (40, 41), 12, ignore_eos=True))
     for _ in range(3):
         target.step()
