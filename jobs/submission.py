@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import msgspec
 import redis
@@ -38,6 +38,7 @@ from .object_store import is_store_url
 from .results_dir import ResultsDir
 from .sealed_input import InputSealer
 from .settings import Settings
+from .sources import FileSource, NamedFileSource, PathSource, RowsSource, Source
 from .templates import TemplateError, task_columns
 
 __all__ = [
@@ -60,39 +61,6 @@ _ENDPOINTS = (None, "/v1/chat/completions", "/v1/completions")
 _HOLDER_TIMEOUT_S = 5.0  # how long a submission under the same key may take from key to job.json
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class PathSource:
-    """An input file on this machine, or an object in a store: `s3://bucket/key`."""
-
-    path: str | Path
-
-
-@dataclass(frozen=True, slots=True)
-class RowsSource:
-    """Rows in memory."""
-
-    rows: list[dict[str, Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class FileSource:
-    """An open, seekable binary file; its name tells the format."""
-
-    file: BinaryIO
-    filename: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class NamedFileSource:
-    """A file on this machine that is called something else; its name tells the format."""
-
-    path: Path
-    filename: str
-
-
-Source = PathSource | RowsSource | FileSource | NamedFileSource
 
 
 @dataclass(frozen=True, slots=True)
