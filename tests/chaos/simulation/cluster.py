@@ -321,7 +321,7 @@ class Worker:
             try:
                 complete(self._site.settings, self._table, self._to_complete.pop(0))
             except Exception as error:  # the task fails, its message is acknowledged all the same
-                self._site.world.note(f"finalize failed: {error}")
+                self._site.world.note(f"finalize failed: {type(error).__name__}")
         return 0.7
 
     def _report(self) -> float:

@@ -136,7 +136,8 @@ class Disk:
         if self.is_quiet or random.random() >= self._plan.disk_rate:
             return False
         kind = random.choice(("crash before", "crash after", "late"))
-        self._world.note(f"{name} {Path(str(args[-1])).name}: {kind}")
+        path = self._paths.get(args[0], "") if isinstance(args[0], int) else str(args[-1])
+        self._world.note(f"{name} {Path(path).name}: {kind}")
         if kind == "crash before":
             self._die()
         if kind == "late" and self._world.may_pause:

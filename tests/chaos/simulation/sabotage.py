@@ -5,15 +5,17 @@ search; `python -m tests.chaos.simulation --sabotage NAME` finds others.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from penstock.jobs import durable, ending, job_table, keeper, landing
-from penstock.jobs.custody import Custody
+from penstock.jobs import durable, ending, job_table, keeper, landing, submission
+from penstock.jobs.custody import Custody, OnDone
 from penstock.jobs.feeder import Feeder
+from penstock.jobs.frames import ShardLanded
 from penstock.jobs.job_dir import Final, JobDir
+from penstock.jobs.model import ShardRef
 
 Sabotage = Callable[[], AbstractContextManager[object]]
 
@@ -43,6 +45,17 @@ def _method(owner: Any, name: str, instead: Callable[..., Any]) -> Sabotage:
     return lambda: patch.object(owner, name, instead)
 
 
+def _all(*sabotages: Sabotage) -> Sabotage:
+    @contextmanager
+    def changed() -> Iterator[None]:
+        with ExitStack() as stack:
+            for sabotage in sabotages:
+                stack.enter_context(sabotage())
+            yield
+
+    return changed
+
+
 def _overwrite(path: Path, data: bytes, *, temporary_dir: Path | None = None) -> bool:
     durable.replace_file(path, data)
     return True
@@ -56,8 +69,25 @@ def _end_in_the_table_first(
     return JobDir(settings.jobs_dir, job_id).write_final(final)
 
 
+def _end_without_commit(custody: Custody, frame: ShardLanded) -> None:
+    held = custody._held_by(frame)
+    if held is not None:
+        custody._end(held, "landed")
+
+
 def _nothing(*_: Any, **__: Any) -> None:
     """Do nothing."""
+
+
+def acknowledged_early() -> AbstractContextManager[object]:
+    """Let every shard's message be acknowledged before anything is done. This does no harm."""
+    take = Custody.open
+
+    def take_and_acknowledge(custody: Custody, ref: ShardRef, on_done: OnDone) -> None:
+        take(custody, ref, lambda _: None)
+        on_done("taken")
+
+    return patch.object(Custody, "open", take_and_acknowledge)
 
 
 SABOTAGES: dict[str, Sabotage] = {
@@ -65,14 +95,17 @@ SABOTAGES: dict[str, Sabotage] = {
     "claim takes a leased shard": _script("claim", "if deadline and", "if false and"),
     "rebuild counts twice": _script("absorb", "and not is_landed(ARGV[i])", ""),
     "reap asks no lease": _script("reap", "'-inf', now,", "'-inf', '+inf',"),
-    "reap gives no grace": _script("reap_gate", "return now >= quiet_until and 1 or 0", "return 1"),
     "a part may be overwritten": _method(landing, "create_file", _overwrite),
     "names are not synced": _method(durable, "fsync_directory", _nothing),
     "ends are not on disk first": _method(ending, "end", _end_in_the_table_first),
     "leases are not renewed": _method(Custody, "_renew", _nothing),
     "silent workers keep their shards": _method(keeper.Keeper, "_reap", _nothing),
     "lost messages stay lost": _method(Feeder, "reissue", lambda _: 0),
-    "a wiped Redis stays empty": _method(keeper.Keeper, "_restore", _nothing),
+    "a wiped Redis stays empty": _all(
+        _method(keeper.Keeper, "_restore", _nothing), _method(keeper.Keeper, "_enter", _nothing)
+    ),
     "unfinished ends stay so": _method(keeper.Keeper, "_finalize", _nothing),
     "jobs nobody entered stay out": _method(keeper.Keeper, "_enter", _nothing),
+    "landed shards are not committed": _method(Custody, "_commit", _end_without_commit),
+    "the disk is not asked for keys": _method(submission, "made_on_disk", _nothing),
 }
