@@ -36,6 +36,8 @@ from ..jobs.part_uploads import PartUploads
 from ..jobs.reconciler import rebuild_all
 from ..jobs.redis_client import connect, connect_async
 from ..jobs.settings import Settings
+from ..jobs.webhook_endpoints import WebhookEndpoints
+from ..jobs.webhook_outbox import WebhookOutbox
 from ..jobs.workers import AsyncWorkerRegister
 from .auth import KeyCheck
 from .bodies import refusal_of_fields
@@ -58,6 +60,7 @@ from .routes import (
     metrics,
     models,
     uploads,
+    webhook_endpoints,
     workers,
 )
 from .same_site import SameSiteCheck
@@ -78,6 +81,7 @@ _ROUTES = (
     files,
     uploads,
     batches,
+    webhook_endpoints,
     models,
     workers,
     health,
@@ -153,7 +157,12 @@ async def _open_services(settings: Settings, meters: Meters, stack: AsyncExitSta
     sweep = asyncio.create_task(_sweep(files, uploads))
     stack.push_async_callback(_cancel, sweep)
     batches = BatchRecords(settings.data_dir / "batches")
-    clerk = BatchClerk(settings, batches, files)
+    webhooks = settings.data_dir / "webhooks"
+    endpoints = WebhookEndpoints(webhooks / "endpoints")
+    outbox = WebhookOutbox(webhooks / "outbox", endpoints, settings.webhook_hosts)
+    outbox.start()
+    stack.push_async_callback(asyncio.to_thread, outbox.stop)
+    clerk = BatchClerk(settings, batches, files, outbox)
     clerk.start()
     stack.push_async_callback(asyncio.to_thread, clerk.stop)
     return Services(
@@ -164,6 +173,8 @@ async def _open_services(settings: Settings, meters: Meters, stack: AsyncExitSta
         batches=batches,
         files=files,
         uploads=uploads,
+        endpoints=endpoints,
+        outbox=outbox,
         lane=lane,
         catalog=Catalog(settings.models, AsyncWorkerRegister(quick_async, keys)),
         meters=meters,

@@ -11,7 +11,9 @@ from ..jobs.interactive import NoWorker, QueueUnavailable
 from ..jobs.landing import CorruptPart
 from ..jobs.model import InvalidSampling
 from ..jobs.part_uploads import InvalidUpload, UnknownUpload
+from ..jobs.public_address import RefusedAddress
 from ..jobs.results import InvalidCursor
+from ..jobs.webhook_endpoints import UnknownEndpoint
 from .errors import (
     ApiError,
     InvalidRequest,
@@ -37,7 +39,9 @@ TRANSLATED: tuple[type[Exception], ...] = (
     NoWorker,
     QueueUnavailable,
     StorageFull,
+    RefusedAddress,
     UnknownBatch,
+    UnknownEndpoint,
     UnknownFile,
     UnknownJob,
     UnknownUpload,
@@ -60,6 +64,11 @@ def refusal_for(error: Exception) -> ApiError:
         case UnknownBatch():
             message = f"No batch found with id {shown(error.batch_id)}."
             return NotFound(message, param="batch_id")
+        case UnknownEndpoint():
+            message = f"there is no webhook endpoint {shown(error.endpoint_id)}"
+            return NotFound(message, param="webhook_endpoint_id")
+        case RefusedAddress():
+            return InvalidRequest(f"url: {error}", param="url")
         case UnknownFile():
             return NotFound(f"there is no file {shown(error.file_id)}", param="file_id")
         case UnknownUpload():

@@ -14,6 +14,8 @@ from ..jobs.interactive import InteractiveLane
 from ..jobs.job_table import JobTable
 from ..jobs.part_uploads import PartUploads
 from ..jobs.settings import Settings
+from ..jobs.webhook_endpoints import WebhookEndpoints
+from ..jobs.webhook_outbox import WebhookOutbox
 from .catalog import Catalog
 from .job_object import RateGauge
 from .meters import Meters
@@ -28,9 +30,11 @@ class Services:
     table: JobTable  # blocks: call it in a thread
     events: AsyncJobEvents
     lane: InteractiveLane
-    batches: BatchRecords  # so do these three
+    batches: BatchRecords  # so do all these
     files: FileStore
     uploads: PartUploads
+    endpoints: WebhookEndpoints
+    outbox: WebhookOutbox
     catalog: Catalog
     meters: Meters
     rates: RateGauge

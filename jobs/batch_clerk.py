@@ -3,6 +3,7 @@
     validating    lines are read -> a job for each model, or failed with a list of errors
     in_progress   its jobs run; once all have ended, their rows are rendered into files
     cancelling    its jobs are cancelled, and what has landed is rendered
+    ended         whoever wants to know is told
 
 Every step may be done again by anyone: jobs are made under idempotency keys, files under ids that
 were chosen at the start, and of the notes on disk the first one stands. A lock saves the work of
@@ -39,6 +40,7 @@ from .redis_client import connect
 from .settings import Settings
 from .strict_json import parse_json
 from .submission import PathSource, SubmitRequest, submit
+from .webhook_outbox import WebhookOutbox
 from .workers import WorkerRegister
 
 TICK_S = 0.5
@@ -51,7 +53,9 @@ logger = logging.getLogger(__name__)
 class BatchClerk:
     """Works through the open batches, in threads of its own."""
 
-    def __init__(self, settings: Settings, records: BatchRecords, files: FileStore) -> None:
+    def __init__(
+        self, settings: Settings, records: BatchRecords, files: FileStore, outbox: WebhookOutbox
+    ) -> None:
         keys = Keys(settings.namespace)
         self._settings = settings
         self._redis = connect(settings)
@@ -59,6 +63,7 @@ class BatchClerk:
         self._workers = WorkerRegister(self._redis, keys)
         self._records = records
         self._files = files
+        self._outbox = outbox
         self._stopping = threading.Event()
         self._under_way: dict[str, Future[None]] = {}
         self._hands = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="batches")
@@ -117,9 +122,13 @@ class BatchClerk:
         Raises:
             redis.RedisError, StorageFull: it is to be tried again.
         """
+        ended = batch.ended()
+        if ended is not None:
+            self._announce(batch, ended)
+            return
         checked = batch.checked() or self._check(batch)
         if checked.errors:
-            batch.write_ended(Ended(status="failed", at=_now()))
+            self._announce(batch, batch.write_ended(Ended(status="failed", at=_now())))
             return
         jobs = [self._table.snapshot(job_id) for job_id in checked.jobs]
         known = [job for job in jobs if job is not None]
@@ -209,18 +218,25 @@ class BatchClerk:
                 )
             has_output = self._keep(output, spec.output_file_id, "output", batch)
             has_errors = self._keep(errors, spec.error_file_id, "error", batch)
-        batch.write_ended(
-            Ended(
-                status=status,
-                at=_now(),
-                finalizing_at=finalizing_at,
-                completed=tally.completed,
-                failed=tally.failed,
-                has_output=has_output,
-                has_errors=has_errors,
-                usage=tally.usage,
-            )
+        ended = Ended(
+            status=status,
+            at=_now(),
+            finalizing_at=finalizing_at,
+            completed=tally.completed,
+            failed=tally.failed,
+            has_output=has_output,
+            has_errors=has_errors,
+            usage=tally.usage,
         )
+        self._announce(batch, batch.write_ended(ended))
+
+    def _announce(self, batch: Batch, ended: Ended) -> None:
+        """Have whoever wants to know told that the batch has ended."""
+        batch_id = batch.spec.id
+        event_id = f"evt_{batch_id.removeprefix('batch_')}"
+        kind = f"batch.{ended.status}"
+        self._outbox.announce(event_id, kind, {"id": batch_id}, batch.spec.tenant)
+        batch.note_announced()
 
     def _keep(self, file: BinaryIO, file_id: str, kind: str, batch: Batch) -> bool:
         """Keep a rendered file, unless it is empty."""

@@ -4,9 +4,10 @@
                         checked.json  its lines have been read: the jobs they became, or errors
                         cancelling    somebody wants it cancelled
                         ended.json    how it ended; from here on nothing changes
+                        announced     whoever wants to know of its end will be told
 
 Each file is written once, durably, and the first writer wins: whoever does a step again finds it
-done. A batch without `checked.json` is being validated, one without `ended.json` is open.
+done. A batch without `checked.json` is being validated, one without `announced` is open.
 """
 
 import re
@@ -114,6 +115,10 @@ class Batch:
         """Note that it is to be cancelled."""
         self._write("cancelling", int(time.time()), int)
 
+    def note_announced(self) -> None:
+        """Note that whoever wants to know of its end will be told."""
+        self._write("announced", True, bool)
+
     def _read(self, name: str, kind: type[_Facts]) -> _Facts | None:
         try:
             return msgspec.json.decode((self._path / name).read_bytes(), type=kind)
@@ -158,11 +163,11 @@ class BatchRecords:
         return [batch for batch in self._all() if batch.spec.tenant == tenant]
 
     def open(self) -> "list[Batch]":
-        """Return all batches that have not ended, oldest first."""
+        """Return all batches with which something is left to do, oldest first."""
         is_open = (
             path.name
             for path in sorted(self._directory.glob("batch_*"))
-            if not (path / "ended.json").exists()
+            if not (path / "announced").exists()
         )
         return [batch for name in is_open if (batch := self._open(name)) is not None]
 

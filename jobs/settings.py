@@ -97,6 +97,12 @@ class Settings:
     grace_s: float = _setting(
         20.0, "PENSTOCK_GRACE_S", "time a stopping worker has to finish rows", at_least=0
     )
+    webhook_hosts: tuple[str, ...] = _setting(
+        (),
+        "PENSTOCK_WEBHOOK_HOSTS",
+        "hosts that webhooks may lead to although they are not public: host or host:port, "
+        "comma-separated",
+    )
     max_file_gb: float = _setting(
         8.0, "PENSTOCK_MAX_FILE_GB", "largest file that the API keeps, GB", at_least=0.000001
     )

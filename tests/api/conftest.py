@@ -53,7 +53,11 @@ def stack(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -
     data: Path = tmp_path_factory.mktemp("api")
     with RedisServer(data / "redis", program=redis_server.program) as own_server:
         settings = Settings(
-            data=str(data), redis_url=own_server.url, models=(MODEL, IDLE_MODEL), lease_s=2.0
+            data=str(data),
+            redis_url=own_server.url,
+            models=(MODEL, IDLE_MODEL),
+            lease_s=2.0,
+            webhook_hosts=("127.0.0.1",),
         )
         with (
             worker_process(settings, MODEL, data / "worker.log"),

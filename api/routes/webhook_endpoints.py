@@ -1,0 +1,168 @@
+"""/v1/webhook_endpoints: who is told of events, and what was told so far."""
+
+import time
+from typing import Annotated, Any, Literal
+
+import anyio.to_thread
+import msgspec
+from fastapi import APIRouter, Query, Request
+from pydantic import Field
+
+from ...jobs.public_address import check_url
+from ...jobs.webhook_endpoints import EVENT_TYPES, MAX_ENDPOINTS, Endpoint, new_secret
+from ...jobs.webhook_outbox import Delivery
+from ..bodies import MAX_JSON_BYTES, json_body, read_json
+from ..errors import InvalidRequest
+from ..pages import list_of, page_of
+from ..principal import ThePrincipal
+from ..services import TheServices
+from ..strict import Strict
+
+router = APIRouter(tags=["webhooks"])
+
+EventType = Literal["batch.completed", "batch.failed", "batch.expired", "batch.cancelled"]
+Name = Annotated[str, Field(min_length=1, max_length=256)]
+EventTypes = Annotated[list[EventType], Field(min_length=1, max_length=len(EVENT_TYPES))]
+
+
+class EndpointRequest(Strict):
+    """The body of POST /v1/webhook_endpoints."""
+
+    name: Name
+    url: str
+    event_types: EventTypes
+
+
+class EndpointChange(Strict):
+    """The body of POST /v1/webhook_endpoints/{id}: what is to be another way."""
+
+    name: Name | None = None
+    url: str | None = None
+    event_types: EventTypes | None = None
+
+
+class Rotation(Strict):
+    """The body of POST /v1/webhook_endpoints/{id}/rotate_secret, which may be left out."""
+
+    keep_old_secret_active_for_24_hours: bool | None = None
+
+
+@router.post("/v1/webhook_endpoints", openapi_extra=json_body(EndpointRequest))
+async def create_endpoint(
+    request: Request, services: TheServices, principal: ThePrincipal
+) -> dict[str, Any]:
+    """Make an endpoint; only this answer, and that to a rotation, tells its secret."""
+    body = await read_json(request, EndpointRequest, MAX_JSON_BYTES)
+    check_url(body.url, services.settings.webhook_hosts)
+    found = await anyio.to_thread.run_sync(services.endpoints.list, principal.tenant)
+    if len(found) >= MAX_ENDPOINTS:
+        raise InvalidRequest(f"there may be at most {MAX_ENDPOINTS} webhook endpoints")
+    endpoint = await anyio.to_thread.run_sync(
+        lambda: services.endpoints.create(
+            name=body.name,
+            url=body.url,
+            event_types=sorted(set(body.event_types)),
+            tenant=principal.tenant,
+        )
+    )
+    return {**endpoint_object(endpoint), "signing_secret": endpoint.secret}
+
+
+@router.get("/v1/webhook_endpoints")
+async def list_endpoints(
+    services: TheServices,
+    principal: ThePrincipal,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    after: str | None = None,
+) -> dict[str, Any]:
+    """List endpoints, newest first."""
+    found = await anyio.to_thread.run_sync(services.endpoints.list, principal.tenant)
+    return page_of(
+        found, after=after, limit=limit, id_of=lambda each: each.id, show=endpoint_object
+    )
+
+
+@router.get("/v1/webhook_endpoints/{endpoint_id}")
+async def get_endpoint(
+    endpoint_id: str, services: TheServices, principal: ThePrincipal
+) -> dict[str, Any]:
+    """Show an endpoint."""
+    return endpoint_object(services.endpoints.get(endpoint_id, principal.tenant))
+
+
+@router.post("/v1/webhook_endpoints/{endpoint_id}", openapi_extra=json_body(EndpointChange))
+async def change_endpoint(
+    endpoint_id: str, request: Request, services: TheServices, principal: ThePrincipal
+) -> dict[str, Any]:
+    """Change an endpoint; what is not named stays."""
+    body = await read_json(request, EndpointChange, MAX_JSON_BYTES)
+    if body.url is not None:
+        check_url(body.url, services.settings.webhook_hosts)
+    changes = body.model_dump(exclude_none=True)
+    endpoint = services.endpoints.get(endpoint_id, principal.tenant)
+    return endpoint_object(await _put(services, endpoint, changes))
+
+
+@router.post("/v1/webhook_endpoints/{endpoint_id}/rotate_secret", openapi_extra=json_body(Rotation))
+async def rotate_secret(
+    endpoint_id: str, request: Request, services: TheServices, principal: ThePrincipal
+) -> dict[str, Any]:
+    """Sign with another secret from now on; for a day with both, if that is wished."""
+    is_empty = request.headers.get("content-length", "0") == "0"
+    body = Rotation() if is_empty else await read_json(request, Rotation, MAX_JSON_BYTES)
+    endpoint = services.endpoints.get(endpoint_id, principal.tenant)
+    keeps_old = bool(body.keep_old_secret_active_for_24_hours)
+    changes = {
+        "secret": new_secret(),
+        "old_secret": endpoint.secret if keeps_old else None,
+        "old_secret_until": int(time.time()) + 86_400 if keeps_old else 0,
+    }
+    changed = await _put(services, endpoint, changes)
+    return {**endpoint_object(changed), "signing_secret": changed.secret}
+
+
+@router.delete("/v1/webhook_endpoints/{endpoint_id}")
+async def delete_endpoint(
+    endpoint_id: str, services: TheServices, principal: ThePrincipal
+) -> dict[str, Any]:
+    """Remove an endpoint."""
+    await anyio.to_thread.run_sync(services.endpoints.delete, endpoint_id, principal.tenant)
+    return {"id": endpoint_id, "object": "webhook_endpoint.deleted", "deleted": True}
+
+
+@router.get("/v1/webhook_endpoints/{endpoint_id}/deliveries")
+async def list_deliveries(
+    endpoint_id: str, services: TheServices, principal: ThePrincipal
+) -> dict[str, Any]:
+    """List what is on its way to an endpoint, or was in the last week; newest first."""
+    endpoint = services.endpoints.get(endpoint_id, principal.tenant)
+    found = await anyio.to_thread.run_sync(services.outbox.deliveries, endpoint.id)
+    return list_of([delivery_object(each) for each in found], has_more=False)
+
+
+def endpoint_object(endpoint: Endpoint) -> dict[str, Any]:
+    """Return OpenAI's object for an endpoint."""
+    return {
+        "id": endpoint.id,
+        "object": "webhook_endpoint",
+        "name": endpoint.name,
+        "url": endpoint.url,
+        "event_types": endpoint.event_types,
+        "signing_secret_hint": endpoint.secret_hint,
+        "created_at": endpoint.created_at,
+        "updated_at": endpoint.updated_at,
+    }
+
+
+def delivery_object(delivery: Delivery) -> dict[str, Any]:
+    """Return our object for a delivery."""
+    shown = msgspec.to_builtins(delivery)
+    return {"object": "webhook_delivery", **{k: v for k, v in shown.items() if k != "body"}}
+
+
+async def _put(services: TheServices, endpoint: Endpoint, changes: dict[str, Any]) -> Endpoint:
+    changed = msgspec.structs.replace(endpoint, **changes)
+    if changed != endpoint:
+        changed = msgspec.structs.replace(changed, updated_at=int(time.time()))
+        await anyio.to_thread.run_sync(services.endpoints.put, changed)
+    return changed
