@@ -226,7 +226,7 @@ class Custody:
         """Let the job pause and hand the shard back: it runs again when its rows can land."""
         job_id = held.ref.job_id
         if self._patience.do(lambda: self._table.block(job_id, message)):
-            data = {"status": JobState.PAUSED, "status_reason": f"storage_full: {message}"}
+            data = {"status": JobState.PAUSED, "status_reason": message}
             self._tell(job_id, STATUS, data)
         self._patience.do(lambda: self._table.release(held.ref, held.attempt))
 

@@ -23,6 +23,14 @@ class StorageFull(Exception):
         self.path = path
 
 
+def is_disk_trouble(error: Exception) -> bool:
+    """Tell a disk that does not do its work just now from bytes, or names, that are not there.
+
+    Arrow raises OSError for damaged files too, but then it has no number.
+    """
+    return isinstance(error, OSError) and error.errno not in (None, errno.ENOENT)
+
+
 @contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
     """Tell a full disk from other failures of the block.

@@ -44,7 +44,10 @@ class Lander:
         try:
             counts = land(run.spec, index, attempt, run.landed_rows())
         except StorageFull as error:
-            return ShardFailed(job_id, index, attempt, str(error), Trouble.STORAGE)
+            return ShardFailed(job_id, index, attempt, f"storage_full: {error}", Trouble.STORAGE)
+        except OSError as error:  # read-only, or the network is down between us and the disk
+            message = f"storage_unavailable: cannot write below {run.spec.out}: {error}"
+            return ShardFailed(job_id, index, attempt, message, Trouble.STORAGE)
         except CorruptPart as error:
             return ShardFailed(job_id, index, attempt, str(error), Trouble.LASTING)
         except Exception as error:

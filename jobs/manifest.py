@@ -22,6 +22,12 @@ from .publishing import publish, store_of
 from .results_dir import ResultsDir
 from .settings import Settings
 
+_HELD_UP_BY: dict[type[Exception], str] = {
+    StorageFull: "storage_full",
+    StoreUnavailable: "store_unavailable",
+    OSError: "storage_unavailable",
+}
+
 logger = logging.getLogger(__name__)
 
 
@@ -34,12 +40,13 @@ def finalize(settings: Settings, table: JobTable, job_id: str) -> JobState | Non
     Raises:
         UnknownJob: there is no such job.
         StorageFull: there is no room for the manifest; try again later.
+        OSError: the disk has another trouble; likewise.
         StoreUnavailable: the rows cannot be copied to where they are wanted; try again later.
     """
     try:
         return _finalize(settings, table, job_id)
-    except (StorageFull, StoreUnavailable) as error:
-        code = "storage_full" if isinstance(error, StorageFull) else "store_unavailable"
+    except tuple(_HELD_UP_BY) as error:
+        code = next(code for kind, code in _HELD_UP_BY.items() if isinstance(error, kind))
         table.note(job_id, f"{code}: {error}")
         raise
 

@@ -47,6 +47,7 @@ def read_part(path: Path) -> pa.Table:
 
     Raises:
         CorruptPart: it is gone, its bytes have changed, or it is not one of ours.
+        OSError: the disk does not do its work; the part may be as good as ever.
     """
     data = _checked_bytes(path)
     try:
@@ -77,6 +78,9 @@ def part_facts(path: Path) -> PartFacts:
 def _checked_bytes(path: Path) -> bytes:
     try:
         data = path.read_bytes()
+    except FileNotFoundError as error:
+        raise CorruptPart(f"{path} had landed and is gone") from error
+    try:
         if not check_seal(path, data):
             metadata = pq.read_metadata(pa.BufferReader(data)).metadata or {}
             if _SEAL_KEY in metadata:

@@ -140,7 +140,7 @@ def _counts(spec: JobSpec, final: Final | None) -> dict[int, PartCounts]:
     for index, path in ResultsDir.of(spec).parts().items():
         try:
             counts[index] = part_counts(path)
-        except CorruptPart as error:
+        except (CorruptPart, OSError) as error:
             logger.error("%s; its shard counts as not landed", error)
     return counts
 

@@ -19,6 +19,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from .durable import is_disk_trouble
 from .seal import BLANK_SEAL, ChecksumMismatch, check_seal, sealed
 
 SMALL_SHARD_ROWS = 64
@@ -80,6 +81,8 @@ class SealedInput:
         except ChecksumMismatch as error:
             raise CorruptInput(str(error)) from error
         except (OSError, pa.ArrowException, msgspec.MsgspecError) as error:
+            if is_disk_trouble(error):
+                raise
             raise CorruptInput(f"cannot read the sealed input {path}: {error}") from error
         self.path = path
 
@@ -95,6 +98,7 @@ class SealedInput:
             IndexError: there is no such shard.
             CorruptShard: the bytes on disk are not those that were written.
             CorruptInput: the same, and nobody knows which rows these were.
+            OSError: the disk does not do its work; the bytes may be as good as ever.
         """
         if not 0 <= index < self.num_shards:
             raise IndexError(f"{self.path} has shards 0 to {self.num_shards - 1}, not {index}")
@@ -108,6 +112,8 @@ class SealedInput:
                 for row_index, custom_id, row in zip(*columns, strict=True)
             ]
         except (OSError, ValueError, pa.ArrowException, ChecksumMismatch) as error:
+            if is_disk_trouble(error):
+                raise
             message = f"cannot read shard {index} of {self.path}: {error}"
             if facts is None:
                 raise CorruptInput(message) from error

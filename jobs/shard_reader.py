@@ -88,6 +88,8 @@ class ShardReader:
                 self._fail(order, str(error), Trouble.LASTING)
             except (InvalidSampling, TemplateError) as error:  # submission would have refused it
                 self._fail(order, str(error), Trouble.LASTING)
+            except OSError as error:  # the disk does not do its work just now
+                self._fail(order, f"storage_unavailable: {error}", Trouble.STORAGE)
             except Exception as error:
                 logger.exception("cannot prepare shard %d of %s", order.index, order.job_id)
                 self._fail(order, f"{type(error).__name__}: {error}", Trouble.UNEXPECTED)

@@ -75,8 +75,8 @@ def _reason(state: JobState, fields: dict[str, str], errors: dict[str, int]) -> 
         case JobState.PAUSED if fields.get("pause_reason") == "error_rate":
             return _too_many_errors(fields, errors)
         case JobState.PAUSED if fields.get("pause_reason") == "storage_full":
-            trouble = fields.get("trouble") or "there is no room where its rows land"
-            return f"storage_full: {trouble}; it goes on by itself"
+            trouble = fields.get("trouble") or "storage_full: there is no room for its rows"
+            return f"{trouble}; it goes on by itself"
         case JobState.PAUSED:
             return "paused_by_user: nothing more is begun until it is resumed"
         case JobState.EXPIRED:

@@ -1,19 +1,29 @@
 import errno
 import os
+import queue
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from penstock.jobs import durable
 from penstock.jobs.control import Control
 from penstock.jobs.durable import has_room
+from penstock.jobs.fake_engine import FakeModel, FakeTokenizer
+from penstock.jobs.found_part import found_counts
+from penstock.jobs.frames import RunShard, ShardFailed, ShardLanded, Trouble
 from penstock.jobs.job_table import JobTable
 from penstock.jobs.keeper import Keeper
+from penstock.jobs.lander import Lander
+from penstock.jobs.manifest import finalize
 from penstock.jobs.model import JobSnapshot, JobSpec, JobState, ShardRef
+from penstock.jobs.prompt_encoder import PromptEncoder
 from penstock.jobs.results_dir import ResultsDir
 from penstock.jobs.room import unblock
+from penstock.jobs.sealed_input import SealedInput
 from penstock.jobs.settings import Settings
+from penstock.jobs.shard_reader import ShardReader
 from penstock.jobs.steering import pause, resume
 
 from .conftest import JobMaker, ShardRunner
@@ -56,8 +66,10 @@ def test_a_blocked_job_hands_out_nothing_and_goes_on_by_itself(
     [index] = table.issue(spec.job_id, 1)
     claim = table.claim(ShardRef(spec.job_id, index), "w1", 60_000)
     full_disk(True)
-    assert table.block(spec.job_id, "no space left for part-000000.parquet")
-    assert not table.block(spec.job_id, "no space left for another")  # several workers may find out
+    assert table.block(spec.job_id, "storage_full: no space left for part-000000.parquet")
+    assert not table.block(
+        spec.job_id, "storage_full: no space left for another"
+    )  # several workers may find out
     assert table.release(ShardRef(spec.job_id, index), claim.attempt)
     job = look(table, spec)
     assert job.state is JobState.PAUSED
@@ -80,7 +92,7 @@ def test_the_keeper_looks_for_room(
     settings: Settings, table: JobTable, make_job: JobMaker, full_disk: Callable[[bool], None]
 ) -> None:
     spec = make_job()
-    table.block(spec.job_id, "no space left")
+    table.block(spec.job_id, "storage_full: no space left")
     full_disk(True)
     keeper = Keeper(settings, owner="keeper")
     keeper.start()
@@ -100,7 +112,7 @@ def test_a_pause_that_somebody_asked_for_outlasts_the_want_of_room(
     settings: Settings, table: JobTable, make_job: JobMaker
 ) -> None:
     spec = make_job()
-    table.block(spec.job_id, "no space left")
+    table.block(spec.job_id, "storage_full: no space left")
     pause(settings, table, spec.job_id)
     assert table.settle(spec.job_id, Control(None, 0, pause_reason="user"))
     assert not unblock(settings, table, spec.job_id)
@@ -112,11 +124,11 @@ def test_a_blocked_job_that_is_cancelled_is_not_looked_after_any_more(
     settings: Settings, table: JobTable, make_job: JobMaker
 ) -> None:
     spec = make_job()
-    table.block(spec.job_id, "no space left")
+    table.block(spec.job_id, "storage_full: no space left")
     table.finish(spec.job_id, JobState.CANCELLED)
     assert table.agenda.blocked(0, 10) == []
     assert not table.unblock(spec.job_id)
-    assert not table.block(spec.job_id, "no space left")
+    assert not table.block(spec.job_id, "storage_full: no space left")
 
 
 def test_looking_for_room_leaves_nothing_behind(
@@ -136,3 +148,67 @@ def test_a_disk_that_is_really_full_has_no_room(small_disk: Path) -> None:
     assert not has_room(small_disk / "job")
     (small_disk / "ballast").unlink()
     assert [path.name for path in small_disk.rglob("*")] == ["job"]
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.EROFS, errno.ESTALE])
+def test_a_disk_in_trouble_is_no_fault_of_the_rows(
+    settings: Settings,
+    table: JobTable,
+    make_job: JobMaker,
+    run_shards: ShardRunner,
+    monkeypatch: pytest.MonkeyPatch,
+    code: int,
+) -> None:
+    """A part that cannot be read for a while is not damaged, and its job waits."""
+    spec = make_job()
+    run_shards(spec)
+    results = ResultsDir.of(spec)
+
+    def fail(*_: object) -> bytes:
+        raise OSError(code, os.strerror(code))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", fail)
+        with pytest.raises(OSError, match=r"\[Errno"):
+            found_counts(results, 0)
+    assert list(results.parts()) == [0, 1, 2]
+    with monkeypatch.context() as patch:
+        patch.setattr("penstock.jobs.manifest.read_parts", fail)
+        with pytest.raises(OSError, match=r"\[Errno"):
+            finalize(settings, table, spec.job_id)
+    assert (look(table, spec).status_reason or "").startswith("held_up: storage_unavailable: ")
+    assert finalize(settings, table, spec.job_id) is JobState.COMPLETED
+
+
+def test_rows_that_cannot_be_written_wait_for_the_disk(
+    settings: Settings, make_job: JobMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = make_job()
+    told: queue.SimpleQueue[ShardLanded | ShardFailed] = queue.SimpleQueue()
+    reader_told: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    encoder = PromptEncoder(FakeTokenizer(FakeModel()))
+    reader = ShardReader(settings.jobs_dir, "w1", encoder, reader_told.put, reader_told.put)
+    reader.start()
+    monkeypatch.setattr(SealedInput, "shard", lambda *_: _raise(OSError(errno.EIO, "broken")))
+    reader.submit(RunShard(spec.job_id, 0, attempt=1))
+    failed = reader_told.get(timeout=20)
+    assert isinstance(failed, ShardFailed)
+    assert (failed.trouble, failed.message) == (
+        Trouble.STORAGE,
+        "storage_unavailable: [Errno 5] broken",
+    )
+    monkeypatch.undo()
+    reader.submit(RunShard(spec.job_id, 0, attempt=2))
+    run = reader_told.get(timeout=20)
+    monkeypatch.setattr("penstock.jobs.lander.land", lambda *_: _raise(OSError(errno.EROFS, "no")))
+    lander = Lander(told.put)
+    lander.start()
+    lander.submit(run)
+    outcome = told.get(timeout=20)
+    assert isinstance(outcome, ShardFailed)
+    assert outcome.trouble is Trouble.STORAGE
+    assert outcome.message.startswith(f"storage_unavailable: cannot write below {spec.out}")
+
+
+def _raise(error: Exception) -> Any:
+    raise error
