@@ -66,6 +66,7 @@ def test_keys_and_values_in_eight_bits() -> None:
     heads, kv_heads, dim = 2, 1, 32
     qkv = torch.randint(-15, 16, (3, (heads + 2 * kv_heads) * dim)).float()
     qkv[0, -5:] = 1e4  # past what eight bits hold
+    qkv[0, -dim : 5 - dim] = -1e4
     if ON_GPU:  # the interpreter makes a number of it
         qkv[2, -3:] = torch.nan
     positions, slots = torch.zeros(3, dtype=torch.int64), torch.tensor([63, -1, 17])
