@@ -38,6 +38,7 @@ from .settings import Settings
 LOAD_LIMIT_S = 1800.0
 FIRST_STEPS_LIMIT_S = 600.0  # compiling kernels may take a while
 _NUM_FIRST_STEPS = 20
+_BLINK_S = 2.0  # between two looks at the engine, as long as this process is not stopped
 _HANG_FACTOR = 20  # a step may take so many times as long as 99 of 100 steps before it
 SHORTEST_PAUSE_S = 0.2  # after an engine that made something
 FIRST_PAUSE_S = 1.0  # after one that made nothing
@@ -105,7 +106,7 @@ class EngineProcess:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._link: FrameLink | None = None
-        self._moved_at_s = 0.0
+        self._moved_at_s = self._watched_at_s = 0.0
         self._was_ready = False
         self._has_made_something = False
         self._num_vain_losses = 0
@@ -185,7 +186,7 @@ class EngineProcess:
                     return "stopped"
                 process = self._process = self._spawn(theirs)
             theirs.close()
-            self._moved_at_s = time.monotonic()
+            self._moved_at_s = self._watched_at_s = time.monotonic()
             try:
                 self._configure(process)
                 link = self._link = FrameLink(ours, ToWorker)
@@ -255,8 +256,12 @@ class EngineProcess:
 
     def _watch(self) -> None:
         """End a process that stands still: the engine's own thread reports, so it cannot lie."""
-        limit_s = self._limit_s()
-        if time.monotonic() - self._moved_at_s > limit_s and self._link is not None:
+        limit_s, now_s = self._limit_s(), time.monotonic()
+        unseen_s = now_s - self._watched_at_s
+        self._watched_at_s = now_s
+        if unseen_s > _BLINK_S:  # we stood still ourselves: what the engine said is still unread
+            self._moved_at_s += unseen_s
+        if now_s - self._moved_at_s > limit_s and self._link is not None:
             self._verdict = f"no progress for {limit_s:g} s"
             self._has_hung = self.ready is not None
             self._ask_for_stacks()
