@@ -13,15 +13,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 from .accusation import accuse
-from .durable import StorageFull
-from .ending import end
 from .engine_process import Loss
-from .errors import UnknownJob
 from .events import SHARD_LANDED, STATUS, WORKER_RESTARTED, JobEvents
 from .frames import AbortShard, RunShard, ShardFailed, ShardLanded, ToEngine, Trouble
+from .job_affairs import JobAffairs
 from .job_table import Commit, JobTable
 from .journal import was_ever_begun
 from .model import JobState, ShardRef
@@ -71,7 +68,6 @@ class Custody:
     ) -> None:
         self._settings = settings
         self._table = table
-        self._events = events
         self._worker = worker
         self._send = send
         self._on_job_landed = on_job_landed
@@ -83,6 +79,7 @@ class Custody:
         self._waiting: set[ShardRef] = set()  # of those held: for the next engine
         self._lost_at_s = 0.0
         self._patience = Patience()
+        self._affairs = JobAffairs(settings, table, events, self._patience)
         self._thread = threading.Thread(target=self._run, name="custody", daemon=True)
 
     def start(self) -> None:
@@ -184,10 +181,10 @@ class Custody:
         if commit.status == "committed":
             counts = frame.counts
             data = {"index": frame.index, "rows": counts.rows, "failed": counts.failed}
-            self._tell(frame.job_id, SHARD_LANDED, data)
+            self._affairs.tell(frame.job_id, SHARD_LANDED, data)
         if commit.has_paused:
             data = {"status": JobState.PAUSED, "status_reason": "error_rate: too many rows failed"}
-            self._tell(frame.job_id, STATUS, data)
+            self._affairs.tell(frame.job_id, STATUS, data)
 
     def _fail(self, frame: ShardFailed) -> None:
         held = self._held_by(frame)
@@ -202,36 +199,15 @@ class Custody:
         outcome: Outcome = ShardReturned(frame.message)
         try:
             if frame.trouble is Trouble.STORAGE:
-                self._wait_for_room(held, frame.message)
+                self._affairs.wait_for_room(ref.job_id, frame.message)
+                self._patience.do(lambda: self._table.release(ref, held.attempt))
             elif frame.trouble is Trouble.NEWER:  # another worker is free of it
-                self._note(ref.job_id, f"a worker is too old for this job: {frame.message}")
-            if is_hopeless and self._end_job(ref.job_id, f"shard {ref.index}: {frame.message}"):
+                self._affairs.note(ref.job_id, f"a worker is too old for this job: {frame.message}")
+            what = f"shard {ref.index}: {frame.message}"
+            if is_hopeless and self._affairs.fail(ref.job_id, what):
                 outcome = ShardBroken(frame.message)
         finally:
             self._end(held, outcome)
-
-    def _end_job(self, job_id: str, message: str) -> bool:
-        """End a job as failed; returns whether that stands."""
-        settings, table, failed = self._settings, self._table, JobState.FAILED
-        try:
-            self._patience.do(lambda: end(settings, table, job_id, failed, error=message))
-        except UnknownJob:  # its directory is gone, so there is nothing that could revive it
-            self._patience.do(lambda: table.finish(job_id, failed, message))
-        except StorageFull as error:
-            self._note(job_id, f"{message}; that the job has failed cannot be written: {error}")
-            return False
-        return True
-
-    def _wait_for_room(self, held: _Held, message: str) -> None:
-        """Let the job pause and hand the shard back: it runs again when its rows can land."""
-        job_id = held.ref.job_id
-        if self._patience.do(lambda: self._table.block(job_id, message)):
-            data = {"status": JobState.PAUSED, "status_reason": message}
-            self._tell(job_id, STATUS, data)
-        self._patience.do(lambda: self._table.release(held.ref, held.attempt))
-
-    def _note(self, job_id: str, trouble: str) -> None:
-        self._patience.do(lambda: self._table.note(job_id, trouble))
 
     def _abandon(self, ref: ShardRef) -> None:
         held = self._held.get(ref)
@@ -258,7 +234,7 @@ class Custody:
         for job_id in {ref.job_id for ref in given}:
             report = str(loss.report) if loss.report else None
             data = {"worker": self._worker, "reason": str(loss), "report": report}
-            self._tell(job_id, WORKER_RESTARTED, data)
+            self._affairs.tell(job_id, WORKER_RESTARTED, data)
 
     def _resume(self) -> None:
         for ref in sorted(self._waiting, key=lambda ref: (ref.job_id, ref.index)):
@@ -313,10 +289,6 @@ class Custody:
     def _held_by(self, frame: ShardLanded | ShardFailed) -> _Held | None:
         held = self._held.get(ShardRef(frame.job_id, frame.index))
         return held if held is not None and held.attempt == frame.attempt else None
-
-    def _tell(self, job_id: str, kind: str, data: dict[str, Any]) -> None:
-        # An event is news, not truth: nobody waits for it.
-        self._patience.try_once(lambda: self._events.publish(job_id, kind, data))
 
 
 _NOT_GRANTED = {

@@ -10,7 +10,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 from ..engine.outputs import (
     FinishReason,
@@ -29,6 +28,7 @@ from .frames import (
     ShardLanded,
     TrySuspects,
 )
+from .generation_engine import GenerationEngine
 from .model import SamplingParams
 from .open_request import OpenRequest
 from .prompt_encoder import Tokenizer
@@ -43,41 +43,6 @@ _CANARY = "canary"
 _TIMED_STEPS = 1_000
 
 logger = logging.getLogger(__name__)
-
-
-class GenerationEngine(Protocol):
-    """What the loop asks of an engine."""
-
-    @property
-    def has_work(self) -> bool:
-        """Whether a step would do anything."""
-        ...
-
-    @property
-    def num_running(self) -> int:
-        """Samples under way."""
-        ...
-
-    @property
-    def num_waiting(self) -> int:
-        """Samples that wait for room."""
-        ...
-
-    def add(self, request: Request) -> StepOutput | None:
-        """Accept a request, or return its refusal."""
-        ...
-
-    def abort(self, request_id: str) -> None:
-        """Take a request back."""
-        ...
-
-    def step(self) -> Sequence[StepOutput]:
-        """Advance, and say what happened."""
-        ...
-
-    def stats(self) -> Any:
-        """Count steps and tokens."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

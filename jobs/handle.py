@@ -4,6 +4,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from billiard.einfo import ExceptionInfo
+
 from .model import ShardRef
 
 
@@ -60,6 +62,21 @@ class Handle:
     def title(self) -> str:
         """What people are shown of it."""
         return self.arguments[2].get("kwargsrepr") or self.name
+
+    def report(self, result: Any) -> None:
+        """Tell Celery how the task ended: what its trace returned, or an exception."""
+        if isinstance(result, Exception):
+            try:
+                raise result
+            except Exception:
+                self.options["error_callback"](ExceptionInfo())
+        else:
+            self.options["callback"](result)
+
+    def tell_progress(self, words: str) -> None:
+        """Let Flower show how far the task is."""
+        request = self.options["callback"].__self__
+        request.send_event("task-progress", result=words)
 
     def terminate(self, signum: int) -> None:
         """Take the task back: it was revoked, or the worker stops."""

@@ -20,7 +20,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from billiard.einfo import ExceptionInfo
 from billiard.exceptions import SoftTimeLimitExceeded
 from celery.concurrency.base import BasePool
 from celery.platforms import EX_UNAVAILABLE
@@ -243,26 +242,17 @@ class EnginePool(BasePool):
         self._in_flight.pop(handle.task_id, None)
         try:
             if handle.name not in ENGINE_TASKS:
-                self._report(handle, outcome)
+                handle.report(outcome)
                 return
             self._outcomes[handle.task_id] = outcome
             failed, result, _ = handle.target(*handle.arguments)
             runtime_s = time.monotonic() - handle.accepted_at_s
-            self._report(handle, (failed, result, runtime_s))
+            handle.report((failed, result, runtime_s))
             logger.info("%s: %s, %.2f s", handle.title, outcome, runtime_s)
         except Exception:  # Celery could not be told; the work itself is safe
             logger.exception("cannot finish task %s", handle.task_id)
         finally:
             self._outcomes.pop(handle.task_id, None)
-
-    def _report(self, handle: Handle, result: Any) -> None:
-        if isinstance(result, Exception):
-            try:
-                raise result
-            except Exception:
-                handle.options["error_callback"](ExceptionInfo())
-        else:
-            handle.options["callback"](result)
 
     def _tick(self) -> None:
         self._drain()
@@ -291,10 +281,7 @@ class EnginePool(BasePool):
         for handle in self._in_flight.values():
             if handle.ref in reports:
                 shard = reports[handle.ref]
-                request = handle.options["callback"].__self__
-                request.send_event(
-                    "task-progress", result=f"{shard.rows}/{shard.total} rows · {speed}"
-                )
+                handle.tell_progress(f"{shard.rows}/{shard.total} rows · {speed}")
 
     def _shard_reports(self) -> dict[ShardRef | None, ShardProgress]:
         progress = self.station.engine.progress

@@ -137,7 +137,7 @@ def test_a_full_disk_puts_the_end_of_a_job_off(
 
     spec = make_job()
     order = holder.open(spec)
-    monkeypatch.setattr("penstock.jobs.custody.end", full)
+    monkeypatch.setattr("penstock.jobs.job_affairs.end", full)
     holder.fail(order, Trouble.LASTING)
     assert isinstance(holder.outcome(), ShardReturned)
     snapshot = holder.table.snapshot(spec.job_id)
