@@ -5,8 +5,6 @@ import time
 
 from ..scene import Fault, Scene
 
-_ZOMBIE_LEASES = 3.0  # how many leases a zombie sleeps
-
 
 def kill(scene: Scene) -> None:
     """F07: kill a worker and its engine at once; another one is started a moment later."""
@@ -29,24 +27,34 @@ def kill_all(scene: Scene) -> None:
         worker.start()
 
 
-def zombie(scene: Scene) -> None:
+def sleep_for(leases: float) -> Fault:
     """F08: stop a worker and its engine until its shards are somebody else's, then wake it."""
-    scene.until(0.2)
-    worker = scene.random.choice(scene.stack.workers)
-    scene.strike()
-    worker.send(signal.SIGSTOP, with_children=True)
-    time.sleep(_ZOMBIE_LEASES * scene.stack.options.lease_s)
-    worker.send(signal.SIGCONT, with_children=True)
+
+    def inject(scene: Scene) -> None:
+        _stop_for(leases, scene, with_children=True)
+
+    title = f"worker and engine asleep for {leases:g} leases"
+    return Fault(number="F08", title=title, inject=inject)
 
 
-def deaf_zombie(scene: Scene) -> None:
-    """F08: stop the worker alone; its engine lands rows that nobody may commit for it."""
-    scene.until(0.2)
+def doze_for(leases: float) -> Fault:
+    """F08: stop the worker alone; its engine lands rows, which it reports when others have them."""
+
+    def inject(scene: Scene) -> None:
+        _stop_for(leases, scene, with_children=False)
+
+    title = f"worker asleep for {leases:g} leases, engine awake"
+    return Fault(number="F08", title=title, inject=inject)
+
+
+def _stop_for(leases: float, scene: Scene, *, with_children: bool) -> None:
+    scene.until(0.1)
     worker = scene.random.choice(scene.stack.workers)
     scene.strike()
-    worker.send(signal.SIGSTOP)
-    time.sleep(_ZOMBIE_LEASES * scene.stack.options.lease_s)
-    worker.send(signal.SIGCONT)
+    worker.send(signal.SIGSTOP, with_children=with_children)
+    time.sleep(leases * scene.stack.options.lease_s)
+    worker.send(signal.SIGCONT, with_children=with_children)
+    scene.notes["woke_at"] = scene.main.done
 
 
 def rolling_restart(scene: Scene) -> None:
@@ -67,7 +75,7 @@ def rolling_restart(scene: Scene) -> None:
 FAULTS = (
     Fault(number="F07", title="worker killed", inject=kill),
     Fault(number="F07", title="all workers killed", inject=kill_all),
-    Fault(number="F08", title="worker and engine asleep past the lease", inject=zombie),
-    Fault(number="F08", title="worker asleep, engine awake", inject=deaf_zombie),
+    sleep_for(3.0),
+    doze_for(3.0),
     Fault(number="F09", title="workers asked to stop, in turn", inject=rolling_restart),
 )
