@@ -62,7 +62,8 @@ def _finalize(settings: Settings, table: JobTable, job_id: str) -> JobState | No
     if snapshot is None:
         raise UnknownJob(job_id)
     results = ResultsDir.of(spec)
-    if snapshot.state is not JobState.LANDING and len(results.parts()) < spec.num_shards:
+    found = results.durable_parts()
+    if snapshot.state is not JobState.LANDING and len(found) < spec.num_shards:
         return None
     store = store_of(settings, spec)
     if store is not None:

@@ -137,7 +137,7 @@ def _counts(spec: JobSpec, final: Final | None) -> dict[int, PartCounts]:
     if counts is not None:
         return counts
     counts = {}
-    for index, path in ResultsDir.of(spec).parts().items():
+    for index, path in ResultsDir.of(spec).durable_parts().items():
         try:
             counts[index] = part_counts(path)
         except (CorruptPart, OSError) as error:

@@ -12,7 +12,7 @@ import shutil
 from pathlib import Path
 from typing import Self
 
-from .durable import make_directories, storage_errors
+from .durable import fsync_directory, make_directories, storage_errors
 from .model import JobSpec
 
 _PART_NAME = re.compile(r"part-(\d{6,})\.parquet")
@@ -63,3 +63,13 @@ class ResultsDir:
             return {}
         found = ((_PART_NAME.fullmatch(path.name), path) for path in self.rows.iterdir())
         return dict(sorted((int(match[1]), path) for match, path in found if match))
+
+    def durable_parts(self) -> dict[int, Path]:
+        """Find the parts that have landed, and see to it that their names last as their bytes do.
+
+        Whoever linked one of them may have died before that.
+        """
+        found = self.parts()
+        if found:
+            fsync_directory(self.rows)
+        return found

@@ -165,3 +165,23 @@ def test_the_manifest_spares_reading_every_part(
     table.redis.flushall()
     rebuild_all(settings, table)
     assert table.snapshot(spec.job_id) == before
+
+
+def test_parts_are_durable_before_they_are_counted(
+    settings: Settings,
+    table: JobTable,
+    make_job: JobMaker,
+    run_shards: ShardRunner,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whoever linked them may have died between the name and the fsync of the name."""
+    spec = make_job(num_rows=8, shard_rows=4)
+    run_shards(spec)
+    rows = ResultsDir.of(spec).rows
+    synced: list[Path] = []
+    monkeypatch.setattr("penstock.jobs.results_dir.fsync_directory", synced.append)
+    table.redis.flushall()
+    reconcile(settings, table, spec.job_id)
+    assert synced == [rows]
+    assert finalize(settings, table, spec.job_id) is JobState.COMPLETED
+    assert synced == [rows, rows]
