@@ -104,6 +104,42 @@ def test_a_flipped_byte_of_the_input_costs_no_other_shard(tmp_path: Path) -> Non
     assert num_shards_lost > 0
 
 
+def test_no_flipped_byte_of_the_inputs_footer_is_let_in(tmp_path: Path) -> None:
+    """What it tells of the shards is what their bytes are held against."""
+    path = write_input(tmp_path / "input.parquet", "a")
+    data = path.read_bytes()
+    footer_bytes = int.from_bytes(data[-8:-4], "little") + 8
+    pick = random.Random(7)
+    for place in pick.sample(range(len(data) - footer_bytes, len(data)), NUM_FLIPS):
+        path.write_bytes(flipped(data, place, 1 << pick.randrange(8)))
+        with pytest.raises(CorruptInput, match=r"input\.parquet"):
+            SealedInput(path)
+
+
+def test_bytes_of_another_input_are_not_taken_for_this_one(tmp_path: Path) -> None:
+    """As after a write that went astray: every page has its checksum, and is the wrong one."""
+    ours = write_input(tmp_path / "a.parquet", "a")
+    theirs = write_input(tmp_path / "b.parquet", "b")
+    column = pq.read_metadata(ours).row_group(0).column(2)
+    begin, end = column.data_page_offset, column.data_page_offset + column.total_compressed_size
+    data = ours.read_bytes()
+    ours.write_bytes(data[:begin] + theirs.read_bytes()[begin:end] + data[end:])
+    rows = pq.ParquetFile(ours, page_checksum_verification=True).read_row_group(0)
+    assert set(rows["row"].to_pylist()) == {'{"text":"bbbb"}'}  # Parquet sees nothing
+    with SealedInput(ours) as sealed:
+        with pytest.raises(CorruptShard, match="checksum_mismatch"):
+            sealed.shard(0)
+        assert [row.row["text"] for row in sealed.shard(1)] == ["aaaa"] * 8
+
+
+def write_input(path: Path, letter: str) -> Path:
+    sealer = InputSealer(path, shard_rows=8)
+    for row in range(16):
+        sealer.add(row, None, f'{{"text":"{letter * 4}"}}')
+    sealer.close()
+    return path
+
+
 def test_no_flipped_byte_of_a_jobs_json_goes_unnoticed(
     settings: Settings, make_job: JobMaker
 ) -> None:

@@ -11,13 +11,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from penstock.jobs import durable
+from penstock.jobs.found_part import found_counts, set_aside
 from penstock.jobs.landing import CorruptPart, LandedRow, StorageFull, land, part_counts
 from penstock.jobs.model import ColumnType, JobSpec, RequestError, RowStatus
 from penstock.jobs.part_counts import PartCounts
 from penstock.jobs.results_dir import ResultsDir
 from penstock.jobs.row_schema import OUR_COLUMNS, landed_names, row_schema
 
-from .conftest import SpecMaker
+from .conftest import SpecMaker, flipped
 
 
 def rows_of(spec: JobSpec, index: int, **fields: Any) -> list[LandedRow]:
@@ -256,3 +257,20 @@ def test_a_part_that_was_found_is_made_durable(
     assert synced == [results.rows]
     assert not durable.create_file(results.part(0), b"late", temporary_dir=results.temporary)
     assert synced == [results.rows] * 2
+
+
+def test_a_part_that_took_the_place_of_a_damaged_one_is_put_back(make_spec: SpecMaker) -> None:
+    """The narrow window: a damaged part was read, and a good one came before it was set aside."""
+    spec = make_spec(num_rows=4, shard_rows=4)
+    results = ResultsDir.of(spec)
+    counts = land(spec, 0, 1, rows_of(spec, 0))
+    set_aside(results, 0)
+    assert found_counts(results, 0) == counts
+    assert list(results.damaged.iterdir()) == []
+    part = results.part(0)
+    part.write_bytes(flipped(part.read_bytes(), 1_000))
+    set_aside(results, 0)
+    set_aside(results, 0)  # somebody else did it, too
+    assert found_counts(results, 0) is None
+    assert len(list(results.damaged.iterdir())) == 1
+    assert land(spec, 0, 2, rows_of(spec, 0)).attempt == 2
