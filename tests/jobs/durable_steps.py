@@ -18,6 +18,7 @@ from unittest import mock
 
 import pyarrow.parquet as pq
 import redis
+from redis.client import Pipeline
 from redis.commands.core import Script
 
 from penstock.jobs.object_store import ObjectStore
@@ -55,6 +56,7 @@ class DurableSteps:
             mock.patch.object(pq, "ParquetWriter", self._parquet_writer(pq.ParquetWriter)),
             mock.patch.object(ObjectStore, "put", self._on_object("put", ObjectStore.put)),
             mock.patch.object(redis.Redis, "execute_command", self._redis_command()),
+            mock.patch.object(Pipeline, "execute", self._redis_pipeline()),
         ]
         for patch in patches:
             patch.start()
@@ -174,16 +176,32 @@ class DurableSteps:
         real = redis.Redis.execute_command
 
         def step(client: Any, *arguments: Any, **options: Any) -> Any:
-            command = str(arguments[0]).upper()
-            if command == "EVALSHA":
-                name = self._scripts.get(arguments[1], "a script")
-                if name not in _READING_SCRIPTS:
-                    self._take("redis", name.lstrip("_"))
-            elif command not in _READS:
-                self._take("redis", command)
+            name = self._change(arguments)
+            if name is not None:
+                self._take("redis", name)
             return real(client, *arguments, **options)
 
         return step
+
+    def _redis_pipeline(self) -> Callable[..., Any]:
+        real = Pipeline.execute
+
+        def step(pipeline: Any, *arguments: Any, **options: Any) -> Any:
+            names = filter(None, (self._change(queued) for queued, _ in pipeline.command_stack))
+            changes = " ".join(names)
+            if changes:
+                self._take("redis", changes)
+            return real(pipeline, *arguments, **options)
+
+        return step
+
+    def _change(self, arguments: Any) -> str | None:
+        """Name what a command changes in Redis; None if it only reads."""
+        command = str(arguments[0]).upper()
+        if command == "EVALSHA":
+            name = self._scripts.get(arguments[1], "a script")
+            return None if name in _READING_SCRIPTS else name.lstrip("_")
+        return None if command in _READS else command
 
 
 def load_scripts(client: redis.Redis, *owners: object) -> dict[str, str]:

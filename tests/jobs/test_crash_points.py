@@ -91,6 +91,7 @@ unlink data/results/JOB/_tmp/.part-{0}.parquet.tmp
 redis commit
 """
 SEALED = """
+fsync data/results/JOB/rows
 create data/results/JOB/._manifest.json.tmp
 write data/results/JOB/._manifest.json.tmp
 fsync data/results/JOB/._manifest.json.tmp
