@@ -5,6 +5,10 @@
 <out>/<job_id>/_damaged/                   parts whose bytes had changed, if there ever were any
 <out>/<job_id>/_published.jsonl            what has been copied to an object store, if one is named
 <out>/<job_id>/_manifest.json, _SUCCESS    written when the last shard has landed
+
+Parts stay as they landed and are not merged afterwards. Several files cannot be exchanged for one
+in a single step that holds for whoever lists `rows` or is at work on an older listing; and parts as
+small as a shard are what lets rows be read early, repaired and retried.
 """
 
 import re
