@@ -23,9 +23,8 @@ _BATCH = ("tests/engine/test_batch.py",)
 _POOL = ("tests/engine/test_block_pool.py",)
 _SCHEDULER = ("tests/engine/test_scheduler.py",)
 _ENGINE = ("tests/engine/test_engine.py",)
-_SAMPLER = ("tests/engine/test_sampler.py",)
-_DEVICE_SAMPLER = ("tests/engine/test_device_sampler.py",)
-_LOGITS = ("tests/kernels/test_triton_logits.py",)
+_PREFIXES = ("tests/engine/test_prefix_forest.py",)
+_SHARED_ATTENTION = ("tests/engine/test_shared_prefix_attention.py",)
 _DETOKENIZER = ("tests/engine/test_detokenizer.py",)
 _REFERENCE = ("tests/kernels/test_reference.py",)
 _GRAMMAR = ("tests/engine/test_grammar.py",)
@@ -194,92 +193,6 @@ SAFEGUARDS = (
         "block_tables = np.ones((len(rows),",
         _BATCH,
     ),
-    # -- choices
-    Safeguard(
-        "the random number counts places",
-        "kernels/reference_sampling.py",
-        "keys + places.long() *",
-        "keys + 0 * places.long() *",
-        _SAMPLER,
-    ),
-    Safeguard(
-        "samples of one request differ",
-        "engine/sequence.py",
-        'f"{source}#{sample_index}"',
-        'f"{source}#"',
-        _SAMPLER,
-    ),
-    Safeguard(
-        "logprobs are taken before the logits are changed",
-        "engine/sampler.py",
-        "raw = logits[logprob_rows].clone() if logprob_rows else None",
-        "raw = logits if logprob_rows else None",
-        _SAMPLER,
-    ),
-    Safeguard(
-        "endings are out of reach before min_tokens",
-        "engine/logit_rules.py",
-        "            logits[self.endings] = -torch.inf\n",
-        "",
-        _SAMPLER,
-    ),
-    Safeguard(
-        "no stop token ends before min_tokens",
-        "engine/sequence.py",
-        "may_stop = self.num_generated >= params.min_tokens",
-        "may_stop = True",
-        _ENGINE,
-    ),
-    Safeguard(
-        "logits that are no numbers are noticed",
-        "engine/sampler.py",
-        "    finite = torch.isfinite(best)\n",
-        "    finite = torch.ones_like(best, dtype=torch.bool)\n",
-        _SAMPLER,
-    ),
-    # -- choices of the device
-    Safeguard(
-        "a line that is given again forgets the row before",
-        "engine/sampling_tables.py",
-        """sequence.num_prompt, -1\n""",
-        """sequence.num_prompt, 0\n""",
-        _DEVICE_SAMPLER,
-    ),
-    Safeguard(
-        "what is counted is not counted again, specification",
-        "kernels/reference_logits.py",
-        "is_known & (numbers >= before[:, None])",
-        "is_known & (numbers >= 0)",
-        _DEVICE_SAMPLER,
-    ),
-    Safeguard(
-        "what is counted is not counted again, kernel",
-        "kernels/triton_history.py",
-        "    tl.store(nums_recorded + line * line_stride, num_known)\n",
-        "",
-        _LOGITS,
-    ),
-    Safeguard(
-        "rows without penalties keep out of others' histories, specification",
-        "kernels/reference_logits.py",
-        "slot = slot.where(is_kept, history.counts.shape[0] - 1).long()",
-        "slot = slot.clamp(min=0).long()",
-        _LOGITS,
-    ),
-    Safeguard(
-        "the host's logprobs and the device's are of the same logits",
-        "engine/device_sampler.py",
-        "            changed = logits.clone()\n",
-        "            pass\n",
-        _DEVICE_SAMPLER,
-    ),
-    Safeguard(
-        "unsound rows are drawn for without their logits",
-        "engine/drawing.py",
-        "safe = logits.where(is_sound[:, None], 0.0)",
-        "safe = logits",
-        _DEVICE_SAMPLER,
-    ),
     # -- forms
     Safeguard(
         "a grammar masks its rows",
@@ -437,6 +350,35 @@ SAFEGUARDS = (
         "token_id is not None and not part.sequence.ends_with(token_id, part.place - 1)",
         "token_id is not None",
         _FLIGHTS,
+    ),
+    # -- rows that share prefixes
+    Safeguard(
+        "equal blocks behind other blocks are no common prefix",
+        "engine/prefix_forest.py",
+        "segment = (parent, *row.block_table[begin : begin + self._segment])",
+        "segment = (*row.block_table[begin : begin + self._segment],)",
+        _PREFIXES,
+    ),
+    Safeguard(
+        "groups are sent again when other rows are in them",
+        "engine/device_prefixes.py",
+        "[] if found is self._there else",
+        "[] if self._there is not None else",
+        _SHARED_ATTENTION,
+    ),
+    Safeguard(
+        "a step is captured without the groups of the one before",
+        "engine/device_prefixes.py",
+        "        self.groups.memory.zero_()\n",
+        "        pass\n",
+        _SHARED_ATTENTION,
+    ),
+    Safeguard(
+        "groups end where some of their rows leave a turn",
+        "engine/batch.py",
+        "batch.prefix_groups if whole else None",
+        "batch.prefix_groups",
+        _BATCH,
     ),
     # -- 8-bit products
     Safeguard(
