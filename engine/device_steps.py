@@ -43,7 +43,7 @@ from .device_rows import DeviceRows
 from .device_sampler import DeviceSampler, Drawn, Needs, TopLogprobs, needs_of, read
 from .device_stream import DeviceStream, Outbox, Reading, stream_of
 from .device_tables import PADDING, DeviceTables
-from .graphs import Capture, Replay, Tensors, capture_on, captured_rows, captured_width
+from .graphs import Capture, Captured, Replay, Tensors, capture_on, captured_rows, captured_width
 from .step import NOT_DRAWN, StepPart, StepResult
 from .step_runner import Runner
 
@@ -96,7 +96,7 @@ class DeviceSteps:
         self._prefixes = DevicePrefixes(forest, model.device) if forest else None
         self._numbers = torch.arange(tables.num_lines + 1, device=model.device)
         self._starts = self._numbers.int()
-        self._replays: dict[tuple[int, int, Needs, bool], Replay] = {}
+        self._captured = Captured()
 
     @classmethod
     def of(cls, model: Runner, config: EngineConfig) -> Self:
@@ -140,16 +140,18 @@ class DeviceSteps:
 
     def _replay(self, parts: Rows[StepPart], num_padded: int) -> Tensors:
         needs, shared = needs_of(part.sequence for part in parts), self._shared_by(parts)
-        key = num_padded, self._width(parts), needs, shared is not None
-        replay = self._replays.get(key)
-        if replay is None:
-            replay = self._replays[key] = self._captured(*key)
+        kind = self._width(parts), needs, shared is not None
+        found = self._captured.find(kind, num_padded)
+        if found is None:
+            found = num_padded, self._capture_step(num_padded, *kind)
+            self._captured.keep(kind, *found)
             shared = self._shared_by(parts)  # again, for capturing has cleared what was there
+        num_padded, replay = found
         self._take(shared, self._rows.send(parts, num_padded, *(shared or ())))
         replay()
         return replay.outputs
 
-    def _captured(self, num_rows: int, width: int, needs: Needs, has_groups: bool) -> Replay:
+    def _capture_step(self, num_rows: int, width: int, needs: Needs, has_groups: bool) -> Replay:
         """Capture a step of padding alone: it writes nowhere, and no row advances."""
         if self._capture is None:
             raise RuntimeError("steps are not captured here")

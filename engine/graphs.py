@@ -13,13 +13,14 @@ wait for weights anyway, next to nothing: at most an eighth of the rows from 64 
 
 import gc
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Hashable
 from typing import Protocol
 
 import torch
 
 LADDER = (1, 2, 4, 8, *range(16, 257, 8), *range(272, 513, 16), *range(544, 1025, 32))
-MAX_CAPTURED_ROWS = LADDER[-1]
+_PATIENCE_STEPS = 32
 
 Tensors = tuple[torch.Tensor, ...]
 Work = Callable[[], Tensors]
@@ -57,6 +58,37 @@ class Replay(Protocol):
     def __call__(self) -> None:
         """Start it once more."""
         ...
+
+
+class Captured:
+    """The replays there are, by the kind of their step and the rows they have room for.
+
+    A capture costs two steps launched by hand and some ten milliseconds, and where a job ends the
+    number of rows passes every rung of the ladder. So a replay with room for up to twice the rows
+    will do until its own number has come up often enough.
+    """
+
+    def __init__(self) -> None:
+        self._replays: dict[tuple[Hashable, int], Replay] = {}
+        self._num_asked = Counter[tuple[Hashable, int]]()
+
+    def find(self, kind: Hashable, num_rows: int) -> tuple[int, Replay] | None:
+        """Return a replay and its rows; None if one should be captured for `num_rows`."""
+        key = kind, num_rows
+        if key not in self._replays:
+            self._num_asked[key] += 1
+            if self._num_asked[key] > _PATIENCE_STEPS:
+                return None
+        place = bisect_left(LADDER, num_rows)
+        for rows in LADDER[place : bisect_right(LADDER, 2 * num_rows)]:
+            replay = self._replays.get((kind, rows))
+            if replay is not None:
+                return rows, replay
+        return None
+
+    def keep(self, kind: Hashable, num_rows: int, replay: Replay) -> None:
+        """Add a replay."""
+        self._replays[kind, num_rows] = replay
 
 
 class Capture(Protocol):

@@ -166,5 +166,5 @@ def test_padding_leaves_the_cache_as_it_is(model: Path) -> None:
     runner._cache._storage.fill_(7.0)
     live_steps = DeviceSteps.of(target.runner, config)
     for num_rows in (1, 8):
-        live_steps._captured(num_rows, 4, Needs.NOTHING, has_groups=False)()
+        live_steps._capture_step(num_rows, 4, Needs.NOTHING, has_groups=False)()
     assert (runner._cache._storage == 7.0).all()

@@ -8,6 +8,7 @@ import torch
 from penstock.engine.graphs import (
     LADDER,
     Capture,
+    Captured,
     RecordedWork,
     captured_rows,
     captured_width,
@@ -34,6 +35,23 @@ def test_widths_cover_the_longest_row_and_are_few() -> None:
     assert all(width >= blocks for blocks, width in enumerate(widths, start=1))
     assert sorted({*widths}) == [64, 128, 256, 512, 1024, 2048, 2500]
     assert captured_width(3, 40) == 40
+
+
+def test_a_number_of_rows_that_comes_up_seldom_shares_a_replay() -> None:
+    replay = RecordedWork()(lambda: (torch.zeros(1),))
+    captured = Captured()
+    assert captured.find("plain", 16) is None
+    captured.keep("plain", 16, replay)
+    assert captured.find("plain", 16) == (16, replay)
+    assert captured.find("plain", 8) == (16, replay)
+    assert captured.find("plain", 4) is None, "not four times the rows"
+    assert captured.find("filtered", 16) is None
+    assert captured.find("plain", 24) is None, "never fewer rows"
+    shared = [captured.find("plain", 8) for _ in range(40)]
+    assert shared[:31] == [(16, replay)] * 31
+    assert shared[31:] == [None] * 9, "until it has one"
+    captured.keep("plain", 8, replay)
+    assert captured.find("plain", 8) == (8, replay)
 
 
 @pytest.mark.parametrize("make", [RecordedWork, TapeCapture])
