@@ -3,9 +3,9 @@
     make mutations
     python -m benchmarks.mutations [refcount salt …]
 
-For each of `safeguards.py` and `queue_safeguards.py` the tree is copied, one line of the copy is
-broken, and the tests that should notice run there. Red is what is wanted. The same tests must be
-green on an unbroken copy first: a test that always fails notices nothing.
+For each of `safeguards.py`, `sampling_safeguards.py` and `queue_safeguards.py` the tree is copied,
+one line of the copy is broken, and the tests that should notice run there. Red is what is wanted.
+The same tests must be green on an unbroken copy first: a test that always fails notices nothing.
 """
 
 import argparse
@@ -19,8 +19,9 @@ from rich.table import Table
 from .broken_copy import BrokenCopy
 from .queue_safeguards import QUEUE_SAFEGUARDS
 from .safeguards import SAFEGUARDS
+from .sampling_safeguards import SAMPLING_SAFEGUARDS
 
-ALL = (*SAFEGUARDS, *QUEUE_SAFEGUARDS)
+ALL = (*SAFEGUARDS, *SAMPLING_SAFEGUARDS, *QUEUE_SAFEGUARDS)
 
 
 def main() -> None:
