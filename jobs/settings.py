@@ -163,6 +163,7 @@ class Settings:
             if item.name in typed:
                 _check_range(item, typed[item.name], sources[item.name])
                 _check_choice(item, typed[item.name], sources[item.name])
+        _check_is_directory("data", typed.get("data", ""), sources["data"])
         return replace(cls(), **typed), sources
 
     @property
@@ -217,6 +218,14 @@ def _check_choice(item: Field[Any], value: Any, source: str) -> None:
     if choices and value not in choices:
         listed = ", ".join(choices)
         raise InvalidSetting(f"{item.name} must be one of {listed}, got {value!r} (from {source})")
+
+
+def _check_is_directory(name: str, value: str, source: str) -> None:
+    if "://" in value:
+        raise InvalidSetting(
+            f"{name} must be a directory, got {value!r} (from {source}): what makes a job safe are "
+            "fsync and links; PENSTOCK_RESULTS takes s3://bucket/prefix for the rows"
+        )
 
 
 def _read(cls: type[Settings], name: str, value: Any, source: str) -> Any:

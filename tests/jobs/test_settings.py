@@ -92,3 +92,9 @@ def test_places_in_the_data_directory(tmp_path: Path) -> None:
     settings = Settings(data=str(tmp_path / "data"))
     assert settings.jobs_dir == tmp_path.resolve() / "data" / "jobs"
     assert settings.results_dir == tmp_path.resolve() / "data" / "results"
+
+
+def test_only_results_go_to_an_object_store() -> None:
+    with pytest.raises(InvalidSetting, match=r"data must be a directory, .* PENSTOCK_RESULTS"):
+        Settings.load(environ={"PENSTOCK_DATA": "s3://bucket/x"})
+    assert Settings.load(environ={"PENSTOCK_RESULTS": "s3://bucket/x"}).results == "s3://bucket/x"
