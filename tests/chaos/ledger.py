@@ -61,8 +61,8 @@ class Ledger:
     """Everything seen of one job. `look` is given each answer; `verdict` opens the files.
 
     Attributes:
-        may_forget: the fault rolls Redis back, so counts may fall until they are restored, and the
-            job may be unknown for a while. A promise of completion must hold all the same.
+        may_forget: the fault rolls Redis back, so counts may fall until they are restored. A
+            promise of completion must hold all the same.
     """
 
     job_id: str
@@ -107,7 +107,7 @@ class Ledger:
     def miss(self, status_code: int | None) -> None:
         """Take that there was no answer, or another than the job."""
         self.num_unanswered += 1
-        if status_code == 404 and not self.may_forget:
+        if status_code == 404:  # also while the table is being restored: the disk knows it
             self._blame("I7 an accepted job is unknown")
 
     def _check_promise(self) -> None:
