@@ -1,5 +1,6 @@
 """A retry is cut off before each of its durable steps, one after another, and always recovers."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -48,10 +49,16 @@ def test_a_retry_survives_being_cut_off_at_every_step(
 ) -> None:
     scripts = load_scripts(table.redis, table)
     num_cut = 0
+    spec = make_job(num_rows=NUM_ROWS, shard_rows=2)
+    run_shards(spec, failing=[0, 2])
+    finalize(settings, table, spec.job_id)
+    before = tmp_path / "before"
+    shutil.copytree(settings.data_dir, before, symlinks=True)
     while True:
-        spec = make_job(num_rows=NUM_ROWS, shard_rows=2)
-        run_shards(spec, failing=[0, 2])
-        finalize(settings, table, spec.job_id)
+        shutil.rmtree(settings.data_dir)
+        shutil.copytree(before, settings.data_dir, symlinks=True)
+        table.redis.flushall()
+        rebuild_all(settings, table)
         steps = CutOff(tmp_path, scripts, num_cut)
         try:
             with steps.watched():
