@@ -15,9 +15,10 @@ two.
     a row ends            it is cleared
 
 Among 64 rows a culprit kills six times: at first, with 64 suspects, with 8, beside others, and by
-itself twice. Halves would take up to nine times, and trying row after row four, but with 64 trials
-one after another, each of which leaves the engine empty. Most engines die for reasons that no row
-is guilty of: then one more run of the same rows, which fill the engine, clears them all.
+itself twice; that takes 19 trials. Halves would cost 10 crashes and 15 trials, single rows at once
+5 and 67, one after another. A crash costs as much as loading a model, a trial beside other rows
+next to nothing. And most engines die for reasons that no row is guilty of: then one more run of
+the same rows, which fill the engine, clears them all.
 
 A crash beside a request that somebody waited for is no proof against the row that ran by itself: it
 takes `NO_PROOF` of them to count as one.
