@@ -6,6 +6,7 @@ Knows which implementations exist. Refuses to know how they work; `reference_log
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 import torch
 
@@ -66,4 +67,6 @@ def triton_ops() -> SamplingOps:
 
 def choose_sampling_ops(device: torch.device) -> SamplingOps:
     """Return the fastest operations that can serve a device."""
-    return triton_ops() if device.type == "cuda" else reference_ops()
+    if device.type == "cuda" and find_spec("triton"):
+        return triton_ops()
+    return reference_ops()

@@ -3,8 +3,14 @@
 import pytest
 import torch
 
-from penstock.engine.drawing import uniforms
-from penstock.kernels import reference_sampling, triton_filters, triton_logprobs, triton_sampling
+from penstock.engine.drawing import GumbelMax, by_inverse_cdf, draw_on, uniforms
+from penstock.kernels import (
+    reference_sampling,
+    sampling_ops,
+    triton_filters,
+    triton_logprobs,
+    triton_sampling,
+)
 from penstock.kernels.reference_sampling import Chances, Kept
 from tests.kernels.cases import assert_agree
 
@@ -187,6 +193,16 @@ def test_top_logprobs() -> None:
     for row, count in enumerate([20, 1, 0]):
         assert_agree(found[1][row, :count], expected[1][row, :count])
         assert torch.equal(found[2][row, :count], expected[2][row, :count])
+
+
+def test_which_operations_serve_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    assert sampling_ops.choose_sampling_ops(cpu) == sampling_ops.reference_ops()
+    assert sampling_ops.choose_sampling_ops(gpu) == sampling_ops.triton_ops()
+    assert draw_on(cpu) is by_inverse_cdf
+    assert draw_on(gpu) == GumbelMax(sampling_ops.triton_ops())
+    monkeypatch.setattr(sampling_ops, "find_spec", lambda _: None)
+    assert draw_on(gpu) == GumbelMax(sampling_ops.reference_ops())  # the same way, but slower
 
 
 def test_too_many_logprobs_are_refused() -> None:
