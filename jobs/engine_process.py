@@ -152,6 +152,8 @@ class EngineProcess:
             loss = self._loss(reason)
             if self._stopping.is_set():
                 return
+            if not self._was_ready and self.trouble is None:  # a lost device, say
+                self.trouble = f"engine_cannot_start: {loss}"
             pause_s = self._next_pause_s()
             logger.error("the engine is lost (%s); a new one starts in %.1f s", loss, pause_s)
             if loss.report is not None:

@@ -71,6 +71,8 @@ def run_worker(settings: Settings, model: str, name: str | None = None) -> int:
     _wait_for_redis(settings)
     program = _celery_worker(app, model, worker)
     program.start()
+    for number in (signal.SIGTERM, signal.SIGINT):  # it ends: one more must not spoil its status
+        signal.signal(number, signal.SIG_IGN)
     return program.exitcode or 0
 
 

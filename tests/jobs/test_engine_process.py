@@ -154,10 +154,12 @@ def test_a_process_that_cannot_be_started_is_started_later(
         return works(self, *arguments)
 
     monkeypatch.setattr(EngineProcess, step, fail)
-    _, heard = engines()
+    engine, heard = engines()
     assert "gone" in heard.losses.get(timeout=20).reason
+    assert "gone" in engine.trouble  # which the worker tells who asks for it
     assert "unavailable" in heard.losses.get(timeout=20).reason
     assert heard.next(Ready)
+    assert engine.trouble is None
 
 
 def test_garbage_on_the_socket_ends_that_engine_only(engines: Any) -> None:

@@ -1,3 +1,4 @@
+import contextlib
 import os
 import re
 import signal
@@ -129,6 +130,23 @@ def test_flower_sees_rows_and_speed_of_a_running_shard(served: Live) -> None:
     assert re.fullmatch(r"3/4 rows · \d+ tok/s", told[-1])
     cancel(served.settings, served.table, spec.job_id)
     app.close()
+
+
+def test_a_worker_and_its_engine_listen_nowhere(served: Live) -> None:
+    (worker,) = served.workers
+    for pid in (worker.pid, served.engine_pid(worker)):
+        sockets = set[str]()
+        for path in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+                sockets.add(str(path.readlink()))
+        for table in ("tcp", "tcp6", "udp", "udp6"):
+            lines = Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]
+            open_to_all = {
+                f"socket:[{line.split()[9]}]"
+                for line in lines
+                if table.startswith("udp") or line.split()[3] == "0A"  # listening
+            }
+            assert not sockets & open_to_all, f"{pid} listens ({table})"
 
 
 def test_events_tell_a_jobs_story(served: Live) -> None:
