@@ -8,7 +8,7 @@ import redis
 
 from penstock.jobs.control import job_lock, read_control
 from penstock.jobs.ending import cancel, expire
-from penstock.jobs.errors import InvalidJob, UnknownJob
+from penstock.jobs.errors import CorruptJob, InvalidJob, UnknownJob
 from penstock.jobs.events import STATUS
 from penstock.jobs.job_dir import JobDir
 from penstock.jobs.job_limits import check_deadline, check_error_rate, read_deadline, read_window
@@ -179,6 +179,18 @@ def test_a_pause_is_on_disk_before_the_table_hears_of_it(
         pause(settings, table, spec.job_id)
     rebuild_all(settings, table)
     assert snapshot_of(table, spec).state is JobState.PAUSED
+
+
+def test_a_flipped_byte_of_what_is_in_force_is_noticed(
+    settings: Settings, table: JobTable, make_job: JobMaker
+) -> None:
+    spec = make_job()
+    change(settings, table, spec.job_id, priority=7)
+    job_dir = JobDir(settings.jobs_dir, spec.job_id)
+    path = job_dir.path / "control.json"
+    path.write_bytes(path.read_bytes().replace(b"7", b"9", 1))
+    with pytest.raises(CorruptJob, match=r"control\.json"):
+        read_control(job_dir, spec)
 
 
 def test_followers_hear_of_a_pause(settings: Settings, table: JobTable, make_job: JobMaker) -> None:
