@@ -14,6 +14,7 @@ import torch
 
 from penstock.engine.architecture import ModelArchitecture
 from penstock.engine.batch import StepBatch
+from penstock.engine.prefix_forest import PrefixForest
 
 VOCAB_SIZE = 263
 EOS = 2
@@ -43,7 +44,7 @@ class FakeRunner:
         self.num_blocks = num_blocks
         self.block_size = block_size
         self.max_model_len = min(max_model_len, (num_blocks - 1) * block_size)
-        self.prefix_forest = None
+        self.prefix_forest: PrefixForest | None = None
         self.num_computed_tokens = 0
         self.num_steps = 0
         self._cache = np.full(num_blocks * block_size, -1, dtype=np.int64)
