@@ -183,6 +183,7 @@ class Engine:
             engine_seed=self.config.seed,
             model=self.config.model_name,
             rules=rules,
+            counts_on_device=bool(self.config.device_steps),
         )
 
     # -- the step -----------------------------------------------------------------------------

@@ -7,6 +7,7 @@ Knows no tensors and no other sequence: the scheduler moves it, the engine lets 
     block_table [ 7 ][ 3 ][ 9 ][ 4 ]                         16 tokens each
 """
 
+from copy import copy
 from dataclasses import dataclass
 from enum import IntEnum
 from hashlib import blake2b
@@ -73,6 +74,7 @@ class Sequence:
     """
 
     __slots__ = (
+        "_counts_on_device",
         "_root",
         "block_hashes",
         "block_table",
@@ -118,7 +120,9 @@ class Sequence:
         engine_seed: int = 0,
         model: str = "",
         rules: LogitRules | None = None,
+        counts_on_device: bool = False,
     ) -> None:
+        """`counts_on_device` says that penalties see each token as soon as it is drawn."""
         params = request.params
         self.request = request
         self.sample_index = sample_index
@@ -163,6 +167,7 @@ class Sequence:
         self.logprobs: list[TokenLogprobs] | None = None if params.logprobs is None else []
         wants_prompt = params.prompt_logprobs is not None and sample_index == 0
         self.prompt_logprobs: list[TokenLogprobs | None] | None = [None] if wants_prompt else None
+        self._counts_on_device = counts_on_device
         self.can_run_ahead = self._can_run_ahead()
 
     @property
@@ -227,6 +232,17 @@ class Sequence:
             self.history.add(token_id)
         if self.matcher is not None:
             self.matcher.advance(token_id)
+
+    def with_token(self, token_id: int, place: int) -> "Sequence":
+        """Return a copy that has taken its token at `place`, whether or not this one has by now."""
+        ahead = copy(self)
+        ahead.token_ids = [*self.token_ids[:place], token_id]
+        prompt, output = ahead.token_ids[: self.num_prompt], ahead.token_ids[self.num_prompt :]
+        ahead.history = TokenHistory.of(self.request.params, prompt)
+        if ahead.history is not None:
+            for each in output:
+                ahead.history.add(each)
+        return ahead
 
     def ends_with(self, token_id: int, place: int) -> bool:
         """Whether a token at some place of its output is the last, whatever the text says."""
@@ -306,7 +322,8 @@ class Sequence:
     def _can_run_ahead(self) -> bool:
         has_bad_words = self.rules is not None and self.rules.bad_words is not None
         has_form = self.request.params.structured_outputs is not None
-        depends_on_newest = self.history is not None or has_bad_words or has_form
+        awaits_counts = self.history is not None and not self._counts_on_device
+        depends_on_newest = awaits_counts or has_bad_words or has_form
         return not (depends_on_newest or self.lacks_prompt_outputs)
 
     def _close(self, reason: FinishReason, stop_reason: str | int | None = None) -> Ending:

@@ -3,14 +3,16 @@
 Complete when it is launched: what happens to a sequence on the host meanwhile does not touch it.
 """
 
-from collections.abc import Iterator, Sequence as Rows
+from collections.abc import Iterator, Mapping, Sequence as Rows
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from .batch import ScheduledRow
 from .outputs import RequestError, TokenLogprobs
 from .pooling import PooledPart
 from .sequence import Sequence
+
+_T = TypeVar("_T")
 
 NOT_DRAWN = -1
 NONE_DUE = range(0)
@@ -110,6 +112,17 @@ class StepResult:
             self.pooled.setdefault(sequence, []).extend(parts)
         self.faults.update(other.faults)
 
+    def renamed(self, names: Mapping[Sequence, Sequence]) -> "StepResult":
+        """Return the same of other sequences, where `names` has others."""
+        return StepResult(
+            [names.get(sequence, sequence) for sequence in self.sequences],
+            self.token_ids,
+            _renamed(self.logprobs, names),
+            _renamed(self.prompt_logprobs, names),
+            _renamed(self.pooled, names),
+            _renamed(self.faults, names),
+        )
+
     def fail(self, sequence: Sequence, fault: RequestError) -> None:
         """Take back what a sequence gained in this step, and say why."""
         self.faults[sequence] = fault
@@ -117,6 +130,10 @@ class StepResult:
         if sequence in self.sequences:
             place = self.sequences.index(sequence)
             del self.sequences[place], self.token_ids[place]
+
+
+def _renamed(found: dict[Sequence, _T], names: Mapping[Sequence, Sequence]) -> dict[Sequence, _T]:
+    return {names.get(sequence, sequence): each for sequence, each in found.items()}
 
 
 def within(parts: Rows[StepPart], max_tokens: int | None) -> Iterator[Rows[StepPart]]:

@@ -18,6 +18,7 @@ from typing import Protocol
 import torch
 
 from .device_steps import DeviceSteps
+from .sequence import Sequence
 from .step import Step, StepPart, StepResult
 from .step_runner import StepRunner
 
@@ -62,9 +63,27 @@ class StepLauncher:
         begun = self._begin_on_device(step)
         if begun is None:
             filled = fill_in(step.parts, self._newest.finish()[-1])
-            begun = DoneStep(self._steps.run(replace(step, parts=filled)))
+            begun = DoneStep(self._run_by_host(replace(step, parts=filled), step.parts))
         self._newest = begun
         return begun
+
+    def _run_by_host(self, step: Step, launched: Rows[StepPart]) -> list[StepResult]:
+        """Compute a step whose pending tokens have been filled in.
+
+        Penalties that the device would have counted are the host's to count, which may not have
+        taken in the newest token yet: for such rows others stand in, that have.
+        """
+        awaited = {part.sequence for part in launched if part.is_pending}
+        stands_for: dict[Sequence, Sequence] = {}
+        parts: list[StepPart] = []
+        for part in step.parts:
+            if part.sequence in awaited and part.sequence.history is not None:
+                ahead = part.sequence.with_token(part.row.token_ids[0], part.row.position)
+                stands_for[ahead] = part.sequence
+                part = part._replace(sequence=ahead)
+            parts.append(part)
+        results = self._steps.run(replace(step, parts=parts))
+        return [result.renamed(stands_for) for result in results] if stands_for else results
 
     def _begin_on_device(self, step: Step) -> BegunStep | None:
         """Begin a step on the device; None if that cannot be."""

@@ -15,6 +15,7 @@ from penstock.engine.engine import Engine
 from penstock.engine.outputs import FinishReason, Request, StepOutput
 from penstock.engine.sampling_params import SamplingParams
 from penstock.engine.step_executor import InlineExecutor
+from penstock.engine.step_launcher import StepLauncher
 from penstock.engine.step_runner import StepRunner
 from penstock.kernels.sampling_ops import reference_ops
 
@@ -196,9 +197,16 @@ def stream(monkeypatch: pytest.MonkeyPatch) -> EventStream:
     return made
 
 
-def test_a_step_begins_before_the_one_before_it_is_read(stream: EventStream) -> None:
+@pytest.mark.parametrize("params", [{}, {"repetition_penalty": 1.5, "logprobs": 1}], ids=str)
+def test_a_step_begins_before_the_one_before_it_is_read(
+    stream: EventStream, params: dict[str, Any]
+) -> None:
+    given = SamplingParams(temperature=0, max_tokens=5, ignore_eos=True, **params)
+    one = Request("a", (20, 21), given, stream_interval=0)
+    expected = run(engine(FakeRunner()), [one])["a"]
+    stream.events.clear()
     target = engine(FakeRunner(), async_steps=True, inline=True)
-    target.add(request("a", (20, 21), 5, ignore_eos=True))
+    target.add(one)
     target.step()
     assert "waits" not in stream.events
     num_draws = len(stream.events)
@@ -206,8 +214,7 @@ def test_a_step_begins_before_the_one_before_it_is_read(stream: EventStream) -> 
     assert "waits" not in stream.events[: 2 * num_draws], "until the second step had begun"
     assert stream.events.count("draws") == 2 * num_draws
     assert "waits" in stream.events
-    found = run(target, [])
-    assert found["a"] == greedy_tokens((20, 21), 5, ignore_eos=True)
+    assert run(target, [])["a"] == expected
 
 
 def test_one_step_at_a_time_is_read_before_the_next(stream: EventStream) -> None:
@@ -258,6 +265,37 @@ def test_a_step_that_fails_is_taken_by_the_host_and_the_next_is_not(
     assert [*ends["good"].token_ids] == greedy_tokens((20, 21), 4, ignore_eos=True)
     assert [*ends["first"].token_ids] == greedy_tokens((40, 41), 12, ignore_eos=True)
     assert (paths.by_host, paths.on_device, paths.refused) == (1, 11, ["RuntimeError"])
+
+
+@pytest.mark.parametrize("is_landed", [False, True])
+def test_penalties_go_on_by_the_host_where_a_step_in_flight_has_left_them(
+    paths: Paths, is_landed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether or not the host has taken in the token that its own path must count."""
+    few: dict[str, Any] = {"temperature": 0, "max_tokens": 14, "allowed_token_ids": (50, 51, 52)}
+    params = SamplingParams(**few, repetition_penalty=1.6, frequency_penalty=1.9, ignore_eos=True)
+    one = Request("one", (20, 21), params, stream_interval=0)
+    expected = run(engine(FakeRunner()), [one])["one"]
+    free = Request("one", (20, 21), SamplingParams(**few, ignore_eos=True), stream_interval=0)
+    assert expected != run(engine(FakeRunner()), [free])["one"]
+    target = engine(FakeRunner(), async_steps=True, inline=True)
+    run_by_host = StepLauncher._run_by_host
+
+    def late(self: StepLauncher, *step: Any) -> Any:
+        if is_landed and target._in_flight:
+            target._land()
+        return run_by_host(self, *step)
+
+    monkeypatch.setattr(StepLauncher, "_run_by_host", late)
+    target.add(one)
+    for _ in range(3):
+        target.step()
+    target.add(request("bad", (30, POISON), 4))
+    found: list[int] = []
+    for output in steps_of(target):
+        found += output.token_ids if output.request_id == "one" else ()
+    assert found == expected
+    assert paths.refused == ["RuntimeError"]
 
 
 def test_a_step_that_lacks_memory_is_halved_by_the_host(
