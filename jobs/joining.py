@@ -22,6 +22,7 @@ from .job_table import JobTable
 from .landing import encode_part
 from .manifest_file import read_parts, write_manifest
 from .model import JobSpec, JobState, RowStatus
+from .object_store import StoreUnavailable
 from .part_counts import PartCounts, summed
 from .part_file import PartFacts, part_facts, read_part
 from .publishing import publish
@@ -160,7 +161,8 @@ def _complete(
     has_failures = any(part.counts.failed for part in parts.values())
     state = JobState.COMPLETED_WITH_ERRORS if has_failures else JobState.COMPLETED
     write_manifest(spec, state, parts)
-    publish(settings, spec, parts)
+    if not publish(settings, spec, parts):
+        raise StoreUnavailable(f"another process is copying {spec.job_id}; this comes after it")
     now_ms = time.time_ns() // 1_000_000
     final = Final(state, at_ms=now_ms, started_at_ms=final.started_at_ms)
     job_dir.replace_final(final)

@@ -35,7 +35,7 @@ def finalize(settings: Settings, table: JobTable, job_id: str) -> JobState | Non
     """Complete a job whose shards have all landed; returns the state in which it ended.
 
     None means that it is not ready: some shard has not landed yet, or its part is damaged, so that
-    it runs again. A job that has ended before keeps its end.
+    it runs again, or another process is copying the rows. A job that has ended keeps its end.
 
     Raises:
         UnknownJob: there is no such job.
@@ -77,7 +77,8 @@ def _finalize(settings: Settings, table: JobTable, job_id: str) -> JobState | No
     has_failures = any(part.counts.failed for part in parts.values())
     state = JobState.COMPLETED_WITH_ERRORS if has_failures else JobState.COMPLETED
     write_manifest(spec, state, parts)
-    publish(settings, spec, parts)
+    if not publish(settings, spec, parts):
+        return None
     results.remove_temporary()
     if spec.retry_of is not None:
         with job_lock(JobDir(settings.jobs_dir, spec.retry_of)):

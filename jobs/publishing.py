@@ -8,8 +8,11 @@ and the job is not complete before all of it is there.
 <results>/_published.jsonl   which bytes have gone where, so that they go once
 """
 
+import fcntl
+import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -41,8 +44,10 @@ def store_of(settings: Settings, spec: JobSpec) -> ObjectStore | None:
     return ObjectStore(place, settings.s3_endpoint)
 
 
-def publish(settings: Settings, spec: JobSpec, parts: dict[int, PartFacts]) -> None:
+def publish(settings: Settings, spec: JobSpec, parts: dict[int, PartFacts]) -> bool:
     """Copy a job whose manifest stands on the disk, as far as it has not been copied yet.
+
+    Returns whether all of it is there; if not, somebody else is at it.
 
     Raises:
         StoreUnavailable: the store refuses or does not answer; nothing is lost, try again later.
@@ -50,21 +55,42 @@ def publish(settings: Settings, spec: JobSpec, parts: dict[int, PartFacts]) -> N
     """
     store = store_of(settings, spec)
     if store is None:
-        return
+        return True
     results = ResultsDir.of(spec)
-    waiting = _not_published(results, store, parts)
-    if waiting:
-        store.remove(results.success.name)  # of an earlier end, before some rows were retried
-    with ThreadPoolExecutor(_MAX_UPLOADS, "publisher") as uploads:
-        upload = partial(_upload, store, results)
-        list(uploads.map(upload, waiting, waiting.values()))  # or what one of them raised is lost
-    store.put(results.manifest, results.manifest.name)
-    store.put(results.success, results.success.name)
+    with _open_notes(results.published) as notes:
+        if notes is None:
+            return False
+        waiting = _not_published(results, store, parts)
+        if waiting:
+            store.remove(results.success.name)  # of an earlier end, before some rows were retried
+        with ThreadPoolExecutor(_MAX_UPLOADS, "publisher") as uploads:
+            upload = partial(_upload, store, results, notes)
+            list(uploads.map(upload, waiting, waiting.values()))  # or what one raised is lost
+        store.put(results.manifest, results.manifest.name)
+        store.put(results.success, results.success.name)
+    return True
 
 
-def _upload(store: ObjectStore, results: ResultsDir, name: str, sha256: str) -> None:
+@contextmanager
+def _open_notes(path: Path) -> Iterator[int | None]:
+    """Open the notes for one process at a time, however that ends; None if another has them."""
+    with storage_errors(path):
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield None
+        else:
+            yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _upload(store: ObjectStore, results: ResultsDir, notes: int, name: str, sha256: str) -> None:
     store.put(results.path / name, name)
-    _note(results.published, _Published(str(store.place), name, sha256))
+    with storage_errors(results.published):
+        os.write(notes, msgspec.json.encode(_Published(str(store.place), name, sha256)) + b"\n")
 
 
 def _not_published(
@@ -90,8 +116,3 @@ def _noted(path: Path) -> Iterator[_Published]:
             yield msgspec.json.decode(line, type=_Published)
         except msgspec.MsgspecError:  # the last line, and its writer was killed: it goes up again
             continue
-
-
-def _note(path: Path, published: _Published) -> None:
-    with storage_errors(path), path.open("ab") as file:
-        file.write(msgspec.json.encode(published) + b"\n")

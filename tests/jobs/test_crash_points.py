@@ -106,10 +106,11 @@ TIDIED = """
 rmdir data/results/JOB/_tmp
 """
 PUBLISHED = """
+create data/results/JOB/_published.jsonl
 s3 put rows/part-000000.parquet
-create data/results/JOB/_published.jsonl
+write data/results/JOB/_published.jsonl
 s3 put rows/part-000001.parquet
-create data/results/JOB/_published.jsonl
+write data/results/JOB/_published.jsonl
 s3 put _manifest.json
 s3 put _SUCCESS
 """

@@ -1,5 +1,6 @@
 """Results and inputs in an object store: a real S3 server, which moto brings, and real requests."""
 
+import fcntl
 import json
 from collections.abc import Iterator
 from dataclasses import replace
@@ -218,6 +219,21 @@ def test_what_somebody_removed_or_cut_meanwhile_goes_up_again(
     assert finalize(settings, table, spec.job_id) is JobState.COMPLETED
     found = ds.dataset(f"{where}/rows", filesystem=bucket).to_table()
     assert found["row_index"].to_pylist() == list(range(10))
+
+
+def test_only_one_copies_at_a_time(
+    settings: Settings, table: JobTable, make_job: JobMaker, run_shards: ShardRunner
+) -> None:
+    """A worker is at it for an hour, say, and the keeper thinks that nobody is."""
+    spec = make_job(out=OUT)
+    run_shards(spec)
+    with ResultsDir.of(spec).published.open("ab") as notes:
+        fcntl.flock(notes, fcntl.LOCK_EX)
+        assert finalize(settings, table, spec.job_id) is None
+        snapshot = table.snapshot(spec.job_id)
+        assert snapshot is not None
+        assert (snapshot.state, snapshot.error) == (JobState.LANDING, None)
+    assert finalize(settings, table, spec.job_id) is JobState.COMPLETED
 
 
 @pytest.mark.parametrize("suffix", ["jsonl", "csv", "parquet"])
