@@ -47,13 +47,21 @@ class WorkerProgram(CeleryWorker):
     def _stop_on_signal(self, signum: int, frame: object) -> None:
         if state.should_stop is None:
             state.should_stop = EX_OK  # the main loop looks at it
-            app: Any = self.app
-            limit_s = app.settings.grace_s + _STOP_PATIENCE_S
-            deadline = threading.Timer(limit_s, os._exit, (EX_FAILURE,))
-            deadline.daemon = True
-            deadline.start()
+            self._end_in_time()
         else:
             state.should_terminate = EX_OK
+
+    def stop(self, in_sighandler: bool = False, exitcode: int | None = None) -> None:
+        """Stop, also for an error that Celery cannot recover from; whoever hangs then is ended."""
+        self._end_in_time()
+        super().stop(in_sighandler, exitcode)
+
+    def _end_in_time(self) -> None:
+        app: Any = self.app
+        limit_s = app.settings.grace_s + _STOP_PATIENCE_S
+        deadline = threading.Timer(limit_s, os._exit, (EX_FAILURE,))
+        deadline.daemon = True
+        deadline.start()
 
 
 def run_worker(settings: Settings, model: str, name: str | None = None) -> int:
