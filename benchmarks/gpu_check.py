@@ -42,6 +42,7 @@ TASKS = [
     Task("rates", "", 50),
     Task("kernels", "", 110),
     Task("equality", "", 45),
+    Task("steps", "", 60),
     Task("throughput", "Qwen3-0.6B", 75),
     Task("throughput", "Llama-3.1-8B", 105),
     Task("throughput", "Qwen2.5-0.5B", 60),

@@ -345,6 +345,13 @@ SAFEGUARDS = (
         _DEVICE_STEPS,
     ),
     Safeguard(
+        "penalties that the host counts know of the token in flight",
+        "engine/step_launcher.py",
+        "part.sequence.with_token(part.row.token_ids[0], part.row.position)",
+        "part.sequence",
+        _DEVICE_STEPS,
+    ),
+    Safeguard(
         "a row that ended is left out by the host",
         "engine/step_launcher.py",
         "token_id is not None and not part.sequence.ends_with(token_id, part.place - 1)",
