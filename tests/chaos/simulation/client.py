@@ -111,14 +111,15 @@ class _Pipeline(redis.client.Pipeline):
 
 
 @cache
-def _bodies() -> dict[str, str]:
-    """What follows the first line of each file in jobs/scripts, and the file's name."""
-    return {path.read_text().partition("\n")[2]: path.stem for path in SCRIPTS_DIR.glob("*.lua")}
+def _purposes() -> dict[str, str]:
+    """The comment that each file in jobs/scripts begins with, and the file's name."""
+    paths = [path for path in SCRIPTS_DIR.glob("*.lua") if path.stem != "prelude"]
+    return {path.read_text().splitlines()[1]: path.stem for path in paths}
 
 
 def _title(script: str) -> str:
     """Name a script for traces: as its file, or by its first comment."""
-    named = [name for body, name in _bodies().items() if script.endswith(body)]
+    named = [name for purpose, name in _purposes().items() if f"\n{purpose}\n" in script]
     return named[0] if named else script.strip().partition("\n")[0][:40]
 
 
