@@ -266,11 +266,11 @@ def play(stack: Stack, fault: Fault, rows: int, seed: int) -> Record:
     """Run one fault on a stack that serves, and leave it serving."""
     scene = Scene(stack, fault, rows, seed)
     try:
-        try:
-            fault.inject(scene)
-        except NeverHappened as error:
-            scene.blame(f"I5 {error}")
-        stack.mend()
+        for step in (lambda: fault.inject(scene), stack.mend):
+            try:
+                step()
+            except NeverHappened as error:
+                scene.blame(f"I5 {error}")
         return scene.finish()
     finally:
         scene.close()
