@@ -1,0 +1,118 @@
+"""How the client reads rows, errors and events, wherever the connection breaks."""
+
+from pathlib import Path
+
+import httpx2
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from penstock.api.client_errors import MissingPackage
+
+from .scripted import connect, job_json, page, script
+
+
+@pytest.fixture(autouse=True)
+def no_sleep(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Write pauses down instead of making them."""
+    pauses: list[float] = []
+    monkeypatch.setattr("time.sleep", pauses.append)
+    return pauses
+
+
+class TestResults:
+    def test_page_by_page(self) -> None:
+        handler, calls = script(
+            httpx2.Response(200, json=job_json("completed")),
+            page({"row_index": 0, "status": "succeeded", "output": "a\u2028b"}, after="c1"),
+            page({"row_index": 1, "status": "failed", "error": {"code": "x"}}, after=None),
+        )
+        rows = list(connect(handler).jobs.get("job_1").results(page_rows=1))
+        assert [row.ok for row in rows] == [True, False]
+        assert rows[0].output == "a\u2028b"
+        assert rows[1].error == {"code": "x"}
+        assert [call.url.params.get("after") for call in calls[1:]] == [None, "c1"]
+
+    def test_follow_waits_for_rows_that_have_not_landed(self) -> None:
+        handler, calls = script(
+            httpx2.Response(200, json=job_json()),
+            page({"row_index": 0}, after="c1", incomplete=True),
+            page(after="c1", incomplete=True),
+            httpx2.Response(200, json=job_json()),
+            page({"row_index": 1}, after=None),
+        )
+        rows = list(connect(handler).jobs.get("job_1").results())
+        assert [row["row_index"] for row in rows] == [0, 1]
+        assert calls[-1].url.params["after"] == "c1"
+
+    def test_follow_ends_when_a_job_ended_early(self) -> None:
+        handler, calls = script(
+            httpx2.Response(200, json=job_json()),
+            page({"row_index": 0}, after="c1", incomplete=True),
+            page(after="c2", incomplete=True),
+            page(after="c2", incomplete=True),
+            httpx2.Response(200, json=job_json("cancelled")),
+            page({"row_index": 1}, after=None),
+        )
+        rows = list(connect(handler).jobs.get("job_1").results())
+        assert [row["row_index"] for row in rows] == [0, 1]
+        assert calls[-1].url.params["after"] == "c2"
+
+    def test_without_follow_it_ends_at_once(self) -> None:
+        empty = page(after="c0", incomplete=True)
+        handler, _ = script(httpx2.Response(200, json=job_json()), empty, empty)
+        assert list(connect(handler).jobs.get("job_1").results(follow=False)) == []
+
+    @pytest.mark.parametrize("follow", [True, False])
+    def test_an_empty_page_that_leads_on_is_not_the_end(self, follow: bool) -> None:
+        handler, calls = script(
+            httpx2.Response(200, json=job_json("completed")),
+            page(after="c1"),
+            page({"row_index": 9, "status": "failed"}, after=None),
+        )
+        rows = connect(handler).jobs.get("job_1").results(status="failed", follow=follow)
+        assert [row["row_index"] for row in rows] == [9]
+        assert calls[-1].url.params["after"] == "c1"
+
+    def test_data_frames_over_the_wire_and_from_disk(self, tmp_path: Path) -> None:
+        done = httpx2.Response(200, json=job_json("completed"))
+        handler, _ = script(done, page({"row_index": 0, "output": "a"}, after=None))
+        frame = connect(handler).jobs.get("job_1").to_pandas()
+        assert frame.to_dict("records") == [{"row_index": 0, "output": "a"}]
+
+        (tmp_path / "rows").mkdir()
+        for index in (1, 0):
+            table = pa.table({"row_index": [index]})
+            pq.write_table(table, tmp_path / "rows" / f"part-{index:06}.parquet")
+        (tmp_path / "_SUCCESS").touch()
+        local = job_json("completed", output={"path": str(tmp_path)})
+        handler, calls = script(httpx2.Response(200, json=local))
+        table = connect(handler).jobs.get("job_1").to_arrow()
+        assert table.column("row_index").to_pylist() == [0, 1]
+        assert len(calls) == 1
+
+    def test_a_missing_package_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(__import__("sys").modules, "polars", None)
+        handler, _ = script(
+            httpx2.Response(200, json=job_json("completed")), page({"a": 1}, after=None)
+        )
+        with pytest.raises(MissingPackage, match="to_polars needs polars: pip install polars"):
+            connect(handler).jobs.get("job_1").to_polars()
+
+
+def test_events_go_on_where_the_connection_broke() -> None:
+    sse = {"content-type": "text/event-stream"}
+    first = 'id: 1-0\nevent: job.progress\ndata: {"done": 1}\n\n: ping\n\n'
+    second = 'id: 2-0\nevent: done\ndata: {"status": "completed"}\n\n'
+    handler, calls = script(
+        httpx2.Response(200, json=job_json()),
+        httpx2.Response(200, text=first, headers=sse),
+        httpx2.Response(200, text=second, headers=sse),
+    )
+    events = list(connect(handler).jobs.get("job_1").events())
+    assert [(event.id, event.kind) for event in events] == [
+        ("1-0", "job.progress"),
+        ("2-0", "done"),
+    ]
+    assert calls[1].headers.get("last-event-id") is None
+    assert calls[2].headers["last-event-id"] == "1-0"
