@@ -8,6 +8,7 @@ import torch
 from transformers import NoBadWordsLogitsProcessor, RepetitionPenaltyLogitsProcessor
 
 from penstock.engine.config import EngineConfig
+from penstock.engine.drawing import by_inverse_cdf
 from penstock.engine.engine import Engine
 from penstock.engine.logit_rules import BadWords, LogitRules, RuleBook
 from penstock.engine.outputs import FinishReason, Request, RequestError, StepOutput
@@ -45,7 +46,7 @@ def test_biased_tokens_are_drawn_from_the_biased_distribution() -> None:
     logits = random_logits()[0]
     biased = logits.clone()
     biased[[2, 9]] += torch.tensor([2.0, -1.0])
-    counts = draws(logits, 4000, seed=1, logit_bias={2: 2.0, 9: -1.0})
+    counts = draws(by_inverse_cdf, logits, 4000, seed=1, logit_bias={2: 2.0, 9: -1.0})
     assert_drawn_from(counts, torch.softmax(biased, dim=-1))
 
 
@@ -57,7 +58,7 @@ def test_only_allowed_tokens_are_drawn_and_as_if_there_were_no_others(
     allowed = (1, 4, 9, 30, 31)
     left = torch.full_like(logits, -torch.inf)
     left[list(allowed)] = logits[list(allowed)]
-    counts = draws(logits, 4000, seed=1, allowed_token_ids=allowed, **params)
+    counts = draws(by_inverse_cdf, logits, 4000, seed=1, allowed_token_ids=allowed, **params)
     assert int(counts.sum() - counts[list(allowed)].sum()) == 0
     if not params:
         assert_drawn_from(counts, torch.softmax(left, dim=-1))
