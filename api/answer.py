@@ -4,7 +4,6 @@ Knows neither chats nor completions: a `Shape` knows how the answer looks on the
 """
 
 import secrets
-import time
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -22,6 +21,7 @@ from .refusals import refusal_for
 from .schemas import GenerationRequest
 from .services import Services
 from .sse import DONE, EventStream, frame
+from .stopwatch import Stopwatch
 
 CLIENT_GONE_STATUS = 499  # never seen by anybody; nginx's word for it in the log
 MAX_CHOICES = 1024
@@ -95,7 +95,7 @@ async def answer(
     Raises:
         ApiError: whatever went wrong before the first byte of the answer was sent.
     """
-    arrived_s = time.perf_counter()
+    watch = Stopwatch(services.meters, body.model, request.scope)
     sampling = SamplingParams.from_mapping(body.sampling())
     await _check(services, body.model, sampling, len(prompts))
     requests = [
@@ -107,21 +107,20 @@ async def answer(
         )
         for prompt in prompts
     ]
-    generation = Generation(services.lane, requests, sampling.n)
+    generation = Generation(services.lane, requests, sampling.n, watch)
     try:
-        if await unless_gone(request, generation.wait_for_first()):
-            services.meters.first_token(body.model, time.perf_counter() - arrived_s)
+        await unless_gone(request, generation.wait_for_first())
         if body.stream:
             frames = _frames(generation, shape, body.include_usage)
-            return EventStream(frames, on_close=lambda: _close(generation, services, body.model))
+            return EventStream(frames, on_close=generation.aclose)
         choices = await unless_gone(request, _gather(generation))
     except ClientGone:
-        await _close(generation, services, body.model)
+        await generation.aclose()
         return Response(status_code=CLIENT_GONE_STATUS)
     except BaseException:
         await generation.aclose()
         raise
-    await _close(generation, services, body.model)
+    await generation.aclose()
     return Response(
         msgspec.json.encode(shape.whole(choices, generation.usage)), media_type="application/json"
     )
@@ -167,9 +166,3 @@ async def _frames(
     except Exception as error:
         refusal = error if isinstance(error, ApiError) else refusal_for(error)
         yield frame(refusal.envelope())
-
-
-async def _close(generation: Generation, services: Services, model: str) -> None:
-    await generation.aclose()
-    usage = generation.usage
-    services.meters.count_tokens(model, usage.prompt_tokens, usage.completion_tokens)

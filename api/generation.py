@@ -6,6 +6,7 @@ on one stream, told apart by `choice = prompt_index * n + sample_index`. Whoever
 """
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Coroutine
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from ..jobs.interactive import InteractiveLane
 from ..jobs.model import RequestError
 from .errors import ApiError, GenerationFailed, InvalidRequest, Unavailable
 from .sse import disconnected
+from .stopwatch import Stopwatch
 
 # How long a stream waits for its first delta before it commits to status 200: a refusal that comes
 # earlier gets a status of its own, a later one goes in-band.
@@ -60,13 +62,21 @@ class Usage:
 class Generation:
     """The merged deltas of all prompts of one HTTP request, as an async iterator of `Part`."""
 
-    def __init__(self, lane: InteractiveLane, requests: list[InteractiveRequest], n: int) -> None:
+    def __init__(
+        self,
+        lane: InteractiveLane,
+        requests: list[InteractiveRequest],
+        n: int,
+        watch: Stopwatch,
+    ) -> None:
         self._n = n
+        self._watch = watch
         self._num_choices = n * len(requests)
         self._prompt_param = "prompt" if requests[0].messages is None else "messages"
         self._source = _merged(lane, requests, n)
         self._first: asyncio.Task[Part] | None = None
         self._last_of_choice: dict[int, Delta] = {}
+        self._is_closed = False
 
     @property
     def usage(self) -> Usage:
@@ -81,8 +91,10 @@ class Generation:
 
     async def wait_for_first(self, patience_s: float = FIRST_DELTA_PATIENCE_S) -> bool:
         """Wait until something is there, but not for ever; what went wrong by then is raised."""
+        began_s = time.perf_counter()
         self._first = asyncio.ensure_future(self._next())
         await asyncio.wait({self._first}, timeout=patience_s)
+        self._watch.waited(began_s)
         if not self._first.done():
             return False
         self._first.result()
@@ -94,16 +106,24 @@ class Generation:
 
     async def __anext__(self) -> Part:
         """Return the next part, or raise the ApiError that ends this request."""
-        if self._first is not None:
-            first, self._first = self._first, None
-            return await first
-        return await self._next()
+        began_s = time.perf_counter()
+        try:
+            if self._first is not None:
+                first, self._first = self._first, None
+                return await first
+            return await self._next()
+        finally:
+            self._watch.waited(began_s)
 
     async def aclose(self) -> None:
         """Take back whatever is still running."""
         if self._first is not None:
             await _stop(self._first)
         await self._source.aclose()
+        if not self._is_closed:
+            self._is_closed = True
+            usage = self.usage
+            self._watch.stop(usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens)
 
     async def _next(self) -> Part:
         try:
@@ -118,6 +138,7 @@ class Generation:
         if part.delta.finish_reason == "abort":
             raise Unavailable("the worker stopped before the answer was complete", code="aborted")
         self._last_of_choice[part.choice] = part.delta
+        self._watch.saw(part.choice, part.delta)
         return part
 
 

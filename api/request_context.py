@@ -12,8 +12,14 @@ from .errors import ApiError, InvalidRequest
 from .meters import Meters
 
 _GOOD_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
+_WAITED = "penstock.waited_s"
 _METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
 _log = logging.getLogger("penstock.api")
+
+
+def note_wait(scope: Scope, seconds: float) -> None:
+    """Tell that so much of a request's time was spent waiting for an engine, none of it here."""
+    scope[_WAITED] = scope.get(_WAITED, 0.0) + seconds
 
 
 class RequestContext:
@@ -29,6 +35,7 @@ class RequestContext:
             await self._app(scope, receive, send)
             return
         started_s = time.perf_counter()
+        self._meters.begin_request()
         headers = Headers(scope=scope)
         request_id = _request_id(headers)
         status: int | None = None
@@ -37,7 +44,10 @@ class RequestContext:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)["x-request-id"] = request_id
+                answer = MutableHeaders(scope=message)
+                answer["x-request-id"] = request_id
+                own_s = time.perf_counter() - started_s - scope.get(_WAITED, 0.0)
+                answer["x-overhead-ms"] = f"{max(own_s, 0.0) * 1000:.2f}"
             await send(message)
 
         try:

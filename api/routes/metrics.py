@@ -14,7 +14,8 @@ from starlette.responses import Response
 from ...jobs.job_table import JobTable
 from ...jobs.model import JobState
 from ...jobs.workers import WorkerInfo
-from ..services import TheServices
+from ..meters import MAX_NAMES, OTHER
+from ..services import Services, TheServices
 
 MAX_OPEN_JOBS = 500  # looked at one by one
 
@@ -26,69 +27,102 @@ async def metrics(services: TheServices) -> Response:
     """Return all measurements as text; without Redis, only the server's own."""
     try:
         workers = await services.catalog.workers()
-        queue = await anyio.to_thread.run_sync(_look_at_queue, services.table)
+        queue = await anyio.to_thread.run_sync(_look_at_jobs, services.table)
+        requests = await _waiting_requests(services)
     except redis.RedisError:
-        workers, queue = [], None
+        workers, queue, requests = [], None, {}
     body = generate_latest(services.meters.registry)
     live = CollectorRegistry()
-    live.register(_Live(workers, queue))
+    live.register(_Live(workers, queue, requests))
     return Response(body + generate_latest(live), media_type=CONTENT_TYPE_LATEST)
 
 
 @dataclass(frozen=True, slots=True)
-class _Queue:
+class _Jobs:
     """The open jobs: how many in which state, and what they hold."""
 
-    jobs: Counter[JobState]
-    waiting_rows: int
-    queued_shards: int
+    states: Counter[JobState]
+    rows: Counter[str]  # of every tenant, not yet started
+    shards: dict[str, int]  # of every model, issued and not claimed
 
 
-def _look_at_queue(table: JobTable) -> _Queue:
+def _look_at_jobs(table: JobTable) -> _Jobs:
     job_ids = table.open_jobs()[:MAX_OPEN_JOBS]
     snapshots = [job for job in table.snapshots(job_ids) if job is not None]
-    return _Queue(
-        jobs=Counter(job.state for job in snapshots),
-        waiting_rows=sum(job.counts.pending for job in snapshots),
-        queued_shards=sum(table.agenda.queued().values()),
-    )
+    rows: Counter[str] = Counter()
+    for job in snapshots:
+        rows[job.tenant] += job.counts.pending
+    states = Counter(job.state for job in snapshots)
+    return _Jobs(states, _largest(rows), table.agenda.queued())
+
+
+async def _waiting_requests(services: Services) -> dict[str, int]:
+    """Count the requests that no worker has taken yet, by model."""
+    models = list(await services.catalog.served())
+    keys = services.table.keys
+    async with services.redis.pipeline(transaction=False) as pipeline:
+        for model in models:
+            pipeline.llen(keys.queue("interactive", model))
+        return dict(zip(models, await pipeline.execute(), strict=True))
+
+
+def _largest(values: Counter[str]) -> Counter[str]:
+    """Keep the largest values under their names, and the sum of all others under one."""
+    kept = Counter(dict(values.most_common(MAX_NAMES)))
+    if len(values) > MAX_NAMES:
+        kept[OTHER] += values.total() - kept.total()
+    return kept
 
 
 class _Live:
     """What is true at the moment of the scrape, as Prometheus wants it."""
 
-    def __init__(self, workers: list[WorkerInfo], queue: _Queue | None) -> None:
+    def __init__(
+        self, workers: list[WorkerInfo], jobs: _Jobs | None, requests: dict[str, int]
+    ) -> None:
         self._workers = workers
-        self._queue = queue
+        self._jobs = jobs
+        self._requests = requests
 
     def collect(self) -> Iterator[Metric]:
-        yield _gauge("penstock_redis_up", "Whether Redis answers.", float(self._queue is not None))
+        yield _gauge("penstock_redis_up", "Whether Redis answers.", float(self._jobs is not None))
         yield _gauge("penstock_workers", "Live workers.", len(self._workers))
         for name, text, field in _WORKER_GAUGES:
             family = GaugeMetricFamily(name, text, labels=["worker", "model"])
             for worker in self._workers:
                 family.add_metric([worker.name, worker.model], getattr(worker, field))
             yield family
-        if self._queue is None:
-            return
+        if self._jobs is not None:
+            yield from self._queue(self._jobs)
+
+    def _queue(self, now: _Jobs) -> Iterator[Metric]:
         jobs = GaugeMetricFamily("penstock_jobs", "Jobs that have not ended.", labels=["state"])
         for state in JobState:
             if not state.is_final:
-                jobs.add_metric([state.value], self._queue.jobs[state])
+                jobs.add_metric([state.value], now.states[state])
         yield jobs
-        yield _gauge(
-            "penstock_queue_rows", "Rows of open jobs not yet started.", self._queue.waiting_rows
+        rows = GaugeMetricFamily(
+            "penstock_queue_rows", "Rows of open jobs not yet started.", labels=["tenant"]
         )
-        yield _gauge(
-            "penstock_queue_shards", "Shards issued and not claimed.", self._queue.queued_shards
+        for tenant, num_rows in now.rows.items():
+            rows.add_metric([tenant], num_rows)
+        yield rows
+        depth = GaugeMetricFamily(
+            "penstock_queue_depth",
+            "What no worker has taken yet: shards in the bulk lane, requests in the interactive.",
+            labels=["lane", "model"],
         )
+        for lane, waiting in (("bulk", now.shards), ("interactive", self._requests)):
+            for model, number in waiting.items():
+                depth.add_metric([lane, model], number)
+        yield depth
 
 
 _WORKER_GAUGES = (
     ("penstock_num_requests_running", "Rows in the running batch.", "running_rows"),
     ("penstock_num_requests_waiting", "Rows waiting for a slot.", "waiting_rows"),
     ("penstock_tokens_per_second", "Tokens generated per second, lately.", "tokens_per_s"),
-    ("penstock_kv_cache_usage", "Used fraction of the KV cache.", "kv_used_fraction"),
+    ("penstock_kv_cache_usage_perc", "Used fraction of the KV cache, 0 to 1.", "kv_used_fraction"),
 )
 
 

@@ -53,7 +53,7 @@ def test_metrics_count_what_happened(http: httpx2.Client) -> None:
     text = http.get("/metrics").text
     assert "of-nobody" not in text
     for name in ("penstock_jobs{", "penstock_workers 1.0", "penstock_num_requests_running{",
-                 "penstock_kv_cache_usage{", "penstock_redis_up 1.0"):  # fmt: skip
+                 "penstock_kv_cache_usage_perc{", "penstock_redis_up 1.0"):  # fmt: skip
         assert name in text
 
 

@@ -1,0 +1,85 @@
+"""What GET /metrics tells, that its labels stay few, and the header that tells the overhead."""
+
+from collections import Counter
+
+import httpx2
+import openai
+
+from penstock.api.meters import MAX_NAMES, OTHER, FewNames, Meters
+from penstock.api.routes.metrics import _largest
+
+from .conftest import IDLE_MODEL, MODEL
+
+CHAT = {"model": MODEL, "messages": [{"role": "user", "content": "hi"}]}
+
+
+def scrape(http: httpx2.Client) -> dict[str, float]:
+    lines = http.get("/metrics").text.splitlines()
+    pairs = (line.rpartition(" ") for line in lines if not line.startswith("#"))
+    return {name: float(value) for name, _, value in pairs}
+
+
+def test_an_answer_is_timed_and_counted(client: openai.OpenAI, http: httpx2.Client) -> None:
+    label = f'{{model="{MODEL}"}}'
+    ended = f'penstock_request_success_total{{finished_reason="stop",model="{MODEL}"}}'
+    watched = {
+        f"penstock_time_to_first_token_seconds_count{label}": 1 * 2,
+        f"penstock_inter_token_latency_seconds_count{label}": 2 * 7 * 2,
+        f"penstock_e2e_request_latency_seconds_count{label}": 1 * 2,
+        f"penstock_generation_tokens_total{label}": 2 * 8 * 2,
+        f"penstock_prompt_tokens_total{label}": 2 * 2,
+        ended: 2 * 2,
+    }
+    before = scrape(http)
+    messages = [{"role": "user", "content": "hi"}]
+    client.chat.completions.create(model=MODEL, messages=messages, n=2)
+    with client.chat.completions.create(model=MODEL, messages=messages, n=2, stream=True) as stream:
+        assert len(list(stream)) == 2 * 8
+    after = scrape(http)
+    assert {name: after[name] - before.get(name, 0.0) for name in watched} == watched
+
+
+def test_the_queue_is_told_by_lane_and_by_tenant(http: httpx2.Client) -> None:
+    body = {"model": IDLE_MODEL, "input": {"rows": [{"a": 1}] * 3}, "prompt": "{{ row.a }}"}
+    job_id = http.post("/v1/jobs", json=body).json()["id"]
+    try:
+        told = scrape(http)
+        assert told['penstock_queue_rows{tenant="default"}'] == 3
+        assert told[f'penstock_queue_depth{{lane="interactive",model="{MODEL}"}}'] == 0
+        assert told["penstock_http_requests_in_progress"] == 1  # this very one
+    finally:
+        http.post(f"/v1/jobs/{job_id}/cancel")
+
+
+def test_the_smallest_tenants_share_a_label() -> None:
+    rows = Counter({f"tenant-{number}": number for number in range(MAX_NAMES + 3)})
+    kept = _largest(rows)
+    assert len(kept) == MAX_NAMES + 1
+    assert kept[OTHER] == 0 + 1 + 2
+    assert kept.total() == rows.total()
+
+
+def test_labels_are_few_whatever_is_named() -> None:
+    names = FewNames(2)
+    assert [names.label(name) for name in ("a", "b", "c", "a")] == ["a", "b", OTHER, "a"]
+    meters = Meters()
+    for number in range(MAX_NAMES + 50):
+        meters.count_job(f"model-{number}")
+        meters.answer_ended("m", f"reason-{number}")
+    [jobs] = [family for family in meters.registry.collect() if "jobs" in family.name]
+    labels = {sample.labels["model"] for sample in jobs.samples}
+    assert OTHER in labels
+    assert len(labels) <= MAX_NAMES + 1
+    [ended] = [family for family in meters.registry.collect() if "success" in family.name]
+    assert {sample.labels["finished_reason"] for sample in ended.samples} == {OTHER}
+
+
+def test_the_overhead_leaves_out_what_was_waited_for(http: httpx2.Client) -> None:
+    """Of the 192 ms that the engine takes at least, a tenth must have been noticed as waiting."""
+    prompt = "[[say]]" + "water " * 80
+    body = {"model": MODEL, "prompt": prompt, "max_tokens": 100}
+    answer = http.post("/v1/completions", json=body)
+    took_ms = answer.elapsed.total_seconds() * 1000
+    assert took_ms > 95 * 2
+    assert 0 < float(answer.headers["x-overhead-ms"]) < took_ms - 20
+    assert float(http.get("/healthz").headers["x-overhead-ms"]) > 0
