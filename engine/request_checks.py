@@ -47,15 +47,15 @@ def _length_refusal(
 
 
 def _pooling_refusal(pooling: Pooling | None, architecture: Architecture) -> RequestError | None:
-    num_labels, hidden_size = architecture.num_labels, architecture.hidden_size
-    if pooling is None and num_labels:
+    if pooling is None and architecture.num_labels:
         return _refused("must ask for scores: the model is a classifier", "pooling")
     if pooling is None:
         return None
-    if pooling.kind is PoolingKind.SCORE and not num_labels:
+    if pooling.kind is PoolingKind.SCORE and not architecture.num_labels:
         return _refused("must not ask for scores: the model is no classifier", "pooling")
-    if pooling.dimensions is not None and pooling.dimensions > hidden_size:
-        return _refused(f"must be at most {hidden_size}, got {pooling.dimensions}", "dimensions")
+    most = architecture.hidden_size
+    if pooling.dimensions is not None and pooling.dimensions > most:
+        return _refused(f"must be at most {most}, got {pooling.dimensions}", "dimensions")
     return None
 
 
