@@ -152,8 +152,8 @@ QUEUE_SAFEGUARDS = (
     Safeguard(
         "one key makes one job",
         "jobs/idempotency.py",
-        "self._redis.hsetnx(",
-        "self._redis.hset(",
+        "pipeline.hsetnx(",
+        "pipeline.hset(",
         _SUBMISSION,
     ),
 )
