@@ -18,8 +18,8 @@ would see them. It is otherwise for a few prompt tokens beside a few rows, whose
 
 There are no repeats: one step ahead hides the host as well as eight in a row would. 256 rows of the
 smallest model that the figures are about take 6 ms a step on an H200 at 4.3 TB/s; the host's part,
-4.7 microseconds a row (`benchmarks/step_overhead.py`), is 1.2 ms of that, and grows with the rows
-as the cache that is read does. Eight in a row would be cut short by every row that ends.
+some 3.3 microseconds a row (`benchmarks/step_overhead.py`), is 0.8 ms of that, and grows with the
+rows as the cache that is read does. Eight in a row would be cut short by every row that ends.
 
 Bytes sent per decode step: 16 for each row that gets a block, one in sixteen, and nothing else
 while the same rows run; 8 for each row come back.
