@@ -21,8 +21,8 @@ smallest model that the figures are about take 6 ms a step on an H200 at 4.3 TB/
 some 3.3 microseconds a row (`benchmarks/step_overhead.py`), is 0.8 ms of that, and grows with the
 rows as the cache that is read does. Eight in a row would be cut short by every row that ends.
 
-Bytes sent per decode step: 16 for each row that gets a block, one in sixteen, and nothing else
-while the same rows run; 8 for each row come back.
+Bytes sent per decode step: 12 for each row that gets a block, one in sixteen, and nothing else
+while the same rows run; 12 for each row come back, and what log-probabilities take.
 """
 
 from collections.abc import Sequence as Rows
