@@ -57,7 +57,7 @@ class Work:
         key = (row.job_id, row.shard)
         if key not in self._landed_ns:
             part = self._homes[row.job_id] / "rows" / f"part-{row.shard:06}.parquet"
-            self._landed_ns[key] = part.stat().st_ctime_ns if part.exists() else None
+            self._landed_ns[key] = part.stat().st_mtime_ns if part.exists() else None
         return self._landed_ns[key]
 
 
