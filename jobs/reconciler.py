@@ -59,6 +59,7 @@ def rebuild_all(
     for job_dir in sorted(JobDir.all(settings.jobs_dir), key=lambda each: each.final.exists()):
         on_job()
         try:
+            _bind_key(job_dir.read_spec(), table)  # whoever came before may not have come so far
             if _reconcile(job_dir, table):
                 changed.append(job_dir.job_id)
         except CorruptJob as error:
@@ -97,11 +98,17 @@ def _reconcile(job_dir: JobDir, table: JobTable) -> bool:
         if num_parts <= snapshot.shards_landed:
             return False
     control = read_control(job_dir, spec)
+    if snapshot is None:
+        _bind_key(spec, table)  # first: a job that the table knows is not looked at again
     _rebuild(spec, final, _counts(spec, final), control, table)
-    if snapshot is None and spec.idempotency_key is not None:
+    return True
+
+
+def _bind_key(spec: JobSpec, table: JobTable) -> None:
+    """Let the idempotency key that made a job lead to it again."""
+    if spec.idempotency_key is not None:
         keys = IdempotencyKeys(table.redis, table.keys)
         keys.reserve(spec.tenant, spec.idempotency_key, spec.job_id)
-    return True
 
 
 def _settle(job_dir: JobDir, spec: JobSpec, table: JobTable) -> None:

@@ -185,3 +185,14 @@ def test_parts_are_durable_before_they_are_counted(
     assert synced == [rows]
     assert finalize(settings, table, spec.job_id) is JobState.COMPLETED
     assert synced == [rows, rows]
+
+
+def test_a_key_is_bound_again_though_the_table_knows_its_job(
+    settings: Settings, table: JobTable, make_job: JobMaker
+) -> None:
+    """Whoever restored the job died before its key, or Redis lost the key alone."""
+    spec = make_job(idempotency_key="k1")
+    table.redis.delete(table.keys.idempotency)
+    assert rebuild_all(settings, table) == []
+    keys = IdempotencyKeys(table.redis, table.keys)
+    assert keys.holder("default", "k1") == spec.job_id
