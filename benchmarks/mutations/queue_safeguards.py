@@ -7,6 +7,7 @@ them: a message is only a hint here, and chaos stays clean without any.
 from .safeguards import Safeguard
 
 _TABLE = ("tests/jobs/test_job_table.py",)
+_REBUILD = ("tests/jobs/test_job_table_rebuild.py",)
 _LANDING = ("tests/jobs/test_landing.py",)
 _POWER = ("tests/chaos/test_power_cut.py",)
 _RENEWAL = ("tests/jobs/test_renewal.py",)
@@ -33,14 +34,14 @@ QUEUE_SAFEGUARDS = (
         "jobs/scripts/absorb.lua",
         " and not is_landed(ARGV[i])",
         "",
-        _TABLE,
+        _REBUILD,
     ),
     Safeguard(
         "an attempt from before a wipe fits none after it",
         "jobs/scripts/claim.lua",
         "math.max(job[3] + 1, age_us(job[4]))",
         "job[3] + 1",
-        _TABLE,
+        _REBUILD,
     ),
     Safeguard(
         "a leased shard is busy",
