@@ -24,6 +24,7 @@ from starlette.middleware import Middleware
 from starlette.responses import Response
 
 from .. import __version__
+from ..jobs.api_keys import ApiKeys
 from ..jobs.batch_clerk import BatchClerk
 from ..jobs.batch_record import BatchRecords
 from ..jobs.events import AsyncJobEvents
@@ -36,6 +37,7 @@ from ..jobs.part_uploads import PartUploads
 from ..jobs.reconciler import rebuild_all
 from ..jobs.redis_client import connect, connect_async
 from ..jobs.settings import Settings
+from ..jobs.tenants import Tenants
 from ..jobs.webhook_endpoints import WebhookEndpoints
 from ..jobs.webhook_outbox import WebhookOutbox
 from ..jobs.workers import AsyncWorkerRegister
@@ -46,6 +48,7 @@ from .errors import NotFound, OtherStatus, shown
 from .job_object import RateGauge
 from .limits import RequestLimits
 from .meters import Meters
+from .rate_limit import RateLimit
 from .refusals import TRANSLATED, refusal_for
 from .request_context import RequestContext
 from .routes import (
@@ -57,6 +60,7 @@ from .routes import (
     job_results,
     job_steering,
     jobs,
+    keys,
     metrics,
     models,
     uploads,
@@ -83,6 +87,7 @@ _ROUTES = (
     batches,
     webhook_endpoints,
     models,
+    keys,
     workers,
     health,
     metrics,
@@ -100,22 +105,22 @@ def create_app(settings: Settings | None = None, *, host: str | None = None) -> 
     """
     settings = settings or Settings.load()
     meters = Meters()
+    api_keys = ApiKeys(settings.keys_dir)
+    tenants = Tenants(settings.tenants_dir)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None, None]:
         async with AsyncExitStack() as stack:
-            app.state.services = await _open_services(settings, meters, stack)
+            app.state.services = await _open_services(settings, meters, api_keys, tenants, stack)
             yield
 
     middleware = [
         Middleware(RequestContext, meters=meters),
         Middleware(RequestLimits, body_idle_s=settings.body_timeout_s),
+        Middleware(KeyCheck, api_key=settings.api_key, keys=api_keys),
+        Middleware(SameSiteCheck, own_hosts=(host, urlsplit(settings.url).hostname)),
+        Middleware(RateLimit, tenants=tenants),
     ]
-    if settings.api_key is not None:
-        middleware.append(Middleware(KeyCheck, api_key=settings.api_key))
-    else:
-        own_hosts = (host, urlsplit(settings.url).hostname)
-        middleware.append(Middleware(SameSiteCheck, own_hosts=own_hosts))
     app = FastAPI(
         title="Penstock",
         version=__version__,
@@ -133,7 +138,13 @@ def create_app(settings: Settings | None = None, *, host: str | None = None) -> 
     return app
 
 
-async def _open_services(settings: Settings, meters: Meters, stack: AsyncExitStack) -> Services:
+async def _open_services(
+    settings: Settings,
+    meters: Meters,
+    api_keys: ApiKeys,
+    tenants: Tenants,
+    stack: AsyncExitStack,
+) -> Services:
     """Open everything, each thing closed again by the stack. Redis may still be away."""
     keys = Keys(settings.namespace)
     quick = connect(settings, socket_timeout_s=_REDIS_TIMEOUT_S)
@@ -175,6 +186,8 @@ async def _open_services(settings: Settings, meters: Meters, stack: AsyncExitSta
         uploads=uploads,
         endpoints=endpoints,
         outbox=outbox,
+        keys=api_keys,
+        tenants=tenants,
         lane=lane,
         catalog=Catalog(settings.models, AsyncWorkerRegister(quick_async, keys)),
         meters=meters,

@@ -28,6 +28,9 @@ _API_GRACE_S = 5
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 Host = Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")]
+NoAuth = Annotated[
+    bool, typer.Option("--no-auth", help="Let other machines in though there is no key to ask for.")
+]
 
 
 def up(
@@ -37,6 +40,7 @@ def up(
     workers: Annotated[int, typer.Option(min=1, help="Workers per model.")] = 1,
     flower: Annotated[bool, typer.Option(help="Start Flower, a dashboard of workers.")] = True,
     flower_port: Annotated[int, typer.Option(help="Flower's port; 0 takes any.")] = _FLOWER_PORT,
+    no_auth: NoAuth = False,
     data: Data = None,
     config: Config = None,
     settings: Set = None,
@@ -46,12 +50,11 @@ def up(
 
     printer = Printer()
     in_force = settings_of(config, settings, data=data, models=model)
+    _check_is_guarded(in_force, host, no_auth)
     options = StackOptions(host, port, workers, flower_port if flower else None)
     stopped = stop_event()
     with LocalStack(in_force, options, on_trouble=printer.note) as stack:
         printer.note(f"starting {', '.join(in_force.models)}; logs in {stack.log_dir}")
-        if in_force.api_key is None and host not in _LOOPBACK:
-            printer.note(f"{host} lets anybody in: set PENSTOCK_API_KEY to ask for a key")
         stack.wait_until_ready(give_up=stopped.is_set)
         if not stopped.is_set():
             _print_welcome(printer, stack)
@@ -65,6 +68,7 @@ def api(
     host: Host = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.")] = _API_PORT,
     fd: Annotated[int | None, typer.Option(hidden=True, help="A socket that listens.")] = None,
+    no_auth: NoAuth = False,
     config: Config = None,
     settings: Set = None,
 ) -> None:
@@ -76,6 +80,8 @@ def api(
     from .http_protocol import PatientProtocol
 
     in_force = settings_of(config, settings)
+    if fd is None:  # whoever opened the socket has asked the same
+        _check_is_guarded(in_force, host, no_auth)
     with _redis_is_named():
         connect(in_force).close()  # it connects when first used; a Redis that is away may come
     server = uvicorn.Server(
@@ -140,6 +146,19 @@ def flower(
     celery.start(
         ["--quiet", "flower", f"--conf={config_path}", f"--address={host}", f"--port={port}"]
     )
+
+
+def _check_is_guarded(settings: Settings, host: str, no_auth: bool) -> None:
+    """Refuse to let other machines in where no key is asked for, unless that is what is wanted."""
+    from ..jobs.api_keys import ApiKeys
+
+    if host in _LOOPBACK or no_auth or settings.api_key is not None:
+        return
+    if not ApiKeys(settings.keys_dir).have_been_made():
+        raise UsageProblem(
+            f"the API on {host} would let anybody in: make a key with `penstock keys create`, set "
+            "PENSTOCK_API_KEY, or say --no-auth where something else keeps strangers out"
+        )
 
 
 @contextmanager

@@ -4,6 +4,7 @@
     ├── InvalidRequest 400            a value is wrong, missing or unknown
     │   └── UnsupportedParameter 400  part of OpenAI's API, not (yet) of ours
     ├── InvalidKey 401
+    ├── NotAllowed 403                the key is good, but not for this
     ├── ForeignPage 403               a web page of elsewhere, and no key asked for
     ├── NotFound 404
     │   ├── ModelNotFound
@@ -12,6 +13,7 @@
     ├── JobGone 410                   the job is known, its directory is not there any more
     ├── BodyTooLarge 413
     ├── UnsupportedMediaType 415
+    ├── TooManyRequests 429           the tenant's requests come faster than it may send them
     ├── GenerationFailed 500          the engine gave up on this request
     ├── JobDamaged 500                files of this job cannot be read
     ├── Unavailable 503               no worker, no Redis: worth another try
@@ -104,6 +106,14 @@ class InvalidKey(ApiError):
         return {**super().headers(), "www-authenticate": "Bearer"}
 
 
+class NotAllowed(ApiError):
+    """The API key is good, but does not allow this."""
+
+    status = 403
+    kind = "permission_error"
+    code = "insufficient_scope"
+
+
 class ForeignPage(ApiError):
     """The request comes from a web page of elsewhere, or under a name that is not ours."""
 
@@ -176,6 +186,15 @@ class UnsupportedMediaType(ApiError):
     status = 415
     kind = "invalid_request_error"
     code = "unsupported_media_type"
+
+
+class TooManyRequests(ApiError):
+    """A tenant's requests come faster than it may send them; work that is queued is not judged."""
+
+    status = 429
+    kind = "rate_limit_error"
+    code = "rate_limit_exceeded"
+    is_retryable = True
 
 
 class GenerationFailed(ApiError):

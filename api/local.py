@@ -7,6 +7,7 @@ socket is ours, so that nobody is turned away while the API starts or is started
 """
 
 import os
+import secrets
 import socket
 import sys
 import threading
@@ -74,6 +75,10 @@ class LocalStack:
         self.url = f"http://{_for_url(self.options.host)}:{port}"
         self.flower_url: str | None = None
         self.settings = replace(settings, url=self.url, data=str(settings.data_dir))
+        from ..jobs.api_keys import ApiKeys  # not for the light client
+
+        if settings.api_key is None and ApiKeys(settings.keys_dir).have_been_made():
+            self.settings = replace(self.settings, api_key=secrets.token_urlsafe(32))  # for us
         self.children: list[Child] = []
         self._up = threading.Event()
         self._down = threading.Event()

@@ -4,6 +4,11 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Request
+from starlette.types import Scope as AsgiScope
+
+from ..jobs.api_keys import Scope
+from ..jobs.tenants import DEFAULT_TENANT
+from .errors import NotAllowed
 
 _SCOPE_KEY = "penstock.principal"
 
@@ -14,16 +19,47 @@ class Principal:
 
     Attributes:
         tenant: whose files, batches and jobs it sees.
+        scopes: what it may do with them.
     """
 
-    tenant: str = "default"
+    tenant: str = DEFAULT_TENANT
+    scopes: frozenset[Scope] = frozenset(Scope)
+
+    def may(self, scope: Scope) -> bool:
+        """Tell whether this is allowed; an admin may do all."""
+        return scope in self.scopes or Scope.ADMIN in self.scopes
+
+    def require(self, scope: Scope, what: str) -> None:
+        """Refuse what is not allowed.
+
+        Raises:
+            NotAllowed: naming what was asked for, and the scope it takes.
+        """
+        if not self.may(scope):
+            held = ", ".join(sorted(self.scopes)) or "none"
+            raise NotAllowed(f"{what} takes a key with the scope {scope}; this one has: {held}")
 
 
-ANYBODY = Principal()
+ANYBODY = Principal()  # where no key is asked for
+
+
+def is_known(scope: AsgiScope) -> bool:
+    """Tell whether a key said on whose behalf a request is made."""
+    return _SCOPE_KEY in scope
+
+
+def note_principal(scope: AsgiScope, principal: Principal) -> None:
+    """Write down on whose behalf a request is made."""
+    scope[_SCOPE_KEY] = principal
+
+
+def principal_of(scope: AsgiScope) -> Principal:
+    """Return on whose behalf a request is made."""
+    return scope.get(_SCOPE_KEY, ANYBODY)
 
 
 def _principal(request: Request) -> Principal:
-    return request.scope.get(_SCOPE_KEY, ANYBODY)
+    return principal_of(request.scope)
 
 
 ThePrincipal = Annotated[Principal, Depends(_principal)]

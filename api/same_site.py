@@ -14,10 +14,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from .auth import OPEN_PATHS
 from .errors import ForeignPage, shown
+from .principal import is_known
 
 
 class SameSiteCheck:
-    """ASGI middleware that refuses what a foreign web page sends; programs pass.
+    """ASGI middleware that refuses what a foreign web page sends; programs pass, and so do keys.
 
     A host without a dot is no name on the Internet, and an address needs no DNS: both are taken,
     and so are `own_hosts` and the name of this machine.
@@ -30,7 +31,7 @@ class SameSiteCheck:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer 403."""
-        if scope["type"] == "http" and scope["path"] not in OPEN_PATHS:
+        if scope["type"] == "http" and scope["path"] not in OPEN_PATHS and not is_known(scope):
             refusal = self._refusal(scope["method"], Headers(scope=scope))
             if refusal is not None:
                 await refusal.response()(scope, receive, send)

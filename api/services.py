@@ -7,6 +7,7 @@ import redis.asyncio
 from anyio import CapacityLimiter
 from fastapi import Depends, Request
 
+from ..jobs.api_keys import ApiKeys
 from ..jobs.batch_record import BatchRecords
 from ..jobs.events import AsyncJobEvents
 from ..jobs.file_store import FileStore
@@ -14,6 +15,7 @@ from ..jobs.interactive import InteractiveLane
 from ..jobs.job_table import JobTable
 from ..jobs.part_uploads import PartUploads
 from ..jobs.settings import Settings
+from ..jobs.tenants import Tenants
 from ..jobs.webhook_endpoints import WebhookEndpoints
 from ..jobs.webhook_outbox import WebhookOutbox
 from .catalog import Catalog
@@ -35,6 +37,8 @@ class Services:
     uploads: PartUploads
     endpoints: WebhookEndpoints
     outbox: WebhookOutbox
+    keys: ApiKeys
+    tenants: Tenants
     catalog: Catalog
     meters: Meters
     rates: RateGauge

@@ -35,7 +35,7 @@ class Settings:
     """Every setting of the server side. Field metadata names the variable and explains it."""
 
     url: str = _setting(DEFAULT_URL, "PENSTOCK_URL", "where the API listens, and clients look")
-    api_key: str | None = _setting(None, "PENSTOCK_API_KEY", "key that the API asks for, if any")
+    api_key: str | None = _setting(None, "PENSTOCK_API_KEY", "key that may do all, if any")
     redis_url: str | None = _setting(
         None, "PENSTOCK_REDIS_URL", "Redis server; without it `up` starts one of its own"
     )
@@ -180,6 +180,16 @@ class Settings:
     def jobs_dir(self) -> Path:
         """Where the job directories are."""
         return self.data_dir / "jobs"
+
+    @property
+    def keys_dir(self) -> Path:
+        """Where the API's keys are kept."""
+        return self.data_dir / "keys"
+
+    @property
+    def tenants_dir(self) -> Path:
+        """Where it is kept what tenants may have."""
+        return self.data_dir / "tenants"
 
     @property
     def results_dir(self) -> Path:

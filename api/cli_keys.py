@@ -1,0 +1,129 @@
+"""The verbs of API keys: create, list, revoke. They work on the data directory, not on a server.
+
+The first key must come from somewhere: whoever may write the data directory may make keys.
+"""
+
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+
+from .cli_options import Config, Data, Output, UsageProblem, settings_of
+from .cli_output import Printer
+from .client_errors import PenstockError
+
+if TYPE_CHECKING:
+    from ..jobs.api_keys import Scope
+    from ..jobs.tenants import TenantLimits
+
+keys = typer.Typer(no_args_is_help=True, help="API keys, and what their tenants may have.")
+
+_COLUMNS = ("id", "tenant", "scopes", "name", "created_at", "revoked_at")
+
+
+@keys.command()
+def create(
+    tenant: Annotated[str, typer.Option(help="Whose files, batches and jobs it opens.")],
+    scopes: Annotated[
+        str, typer.Option(help="read, submit and admin, comma-separated.")
+    ] = "submit,read",
+    name: Annotated[str | None, typer.Option(help="A name for people.")] = None,
+    weight: Annotated[
+        float | None, typer.Option(help="The tenant's share of the engines; others have 1.")
+    ] = None,
+    priority_ceiling: Annotated[
+        int | None, typer.Option(help="The highest priority of the tenant's jobs.")
+    ] = None,
+    max_rows: Annotated[
+        int | None, typer.Option(help="Rows of the tenant at work at a time; more wait.")
+    ] = None,
+    max_queued_tokens: Annotated[
+        int | None, typer.Option(help="Tokens of the tenant at work at a time; more wait.")
+    ] = None,
+    requests_per_minute: Annotated[
+        int | None, typer.Option(help="Requests that one API process takes from the tenant.")
+    ] = None,
+    data: Data = None,
+    config: Config = None,
+    output: Output = None,
+) -> None:
+    """Make a key and print it, this once. From then on the API asks for one.
+
+    What is said of the tenant holds for all its keys; what is not said stays as it was.
+    """
+    from ..jobs.api_keys import ApiKeys
+    from ..jobs.tenants import InvalidTenant, Tenants
+
+    settings = settings_of(config, None, data=data)
+    given = {
+        "weight": weight,
+        "priority_ceiling": priority_ceiling,
+        "max_rows": max_rows,
+        "max_queued_tokens": max_queued_tokens,
+        "requests_per_minute": requests_per_minute,
+    }
+    limits = {each: value for each, value in given.items() if value is not None}
+    wanted = _scopes(scopes)
+    try:
+        Tenants(settings.tenants_dir).change(tenant, cast("TenantLimits", limits))
+        made, key = ApiKeys(settings.keys_dir).create(tenant, wanted, name)
+    except InvalidTenant as error:
+        raise UsageProblem(str(error)) from error
+    printer = Printer(output)
+    if printer.is_json:
+        printer.json_line({**_facts(made), "key": key})
+        return
+    printer.facts([("id", made.id), ("tenant", made.tenant), ("key", key)])
+    printer.note("Keep it: it is not shown again. Clients take it from PENSTOCK_API_KEY.")
+
+
+@keys.command(name="list")
+def list_keys(data: Data = None, config: Config = None, output: Output = None) -> None:
+    """List all keys, the revoked ones too; never the keys themselves."""
+    from ..jobs.api_keys import ApiKeys
+
+    printer = Printer(output)
+    found = [_facts(key) for key in ApiKeys(settings_of(config, None, data=data).keys_dir).list()]
+    if printer.is_json:
+        for each in found:
+            printer.json_line(each)
+    else:
+        printer.table(_COLUMNS, ([each[name] for name in _COLUMNS] for each in found))
+
+
+@keys.command()
+def revoke(
+    key_id: Annotated[str, typer.Argument(metavar="KEY", help="The key's id, as in key_01K3….")],
+    data: Data = None,
+    config: Config = None,
+    output: Output = None,
+) -> None:
+    """Put a key out of force, everywhere within a second."""
+    from ..jobs.api_keys import ApiKeys, UnknownKey
+
+    try:
+        revoked = ApiKeys(settings_of(config, None, data=data).keys_dir).revoke(key_id)
+    except UnknownKey as error:
+        raise PenstockError(str(error)) from error
+    printer = Printer(output)
+    if printer.is_json:
+        printer.json_line(_facts(revoked))
+    else:
+        printer.note(f"{revoked.id} of {revoked.tenant} is revoked")
+
+
+def _scopes(text: str) -> "frozenset[Scope]":
+    from ..jobs.api_keys import Scope
+
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    for name in names:
+        if name not in set(Scope):
+            raise UsageProblem(f"a scope must be one of {', '.join(Scope)}, got {name!r}")
+    if not names:
+        raise UsageProblem("--scopes must name at least one scope")
+    return frozenset(map(Scope, names))
+
+
+def _facts(key: Any) -> dict[str, Any]:
+    """Return what may be seen of a key."""
+    facts = {name: getattr(key, name) for name in _COLUMNS}
+    return {**facts, "scopes": ",".join(sorted(key.scopes))}

@@ -1,0 +1,106 @@
+"""/v1/keys: make, list and revoke API keys. For admins; `penstock keys` does the same on disk."""
+
+from typing import Annotated, Any, Literal, cast
+
+import anyio.to_thread
+from fastapi import APIRouter, Query, Request
+from pydantic import Field
+
+from ...jobs.api_keys import ApiKey, Scope, UnknownKey
+from ...jobs.tenants import InvalidTenant, Tenant, TenantLimits
+from ..bodies import json_body, read_json
+from ..errors import InvalidRequest, NotFound, shown
+from ..pages import page_of
+from ..schemas import ShortText
+from ..services import TheServices
+from ..strict import Strict
+
+MAX_BODY_BYTES = 16 << 10
+LONGEST_LIST = 100
+_LIMITS = tuple(TenantLimits.__annotations__)
+
+Limit = Annotated[int, Field(ge=1, le=2**53)]
+
+router = APIRouter(tags=["keys"])
+
+
+class KeyRequest(Strict):
+    """The body of POST /v1/keys: a key, and what its tenant may have, if that is to change."""
+
+    tenant: str
+    scopes: list[Literal["read", "submit", "admin"]] = Field(
+        default_factory=lambda: ["read", "submit"]
+    )
+    name: ShortText | None = None
+    weight: float | None = None
+    priority_ceiling: int | None = Field(None, ge=-(2**31), lt=2**31)
+    max_rows: Limit | None = None
+    max_queued_tokens: Limit | None = None
+    requests_per_minute: Limit | None = None
+
+    def limits(self) -> TenantLimits:
+        """Return what is said of the tenant; null takes a limit away, but no weight."""
+        said = {name for name in _LIMITS if name in self.model_fields_set}
+        if self.weight is None:
+            said.discard("weight")
+        return cast("TenantLimits", {name: getattr(self, name) for name in said})
+
+
+@router.post("/v1/keys", status_code=201, openapi_extra=json_body(KeyRequest))
+async def create_key(request: Request, services: TheServices) -> dict[str, Any]:
+    """Make a key. The answer holds the key itself, which is shown this once."""
+    body = await read_json(request, KeyRequest, MAX_BODY_BYTES)
+    if not body.scopes:
+        raise InvalidRequest("scopes must name at least one scope", param="scopes")
+
+    scopes = [Scope(each) for each in body.scopes]
+
+    def work() -> tuple[Tenant, ApiKey, str]:
+        tenant = services.tenants.change(body.tenant, body.limits())
+        return tenant, *services.keys.create(body.tenant, scopes, body.name)
+
+    try:
+        tenant, made, key = await anyio.to_thread.run_sync(work)
+    except InvalidTenant as error:
+        raise InvalidRequest(str(error), param=error.param) from error
+    return {**key_object(made, tenant), "key": key}
+
+
+@router.get("/v1/keys")
+async def list_keys(
+    services: TheServices,
+    limit: Annotated[int, Query(ge=1, le=LONGEST_LIST)] = 20,
+    after: str | None = None,
+) -> dict[str, Any]:
+    """List keys, oldest first, the revoked ones too; never the keys themselves."""
+    return page_of(
+        await anyio.to_thread.run_sync(services.keys.list),
+        after=after,
+        limit=limit,
+        id_of=lambda key: key.id,
+        show=lambda key: key_object(key, services.tenants.get(key.tenant)),
+    )
+
+
+@router.delete("/v1/keys/{key_id}")
+async def revoke_key(key_id: str, services: TheServices) -> dict[str, Any]:
+    """Put a key out of force, everywhere within a second."""
+    try:
+        revoked = await anyio.to_thread.run_sync(services.keys.revoke, key_id)
+    except UnknownKey as error:
+        raise NotFound(f"there is no key {shown(key_id)}", param="key_id") from error
+    return key_object(revoked, services.tenants.get(revoked.tenant))
+
+
+def key_object(key: ApiKey, tenant: Tenant) -> dict[str, Any]:
+    """Return what may be seen of a key, beside what its tenant may have."""
+    return {
+        "id": key.id,
+        "object": "api_key",
+        "name": key.name,
+        "tenant": key.tenant,
+        "scopes": sorted(key.scopes),
+        "created_at": key.created_at,
+        "revoked_at": key.revoked_at,
+        "limits": {name: getattr(tenant, name) for name in _LIMITS},
+    }

@@ -1,0 +1,241 @@
+"""Who is let in, for what, and how fast: keys on disk, their scopes, and the door of the API."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from starlette.types import Receive, Scope as AsgiScope, Send
+from typer.testing import CliRunner
+
+from penstock.api.app import create_app
+from penstock.api.auth import needed_scope
+from penstock.api.cli import make_app
+from penstock.api.local import LocalStack
+from penstock.api.principal import Principal, note_principal
+from penstock.api.rate_limit import RateLimit
+from penstock.jobs.api_keys import ApiKeys, Scope, UnknownKey
+from penstock.jobs.settings import Settings
+from penstock.jobs.tenants import InvalidTenant, Tenant, Tenants
+
+from .conftest import Stack
+from .serving import serving
+
+
+@dataclass(frozen=True)
+class Door:
+    url: str
+    settings: Settings
+
+    def key(self, *scopes: Scope, tenant: str = "acme") -> str:
+        return ApiKeys(self.settings.keys_dir).create(tenant, scopes)[1]
+
+    def get(self, path: str, key: str, **headers: str) -> httpx2.Response:
+        headers["authorization"] = f"Bearer {key}"
+        return httpx2.get(self.url + path, headers=headers)
+
+
+@pytest.fixture(scope="module")
+def door(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
+    settings = replace(
+        stack.settings, data=str(tmp_path_factory.mktemp("keys")), namespace="keys-test"
+    )
+    ApiKeys(settings.keys_dir).create("first", [Scope.READ])
+    with serving(create_app(settings)) as url:
+        yield Door(url, settings)
+
+
+def test_a_key_is_known_by_itself_alone(tmp_path: Path) -> None:
+    keys = ApiKeys(tmp_path / "keys")
+    assert keys.find("anything") is None
+    made, key = keys.create("acme", [Scope.READ], "laptop")
+    other = ApiKeys(tmp_path / "keys")  # as another process
+    assert other.find(key) == made
+    for near in (key[:-1], key + "x", key.swapcase(), "", made.id, made.digest, "ké\udc80y"):
+        assert other.find(near) is None
+    assert (made.tenant, made.scopes, made.name) == ("acme", {Scope.READ}, "laptop")
+
+
+def test_the_disk_holds_no_key(tmp_path: Path) -> None:
+    directory = tmp_path / "keys"
+    _, key = ApiKeys(directory).create("acme", [Scope.READ])
+    assert all(key.encode() not in path.read_bytes() for path in directory.iterdir())
+    assert directory.stat().st_mode & 0o077 == 0
+
+
+def test_a_revoked_key_is_dead_and_stays_on_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = ApiKeys(tmp_path / "keys")
+    elsewhere = ApiKeys(tmp_path / "keys")
+    made, key = keys.create("acme", [Scope.READ])
+    assert elsewhere.find(key) is not None
+    assert keys.revoke(made.id).revoked_at is not None
+    assert keys.find(key) is None
+    monkeypatch.setattr("penstock.jobs.api_keys._MAX_AGE_S", -1.0)
+    assert elsewhere.find(key) is None
+    assert [each.id for each in keys.list()] == [made.id]
+    assert ApiKeys(tmp_path / "keys").have_been_made(), "else the last one's end opens the door"
+    with pytest.raises(UnknownKey, match="keys list"):
+        keys.revoke("key_none")
+
+
+def test_what_a_tenant_may_have_is_kept(tmp_path: Path) -> None:
+    tenants = Tenants(tmp_path)
+    assert tenants.get("acme") == Tenant(name="acme")
+    tenants.change("acme", {"weight": 3.0, "max_rows": 10})
+    tenants.change("acme", {"priority_ceiling": 5})
+    kept = Tenants(tmp_path).get("acme")
+    assert (kept.weight, kept.max_rows, kept.priority_ceiling) == (3.0, 10, 5)
+    assert (kept.capped(9), kept.capped(-1)) == (5, -1)
+    assert (kept.has_room(9, 1e9), kept.has_room(10, 0)) == (True, False)
+    for limits in ({"weight": 0.0}, {"weight": float("nan")}, {"max_rows": 0}):
+        with pytest.raises(InvalidTenant):
+            tenants.change("acme", limits)  # type: ignore[arg-type]  # what a caller may get wrong
+    for name in ("", "../x", "A", "a:b", "a*", "x" * 64):
+        with pytest.raises(InvalidTenant, match="name"):
+            tenants.change(name, {})
+    (tmp_path / "acme.json").write_text("{")
+    assert Tenants(tmp_path).get("acme") == Tenant(name="acme"), "the queue goes on"
+
+
+def test_a_scope_is_asked_for(door: Door) -> None:
+    read, admin = door.key(Scope.READ), door.key(Scope.ADMIN)
+    assert door.get("/v1/jobs", read).status_code == 200
+    for path in ("/v1/keys", "/v1/workers", "/metrics", "/docs", "/openapi.json"):
+        refused = door.get(path, read)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (403, "insufficient_scope")
+        assert door.get(path, admin).status_code == 200
+    refused = httpx2.post(f"{door.url}/v1/jobs", headers={"authorization": f"Bearer {read}"})
+    assert refused.status_code == 403
+    submit = door.key(Scope.SUBMIT)
+    assert door.get("/v1/jobs", submit).status_code == 403
+    posted = httpx2.post(
+        f"{door.url}/v1/jobs", json={}, headers={"authorization": f"Bearer {submit}"}
+    )
+    assert posted.status_code == 400
+
+
+def test_changing_needs_more_than_reading() -> None:
+    assert needed_scope("GET", "/v1/jobs") is needed_scope("HEAD", "/v1/new") is Scope.READ
+    for method in ("POST", "PATCH", "PUT", "DELETE", "BREW"):
+        assert needed_scope(method, "/v1/jobs") is Scope.SUBMIT
+    assert needed_scope("GET", "/v1/keys/key_1") is Scope.ADMIN
+    assert needed_scope("GET", "/v1/keyserver") is Scope.READ
+
+
+def test_a_key_counts_once_revoked_never(door: Door) -> None:
+    made, key = ApiKeys(door.settings.keys_dir).create("acme", [Scope.READ])
+    assert door.get("/v1/models", key[:-1]).status_code == 401
+    assert door.get("/v1/models", "none").status_code == 401
+    ApiKeys(door.settings.keys_dir).revoke(made.id)
+    assert door.get("/v1/models", key).status_code == 401
+
+
+def test_only_an_admin_acts_for_others(door: Door) -> None:
+    tenant = {"x-penstock-tenant": "other"}
+    assert door.get("/v1/jobs", door.key(Scope.READ), **tenant).status_code == 403
+    assert door.get("/v1/jobs", door.key(Scope.ADMIN), **tenant).status_code == 200
+    bad = door.get("/v1/jobs", door.key(Scope.ADMIN), **{"x-penstock-tenant": "../x"})
+    assert bad.status_code == 400
+
+
+def test_keys_are_made_and_revoked_over_http(door: Door) -> None:
+    admin = {"authorization": f"Bearer {door.key(Scope.ADMIN)}"}
+    body = {"tenant": "made", "scopes": ["read"], "weight": 2.0, "max_rows": 7}
+    with httpx2.Client(base_url=door.url, headers=admin) as http:
+        made = http.post("/v1/keys", json=body).json()
+        assert made["limits"]["weight"] == 2.0
+        assert made["limits"]["max_rows"] == 7
+        assert door.get("/v1/jobs", made["key"]).status_code == 200
+        listed = http.get("/v1/keys?limit=100").json()["data"]
+        assert made["id"] in [each["id"] for each in listed]
+        assert made["key"] not in json.dumps(listed)
+        assert http.delete(f"/v1/keys/{made['id']}").json()["revoked_at"] is not None
+        assert http.delete("/v1/keys/key_none").status_code == 404
+        for wrong in ({"tenant": "A"}, {"tenant": "a", "scopes": []}, {"tenant": "a", "weight": 0}):
+            assert http.post("/v1/keys", json=wrong).status_code == 400
+
+
+async def _requests(limit: RateLimit, tenant: str, times: int) -> list[int]:
+    statuses: list[int] = []
+
+    async def send(message: Any) -> None:
+        if message["type"] == "http.response.start":
+            statuses.append(message["status"])
+
+    async def receive() -> Any:
+        raise AssertionError("nobody reads a body here")
+
+    for _ in range(times):
+        scope: AsgiScope = {"type": "http", "path": "/v1/jobs"}
+        note_principal(scope, Principal(tenant))
+        await limit(scope, receive, send)
+    return statuses
+
+
+async def _ok(scope: AsgiScope, receive: Receive, send: Send) -> None:
+    await send({"type": "http.response.start", "status": 200})
+
+
+def test_requests_that_come_too_fast_are_told_to_wait(tmp_path: Path) -> None:
+    tenants = Tenants(tmp_path)
+    tenants.change("acme", {"requests_per_minute": 2})
+    now_s = [0.0]
+    limit = RateLimit(_ok, tenants, lambda: now_s[0])
+    assert asyncio.run(_requests(limit, "acme", 3)) == [200, 200, 429]
+    assert asyncio.run(_requests(limit, "other", 3)) == [200, 200, 200]
+    now_s[0] = 29.0
+    assert asyncio.run(_requests(limit, "acme", 1)) == [429]
+    now_s[0] = 31.0
+    assert asyncio.run(_requests(limit, "acme", 2)) == [200, 429]
+
+
+def _run(*arguments: str) -> tuple[int, str]:
+    result = CliRunner().invoke(make_app(), list(arguments))
+    text = result.output + ("" if result.exception is None else str(result.exception))
+    return result.exit_code, text
+
+
+def test_the_command_line_makes_lists_and_revokes(tmp_path: Path) -> None:
+    data = ["--data", str(tmp_path), "-o", "json"]
+    code, text = _run(
+        "keys", "create", "--tenant", "acme", "--weight", "2", "--max-rows", "9", *data
+    )
+    assert code == 0
+    made = json.loads(text)
+    found = ApiKeys(tmp_path / "keys").find(made["key"])
+    assert found is not None
+    assert found.scopes == {Scope.SUBMIT, Scope.READ}
+    assert Tenants(tmp_path / "tenants").get("acme").weight == 2
+    code, text = _run("keys", "list", *data)
+    assert json.loads(text)["id"] == made["id"]
+    assert made["key"] not in text
+    assert _run("keys", "revoke", made["id"], *data)[0] == 0
+    assert ApiKeys(tmp_path / "keys").find(made["key"]) is None
+    assert "a scope must be" in _run("keys", "create", "--tenant", "a", "--scopes", "x", *data)[1]
+    assert "name must be" in _run("keys", "create", "--tenant", "A", *data)[1]
+
+
+@pytest.mark.parametrize("verb", ["api", "up"])
+def test_no_key_no_open_door(verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PENSTOCK_DATA", str(tmp_path))
+    monkeypatch.delenv("PENSTOCK_API_KEY", raising=False)
+    code, text = _run(verb, "--host", "0.0.0.0")
+    assert code != 0
+    assert "--no-auth" in text
+
+
+def test_a_local_stack_holds_a_key_of_its_own_where_one_is_asked_for(tmp_path: Path) -> None:
+    settings = Settings(data=str(tmp_path))
+    stack = LocalStack(settings)
+    stack._listener.close()
+    assert stack.settings.api_key is None
+    ApiKeys(settings.keys_dir).create("acme", [Scope.READ])
+    stack = LocalStack(settings)
+    stack._listener.close()
+    assert stack.settings.api_key
