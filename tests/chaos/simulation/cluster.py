@@ -232,7 +232,7 @@ class Worker:
             JobEvents(site.client, site.app.keys),
             name,
             send=self._send,
-            on_job_landed=lambda job_id: send_finalize(site.app, job_id),  # pyright: ignore
+            on_job_landed=self._hint_that_all_landed,
         )
         world = site.world
         world.spawn(self.process, "custody", self._serve_custody, 0.05)
@@ -299,6 +299,10 @@ class Worker:
         self._custody.step()
         return 0.1 if self._open else 0.4
 
+    def _hint_that_all_landed(self, job_id: str) -> None:
+        app: Any = self._site.app  # as much of one as publishes
+        send_finalize(app, job_id)
+
     def _consume(self) -> float:
         if len(self._open) >= MAX_OPEN_SHARDS:
             return 0.3
@@ -354,10 +358,11 @@ def _process(site: Site, name: str) -> Process:
 
 def _keep(site: Site, process: Process) -> None:
     """Give a process its keeper."""
+    app: Any = site.app  # as much of one as publishes
     keeper = Keeper(
         site.settings,
         process.name,
-        app=site.app,  # pyright: ignore[reportArgumentType]  # it publishes, and no more is asked
+        app=app,
         client=site.client,
         completer=Turns(site.world, process),
     )
