@@ -17,6 +17,7 @@ from ..jobs.model import SamplingParams
 from ..jobs.tool_use import ToolCall
 from .errors import ApiError, InvalidRequest
 from .generation import ClientGone, Generation, Part, Usage, unless_gone
+from .principal import principal_of
 from .refusals import refusal_for
 from .schemas import GenerationRequest
 from .services import Services
@@ -97,12 +98,13 @@ async def answer(
     """
     watch = Stopwatch(services.meters, body.model, request.scope)
     sampling = SamplingParams.from_mapping(body.sampling())
-    await _check(services, body.model, sampling, len(prompts))
+    await check_fits(services, body.model, sampling, len(prompts))
     requests = [
         InteractiveRequest(
             request_id=new_answer_id("gen"),
             model=body.model,
             sampling=sampling.to_mapping(),
+            cache_salt=principal_of(request.scope).tenant,
             **prompt,
         )
         for prompt in prompts
@@ -126,7 +128,7 @@ async def answer(
     )
 
 
-async def _check(
+async def check_fits(
     services: Services, model: str, sampling: SamplingParams, num_prompts: int
 ) -> None:
     """Refuse early what the engine would refuse late."""

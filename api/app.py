@@ -51,6 +51,7 @@ from .meters import Meters
 from .rate_limit import RateLimit
 from .refusals import TRANSLATED, refusal_for
 from .request_context import RequestContext
+from .response_book import ResponseBook
 from .routes import (
     batches,
     chat,
@@ -63,6 +64,7 @@ from .routes import (
     keys,
     metrics,
     models,
+    responses,
     uploads,
     webhook_endpoints,
     workers,
@@ -75,13 +77,14 @@ MAX_FOLLOWERS = 1_000  # of jobs' events at the same time; more are told to come
 _REDIS_TIMEOUT_S = 1.5  # a frozen Redis is told within two seconds
 _REBUILD_RETRY_S = 1.0
 _SWEEP_EVERY_S = 3600.0
-_NOT_OFFERED = ("embeddings", "responses")  # OpenAI has them
+_NOT_OFFERED = ("embeddings", "moderations", "images", "audio")  # OpenAI has them
 _ROUTES = (
     jobs,
     job_results,
     job_steering,
     chat,
     completions,
+    responses,
     files,
     uploads,
     batches,
@@ -173,6 +176,8 @@ async def _open_services(
     outbox = WebhookOutbox(webhooks / "outbox", endpoints, settings.webhook_hosts)
     outbox.start()
     stack.push_async_callback(asyncio.to_thread, outbox.stop)
+    book = ResponseBook()
+    stack.push_async_callback(book.close)
     clerk = BatchClerk(settings, batches, files, outbox)
     clerk.start()
     stack.push_async_callback(asyncio.to_thread, clerk.stop)
@@ -192,6 +197,7 @@ async def _open_services(
         catalog=Catalog(settings.models, AsyncWorkerRegister(quick_async, keys)),
         meters=meters,
         rates=RateGauge(),
+        responses=book,
         submissions=CapacityLimiter(MAX_SUBMISSIONS),
         followers=CapacityLimiter(MAX_FOLLOWERS),
     )

@@ -21,6 +21,7 @@ from ..jobs.webhook_outbox import WebhookOutbox
 from .catalog import Catalog
 from .job_object import RateGauge
 from .meters import Meters
+from .response_book import ResponseBook
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,7 @@ class Services:
     catalog: Catalog
     meters: Meters
     rates: RateGauge
+    responses: ResponseBook
     submissions: CapacityLimiter  # long ones must not take every thread
     followers: CapacityLimiter  # of jobs' events; each holds a connection to Redis
 

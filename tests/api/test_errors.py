@@ -319,7 +319,7 @@ def test_wrong_addresses_and_queries(
     assert answer.status_code == status
 
 
-@pytest.mark.parametrize("path", ["/v1/embeddings", "/v1/responses"])
+@pytest.mark.parametrize("path", ["/v1/moderations", "/v1/images/generations"])
 def test_what_openai_has_and_we_do_not_is_told_so(http: httpx2.Client, path: str) -> None:
     answer = http.post(path, json={})
     assert answer.status_code == 404

@@ -1,0 +1,154 @@
+"""What clients may send to POST /v1/responses. Knows no engine, and nothing of the answer."""
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from ..jobs.response_format import structured_outputs_of
+from .errors import InvalidRequest, UnsupportedParameter
+from .message_schemas import Role, not_too_long
+from .schemas import MAX_MESSAGES, Metadata, ShortText
+from .strict import Strict
+
+_TEXT_PARTS = frozenset({"input_text", "output_text"})
+
+
+def _as_text(content: Any) -> Any:
+    """Join the text parts of an item; an answer of ours, sent back as it came, has them too."""
+    if not isinstance(content, list):
+        return content
+    texts = []
+    for part in content:
+        kind = part.get("type") if isinstance(part, dict) else None
+        if kind not in _TEXT_PARTS:
+            raise UnsupportedParameter(
+                f"input may hold text only; parts of type {kind!r} are not supported",
+                param="input",
+            )
+        if not isinstance(part.get("text"), str):
+            raise InvalidRequest("a text part needs a string in `text`", param="input")
+        texts.append(part["text"])
+    return "".join(texts)
+
+
+class InputMessage(Strict):
+    """One message of the input, or one of an earlier answer's output."""
+
+    role: Role
+    content: Annotated[str, BeforeValidator(_as_text), AfterValidator(not_too_long)]
+    type: Literal["message"] = "message"
+    id: ShortText | None = None
+    status: Literal["in_progress", "completed", "incomplete"] | None = None
+
+    not_supported: ClassVar = {"phase": ()}
+
+
+def _as_messages(value: Any) -> Any:
+    """Bring a lone text into the form of messages, and name what else we have not."""
+    if isinstance(value, str):
+        return [{"role": "user", "content": value}]
+    for item in value if isinstance(value, list) else ():
+        kind = item.get("type", "message") if isinstance(item, dict) else None
+        if isinstance(kind, str) and kind != "message":
+            raise UnsupportedParameter(
+                f"input may hold messages only; items of type {kind[:40]!r} are not supported",
+                param="input",
+            )
+    return value
+
+
+class TextOptions(Strict):
+    """The form of the answer's text."""
+
+    format: dict[str, Any] | None = None
+
+    not_supported: ClassVar = {"verbosity": ("medium",)}
+
+    def response_format(self) -> dict[str, Any] | None:
+        """Return the form as chats say it, where a schema stands one level deeper."""
+        if self.format is None or self.format.get("type") != "json_schema":
+            return self.format
+        schema = {name: value for name, value in self.format.items() if name != "type"}
+        return {"type": "json_schema", "json_schema": schema}
+
+
+class StreamOptions(Strict):
+    """What a stream should carry beside the text."""
+
+    include_obfuscation: bool | None = None  # pads frames against eavesdroppers; we send none
+
+
+class ResponsesRequest(Strict):
+    """The body of POST /v1/responses."""
+
+    model: str
+    input: Annotated[
+        list[InputMessage],
+        BeforeValidator(_as_messages),
+        Field(min_length=1, max_length=MAX_MESSAGES),
+    ]
+    instructions: Annotated[str, AfterValidator(not_too_long)] | None = None
+    max_output_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    text: TextOptions | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    background: bool | None = None
+    store: bool | None = None
+
+    # Labels and hints: leaving them aside changes no answer.
+    user: ShortText | None = None
+    metadata: Metadata | None = None
+    safety_identifier: ShortText | None = None
+    prompt_cache_key: ShortText | None = None
+    parallel_tool_calls: bool | None = None
+    service_tier: Literal["auto", "default"] | None = None
+
+    # Said here so that the refusal tells what to do instead.
+    previous_response_id: str | None = None
+
+    not_supported: ClassVar = {
+        "context_management": ([],),
+        "conversation": (),
+        "include": ([],),
+        "max_tool_calls": (),
+        "prompt": (),
+        "reasoning": ({},),
+        "tool_choice": ("auto", "none"),
+        "tools": ([],),
+        "top_logprobs": (0,),
+        "truncation": ("disabled",),
+    }
+
+    @model_validator(mode="after")
+    def _check_together(self) -> "ResponsesRequest":
+        if self.previous_response_id is not None:
+            raise UnsupportedParameter(
+                "previous_response_id is not supported: this server keeps no conversations; send "
+                "the earlier messages and answers in `input`",
+                param="previous_response_id",
+            )
+        if self.background and self.stream:
+            message = "a response in the background is not streamed; retrieve it by its id"
+            raise UnsupportedParameter(message, param="stream")
+        if self.background and self.store is False:
+            message = "background=true needs store=true, or nobody could retrieve the response"
+            raise InvalidRequest(message, param="store")
+        return self
+
+    def messages(self) -> tuple[dict[str, str], ...]:
+        """Return the conversation as a chat template takes it."""
+        said = tuple({"role": item.role, "content": item.content} for item in self.input)
+        if self.instructions is None:
+            return said
+        return ({"role": "system", "content": self.instructions}, *said)
+
+    def sampling(self) -> dict[str, Any]:
+        """Return what was said about sampling; without a limit the answer may fill the window."""
+        values: dict[str, Any] = {"max_tokens": self.max_output_tokens}
+        for name in ("temperature", "top_p"):
+            if (value := getattr(self, name)) is not None:
+                values[name] = value
+        form = structured_outputs_of(self.text.response_format()) if self.text else None
+        return values if form is None else {**values, "structured_outputs": form}
