@@ -170,7 +170,13 @@ class EngineChild:
         if params.prompt_logprobs is not None and num_records > _MOST_PROMPT_LOGPROBS:
             message = f"{num_records} log-probabilities of a prompt are too many for one answer"
             return RequestError("invalid_request", message, param="logprobs", stage="validate")
-        return Request(request.request_id, tuple(token_ids), params, Priority.INTERACTIVE)
+        return Request(
+            request.request_id,
+            tuple(token_ids),
+            params,
+            Priority.INTERACTIVE,
+            cache_salt=request.cache_salt,
+        )
 
 
 def load_engine(settings: Settings, model: str) -> Any:

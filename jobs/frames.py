@@ -22,7 +22,7 @@ from .part_counts import PartCounts
 from .settings import Settings
 from .tool_use import ToolCall, ToolUse
 
-VERSION = 2  # of these frames; one more whenever an older side would misunderstand
+VERSION = 3  # of these frames; one more whenever an older side would misunderstand
 REQUEST_VERSION = 1  # the newest of interactive requests that is understood
 LARGEST_FRAME = 64 * 1024 * 1024
 _LENGTH = struct.Struct(">I")
@@ -72,6 +72,7 @@ class InteractiveRequest(msgspec.Struct, frozen=True, tag=True):
     template_options: dict[str, Any] = {}
     echo: bool = False  # begin the answer with the prompt
     version: int = 1  # the oldest that says all of this
+    cache_salt: str = ""  # its tenant: nobody tells by the time it takes what others have asked
 
 
 class Generate(msgspec.Struct, frozen=True, tag=True):

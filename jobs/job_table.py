@@ -297,19 +297,25 @@ class JobTable:
             pipeline.getbit(self.keys.job(job_id, "landed"), shard)
         return [bool(bit) for bit in pipeline.execute()]
 
-    def list(self, after: str | None = None, limit: int = 20) -> list[JobSnapshot]:
-        """Read jobs, newest first, beginning behind the job `after`.
+    def index(self, job: JobSnapshot) -> None:
+        """List a known job under its tenant, as tables of older versions did not."""
+        self.redis.zadd(self.keys.jobs_of(job.tenant), {job.job_id: job.created_at_ms})
+
+    def list(
+        self, after: str | None = None, limit: int = 20, *, tenant: str | None = None
+    ) -> list[JobSnapshot]:
+        """Read jobs, all or a tenant's, newest first, beginning behind the job `after`.
 
         Raises:
-            UnknownJob: `after` is no job's id.
+            UnknownJob: `after` is the id of none of them.
         """
-        start = 0
+        start, index = 0, self.keys.jobs if tenant is None else self.keys.jobs_of(tenant)
         if after is not None:
-            rank: Any = self.redis.zrevrank(self.keys.jobs, after)
+            rank: Any = self.redis.zrevrank(index, after)
             if rank is None:
                 raise UnknownJob(after)
             start = rank + 1
-        job_ids: Any = self.redis.zrevrange(self.keys.jobs, start, start + limit - 1)
+        job_ids: Any = self.redis.zrevrange(index, start, start + limit - 1)
         return [snapshot for snapshot in self.snapshots(job_ids) if snapshot is not None]
 
     def _enter(self, spec: JobSpec, control: Control, state: JobState) -> bool:
@@ -341,7 +347,8 @@ class JobTable:
             fields["pause_reason"] = control.pause_reason or PAUSED_BY_USER
         arguments = [spec.created_at_ms, int(state.is_alive), settled["deadline_ms"]]
         arguments += [item for pair in fields.items() for item in pair]
-        return bool(self._create(self._keys(spec.job_id), arguments))
+        keys = [*self._keys(spec.job_id), self.keys.jobs_of(spec.tenant)]
+        return bool(self._create(keys, arguments))
 
     def _keys(self, job_id: str) -> "list[str]":
         return self.keys.of_job(job_id)

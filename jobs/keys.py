@@ -7,6 +7,7 @@ A score there may be lower than it should be, never higher: whoever looks finds 
 
     key                       type    written by      lifetime
     {ns}:jobs                 zset    job table       every known job, scored by creation time (ms)
+    {ns}:jobs-of:{tenant}     zset    job table       likewise, of one tenant
     {ns}:open                 set     job table       jobs that have not ended
     {ns}:hungry               zset    job table       jobs with shards to issue -> last change (us)
     {ns}:issued               zset    job table       jobs with queued shards -> the oldest (ms)
@@ -61,6 +62,10 @@ class Keys:
         """Name a job's hash, or one of its parts: landed, leases, attempts, queued, retry."""
         key = f"{self.job_prefix}{{{job_id}}}"
         return f"{key}:{part}" if part else key
+
+    def jobs_of(self, tenant: str) -> str:
+        """Name the index of a tenant's jobs."""
+        return f"{self.namespace}:jobs-of:{tenant}"
 
     def of_job(self, job_id: str) -> list[str]:
         """Name all that the scripts may touch for a job, in the order of prelude.lua."""

@@ -87,6 +87,8 @@ def reconcile(settings: Settings, table: JobTable, job_id: str) -> bool:
 
 def _reconcile(job_dir: JobDir, table: JobTable) -> bool:
     snapshot = table.snapshot(job_dir.job_id)
+    if snapshot is not None:
+        table.index(snapshot)
     if snapshot is not None and snapshot.state.is_final:
         return False
     spec = job_dir.read_spec()

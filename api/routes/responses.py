@@ -15,7 +15,7 @@ from ..answer import CLIENT_GONE_STATUS, check_fits, new_answer_id
 from ..bodies import MAX_PROMPT_BYTES, json_body, read_json
 from ..errors import Unavailable, UnsupportedParameter
 from ..generation import ClientGone, Generation, unless_gone
-from ..principal import ThePrincipal
+from ..principal import ThePrincipal, principal_of
 from ..refusals import TRANSLATED, refusal_for
 from ..response_book import MAX_RUNNING
 from ..response_object import EventTeller, ResponseDraft
@@ -100,6 +100,7 @@ async def _generation(request: Request, services: Services, body: ResponsesReque
         model=body.model,
         messages=body.messages(),
         sampling=sampling.to_mapping(),
+        cache_salt=principal_of(request.scope).tenant,
     )
     return Generation(services.lane, [asked], 1, watch)
 
