@@ -8,7 +8,7 @@ TRITON ?= triton==3.7.1
 INDEX  ?= $(if $(or $(shell command -v nvidia-smi),$(PIP_FIND_LINKS)),,--extra-index-url https://download.pytorch.org/whl/cpu)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test soak bench-engine chaos mutations lint format types check clean
+.PHONY: help install demo test soak bench-engine chaos simulate mutations lint format types check clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' Makefile | expand -t 14
@@ -38,6 +38,9 @@ bench-engine: .venv/ready  ## time the engine and every peer that installs, in t
 
 chaos: .venv/ready  ## kill every part under real jobs, and count what comes of it
 	$(BIN)/python -m tests.chaos $(FAULTS)
+
+simulate: .venv/ready  ## play a million random lives of the queue, each with its faults
+	$(BIN)/python -m tests.chaos.simulation --seeds 1000000 $(SIMULATE)
 
 mutations: .venv/ready  ## take safeguards out one by one; the tests must notice each
 	$(BIN)/python -m benchmarks.mutations
