@@ -18,6 +18,7 @@ from ...jobs.job_dir import JobDir
 from ...jobs.model import JobSnapshot, JobSpec, RowStatus
 from ...jobs.results import Page, read_results
 from ..errors import InvalidRequest, Unavailable, shown
+from ..principal import Principal, ThePrincipal
 from ..refusals import refusal_for
 from ..services import Services, TheServices
 from ..sse import SLOW_CONSUMER, EventStream, frame
@@ -36,6 +37,7 @@ router = APIRouter(tags=["jobs"])
 async def get_results(
     job_id: str,
     services: TheServices,
+    principal: ThePrincipal,
     after: str | None = None,
     limit: Annotated[int | None, Query(ge=1, le=MAX_PAGE_ROWS)] = None,
     status: RowStatus | None = None,
@@ -48,7 +50,7 @@ async def get_results(
     a limit, everything there is. A page of one `status` looks at so many rows and no more: it may
     be empty and yet have a next one, under another cursor.
     """
-    await find_job(services, job_id)
+    await find_job(services, principal, job_id)
     spec = await read_spec(services, job_id)
     encode = _lines if format == "jsonl" else _json_page
 
@@ -88,13 +90,14 @@ async def get_results(
 async def get_errors(
     job_id: str,
     services: TheServices,
+    principal: ThePrincipal,
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE_ROWS)] = PAGE_ROWS,
 ) -> dict[str, Any]:
     """Return the lines that could not become rows, then the rows that failed.
 
     `limit` cuts either list; all failed rows, page by page, are `results?status=failed`.
     """
-    job = await find_job(services, job_id)
+    job = await find_job(services, principal, job_id)
     spec = await read_spec(services, job_id)
     return await anyio.to_thread.run_sync(_errors, services, spec, job.counts.failed, limit)
 
@@ -130,6 +133,7 @@ def _failed_rows(
 async def follow_events(
     job_id: str,
     services: TheServices,
+    principal: ThePrincipal,
     last_event_id: Annotated[str | None, Header()] = None,
 ) -> EventStream:
     """Stream what happens to a job. With Last-Event-ID it goes on where it broke off.
@@ -138,7 +142,7 @@ async def follow_events(
     carries the job as well. Who reads too slowly is cut off with an `error` of the code
     `slow_consumer`, and goes on in the same way.
     """
-    job = await find_job(services, job_id)
+    job = await find_job(services, principal, job_id)
     if last_event_id is not None and not EVENT_ID.fullmatch(last_event_id):
         raise InvalidRequest(f"Last-Event-ID {shown(last_event_id)} is not one of ours")
     ticket = object()  # whoever gets one of the places gives the same back
@@ -153,18 +157,18 @@ async def follow_events(
     async def leave() -> None:
         services.followers.release_on_behalf_of(ticket)
 
-    frames = _event_frames(services, job, last_event_id)
+    frames = _event_frames(services, principal, job, last_event_id)
     return EventStream(frames, on_close=leave, on_slow=b"event: error\n" + SLOW_CONSUMER)
 
 
 async def _event_frames(
-    services: Services, job: JobSnapshot, last_id: str | None
+    services: Services, principal: Principal, job: JobSnapshot, last_id: str | None
 ) -> AsyncGenerator[bytes, None]:
     async def now() -> dict[str, Any]:
-        return await show(services, await find_job(services, job.job_id))
+        return await show(services, await find_job(services, principal, job.job_id))
 
     async def is_final() -> bool:
-        return (await find_job(services, job.job_id)).state.is_final
+        return (await find_job(services, principal, job.job_id)).state.is_final
 
     yield RETRY_FRAME
     try:

@@ -13,8 +13,9 @@ from ...jobs.steering import Changes, change, pause, resume
 from ..bodies import json_body, read_json
 from ..job_object import job_object
 from ..job_schemas import JobChange, RetryRequest
+from ..principal import Principal, ThePrincipal
 from ..services import Services, TheServices
-from .jobs import find_job, now_ms, show
+from .jobs import find_job, now_ms, priority_for, show
 
 MAX_BODY_BYTES = 64 << 10
 
@@ -22,39 +23,43 @@ router = APIRouter(tags=["jobs"])
 
 
 @router.post("/v1/jobs/{job_id}/pause")
-async def pause_job(job_id: str, services: TheServices) -> dict[str, Any]:
+async def pause_job(job_id: str, services: TheServices, principal: ThePrincipal) -> dict[str, Any]:
     """Begin nothing more of a job; what is running goes on to its end, and lands.
 
     The pause is on disk when the answer leaves. A job that has ended is left as it is.
     """
-    await find_job(services, job_id)
+    await find_job(services, principal, job_id)
     work = partial(pause, services.settings, services.table, job_id)
     return await show(services, await anyio.to_thread.run_sync(work))
 
 
 @router.post("/v1/jobs/{job_id}/resume")
-async def resume_job(job_id: str, services: TheServices) -> dict[str, Any]:
+async def resume_job(job_id: str, services: TheServices, principal: ThePrincipal) -> dict[str, Any]:
     """Let a job go on that pauses, for whatever reason; any other is left as it is."""
-    await find_job(services, job_id)
+    await find_job(services, principal, job_id)
     work = partial(resume, services.settings, services.table, job_id)
     return await show(services, await anyio.to_thread.run_sync(work))
 
 
 @router.patch("/v1/jobs/{job_id}", openapi_extra=json_body(JobChange))
-async def change_job(job_id: str, request: Request, services: TheServices) -> dict[str, Any]:
+async def change_job(
+    job_id: str, request: Request, services: TheServices, principal: ThePrincipal
+) -> dict[str, Any]:
     """Change a job's name, metadata, priority, deadline or rate of errors, at once.
 
     What is not named stays as it is; null takes a name, a deadline or a rate away.
     """
     body = await read_json(request, JobChange, MAX_BODY_BYTES)
-    await find_job(services, job_id)
-    changes = await _changes(services, body)
+    await find_job(services, principal, job_id)
+    changes = await _changes(services, principal, body)
     work = partial(change, services.settings, services.table, job_id, **changes)
     return await show(services, await anyio.to_thread.run_sync(work))
 
 
 @router.post("/v1/jobs/{job_id}/retry", status_code=202, openapi_extra=json_body(RetryRequest))
-async def retry_job(job_id: str, request: Request, services: TheServices) -> JSONResponse:
+async def retry_job(
+    job_id: str, request: Request, services: TheServices, principal: ThePrincipal
+) -> JSONResponse:
     """Run again what failed of a job that has ended, as a job of its own.
 
     When that completes, its rows take the places of those that failed.
@@ -62,7 +67,9 @@ async def retry_job(job_id: str, request: Request, services: TheServices) -> JSO
     body = RetryRequest()
     if request.headers.get("content-length", "0") != "0":  # clients may send none
         body = await read_json(request, RetryRequest, MAX_BODY_BYTES)
-    await find_job(services, job_id)
+    await find_job(services, principal, job_id)
+    if body.priority is not None:
+        priority_for(services, principal, body.priority)
     work = partial(
         retry,
         services.settings,
@@ -73,7 +80,7 @@ async def retry_job(job_id: str, request: Request, services: TheServices) -> JSO
         priority=body.priority,
     )
     spec = await anyio.to_thread.run_sync(work, limiter=services.submissions)
-    job = await find_job(services, spec.job_id)
+    job = await find_job(services, principal, spec.job_id)
     return JSONResponse(
         job_object(job, spec.metadata, services.rates),
         status_code=202,
@@ -81,7 +88,7 @@ async def retry_job(job_id: str, request: Request, services: TheServices) -> JSO
     )
 
 
-async def _changes(services: Services, body: JobChange) -> Changes:
+async def _changes(services: Services, principal: Principal, body: JobChange) -> Changes:
     """Keep what was named; pydantic fills in the rest."""
     changes = Changes()
     named = body.model_fields_set
@@ -90,7 +97,7 @@ async def _changes(services: Services, body: JobChange) -> Changes:
     if "metadata" in named:
         changes["metadata"] = body.metadata or {}
     if "priority" in named:
-        changes["priority"] = body.priority or 0
+        changes["priority"] = priority_for(services, principal, body.priority)
     if "max_error_rate" in named:
         changes["max_error_rate"] = body.max_error_rate
     if "deadline" in named:

@@ -13,12 +13,14 @@ import redis
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
 
+from ...jobs.api_keys import Scope
 from ...jobs.control import read_control
 from ...jobs.ending import cancel
 from ...jobs.errors import CorruptJob, UnknownJob
 from ...jobs.job_dir import JobDir
 from ...jobs.job_limits import read_deadline, read_window
 from ...jobs.model import (
+    DEFAULT_PRIORITY,
     ERROR_RATE_AFTER,
     Counts,
     JobSnapshot,
@@ -69,7 +71,7 @@ async def create_job(
     if not is_multipart(request):
         body = await read_json(request, JobRequest, MAX_JOB_JSON_BYTES)
         source = _source_of(services, principal, body)
-        return await _create(request, services, body, source)
+        return await _create(request, services, principal, body, source)
     spool = services.settings.data_dir / "uploads"
     spool.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=spool) as file:  # has no name: nothing of it can stay behind
@@ -78,19 +80,22 @@ async def create_job(
         if body.input is not None:
             raise InvalidRequest("the rows come as the part `file`; leave input out", param="input")
         # Only the suffix of the name is ever used, to tell the format.
-        return await _create(request, services, body, FileSource(file, upload.filename))
+        source = FileSource(file, upload.filename)
+        return await _create(request, services, principal, body, source)
 
 
 @router.get("/v1/jobs")
 async def list_jobs(
     services: TheServices,
+    principal: ThePrincipal,
     limit: Annotated[int, Query(ge=1, le=LONGEST_LIST)] = 20,
     after: str | None = None,
 ) -> dict[str, Any]:
     """List jobs, newest first."""
     if after is not None:
         check_job_id(after)
-    jobs = await anyio.to_thread.run_sync(services.table.list, after, limit + 1)
+    work = partial(services.table.list, after, limit + 1, tenant=principal.tenant)
+    jobs = await anyio.to_thread.run_sync(work)
     data = [await show(services, job) for job in jobs[:limit]]
     return {
         "object": "list",
@@ -105,24 +110,25 @@ async def list_jobs(
 async def get_job(
     job_id: str,
     services: TheServices,
+    principal: ThePrincipal,
     wait: Annotated[float, Query(ge=0, le=MAX_WAIT_S, allow_inf_nan=False)] = 0.0,
 ) -> dict[str, Any]:
     """Show a job; with `wait`, as soon as something about it changes, or after so many seconds."""
-    job = first = await find_job(services, job_id)
+    job = first = await find_job(services, principal, job_id)
     deadline_s = time.monotonic() + wait
     while not job.state.is_final and _face(job) == _face(first):
         left_s = deadline_s - time.monotonic()
         if left_s <= 0:
             break
         await anyio.sleep(min(_LOOK_EVERY_S, left_s))
-        job = await find_job(services, job_id)
+        job = await find_job(services, principal, job_id)
     return await show(services, job)
 
 
 @router.post("/v1/jobs/{job_id}/cancel")
-async def cancel_job(job_id: str, services: TheServices) -> dict[str, Any]:
+async def cancel_job(job_id: str, services: TheServices, principal: ThePrincipal) -> dict[str, Any]:
     """Stop a job. What has landed stays; a job that has ended is left as it is."""
-    job = await find_job(services, job_id)
+    job = await find_job(services, principal, job_id)
     if not job.state.is_final:
         job = await anyio.to_thread.run_sync(cancel, services.settings, services.table, job_id)
     return await show(services, job)
@@ -134,8 +140,8 @@ def check_job_id(job_id: str) -> None:
         raise JobNotFound(job_id)
 
 
-async def find_job(services: Services, job_id: str) -> JobSnapshot:
-    """Look a job up.
+async def find_job(services: Services, principal: Principal, job_id: str) -> JobSnapshot:
+    """Look a job up. Another tenant's is as one that is not there.
 
     Raises:
         JobNotFound: there is no such job.
@@ -143,14 +149,21 @@ async def find_job(services: Services, job_id: str) -> JobSnapshot:
     """
     check_job_id(job_id)
     job = await anyio.to_thread.run_sync(services.table.snapshot, job_id)
-    if job is None:
-        if JobDir(services.settings.jobs_dir, job_id).spec.exists():
+    if job is None or job.tenant != principal.tenant:
+        if await anyio.to_thread.run_sync(_is_on_disk, services, principal.tenant, job_id):
             raise Unavailable(
                 f"{job_id} is safe on disk, but not in the job table at the moment; look again",
                 code="queue_unavailable",
             )
         raise JobNotFound(job_id)
     return job
+
+
+def _is_on_disk(services: Services, tenant: str, job_id: str) -> bool:
+    try:
+        return JobDir(services.settings.jobs_dir, job_id).read_spec().tenant == tenant
+    except (UnknownJob, CorruptJob):
+        return False
 
 
 async def show(services: Services, job: JobSnapshot) -> dict[str, Any]:
@@ -182,13 +195,20 @@ async def read_spec(services: Services, job_id: str) -> JobSpec:
 
 
 async def _create(
-    request: Request, services: Services, body: JobRequest, source: Source
+    request: Request,
+    services: Services,
+    principal: Principal,
+    body: JobRequest,
+    source: Source,
 ) -> JSONResponse:
+    if body.output and body.output.path:
+        principal.require(Scope.ADMIN, "to name a place on the server for the rows (output.path)")
     wish = SubmitRequest(
         task=await _task_of(services, body),
         name=body.name,
         id_column=body.id,
-        priority=body.priority or 0,
+        tenant=principal.tenant,
+        priority=priority_for(services, principal, body.priority),
         deadline_ms=await _deadline(services, body),
         max_error_rate=body.max_error_rate,
         error_rate_after=(
@@ -201,13 +221,15 @@ async def _create(
     )
     work = partial(submit, services.settings, services.table, source, wish)
     submission = await anyio.to_thread.run_sync(work, limiter=services.submissions)
-    return await _accepted(services, submission)
+    return await _accepted(services, principal, submission)
 
 
-async def _accepted(services: Services, submission: Submission) -> JSONResponse:
+async def _accepted(
+    services: Services, principal: Principal, submission: Submission
+) -> JSONResponse:
     spec = submission.spec
     try:
-        job = await find_job(services, spec.job_id)
+        job = await find_job(services, principal, spec.job_id)
     except (Unavailable, redis.RedisError):  # it is on disk; the table will learn of it
         job = _unentered(spec)
     if submission.created:
@@ -222,6 +244,23 @@ async def _accepted(services: Services, submission: Submission) -> JSONResponse:
         headers={"location": f"/v1/jobs/{spec.job_id}"}
         | ({} if submission.created else {"idempotent-replayed": "true"}),
     )
+
+
+def priority_for(services: Services, principal: Principal, wanted: int | None) -> int:
+    """Return the priority that a job gets, which must not be above its tenant's ceiling.
+
+    Raises:
+        InvalidRequest: more is asked for than the tenant may have.
+    """
+    tenant = services.tenants.get(principal.tenant)
+    priority = DEFAULT_PRIORITY if wanted is None else wanted
+    if wanted is not None and tenant.capped(priority) < priority:
+        raise InvalidRequest(
+            f"priority may be at most {tenant.priority_ceiling} for this tenant, got {priority}",
+            param="priority",
+            code="priority_above_ceiling",
+        )
+    return tenant.capped(priority)
 
 
 def _unentered(spec: JobSpec) -> JobSnapshot:
@@ -292,6 +331,7 @@ def _source_of(services: Services, principal: Principal, body: JobRequest) -> So
     if body.input.file_id is not None:
         stored = services.files.get(body.input.file_id, principal.tenant)
         return NamedFileSource(services.files.path(stored), stored.filename)
+    principal.require(Scope.ADMIN, "to read a file of the server (input.path)")
     return PathSource(body.input.path or "")
 
 

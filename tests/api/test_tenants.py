@@ -1,0 +1,248 @@
+"""Whoever is not its tenant finds nothing, and gets nothing: every route, every id, every list."""
+
+import json
+import re
+from collections.abc import AsyncGenerator, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import httpx2
+import pytest
+import redis
+
+from penstock.api.app import _ROUTES, create_app
+from penstock.api.auth import OPEN_PATHS
+from penstock.jobs.api_keys import ApiKeys, Scope
+from penstock.jobs.interactive import Delta, InteractiveLane, InteractiveRequest, NoWorker
+from penstock.jobs.job_dir import JobDir
+from penstock.jobs.job_table import JobTable
+from penstock.jobs.keys import Keys
+from penstock.jobs.reconciler import rebuild_all
+from penstock.jobs.redis_client import connect
+from penstock.jobs.settings import Settings
+from penstock.jobs.tenants import Tenants
+
+from .conftest import IDLE_MODEL, Stack
+from .serving import serving
+
+ROUTES = sorted(
+    (method, route.path)
+    for module in _ROUTES
+    for route in module.router.routes
+    for method in route.methods
+)
+JOB = {"model": IDLE_MODEL, "prompt": "{{ row.text }}", "input": {"rows": [{"text": "x"}] * 3}}
+BODIES: dict[str, Any] = {
+    "/v1/jobs/{job_id}": {"name": "stolen"},
+    "/v1/uploads/{upload_id}/complete": {"part_ids": ["part_1"]},
+    "/v1/webhook_endpoints/{endpoint_id}": {"name": "stolen"},
+}
+# Of these there is one for all tenants, or none to be had without a worker.
+COMMON = {"model", "key_id", "response_id"}
+MISSING = {
+    "job_id": "job_00000000000000000000000000",
+    "file_id": "file-00000000000000000000000000",
+    "batch_id": "batch_00000000000000000000000000",
+    "upload_id": "upload_00000000000000000000000000",
+    "endpoint_id": "wh_00000000000000000000000000",
+}
+
+
+@dataclass(frozen=True)
+class House:
+    """Two tenants and the admin, each with a client; and what `bob` has made."""
+
+    settings: Settings
+    url: str
+    alice: httpx2.Client
+    bob: httpx2.Client
+    admin: httpx2.Client
+    of_bob: dict[str, str]
+
+    @property
+    def table(self) -> JobTable:
+        return JobTable(connect(self.settings), Keys(self.settings.namespace))
+
+
+@pytest.fixture(scope="module")
+def house(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    settings = replace(
+        stack.settings, data=str(tmp_path_factory.mktemp("house")), namespace="house"
+    )
+    keys = ApiKeys(settings.keys_dir)
+    both = (Scope.READ, Scope.SUBMIT)
+    made = [keys.create(*each)[1] for each in (("alice", both), ("bob", both))]
+    made.append(keys.create("default", [Scope.ADMIN])[1])
+    with serving(create_app(settings)) as url:
+        alice, bob, admin = (
+            httpx2.Client(base_url=url, headers={"authorization": f"Bearer {key}"}, timeout=20)
+            for key in made
+        )
+        with alice, bob, admin:
+            yield House(settings, url, alice, bob, admin, _made_by(bob))
+
+
+def _made_by(client: httpx2.Client) -> dict[str, str]:
+    """Make one of everything."""
+    line = {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions"}
+    body = {"model": IDLE_MODEL, "messages": [{"role": "user", "content": "x"}]}
+    lines = json.dumps({**line, "body": body}).encode()
+    parts = {"file": ("in.jsonl", lines)}
+    file_id = _id(client.post("/v1/files", data={"purpose": "batch"}, files=parts))
+    batch = {"input_file_id": file_id, "endpoint": line["url"], "completion_window": "24h"}
+    upload = {"filename": "a", "purpose": "batch", "bytes": 3, "mime_type": "application/jsonl"}
+    endpoint = {"name": "e", "url": "http://127.0.0.1:9/", "event_types": ["batch.completed"]}
+    return {
+        "job_id": _id(client.post("/v1/jobs", json=JOB)),
+        "file_id": file_id,
+        "batch_id": _id(client.post("/v1/batches", json=batch)),
+        "upload_id": _id(client.post("/v1/uploads", json=upload)),
+        "endpoint_id": _id(client.post("/v1/webhook_endpoints", json=endpoint)),
+    }
+
+
+def _id(answer: httpx2.Response) -> str:
+    assert answer.status_code < 300, answer.text
+    return answer.json()["id"]
+
+
+@pytest.mark.parametrize(("method", "path"), ROUTES)
+def test_without_a_key_every_door_is_shut(house: House, method: str, path: str) -> None:
+    address = re.sub(r"\{.*?\}", "x", path)
+    answer = httpx2.request(method, house.url + address)
+    if path in OPEN_PATHS:
+        assert answer.status_code in (200, 503)
+    else:
+        assert (answer.status_code, answer.json()["error"]["code"]) == (401, "invalid_api_key")
+
+
+def test_what_nobody_thought_of_is_shut_too(house: House) -> None:
+    for path in ("/", "/docs", "/openapi.json", "/docs/oauth2-redirect", "/v1//jobs", "/healthz/"):
+        assert httpx2.get(house.url + path).status_code == 401
+    assert {path for _, path in ROUTES} >= OPEN_PATHS
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [each for each in ROUTES if "{" in each[1] and not any(c in each[1] for c in COMMON)],
+)
+def test_what_is_anothers_is_as_if_it_were_not_there(house: House, method: str, path: str) -> None:
+    kind = re.findall(r"\{(\w+)\}", path)[0]
+    foreign, missing = house.of_bob[kind], MISSING[kind]
+
+    def ask(item_id: str) -> httpx2.Response:
+        kwargs: dict[str, Any] = {}
+        if path.endswith("/parts"):
+            kwargs["files"] = {"data": b"abc"}
+        elif method in ("POST", "PATCH"):
+            kwargs["json"] = BODIES.get(path, {})
+        return house.alice.request(method, path.replace(f"{{{kind}}}", item_id), **kwargs)
+
+    answers = [ask(foreign), ask(missing)]
+    assert [each.status_code for each in answers] == [404, 404], answers[0].text
+    assert answers[0].text.replace(foreign, missing) == answers[1].text
+
+
+def test_nothing_of_the_above_touched_what_is_anothers(house: House) -> None:
+    for kind, path in (("job_id", "jobs"), ("file_id", "files"), ("batch_id", "batches")):
+        assert house.bob.get(f"/v1/{path}/{house.of_bob[kind]}").status_code == 200
+    assert house.bob.get(f"/v1/jobs/{house.of_bob['job_id']}").json()["name"] is None
+
+
+@pytest.mark.parametrize("name", ["jobs", "files", "batches", "webhook_endpoints"])
+def test_lists_hold_ones_own(house: House, name: str) -> None:
+    assert len(house.bob.get(f"/v1/{name}").json()["data"]) >= 1
+    assert house.alice.get(f"/v1/{name}").json()["data"] == []
+    assert house.admin.get(f"/v1/{name}").json()["data"] == []
+    as_bob = house.admin.get(f"/v1/{name}", headers={"x-penstock-tenant": "bob"})
+    assert as_bob.json()["data"] == house.bob.get(f"/v1/{name}").json()["data"]
+
+
+def test_a_page_does_not_begin_behind_anothers_job(house: House) -> None:
+    assert house.alice.get(f"/v1/jobs?after={house.of_bob['job_id']}").status_code == 404
+    assert house.alice.get(f"/v1/jobs?after={MISSING['job_id']}").status_code == 404
+
+
+def test_anothers_file_is_no_input(house: House) -> None:
+    job = {**JOB, "input": {"file_id": house.of_bob["file_id"]}}
+    batch = {
+        "input_file_id": house.of_bob["file_id"],
+        "endpoint": "/v1/chat/completions",
+        "completion_window": "24h",
+    }
+    assert house.alice.post("/v1/jobs", json=job).status_code == 404
+    assert house.alice.post("/v1/batches", json=batch).status_code == 404
+
+
+def test_the_servers_files_are_for_admins(house: House) -> None:
+    sealed = JobDir(house.settings.jobs_dir, house.of_bob["job_id"]).input
+    read = {**JOB, "input": {"path": str(sealed)}}
+    write = {**JOB, "output": {"path": str(house.settings.data_dir / "elsewhere")}}
+    for body in (read, write):
+        refused = house.alice.post("/v1/jobs", json=body)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (403, "insufficient_scope")
+    assert house.admin.post("/v1/jobs", json={**read, "prompt": "x"}).status_code != 403
+
+
+def test_an_idempotency_key_is_a_tenants_own(house: House) -> None:
+    job = {**JOB, "idempotency_key": "same"}
+    made = {_id(client.post("/v1/jobs", json=job)) for client in (house.alice, house.bob)}
+    assert len(made) == 2
+    for job_id in made:
+        for client in (house.alice, house.bob):
+            client.post(f"/v1/jobs/{job_id}/cancel")
+    # What Alice has made must not be in the lists that other tests expect to be empty.
+    keys = Keys(house.settings.namespace)
+    with connect(house.settings) as client:
+        client.delete(keys.jobs_of("alice"))
+
+
+def test_the_index_of_tenants_is_made_again(house: House) -> None:
+    table, keys = house.table, Keys(house.settings.namespace)
+    before = [job.job_id for job in table.list(tenant="bob")]
+    assert house.of_bob["job_id"] in before
+    assert isinstance(table.redis, redis.Redis)
+    table.redis.delete(keys.jobs_of("bob"))  # as in a table that an older version made
+    rebuild_all(house.settings, table)
+    assert [job.job_id for job in table.list(tenant="bob")] == before
+    table.redis.delete(keys.jobs_of("bob"), *(keys.job(job_id) for job_id in before))
+    rebuild_all(house.settings, table)
+    assert [job.job_id for job in table.list(tenant="bob")] == before
+    table.redis.close()
+
+
+def test_a_ceiling_holds_priorities_down(house: House) -> None:
+    Tenants(house.settings.tenants_dir).change("capped", {"priority_ceiling": -1})
+    _, key = ApiKeys(house.settings.keys_dir).create("capped", [Scope.READ, Scope.SUBMIT])
+    headers = {"authorization": f"Bearer {key}"}
+    with httpx2.Client(base_url=house.url, headers=headers, timeout=20) as http:
+        made = http.post("/v1/jobs", json=JOB).json()
+        assert made["priority"] == -1
+        for refused in (
+            http.post("/v1/jobs", json={**JOB, "priority": 0}),
+            http.patch(f"/v1/jobs/{made['id']}", json={"priority": 0}),
+            http.post(f"/v1/jobs/{made['id']}/retry", json={"priority": 0}),
+        ):
+            assert refused.status_code == 400
+            assert refused.json()["error"]["code"] == "priority_above_ceiling"
+        http.post(f"/v1/jobs/{made['id']}/cancel")
+
+
+def test_the_engine_keeps_tenants_prefixes_apart(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[InteractiveRequest] = []
+
+    def generate(_: InteractiveLane, request: InteractiveRequest) -> AsyncGenerator[Delta, None]:
+        asked.append(request)
+        raise NoWorker("nobody serves it")
+
+    monkeypatch.setattr(InteractiveLane, "generate", generate)
+    chat = {"model": IDLE_MODEL, "messages": [{"role": "user", "content": "x"}]}
+    for path, body in (
+        ("chat/completions", chat),
+        ("completions", {"model": IDLE_MODEL, "prompt": "x"}),
+        ("responses", {"model": IDLE_MODEL, "input": "x"}),
+    ):
+        assert house.bob.post(f"/v1/{path}", json=body).status_code == 503
+    assert [request.cache_salt for request in asked] == ["bob"] * 3
