@@ -25,6 +25,7 @@ Bytes sent per decode step: 12 for each row that gets a block, one in sixteen, a
 while the same rows run; 12 for each row come back, and what log-probabilities take.
 """
 
+import logging
 from collections.abc import Sequence as Rows
 from importlib.util import find_spec
 from threading import Lock
@@ -43,9 +44,21 @@ from .device_rows import DeviceRows
 from .device_sampler import DeviceSampler, Drawn, Needs, TopLogprobs, needs_of, read
 from .device_stream import DeviceStream, Outbox, Reading, stream_of
 from .device_tables import PADDING, DeviceTables
-from .graphs import Capture, Captured, Replay, Tensors, capture_on, captured_rows, captured_width
+from .graphs import (
+    LADDER,
+    Capture,
+    Captured,
+    CaptureFailed,
+    Replay,
+    Tensors,
+    capture_on,
+    captured_rows,
+    captured_width,
+)
 from .step import NOT_DRAWN, StepPart, StepResult
 from .step_runner import Runner
+
+log = logging.getLogger(__name__)
 
 
 class StepKernels(Protocol):
@@ -143,13 +156,30 @@ class DeviceSteps:
         kind = self._width(parts), needs, shared is not None
         found = self._captured.find(kind, num_padded)
         if found is None:
-            found = num_padded, self._capture_step(num_padded, *kind)
-            self._captured.keep(kind, *found)
+            try:
+                found = self._capture_for(num_padded, kind)
+            except CaptureFailed as error:
+                log.warning("steps are launched piece by piece from now on: %s", error)
+                self._capture = None
+                return self._launch(parts)
             shared = self._shared_by(parts)  # again, for capturing has cleared what was there
         num_padded, replay = found
         self._take(shared, self._rows.send(parts, num_padded, *(shared or ())))
         replay()
         return replay.outputs
+
+    def _capture_for(self, num_rows: int, kind: tuple[int, Needs, bool]) -> tuple[int, Replay]:
+        """Capture a step of so many rows; before the first of its kind, one of the most rows.
+
+        Graphs share memory, and where a smaller one has left pieces a larger one finds no room: if
+        they came in order of size, those of 256 rows and 152,000 logits would take 4 GB, not 0.3.
+        """
+        most_rows = captured_rows(min(self._tables.num_lines, LADDER[-1])) or num_rows
+        if num_rows < most_rows and not self._captured.has(kind):
+            self._captured.keep(kind, most_rows, self._capture_step(most_rows, *kind))
+        replay = self._capture_step(num_rows, *kind)
+        self._captured.keep(kind, num_rows, replay)
+        return num_rows, replay
 
     def _capture_step(self, num_rows: int, width: int, needs: Needs, has_groups: bool) -> Replay:
         """Capture a step of padding alone: it writes nowhere, and no row advances."""

@@ -14,7 +14,8 @@ wait for weights anyway, next to nothing: at most an eighth of the rows from 64 
 import gc
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 import torch
@@ -71,6 +72,7 @@ class Captured:
     def __init__(self) -> None:
         self._replays: dict[tuple[Hashable, int], Replay] = {}
         self._num_asked = Counter[tuple[Hashable, int]]()
+        self._kinds: set[Hashable] = set()
 
     def find(self, kind: Hashable, num_rows: int) -> tuple[int, Replay] | None:
         """Return a replay and its rows; None if one should be captured for `num_rows`."""
@@ -88,36 +90,80 @@ class Captured:
 
     def keep(self, kind: Hashable, num_rows: int, replay: Replay) -> None:
         """Add a replay."""
+        self._kinds.add(kind)
         self._replays[kind, num_rows] = replay
+
+    def has(self, kind: Hashable) -> bool:
+        """Whether there is any replay of a kind."""
+        return kind in self._kinds
+
+
+class CaptureFailed(RuntimeError):
+    """Work cannot be captured here. The device is well, and can be given the work itself."""
 
 
 class Capture(Protocol):
     """Makes replays."""
 
     def __call__(self, work: Work) -> Replay:
-        """Capture `work`, which is done at least once: it must do no harm, see `DeviceSteps`."""
+        """Capture `work`, which is done at least once: it must do no harm, see `DeviceSteps`.
+
+        Raises:
+            CaptureFailed: it does what cannot be captured.
+        """
         ...
 
 
 class CudaGraphs:
-    """Captures CUDA graphs, which share the memory of what they make on the way."""
+    """Captures CUDA graphs, which share the memory of what they make on the way.
 
-    def __init__(self) -> None:
+    One stream for all: cuBLAS keeps some 32 MiB for each stream that it has ever worked on.
+    """
+
+    def __init__(self, device: torch.device) -> None:
         self._pool = torch.cuda.graph_pool_handle()
+        self._stream = torch.cuda.Stream(device)
 
     def __call__(self, work: Work) -> Replay:
         """See `Capture`. The work is done once before, so that kernels are compiled and loaded."""
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
+        self._stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self._stream):
             work()
-        torch.cuda.current_stream().wait_stream(side)
-        gc.collect()  # a graph that is collected while another is captured would end the capture
+        torch.cuda.current_stream().wait_stream(self._stream)
         graph = torch.cuda.CUDAGraph()
-        # Another thread may wait for an event of the step before.
-        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
-            outputs = work()
+        try:
+            # Another thread may wait for an event of the step before.
+            with (
+                _uncollected(),
+                torch.cuda.graph(
+                    graph,
+                    pool=self._pool,
+                    stream=self._stream,
+                    capture_error_mode="thread_local",
+                ),
+            ):
+                outputs = work()
+        except torch.AcceleratorError as error:
+            if "captur" not in str(error):  # which each of CUDA's words for such an error has
+                raise
+            raise CaptureFailed(f"the step cannot be captured: {error}") from error
         return _CudaReplay(graph, outputs)
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Let nothing be collected: a graph that is, while another is captured, would end the capture.
+
+    To collect before each capture would cost a tenth of a second and more, for all the objects that
+    a process with a model and its libraries has.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 class _CudaReplay:
@@ -140,7 +186,7 @@ class RecordedWork:
 
 def capture_on(device: torch.device) -> Capture:
     """Return what captures on a device."""
-    return CudaGraphs() if device.type == "cuda" else RecordedWork()
+    return CudaGraphs(device) if device.type == "cuda" else RecordedWork()
 
 
 class _RecordedReplay:

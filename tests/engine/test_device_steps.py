@@ -12,6 +12,7 @@ from penstock.engine.device_steps import DeviceSteps
 from penstock.engine.device_stream import Fence, HostStream
 from penstock.engine.drawing import GumbelMax
 from penstock.engine.engine import Engine
+from penstock.engine.graphs import CaptureFailed, Replay, Work
 from penstock.engine.outputs import FinishReason, Request, StepOutput
 from penstock.engine.sampling_params import SamplingParams
 from penstock.engine.step_executor import InlineExecutor
@@ -118,6 +119,39 @@ def test_more_rows_than_are_captured_are_launched(
     assert paths.by_host == 0
 
 
+def test_the_largest_step_of_a_kind_is_captured_first(tapes: list[TapeCapture]) -> None:
+    """Or graphs would not find room in each other's memory."""
+    target = engine(TensorRunner(), cuda_graphs=True, max_num_seqs=16)
+    run(target, rows(2))
+    assert [len(replay.outputs[0]) for replay in tapes[0].replays] == [16, 2]
+    run(target, rows(5))
+    assert [len(replay.outputs[0]) for replay in tapes[0].replays] == [16, 2, 4]
+
+
+class Refusal:
+    """A device that does not capture, and says so after the work was done once."""
+
+    def __init__(self) -> None:
+        self.num_asked = 0
+
+    def __call__(self, work: Work) -> Replay:
+        self.num_asked += 1
+        work()
+        raise CaptureFailed("operation not permitted when stream is capturing")
+
+
+def test_steps_that_cannot_be_captured_are_launched(
+    paths: Paths, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    refusal = Refusal()
+    monkeypatch.setattr(device_steps, "capture_on", lambda _: refusal)
+    found = run(engine(FakeRunner(), cuda_graphs=True), rows(5))
+    assert found == run(engine(FakeRunner(), cuda_graphs=False), rows(5))
+    assert (paths.by_host, paths.refused) == (0, [])
+    assert refusal.num_asked == 1
+    assert "piece by piece" in caplog.text
+
+
 @pytest.mark.parametrize("graphs", [False, True])
 def test_tokens_drawn_by_chance_do_not_depend_on_padding(
     tapes: list[TapeCapture], graphs: bool
@@ -162,11 +196,11 @@ class EventStream(HostStream):
     def __init__(self) -> None:
         self.events: list[str] = []
         self.error: BaseException | None = None
-        self._rooms: set[int] = set()
+        self._rooms: dict[int, torch.Tensor] = {}  # kept, or another tensor could get the address
 
     def host_room(self, num_bytes: int) -> torch.Tensor:
         room = super().host_room(num_bytes)
-        self._rooms.add(room.data_ptr())
+        self._rooms[room.data_ptr()] = room
         return room
 
     def copy(self, target: torch.Tensor, source: torch.Tensor) -> None:

@@ -41,7 +41,10 @@ def test_a_number_of_rows_that_comes_up_seldom_shares_a_replay() -> None:
     replay = RecordedWork()(lambda: (torch.zeros(1),))
     captured = Captured()
     assert captured.find("plain", 16) is None
+    assert not captured.has("plain")
     captured.keep("plain", 16, replay)
+    assert captured.has("plain")
+    assert not captured.has("filtered")
     assert captured.find("plain", 16) == (16, replay)
     assert captured.find("plain", 8) == (16, replay)
     assert captured.find("plain", 4) is None, "not four times the rows"
