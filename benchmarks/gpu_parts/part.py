@@ -47,6 +47,11 @@ class Part:
     def seconds_left(self) -> float:
         return self.deadline - time.monotonic()
 
+    @property
+    def has_eight_bits(self) -> bool:
+        """Whether the device has eight-bit floats; a CPU's are made up."""
+        return self.device.type == "cpu" or torch.cuda.get_device_capability() >= (8, 9)
+
     def synchronize(self) -> None:
         if self.device.type == "cuda":
             torch.cuda.synchronize()

@@ -17,8 +17,10 @@ from penstock.engine import runner
 from penstock.engine.config import EngineConfig
 from penstock.engine.engine import Engine
 
+NOMINAL_BYTES_PER_S, NOMINAL_OPERATIONS_PER_S = 4.3e12, 790e12  # an H200's copies and products
 TINY = {"vocab_size": 600, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
 TINY_HEADS = {"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 16}
+LIKE_A_GPU = ("device_steps", "cuda_graphs", "async_steps", "shared_prefix_attention")
 LLAMA_ROPE = {
     "rope_type": "llama3",
     "rope_theta": 500000.0,
@@ -37,8 +39,10 @@ class Shape:
     architecture: str
     sizes: dict[str, Any]
 
-    def config(self, tiny: bool) -> Any:
+    def config(self, tiny: bool, num_layers: int | None = None) -> Any:
         sizes = {**self.sizes, **(TINY | TINY_HEADS if tiny else {})}
+        if num_layers is not None:
+            sizes["num_hidden_layers"] = num_layers
         return self.config_class(
             **sizes,
             architectures=[self.architecture],
@@ -96,9 +100,9 @@ SHAPES = {
 }
 
 
-def save_model(shape: Shape, directory: Path, *, tiny: bool) -> Path:
+def save_model(shape: Shape, directory: Path, *, tiny: bool, num_layers: int | None = None) -> Path:
     """Write a checkpoint without weights: a configuration, and a tokenizer of single bytes."""
-    shape.config(tiny).save_pretrained(directory)
+    shape.config(tiny, num_layers).save_pretrained(directory)
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     bytes_only = Tokenizer(models.BPE({letter: i for i, letter in enumerate(letters)}, []))
     bytes_only.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -139,11 +143,16 @@ class RandomWeights:
 
 
 def make_engine(directory: Path, device: torch.device, **options: Any) -> Engine:
-    """An engine on random weights, made where they are needed."""
+    """An engine on random weights, made where they are needed.
+
+    On a CPU it goes the ways of a GPU, so that these are tried there too.
+    """
     RandomWeights.device = device
+    if device.type == "cpu":
+        options = dict.fromkeys(LIKE_A_GPU, True) | options
     runner.Checkpoint = RandomWeights  # pyright: ignore[reportAttributeAccessIssue]
     config = EngineConfig(
-        model=str(directory), device=str(device), enable_prefix_caching=False, **options
+        model=str(directory), device=str(device), **{"enable_prefix_caching": False, **options}
     )
     return Engine(config, reserved_interactive_seqs=0)
 
@@ -164,7 +173,13 @@ class Work:
         return cls(prompts, [chance.randint(low, high) for _ in range(num_requests)])
 
 
-def least_seconds(config: Any, work: Work, bytes_per_s: float, operations_per_s: float) -> float:
+def least_seconds(
+    config: Any,
+    work: Work,
+    bytes_per_s: float = NOMINAL_BYTES_PER_S,
+    operations_per_s: float = NOMINAL_OPERATIONS_PER_S,
+    cache_itemsize: int = 2,
+) -> float:
     """Return what weights, keys, values, logits and products take at these rates, and no more.
 
     Each step takes as long as its products or its reading of weights, whichever is longer, and
@@ -174,7 +189,7 @@ def least_seconds(config: Any, work: Work, bytes_per_s: float, operations_per_s:
     queries, kv = config.num_attention_heads * head_dim, config.num_key_value_heads * head_dim
     layer = config.hidden_size * (2 * queries + 2 * kv + 3 * config.intermediate_size)
     trunk, head = config.num_hidden_layers * layer, config.hidden_size * config.vocab_size
-    cached_bytes = 2 * 2 * config.num_hidden_layers * kv
+    cached_bytes = 2 * cache_itemsize * config.num_hidden_layers * kv
     weights_s = 2 * (trunk + head) / bytes_per_s
 
     sizes = [len(prompt) for prompt in work.prompts]

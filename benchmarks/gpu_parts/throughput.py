@@ -1,43 +1,25 @@
-"""Tokens per second of the whole engine on random weights, as nano-vllm's benchmark counts them."""
+"""Tokens per second of the whole engine on random weights, as nano-vllm's benchmark counts them.
 
+The work of 256 requests is done twice: the first time kernels may have to be compiled or loaded,
+and steps captured. After it some steps are profiled, for how long the device idles.
+"""
+
+import gc
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from part import Part, tell
-from shapes import SHAPES, Work, least_seconds, make_engine, save_model
+from serving import memory, profiled, serve
+from shapes import SHAPES, Shape, Work, least_seconds, make_engine, save_model
+from watch import Watch
 
 from penstock.engine.engine import Engine
-from penstock.engine.outputs import Request
-from penstock.engine.sampling_params import SamplingParams
 
-
-def run(part: Part, engine: Engine, work: Work, name: str) -> dict[str, Any]:
-    """Work until all is done, or as long as there is time."""
-    for number, (prompt, length) in enumerate(zip(work.prompts, work.lengths, strict=True)):
-        params = SamplingParams(temperature=0.0, max_tokens=length, ignore_eos=True)
-        refused = engine.add(Request(f"{name}-{number}", prompt, params, stream_interval=0))
-        assert refused is None, refused
-    before, steps = engine.stats().generated_tokens, engine.stats().steps
-    done = 0
-    part.synchronize()
-    began = time.perf_counter()
-    while engine.has_work and part.seconds_left > 0:
-        done += sum(output.finish_reason is not None for output in engine.step())
-    part.synchronize()
-    took = time.perf_counter() - began
-    generated = engine.stats().generated_tokens - before
-    for number in range(len(work.prompts)):
-        engine.abort(f"{name}-{number}")
-    return {
-        "tokens_per_s": generated / took,
-        "seconds": took,
-        "tokens": generated,
-        "finished_requests": done,
-        "complete": done == len(work.prompts),
-        "ms_per_step": took / max(1, engine.stats().steps - steps) * 1000,
-    }
+FP8 = " fp8"
 
 
 def limits(part: Part) -> tuple[float, float]:
@@ -45,38 +27,94 @@ def limits(part: Part) -> tuple[float, float]:
     from rates import copy_rate, product_rate
 
     with part.device:
-        return copy_rate(part), product_rate(part)
+        rates = copy_rate(part), product_rate(part)
+    gc.collect()
+    if part.device.type == "cuda":
+        torch.cuda.empty_cache()
+    return rates
 
 
-if __name__ == "__main__":
-    part = Part.from_command_line()
-    shape = SHAPES[part.choice]
-    rates = limits(part)
-    with tempfile.TemporaryDirectory() as directory:
-        model = save_model(shape, Path(directory), tiny=part.tiny)
-        began = time.perf_counter()
-        engine = make_engine(
+def measured(
+    part: Part,
+    engine: Engine,
+    watch: Watch,
+    shape: Shape,
+    rates: tuple[float, float],
+    work: Work,
+    name: str,
+    itemsize: int,
+) -> dict[str, Any]:
+    watch.reset()
+    found = serve(part, engine, work, name)
+    config = shape.config(part.tiny)
+    asked = sum(work.lengths)
+    roofline = asked / least_seconds(config, work, *rates, cache_itemsize=itemsize)
+    nominal = asked / least_seconds(config, work, cache_itemsize=itemsize)
+    shares = {
+        "roofline": roofline,
+        "share": found["tokens_per_s"] / roofline,
+        "nominal_share": found["tokens_per_s"] / nominal,
+    }
+    return {**found, **shares, **watch.tell(), "preemptions": engine.stats().preemptions}
+
+
+def cold_start(
+    part: Part, model: Path, watch: Watch, made: list[Engine], **options: Any
+) -> dict[str, Any]:
+    """From nothing to the first answer: weights, memory, kernels, the first captures."""
+    began = time.perf_counter()
+    made.append(
+        make_engine(
             model,
             part.device,
             max_num_seqs=4 if part.tiny else 512,
             max_num_batched_tokens=64 if part.tiny else 16384,
             max_model_len=64 if part.tiny else 2048,
             kv_cache_gb=0.01 if part.tiny else None,
+            **options,
         )
-        tell("load", seconds=time.perf_counter() - began)
-        part.attempt("warm up", lambda: run(part, engine, Work.of(4, tiny=part.tiny), "warm"))
-        for kind, num_requests, longest in (
-            ("64 requests, at most 256", 64, 256),
-            ("256 requests", 256, 1024),
-            ("1024 requests", 1024, 1024),
-        ):
-            work = Work.of(
-                num_requests // (16 if part.tiny else 1), tiny=part.tiny, longest=longest
-            )
+    )
+    loaded = time.perf_counter()
+    serve(part, made[0], Work.of(2, tiny=True), "first")
+    answered = time.perf_counter()
+    return {
+        "load_s": loaded - began,
+        "first_answers_s": answered - loaded,
+        "cold_start_s": answered - began,
+        "cache_tokens": made[0].runner.num_blocks * made[0].runner.block_size,
+        **watch.tell(),
+    }
 
-            def measured(work: Work = work, kind: str = kind) -> dict[str, Any]:
-                found = run(part, engine, work, kind)
-                ideal = sum(work.lengths) / least_seconds(shape.config(part.tiny), work, *rates)
-                return {**found, "roofline": ideal, "share": found["tokens_per_s"] / ideal}
 
-            part.attempt(kind, measured)
+def main() -> None:
+    part = Part.from_command_line()
+    shape = SHAPES[part.choice.removesuffix(FP8)]
+    in_eight_bits = part.choice.endswith(FP8)
+    rates = limits(part)
+    watch = Watch.begin()
+    made: list[Engine] = []
+    options = {"kv_cache_dtype": "fp8_e4m3"} if in_eight_bits else {}
+    kinds = [("256 requests, first", 256), ("256 requests, again", 256)]
+    if not in_eight_bits:
+        kinds.append(("1024 requests", 1024))
+    with tempfile.TemporaryDirectory() as directory:
+        model = save_model(shape, Path(directory), tiny=part.tiny)
+        part.attempt("cold start", partial(cold_start, part, model, watch, made, **options))
+        if not made:
+            return
+        for kind, num_requests in kinds:
+            work = Work.of(num_requests // (16 if part.tiny else 1), tiny=part.tiny)
+            part.attempt(
+                kind,
+                partial(
+                    measured, part, made[0], watch, shape, rates, work, kind,
+                    1 if in_eight_bits else 2,
+                ),
+            )  # fmt: skip
+            if kind.endswith("again"):
+                part.attempt("profile", partial(profiled, part, made[0], work, "profile"))
+        tell("memory", **watch.memory(), **memory(part))
+
+
+if __name__ == "__main__":
+    main()
