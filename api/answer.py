@@ -104,6 +104,7 @@ async def answer(
             request_id=new_answer_id("gen"),
             model=body.model,
             sampling=sampling.to_mapping(),
+            priority=body.priority,
             cache_salt=principal_of(request.scope).tenant,
             **prompt,
         )

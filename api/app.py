@@ -56,6 +56,7 @@ from .routes import (
     batches,
     chat,
     completions,
+    embeddings,
     files,
     health,
     job_results,
@@ -77,7 +78,7 @@ MAX_FOLLOWERS = 1_000  # of jobs' events at the same time; more are told to come
 _REDIS_TIMEOUT_S = 1.5  # a frozen Redis is told within two seconds
 _REBUILD_RETRY_S = 1.0
 _SWEEP_EVERY_S = 3600.0
-_NOT_OFFERED = ("embeddings", "moderations", "images", "audio")  # OpenAI has them
+_NOT_OFFERED = ("moderations", "images", "audio")  # OpenAI has them
 _ROUTES = (
     jobs,
     job_results,
@@ -85,6 +86,7 @@ _ROUTES = (
     chat,
     completions,
     responses,
+    embeddings,
     files,
     uploads,
     batches,
@@ -198,6 +200,7 @@ async def _open_services(
         meters=meters,
         rates=RateGauge(),
         responses=book,
+        keeper=keeper,
         submissions=CapacityLimiter(MAX_SUBMISSIONS),
         followers=CapacityLimiter(MAX_FOLLOWERS),
     )

@@ -4,6 +4,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from ..jobs.frames import Priority
 from ..jobs.response_format import structured_outputs_of
 from ..jobs.tool_use import ToolUse, tool_use_of
 from .errors import InvalidRequest
@@ -80,7 +81,8 @@ class GenerationRequest(Strict):
     store: bool | None = None
     safety_identifier: ShortText | None = None
     prompt_cache_key: ShortText | None = None
-    service_tier: Literal["auto", "default"] | None = None
+    # Whoever asks for "flex" or "batch" waits with the rows of jobs, and gets no reserved room.
+    service_tier: Literal["auto", "default", "flex", "batch"] | None = None
 
     sampling_names: ClassVar[tuple[str, ...]] = (
         "n",
@@ -114,6 +116,12 @@ class GenerationRequest(Strict):
     def include_usage(self) -> bool:
         """Whether a stream ends with a frame that tells the usage."""
         return bool(self.stream_options and self.stream_options.include_usage)
+
+    @property
+    def priority(self) -> int:
+        """How urgent it is among all that the engine has to do."""
+        is_patient = self.service_tier in ("flex", "batch")
+        return Priority.BULK if is_patient else Priority.INTERACTIVE
 
     def sampling(self) -> dict[str, Any]:
         """Return what was said about sampling, under the names of SamplingParams."""
@@ -194,16 +202,20 @@ class ChatRequest(GenerationRequest):
         return values
 
 
-def _as_prompts(value: Any) -> list[Prompt]:
+def as_prompts(value: Any, limit: int) -> list[Prompt]:
     """Bring OpenAI's four spellings of `prompt` into a list of texts and token ids."""
     if isinstance(value, str):
         return [not_too_long(value)]
     if not isinstance(value, list) or not value:
         raise ValueError("must be a string, a list of strings, token ids, or a list of those")
     items = [value] if all(_is_int(item) for item in value) else value
-    if len(items) > MAX_PROMPTS:
-        raise ValueError(f"may hold at most {MAX_PROMPTS} prompts, use a job for {len(items)}")
+    if len(items) > limit:
+        raise ValueError(f"may hold at most {limit} prompts, use a job for {len(items)}")
     return [_as_prompt(item) for item in items]
+
+
+def _as_prompts(value: Any) -> list[Prompt]:
+    return as_prompts(value, MAX_PROMPTS)
 
 
 def _as_prompt(item: Any) -> Prompt:

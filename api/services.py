@@ -13,6 +13,7 @@ from ..jobs.events import AsyncJobEvents
 from ..jobs.file_store import FileStore
 from ..jobs.interactive import InteractiveLane
 from ..jobs.job_table import JobTable
+from ..jobs.keeper import Keeper
 from ..jobs.part_uploads import PartUploads
 from ..jobs.settings import Settings
 from ..jobs.tenants import Tenants
@@ -44,6 +45,7 @@ class Services:
     meters: Meters
     rates: RateGauge
     responses: ResponseBook
+    keeper: Keeper
     submissions: CapacityLimiter  # long ones must not take every thread
     followers: CapacityLimiter  # of jobs' events; each holds a connection to Redis
 

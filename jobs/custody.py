@@ -66,6 +66,7 @@ class Custody:
         on_job_landed: Callable[[str], None],
         on_given_up: Callable[[], None] = lambda: None,
     ) -> None:
+        self.num_retries = 0
         self._settings = settings
         self._table = table
         self._worker = worker
@@ -157,6 +158,7 @@ class Custody:
             return
         held = _Held(ref, claim.attempt, claim.tries, on_done)
         self._held[ref] = held
+        self.num_retries += claim.tries > 1
         if not self._send(held.order):
             self._return(held, "no engine serves right now")
 

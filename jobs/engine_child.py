@@ -21,7 +21,8 @@ from typing import Any
 
 import msgspec
 
-from ..engine.outputs import Priority, Request, RequestError
+from ..engine.outputs import Request, RequestError
+from ..engine.pooling import Pooling
 from . import fake_engine
 from .crash_report import report_crashes, report_exception
 from .engine_loop import EngineLoop, Interactive
@@ -174,8 +175,9 @@ class EngineChild:
             request.request_id,
             tuple(token_ids),
             params,
-            Priority.INTERACTIVE,
+            request.priority,
             cache_salt=request.cache_salt,
+            pooling=Pooling(dimensions=request.embed.dimensions) if request.embed else None,
         )
 
 

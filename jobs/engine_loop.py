@@ -36,6 +36,7 @@ from .quarantine import Quarantine
 from .shard_run import NO_REASON, ShardRun
 from .token_entries import TokenEntries
 from .tool_use import ToolFormat
+from .vectors import pack
 
 PROGRESS_S = 0.25
 CANARY_S = 10.0
@@ -246,6 +247,7 @@ class EngineLoop:
             completion_tokens=output.num_completion_tokens,
             cached_tokens=output.num_cached_tokens,
             is_last=request.is_over,
+            vector=None if output.pooled is None else pack(output.pooled),
         )
 
     def _add_canary(self) -> None:
@@ -269,6 +271,9 @@ class EngineLoop:
                 tokens=stats.generated_tokens,
                 kv_used_fraction=stats.kv_used_fraction,
                 proved_at_ms=self.proved_at_ms,
+                prompt_tokens=stats.prompt_tokens,
+                cached_tokens=stats.cached_tokens,
+                preemptions=stats.preemptions,
                 shards=tuple(
                     run.progress()
                     for runs in (self._shards.values(), self._landing.values())

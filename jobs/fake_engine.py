@@ -14,6 +14,7 @@ a row can be checked whoever computed it. Some words in a prompt make it misbeha
 """
 
 import hashlib
+import math
 import os
 import re
 import sys
@@ -31,6 +32,7 @@ from .errors import CorruptModel
 PREFIX = "fake:"
 WORDS = ("water", "river", "turbine", "valve", "lake", "pipe", "stream", "dam")
 SAY = "[[say]]"
+DIMENSIONS = 8  # of the vectors it makes up
 _LONG = 100_000
 _SAID_AT_ONCE = 5  # characters
 
@@ -72,6 +74,9 @@ class FakeStats:
     steps: int
     kv_used_fraction: float
     generated_tokens: int
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    preemptions: int = 0
 
 
 class Journal:
@@ -148,11 +153,16 @@ class FakeEngine:
         if not 0 < num_prompt_tokens < self.model.context:
             code = "context_length_exceeded" if num_prompt_tokens else "invalid_request"
             message = f"the prompt has {num_prompt_tokens} tokens, of {self.model.context} at most"
-            return _failure(request, 0, RequestError(code=code, message=message))
+            return _failure(request, 0, RequestError(code, message, param="prompt"))
         if max(request.prompt_token_ids) > sys.maxunicode:
             message = f"prompt token ids must be at most {sys.maxunicode}"
             return _failure(request, 0, RequestError(code="invalid_request", message=message))
         text = "".join(map(chr, request.prompt_token_ids))
+        most = request.pooling and request.pooling.dimensions
+        if most is not None and most > DIMENSIONS:
+            message = f"dimensions must be at most {DIMENSIONS}, got {most}"
+            refusal = RequestError("invalid_request", message, param="dimensions", stage="validate")
+            return _failure(request, 0, refusal)
         limit = min(self.model.tokens, request.params.max_tokens or _LONG)
         said = text.partition(SAY)[2]
         if said:
@@ -177,7 +187,7 @@ class FakeEngine:
         time.sleep(self.model.step_ms / 1000)
         self._num_steps += 1
         outputs = [self._advance(sequence) for sequence in self._running]
-        self._num_tokens += len(outputs)
+        self._num_tokens += sum(output.pooled is None for output in outputs)
         self._running = [
             sequence
             for sequence, output in zip(self._running, outputs, strict=True)
@@ -226,6 +236,14 @@ class FakeEngine:
                 sequence.index,
                 RequestError(code="engine_error", message="the prompt asked for it"),
             )
+        if request.pooling is not None:
+            return StepOutput(
+                request_id=request.request_id,
+                sample_index=0,
+                finish_reason=FinishReason.STOP,
+                num_prompt_tokens=len(request.prompt_token_ids),
+                pooled=expected_vector(text, request.pooling.dimensions),
+            )
         if self._journal is not None and not sequence.words:
             self._journal.note("begin", request.request_id, 0)
         sequence.words.append(_word(text, sequence.index, len(sequence.words)))
@@ -246,6 +264,14 @@ class FakeEngine:
 def expected_text(prompt: str, *, num_tokens: int, sample_index: int = 0) -> str:
     """Return what the engine answers to a prompt."""
     return "".join(_word(prompt, sample_index, number) for number in range(num_tokens))
+
+
+def expected_vector(prompt: str, dimensions: int | None = None) -> tuple[float, ...]:
+    """Return the vector that the engine gives a prompt."""
+    digest = hashlib.blake2b(prompt.encode(), digest_size=DIMENSIONS).digest()
+    numbers = [byte - 127.5 for byte in digest[:dimensions]]
+    length = math.hypot(*numbers)
+    return tuple(number / length for number in numbers)
 
 
 def _word(prompt: str, sample_index: int, number: int) -> str:

@@ -17,13 +17,13 @@ from typing import Any
 
 import msgspec
 
-from ..engine.outputs import RequestError
+from ..engine.outputs import Priority, RequestError
 from .part_counts import PartCounts
 from .settings import Settings
 from .tool_use import ToolCall, ToolUse
 
-VERSION = 3  # of these frames; one more whenever an older side would misunderstand
-REQUEST_VERSION = 1  # the newest of interactive requests that is understood
+VERSION = 4  # of these frames; one more whenever an older side would misunderstand
+REQUEST_VERSION = 2  # the newest of interactive requests that is understood
 LARGEST_FRAME = 64 * 1024 * 1024
 _LENGTH = struct.Struct(">I")
 
@@ -59,6 +59,12 @@ class AbortShard(msgspec.Struct, frozen=True, tag=True):
     attempt: int
 
 
+class Embed(msgspec.Struct, frozen=True):
+    """Asks for the prompt's vector, of length 1, in place of an output."""
+
+    dimensions: int | None = None  # keep so many leading numbers
+
+
 class InteractiveRequest(msgspec.Struct, frozen=True, tag=True):
     """One request of a person who waits: exactly one of prompt, token ids and messages is given."""
 
@@ -71,6 +77,8 @@ class InteractiveRequest(msgspec.Struct, frozen=True, tag=True):
     tools: ToolUse | None = None
     template_options: dict[str, Any] = {}
     echo: bool = False  # begin the answer with the prompt
+    embed: Embed | None = None  # since version 2
+    priority: int = Priority.INTERACTIVE
     version: int = 1  # the oldest that says all of this
     cache_salt: str = ""  # its tenant: nobody tells by the time it takes what others have asked
 
@@ -155,6 +163,9 @@ class Progress(msgspec.Struct, frozen=True, tag=True):
     proved_at_ms: int
     shards: tuple[ShardProgress, ...] = ()
     slow_step_s: float = 0.0  # of the latest steps 99 of 100 took no longer
+    prompt_tokens: int = 0  # of all rows and requests that have begun
+    cached_tokens: int = 0  # those of them that the prefix cache held already
+    preemptions: int = 0
 
 
 class Delta(msgspec.Struct, frozen=True):
@@ -176,6 +187,7 @@ class Delta(msgspec.Struct, frozen=True):
     completion_tokens: int = 0
     cached_tokens: int = 0
     is_last: bool = False  # nothing follows for the whole request
+    vector: bytes | None = None  # what was asked for with `Embed`: float32, little-endian
 
 
 class Deltas(msgspec.Struct, frozen=True, tag=True):

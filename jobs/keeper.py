@@ -112,6 +112,7 @@ class Keeper:
             (3600.0, self._sweep),
         ]
         self._done_at_s = [float("-inf")] * len(self._chores)
+        self.num_reaped = 0
         self._elected_at_s = float("-inf")
         self._is_away = False
         self._stopping = threading.Event()
@@ -202,6 +203,7 @@ class Keeper:
 
     def _reap(self) -> None:
         reaped = self._table.reap(_REAP_LIMIT)
+        self.num_reaped += len(reaped)
         if reaped:
             logger.warning("%d shards of silent workers will run again", len(reaped))
 

@@ -6,13 +6,14 @@ import socket
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Callable
 
 import redis
 
 from .engine_process import EngineProcess
 from .events import PROGRESS, JobEvents
 from .frames import Progress, Ready
-from .workers import HEARTBEAT_S, WorkerInfo, WorkerRegister
+from .workers import HEARTBEAT_S, WorkerInfo, WorkerRegister, WorkerTotals
 
 _TICK_S = 0.25
 _SPEED_WINDOW_S = 3.0
@@ -38,12 +39,15 @@ class Reporter:
         engine: EngineProcess,
         model: str,
         worker: str,
+        *,
+        count_troubles: Callable[[], tuple[int, int]] = lambda: (0, 0),
     ) -> None:
         self.tokens_per_s = 0.0
         self.is_draining = False
         self._register = register
         self._events = events
         self._engine = engine
+        self._count_troubles = count_troubles  # shards tried again, leases that ran out
         self._model = model
         self._worker = worker
         self._started_at_ms = time.time_ns() // 1_000_000
@@ -101,6 +105,17 @@ class Reporter:
         if now_s > first_s:
             self.tokens_per_s = (progress.tokens - first_tokens) / (now_s - first_s)
 
+    def _totals(self, progress: Progress) -> WorkerTotals:
+        num_retries, num_reaped = self._count_troubles()
+        return WorkerTotals(
+            prompt_tokens=progress.prompt_tokens,
+            cached_tokens=progress.cached_tokens,
+            generated_tokens=progress.tokens,
+            preemptions=progress.preemptions,
+            shard_retries=num_retries,
+            lease_expiries=num_reaped,
+        )
+
     def _info(self, ready: Ready, progress: Progress) -> WorkerInfo:
         return WorkerInfo(
             name=self._worker,
@@ -118,6 +133,7 @@ class Reporter:
             max_model_len=ready.max_model_len,
             shards=len(progress.shards) + progress.unread_shards,
             is_draining=self.is_draining,
+            totals=self._totals(progress),
         )
 
     def _excuse(self, trouble: str) -> WorkerInfo:

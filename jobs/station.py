@@ -78,10 +78,15 @@ class Station:
             on_given_up=self._lane.leave,
         )
         self.replies = ReplyPublisher(self._redis, app.keys, worker, on_over=on_request_over)
-        self.reporter = Reporter(
-            WorkerRegister(self._redis, app.keys), events, self.engine, model, worker
-        )
         self._keeper = Keeper(app.settings, owner=worker)
+        self.reporter = Reporter(
+            WorkerRegister(self._redis, app.keys),
+            events,
+            self.engine,
+            model,
+            worker,
+            count_troubles=lambda: (self.custody.num_retries, self._keeper.num_reaped),
+        )
 
     def start(self) -> None:
         """Start all threads and the engine process. Redis need not be there."""

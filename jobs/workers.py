@@ -20,6 +20,21 @@ LIFETIME_MS = 6_000
 logger = logging.getLogger(__name__)
 
 
+class WorkerTotals(msgspec.Struct, frozen=True, kw_only=True):
+    """What a worker and its engine have counted since each began; a new engine begins at 0.
+
+    `shard_retries` are claims of shards that were tried before, `lease_expiries` shards of silent
+    workers that this one, as the keeper that leads, has handed back.
+    """
+
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    generated_tokens: int = 0
+    preemptions: int = 0
+    shard_retries: int = 0
+    lease_expiries: int = 0
+
+
 class WorkerInfo(msgspec.Struct, frozen=True, kw_only=True):
     """What a worker that serves says about itself once a second.
 
@@ -43,6 +58,7 @@ class WorkerInfo(msgspec.Struct, frozen=True, kw_only=True):
     shards: int = 0
     is_draining: bool = False
     not_ready: str | None = None
+    totals: WorkerTotals = WorkerTotals()
 
 
 class WorkerRegister:

@@ -8,7 +8,7 @@ import anyio.to_thread
 import redis
 from fastapi import APIRouter
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from starlette.responses import Response
 
 from ...jobs.job_table import JobTable
@@ -33,7 +33,7 @@ async def metrics(services: TheServices) -> Response:
         workers, queue, requests = [], None, {}
     body = generate_latest(services.meters.registry)
     live = CollectorRegistry()
-    live.register(_Live(workers, queue, requests))
+    live.register(_Live(workers, queue, requests, services.keeper.num_reaped))
     return Response(body + generate_latest(live), media_type=CONTENT_TYPE_LATEST)
 
 
@@ -78,11 +78,16 @@ class _Live:
     """What is true at the moment of the scrape, as Prometheus wants it."""
 
     def __init__(
-        self, workers: list[WorkerInfo], jobs: _Jobs | None, requests: dict[str, int]
+        self,
+        workers: list[WorkerInfo],
+        jobs: _Jobs | None,
+        requests: dict[str, int],
+        num_reaped: int,
     ) -> None:
         self._workers = workers
         self._jobs = jobs
         self._requests = requests
+        self._num_reaped = num_reaped
 
     def collect(self) -> Iterator[Metric]:
         yield _gauge("penstock_redis_up", "Whether Redis answers.", float(self._jobs is not None))
@@ -92,6 +97,13 @@ class _Live:
             for worker in self._workers:
                 family.add_metric([worker.name, worker.model], getattr(worker, field))
             yield family
+        for name, text, field in _WORKER_COUNTERS:
+            counter = CounterMetricFamily(name, text, labels=["worker", "model"])
+            for worker in self._workers:
+                counter.add_metric([worker.name, worker.model], getattr(worker.totals, field))
+            if field == "lease_expiries":  # this process may lead, too
+                counter.add_metric(["api", ""], self._num_reaped)
+            yield counter
         if self._jobs is not None:
             yield from self._queue(self._jobs)
 
@@ -123,6 +135,15 @@ _WORKER_GAUGES = (
     ("penstock_num_requests_waiting", "Rows waiting for a slot.", "waiting_rows"),
     ("penstock_tokens_per_second", "Tokens generated per second, lately.", "tokens_per_s"),
     ("penstock_kv_cache_usage_perc", "Used fraction of the KV cache, 0 to 1.", "kv_used_fraction"),
+)
+
+_WORKER_COUNTERS = (
+    ("penstock_engine_generation_tokens", "Tokens generated, of jobs too.", "generated_tokens"),
+    ("penstock_prefix_cache_queries", "Prompt tokens looked for in the cache.", "prompt_tokens"),
+    ("penstock_prefix_cache_hits", "Prompt tokens that the cache held.", "cached_tokens"),
+    ("penstock_num_preemptions", "Rows sent back to wait for room.", "preemptions"),
+    ("penstock_shard_retries", "Shards that were claimed once more.", "shard_retries"),
+    ("penstock_lease_expiries", "Shards taken back from silent workers.", "lease_expiries"),
 )
 
 

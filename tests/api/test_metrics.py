@@ -1,6 +1,7 @@
 """What GET /metrics tells, that its labels stay few, and the header that tells the overhead."""
 
 from collections import Counter
+from typing import Any
 
 import httpx2
 import openai
@@ -31,7 +32,7 @@ def test_an_answer_is_timed_and_counted(client: openai.OpenAI, http: httpx2.Clie
         ended: 2 * 2,
     }
     before = scrape(http)
-    messages = [{"role": "user", "content": "hi"}]
+    messages: Any = CHAT["messages"]
     client.chat.completions.create(model=MODEL, messages=messages, n=2)
     with client.chat.completions.create(model=MODEL, messages=messages, n=2, stream=True) as stream:
         assert len(list(stream)) == 2 * 8
@@ -83,3 +84,12 @@ def test_the_overhead_leaves_out_what_was_waited_for(http: httpx2.Client) -> Non
     assert took_ms > 95 * 2
     assert 0 < float(answer.headers["x-overhead-ms"]) < took_ms - 20
     assert float(http.get("/healthz").headers["x-overhead-ms"]) > 0
+
+
+def test_workers_tell_their_totals(http: httpx2.Client) -> None:
+    told = http.get("/metrics").text
+    for name in ("prefix_cache_queries_total{", "prefix_cache_hits_total{",
+                 "num_preemptions_total{", "shard_retries_total{", "lease_expiries_total{",
+                 "engine_generation_tokens_total{"):  # fmt: skip
+        assert f"penstock_{name}" in told
+    assert 'penstock_lease_expiries_total{model="",worker="api"} 0.0' in told
