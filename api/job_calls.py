@@ -36,7 +36,8 @@ class SubmitOptions(TypedDict, total=False):
     messages: Sequence[Mapping[str, str]] | None
     """Chat messages whose contents are templates; instead of `prompt`."""
     endpoint: str | None
-    """`/v1/completions` keeps the prompt out of the model's chat template."""
+    """`/v1/completions` keeps the prompt out of the model's chat template; `/v1/embeddings` lands
+    the prompt's vector in a column `embedding`."""
     sampling: Mapping[str, Any] | None
     """Fields of `SamplingParams`, such as `{"temperature": 0, "max_tokens": 64}`."""
     schema: Mapping[str, Any] | type | None

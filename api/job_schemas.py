@@ -42,7 +42,7 @@ class JobRequest(Strict):
     model: str | None = None
     prompt: str | None = None
     messages: Annotated[list[TemplateMessage], Field(min_length=1)] | None = None
-    endpoint: Literal["/v1/chat/completions", "/v1/completions"] | None = None
+    endpoint: Literal["/v1/chat/completions", "/v1/completions", "/v1/embeddings"] | None = None
     sampling: dict[str, Any] | None = None
     response_format: dict[str, Any] | None = None
     tools: list[Any] | None = None

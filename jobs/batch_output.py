@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 import msgspec
 
 from .batch_record import Usage
-from .model import JobSpec, RowStatus
+from .model import EMBED, JobSpec, RowStatus
 from .part_file import read_part
 from .results_dir import ResultsDir
 from .sealed_input import SealedInput
@@ -79,8 +79,8 @@ def _line(spec: JobSpec, samples: list[dict[str, Any]]) -> tuple[bytes, bool]:
     first = samples[0]
     failed = next((row for row in samples if row["status"] != RowStatus.SUCCEEDED), None)
     if failed is None:
-        is_chat = spec.task.endpoint == CHAT
-        status, body = 200, (_chat if is_chat else _completion)(spec, samples)
+        tell = _BODIES.get(spec.task.endpoint or CHAT, _completion)
+        status, body = 200, tell(spec, samples)
     else:
         status, body = _refusal(failed["error"] or {})
     response = {
@@ -136,6 +136,22 @@ def _completion(spec: JobSpec, samples: list[dict[str, Any]]) -> dict[str, Any]:
             for row in samples
         ],
     }
+
+
+def _embedding(spec: JobSpec, samples: list[dict[str, Any]]) -> dict[str, Any]:
+    num_tokens = _added(Usage(), samples).input_tokens
+    return {
+        "object": "list",
+        "data": [
+            {"object": "embedding", "index": index, "embedding": row["embedding"]}
+            for index, row in enumerate(samples)
+        ],
+        "model": spec.task.model,
+        "usage": {"prompt_tokens": num_tokens, "total_tokens": num_tokens},
+    }
+
+
+_BODIES = {CHAT: _chat, EMBED: _embedding}
 
 
 def _head(spec: JobSpec, samples: list[dict[str, Any]], prefix: str, kind: str) -> dict[str, Any]:

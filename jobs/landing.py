@@ -24,6 +24,7 @@ from .part_file import CorruptPart, footer_fields, part_counts, sealed_part
 from .results_dir import ResultsDir
 from .row_schema import PARSED, REPEATING_COLUMNS, landed_names, our_columns, row_schema
 from .tool_use import ToolCall
+from .vectors import unpack
 
 __all__ = [
     "CorruptPart",
@@ -62,6 +63,7 @@ class LandedRow:
     started_at_ms: int | None = None
     finished_at_ms: int | None = None
     columns: dict[str, Any] = field(default_factory=dict)
+    embedding: bytes | None = None  # see `vectors`
 
 
 def land(spec: JobSpec, index: int, attempt: int, rows: Sequence[LandedRow]) -> PartCounts:
@@ -210,6 +212,7 @@ _OUR_VALUES: dict[str, Callable[[LandedRow], Any]] = {
     "status": lambda row: row.status.value,
     "output": lambda row: _text(row.output),
     "output_json": lambda row: _text(row.output_json),
+    "embedding": lambda row: None if row.embedding is None else unpack(row.embedding),
     "tool_calls": _tool_calls,
     "finish_reason": lambda row: row.finish_reason,
     "prompt_tokens": lambda row: row.prompt_tokens,

@@ -46,7 +46,8 @@ __all__ = [
 
 DEFAULT_PRIORITY = 0
 ERROR_RATE_AFTER = 100
-SPEC_VERSION = 2  # the newest that is read; `spec_version` says what 2 brought
+EMBED = "/v1/embeddings"
+SPEC_VERSION = 3  # the newest that is read; `spec_version` says what each brought
 
 
 class JobState(StrEnum):
@@ -121,13 +122,14 @@ class TaskSpec:
 
     With neither `prompt` nor `messages`, each row brings its own in a column of that name. A
     prompt goes through the model's chat template when the model has one, unless `endpoint` is
-    "/v1/completions"; `endpoint=None` leaves the choice to the model.
+    "/v1/completions"; `endpoint=None` leaves the choice to the model. With `EMBED` it is the
+    prompt's vector that lands, and how answers are made has no meaning.
     """
 
     model: str
     prompt: str | None = None
     messages: tuple[Message, ...] | None = None
-    endpoint: str | None = None  # None | "/v1/chat/completions" | "/v1/completions"
+    endpoint: str | None = None  # None | "/v1/chat/completions" | "/v1/completions" | EMBED
     sampling: dict[str, Any] = field(default_factory=dict)
     response_format: dict[str, Any] | None = None  # OpenAI's; a row's own outranks it
     tools: ToolUse | None = None  # likewise
@@ -183,8 +185,11 @@ class JobSpec:
 def spec_version(task: TaskSpec, columns: Collection[str]) -> int:
     """Return the oldest version that says all of this: older workers go on with what they know.
 
+    3: vectors in place of answers
     2: response_format, tools, template_options, typed documents, and requests in a column `body`
     """
+    if task.endpoint == EMBED:
+        return 3
     wishes = (task.response_format, task.tools, task.template_options or None)
     has_form = task.document_schema() is not None or any(wish is not None for wish in wishes)
     brings_requests = task.prompt is None and task.messages is None and "body" in columns

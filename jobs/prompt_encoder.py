@@ -5,12 +5,13 @@ from typing import Any, Protocol
 
 from ..engine.outputs import RequestError
 from .frames import InteractiveRequest
+from .model import EMBED
 from .templates import Prompt
 from .tool_use import ToolFormat, ToolUse
 
 TokenIds = tuple[int, ...]
 AUTO = "auto"
-_PLAIN = "/v1/completions"
+_PLAIN = frozenset({"/v1/completions", EMBED})  # no chat, whatever the model has
 
 
 class Tokenizer(Protocol):
@@ -59,7 +60,7 @@ class PromptEncoder:
         """Encode a rendered row: a lone prompt becomes a chat where the model has a template."""
         if prompt.messages is not None:
             return self._guarded(None, prompt.messages, tools, template_options)
-        if prompt.endpoint != _PLAIN and self._tokenizer.has_chat_template:
+        if prompt.endpoint not in _PLAIN and self._tokenizer.has_chat_template:
             messages = [{"role": "user", "content": prompt.text}]
             return self._guarded(None, messages, tools, template_options)
         return self._guarded(prompt.text or "", None)

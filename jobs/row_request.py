@@ -8,7 +8,8 @@ from dataclasses import dataclass, fields, replace
 from hashlib import blake2b
 from typing import Any
 
-from .model import InvalidSampling, RequestError, SamplingParams, TaskSpec
+from .frames import Embed
+from .model import EMBED, InvalidSampling, RequestError, SamplingParams, TaskSpec
 from .response_format import structured_outputs_of
 from .template_options import template_options_of
 from .templates import Prompt, RenderError, own_prompt, render_task
@@ -24,6 +25,7 @@ _IGNORED = frozenset(  # labels and hints: leaving them aside changes no answer
         *("parallel_tool_calls", "response_format", "chat_template_kwargs"),
     }
 )
+_EMBEDDING = frozenset({"model", "input", "dimensions", "encoding_format", "user"})
 _NEUTRAL: dict[str, tuple[object, ...]] = {"stream": (False,), "logprobs": (False,)}
 
 
@@ -35,6 +37,7 @@ class RowRequest:
     params: SamplingParams
     tools: ToolUse | None
     template_options: dict[str, Any]
+    embed: Embed | None = None  # a vector is asked for in place of an answer
 
     @property
     def is_json(self) -> bool:
@@ -53,6 +56,8 @@ def row_request(
     """
     try:
         body = row.get("body")
+        if task.endpoint == EMBED:
+            return _embedding(task, row, custom_id)
         if task.prompt is None and task.messages is None and isinstance(body, dict):
             return _own_request(task, params, row, body)
         prompt = render_task(task, row, custom_id)
@@ -90,6 +95,34 @@ def _own_request(
         params = SamplingParams.from_mapping({**params.to_mapping(), **sampling})
     options = template_options_of(body.get("chat_template_kwargs")) or task.template_options
     return RowRequest(own_prompt(body, url), params, _tools(task.tools, body), options)
+
+
+def _embedding(task: TaskSpec, row: dict[str, Any], custom_id: str | None) -> RowRequest:
+    """Ask for the vector of a row's text: the task's template, its own, or that of its `body`."""
+    body = row.get("body")
+    if task.prompt is not None or not isinstance(body, dict):
+        prompt = render_task(task, row, custom_id)
+        if prompt.text is None:
+            raise _wrong("messages", "have no vector; give a text in `prompt`")
+        return RowRequest(prompt, SamplingParams(), None, {}, Embed())
+    if row.get("url") not in (None, EMBED):
+        raise _wrong("url", f"must be the job's, {EMBED}, got {str(row['url'])[:80]!r}")
+    if body.get("model") not in (None, task.model):
+        raise _wrong("model", f"must be the job's, {task.model!r}, got {str(body['model'])[:80]!r}")
+    for name in body.keys() - _EMBEDDING:
+        raise _wrong(str(name)[:80], "is not known, or not supported in a row")
+    if body.get("encoding_format") not in (None, "float"):
+        raise _wrong("encoding_format", "must be float: a row's vector is landed as numbers")
+    texts = body.get("input")
+    match [texts] if isinstance(texts, str) else texts:
+        case [str() as text]:
+            own = Prompt(text, None, EMBED)
+        case _:
+            raise _wrong("input", "must be one text; a row has one vector")
+    dimensions = body.get("dimensions")
+    if dimensions is not None and (type(dimensions) is not int or dimensions < 1):
+        raise _wrong("dimensions", f"must be an integer from 1, got {str(dimensions)[:20]!r}")
+    return RowRequest(own, SamplingParams(), None, {}, Embed(dimensions))
 
 
 def _tools(of_task: ToolUse | None, body: dict[str, Any]) -> ToolUse | None:

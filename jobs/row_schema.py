@@ -6,7 +6,7 @@ Ours come first, then the user's own under their own names; a name that we use a
 
 import pyarrow as pa
 
-from .model import ColumnType, JobSpec
+from .model import EMBED, ColumnType, JobSpec
 from .parsed_column import parsed_type
 
 _ERROR = pa.struct(
@@ -68,12 +68,17 @@ PARSED = "parsed"
 
 
 def our_columns(spec: JobSpec) -> pa.Schema:
-    """Return the columns that are ours; one more where a schema of simple types is declared."""
+    """Return the columns that are ours.
+
+    One more where a schema of simple types is declared, or where it is vectors that are asked for.
+    """
+    place = OUR_COLUMNS.get_field_index("output_json") + 1
+    if spec.task.endpoint == EMBED:
+        return OUR_COLUMNS.insert(place, pa.field("embedding", pa.list_(pa.float32())))
     schema = spec.task.document_schema()
     kind = None if schema is None else parsed_type(schema)
     if kind is None:
         return OUR_COLUMNS
-    place = OUR_COLUMNS.get_field_index("output_json") + 1
     return OUR_COLUMNS.insert(place, pa.field(PARSED, kind))
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..engine.outputs import Priority, Request, RequestError
+from ..engine.pooling import Pooling
 from .errors import CorruptJob, NewerJob, UnknownJob
 from .found_part import found_counts
 from .frames import AbortShard, RunShard, ShardFailed, ShardLanded, Trouble
@@ -171,6 +172,7 @@ class ShardReader:
             cache_salt=job.spec.tenant,
             stream_interval=0,  # nobody watches a bulk row: its text is put together once
             job=order.job_id,
+            pooling=None if wish.embed is None else Pooling(dimensions=wish.embed.dimensions),
         )
 
     def _open(self, job_id: str) -> _OpenJob:

@@ -17,6 +17,7 @@ from .parsed_column import canonical_json
 from .sealed_input import SealedRow
 from .suspects import Suspects
 from .tool_use import TOOL_CALLS, Parsed, ToolFormat, call_ids, parse_tool_calls
+from .vectors import pack
 
 NO_REASON = RequestError(code="engine_error", message="the engine refused it and did not say why")
 
@@ -185,13 +186,14 @@ class ShardRun:
             is_ok = output.finish_reason in (FinishReason.STOP, FinishReason.LENGTH)
             said = self._read(row, output.sample_index, "".join(texts)) if is_ok else Parsed()
             is_call = said.calls and output.finish_reason is FinishReason.STOP
+            has_text = is_ok and output.pooled is None
             samples.append(
                 LandedRow(
                     row_index=row.sealed.row_index,
                     custom_id=row.sealed.custom_id,
                     sample_index=output.sample_index,
                     status=RowStatus.SUCCEEDED if is_ok else RowStatus.FAILED,
-                    output=(said.text or None if said.calls else said.text) if is_ok else None,
+                    output=(said.text or None if said.calls else said.text) if has_text else None,
                     output_json=canonical_json(said.text) if is_ok and row.is_json else None,
                     tool_calls=said.calls,
                     finish_reason=TOOL_CALLS if is_call else output.finish_reason,
@@ -205,6 +207,7 @@ class ShardRun:
                     started_at_ms=row.started_at_ms,
                     finished_at_ms=_now_ms(),
                     columns=row.sealed.row,
+                    embedding=None if output.pooled is None else pack(output.pooled),
                 )
             )
         self._landed += samples

@@ -27,7 +27,7 @@ from .files import MAX_LIFE_S, MIN_LIFE_S
 from .jobs import now_ms
 from .uploads import ExpiresAfter
 
-ENDPOINTS = ("/v1/chat/completions", "/v1/completions")
+ENDPOINTS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings")
 LONGEST_LIST = 100
 LONGEST_WINDOW_S = 30 * 24 * 3_600
 _SAME_S = 60  # so soon the client's own second try may come

@@ -4,6 +4,7 @@ import msgspec
 import pytest
 
 from penstock.jobs.model import (
+    EMBED,
     SPEC_VERSION,
     JobSpec,
     JobState,
@@ -56,6 +57,7 @@ def test_answers_of_a_job_are_not_cut_short_unless_it_says_so() -> None:
         (TaskSpec(model="m", prompt="p", template_options={"enable_thinking": False}), 2),
         (TaskSpec(model="m", prompt="p", sampling={"structured_outputs": {"json": "{}"}}), 2),
         (TaskSpec(model="m"), 2),  # its column holds requests
+        (TaskSpec(model="m", endpoint=EMBED), 3),
     ],
 )
 def test_a_spec_has_the_oldest_version_that_says_it(task: TaskSpec, version: int) -> None:
