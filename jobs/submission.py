@@ -27,6 +27,7 @@ from .job_limits import check_deadline, check_error_rate
 from .job_table import JobTable
 from .model import (
     DEFAULT_PRIORITY,
+    EMBED,
     ERROR_RATE_AFTER,
     JobSpec,
     RejectedLine,
@@ -57,7 +58,7 @@ __all__ = [
 
 MAX_COLUMNS = 1_000
 MAX_REJECTED_SHOWN = 100
-_ENDPOINTS = (None, "/v1/chat/completions", "/v1/completions")
+_ENDPOINTS = (None, "/v1/chat/completions", "/v1/completions", EMBED)
 _HOLDER_TIMEOUT_S = 5.0  # how long a submission under the same key may take from key to job.json
 
 logger = logging.getLogger(__name__)
@@ -154,6 +155,13 @@ def _discard(job_dir: JobDir, results: ResultsDir) -> None:
     results.remove()
 
 
+def _check_embedding(task: TaskSpec) -> None:
+    """Refuse what only answers have, where vectors are asked for."""
+    for name in ("messages", "sampling", "response_format", "tools", "template_options"):
+        if getattr(task, name):
+            raise InvalidJob(name, f"{name} has no meaning for {EMBED}; leave it out")
+
+
 def _check(request: SubmitRequest) -> dict[str, frozenset[str]]:
     """Check what needs no input; return the columns that each template uses."""
     task = request.task
@@ -166,6 +174,8 @@ def _check(request: SubmitRequest) -> dict[str, frozenset[str]]:
     if task.endpoint not in _ENDPOINTS:
         known = ", ".join(filter(None, _ENDPOINTS))
         raise InvalidJob("endpoint", f"endpoint must be one of {known}, got {task.endpoint!r}")
+    if task.endpoint == EMBED:
+        _check_embedding(task)
     if request.shard_rows is not None and request.shard_rows < 1:
         raise InvalidJob("shard_rows", f"shard_rows must be at least 1, got {request.shard_rows}")
     check_deadline(request.deadline_ms)
