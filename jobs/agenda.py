@@ -15,11 +15,14 @@ from .keys import Keys
 class Agenda:
     """The indexes of the job table. Names may be there too soon, never too late: look, then act."""
 
-    def __init__(self, client: redis.Redis, keys: Keys, *, due: Script, queued: Script) -> None:
+    def __init__(
+        self, client: redis.Redis, keys: Keys, *, due: Script, queued: Script, under_way: Script
+    ) -> None:
         self._redis: Any = client
         self._keys = keys
         self._due = due
         self._queued = queued
+        self._under_way = under_way
 
     def hungry(self, since_us: float, limit: int) -> list[tuple[str, float]]:
         """Name jobs with shards to issue that changed at `since_us` or later, and when they did."""
@@ -34,6 +37,12 @@ class Agenda:
     def queued(self) -> dict[str, int]:
         """Count the shards that are queued and not yet claimed, by model."""
         flat = self._queued([self._keys.issued], [self._keys.job_prefix])
+        return dict(zip(flat[::2], map(int, flat[1::2]), strict=True))
+
+    def under_way(self) -> dict[str, int]:
+        """Count the shards that are queued or leased, by job."""
+        indexes = [self._keys.issued, self._keys.leased]
+        flat = self._under_way(indexes, [self._keys.job_prefix])
         return dict(zip(flat[::2], map(int, flat[1::2]), strict=True))
 
     def stale(self, older_than_ms: int, limit: int) -> list[str]:

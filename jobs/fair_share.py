@@ -1,23 +1,33 @@
 """Who is next: a fair share of the engines for every tenant, and within a tenant for every job.
 
 The currency is tokens, so that a job with long answers does not crowd out one with short answers.
+A tenant of weight 3 is given three times as much as one of weight 1, while both want something.
 Knows numbers only. A choice among ten thousand jobs costs no more than one among ten.
 """
 
 import heapq
 from collections import defaultdict
+from collections.abc import Collection
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A job that could use another shard. `cost` is what a shard of it takes, in tokens."""
+    """A job that could use another shard.
+
+    Attributes:
+        cost: what a shard of it takes, in tokens.
+        num_rows: rows of a shard.
+        weight: its tenant's share against the other tenants'.
+    """
 
     job_id: str
     tenant: str
     priority: int
     cost: float
     model: str = ""
+    weight: float = 1.0
+    num_rows: int = 1
 
 
 _Heap = list[tuple[float, str]]  # (what a job was given, its id); may hold what is out of date
@@ -25,11 +35,11 @@ _Lines = dict[int, dict[str, _Heap]]  # priority -> tenant -> its jobs, least gi
 
 
 class FairShare:
-    """Remembers what every tenant and job has been given, so that all are given the same.
+    """Remembers what every tenant and job has been given, so that all are given their share.
 
-    Among the jobs of the highest priority, the tenant who was given least goes first, and of its
-    jobs the one that was given least. Whoever comes new, or comes back, starts level with the one
-    who was given least so far: being away saves nothing up.
+    Among the jobs of the highest priority, the tenant who was given least for its weight goes
+    first, and of its jobs the one that was given least. Whoever comes new, or comes back, starts
+    level with the one who was given least so far: being away saves nothing up.
     """
 
     def __init__(self) -> None:
@@ -46,6 +56,11 @@ class FairShare:
     def __len__(self) -> int:
         """Count the jobs in line."""
         return len(self._candidates)
+
+    @property
+    def tenants(self) -> Collection[str]:
+        """Who has a job in line."""
+        return self._tenants
 
     def offer(self, candidate: Candidate) -> None:
         """Put a job in line, or note what has changed about it."""
@@ -74,25 +89,30 @@ class FairShare:
         if not self._num_jobs[candidate.tenant]:
             del self._num_jobs[candidate.tenant], self._tenants[candidate.tenant]
 
-    def choose(self, model: str = "") -> Candidate | None:
-        """Choose which job of a model gets the next shard; None if nobody wants one."""
+    def choose(self, model: str = "", *, barred: Collection[str] = frozenset()) -> Candidate | None:
+        """Choose which job of a model gets the next shard; None if nobody wants one.
+
+        The tenants that are `barred` keep their place, and wait.
+        """
         lines = self._lines.get(model, {})
         for priority in sorted(lines, reverse=True):
-            tops = []
+            tops: list[tuple[float, float, str]] = []
             for tenant, heap in list(lines[priority].items()):
                 top = self._top(heap, model, priority)
                 if top is None:
                     del lines[priority][tenant]
                 else:
                     tops.append((self._tenants[tenant], *top))
-            if tops:
-                return self._candidates[min(tops)[2]]
-            del lines[priority]
+            free = [top for top in tops if self._candidates[top[2]].tenant not in barred]
+            if free:
+                return self._candidates[min(free)[2]]
+            if not tops:
+                del lines[priority]
         return None
 
     def charge(self, candidate: Candidate, num_shards: int) -> None:
         """Note that a chosen job was given shards."""
-        self._tenants[candidate.tenant] += candidate.cost * num_shards
+        self._tenants[candidate.tenant] += candidate.cost * num_shards / candidate.weight
         self._jobs[candidate.job_id] += candidate.cost * num_shards
         entry = (self._jobs[candidate.job_id], candidate.job_id)
         heapq.heappush(self._heap(candidate), entry)

@@ -4,7 +4,8 @@ A short queue is what makes priorities, fair shares, pause and cancel act at onc
 submitted before: a job that becomes urgent waits for that window at most, and what is queued of
 one that pauses or is cancelled is turned away when a worker takes it. Only the leader among the
 keepers feeds (see `keeper`). It hears of jobs that change, and does not ask the others: what a
-tick costs depends on what is issued, not on how many jobs wait.
+tick costs depends on what is issued, not on how many jobs wait. A tenant is passed over while
+enough of its work is under way (see `quotas`), and none of its jobs is above its ceiling.
 """
 
 import logging
@@ -22,6 +23,8 @@ from .job_dir import JobDir
 from .job_table import JobTable
 from .messages import send_shards
 from .model import JobSnapshot, JobSpec
+from .quotas import Quotas
+from .tenants import Tenants
 from .workers import WorkerInfo, WorkerRegister
 
 LEAST_SHARDS = 4  # waiting in the queue, per worker
@@ -42,6 +45,7 @@ class Feeder:
     """Issues shards of open jobs to the queues of the models that live workers serve."""
 
     def __init__(self, app: PenstockApp, table: JobTable, register: WorkerRegister) -> None:
+        self._quotas = Quotas(Tenants(app.settings.tenants_dir))
         self._app = app
         self._table = table
         self._register = register
@@ -57,6 +61,7 @@ class Feeder:
         if not room:
             return 0
         self._hear_changes()
+        self._count_under_way()
         queued = self._table.agenda.queued()
         return sum(
             self._feed_model(model, target - queued.get(model, 0))
@@ -88,17 +93,19 @@ class Feeder:
         num_issued = 0
         passed_over: list[Candidate] = []
         while num_issued < wanted:
-            chosen = self._share.choose(model)
+            chosen = self._share.choose(model, barred=self._quotas.barred)
             if chosen is None:
                 break
             spec = self._spec(chosen.job_id)
             if spec is None:
                 self._forget(chosen.job_id)
                 continue
-            limit = 1 if len(self._share) > 1 else wanted - num_issued
+            is_alone = len(self._share) == 1 and chosen.tenant not in self._quotas.limited
+            limit = wanted - num_issued if is_alone else 1
             indexes = self._table.issue(chosen.job_id, limit)
             if indexes:
                 self._share.charge(chosen, len(indexes))
+                self._note_under_way(chosen, len(indexes))
                 self._publish(spec, indexes)
                 num_issued += len(indexes)
             if len(indexes) < limit:  # it has no more, or none within one look
@@ -110,6 +117,20 @@ class Feeder:
         for candidate in passed_over:
             self._look([candidate.job_id])
         return num_issued
+
+    def _count_under_way(self) -> None:
+        """Count what is queued and running of the tenants in line who have a quota, if any."""
+        self._quotas.begin(self._share.tenants)
+        if not self._quotas.limited:
+            return
+        shards = self._table.agenda.under_way()
+        for snapshot in self._table.snapshots(list(shards)):
+            if snapshot is not None:
+                self._note_under_way(self._candidate(snapshot), shards[snapshot.job_id])
+
+    def _note_under_way(self, candidate: Candidate, num_shards: int) -> None:
+        num_rows, num_tokens = candidate.num_rows * num_shards, candidate.cost * num_shards
+        self._quotas.add(candidate.tenant, num_rows, num_tokens)
 
     def _publish(self, spec: JobSpec, indexes: list[int]) -> None:
         try:
@@ -144,7 +165,7 @@ class Feeder:
             if snapshot is None or not snapshot.state.is_open:
                 self._forget(job_id)
             else:
-                self._share.offer(_candidate(snapshot))
+                self._share.offer(self._candidate(snapshot))
                 self._read_at_s[job_id] = time.monotonic()
 
     def _forget(self, job_id: str) -> None:
@@ -164,22 +185,25 @@ class Feeder:
             self._specs.popitem(last=False)
         return self._specs[job_id]
 
+    def _candidate(self, snapshot: JobSnapshot) -> Candidate:
+        tenant = self._quotas.tenant(snapshot.tenant)
+        num_landed = snapshot.counts.succeeded + snapshot.counts.failed
+        num_tokens = snapshot.prompt_tokens + snapshot.completion_tokens
+        per_row = num_tokens / num_landed if num_landed else _COST_UNKNOWN
+        num_rows = -(-snapshot.counts.total // snapshot.num_shards)
+        return Candidate(
+            job_id=snapshot.job_id,
+            tenant=snapshot.tenant,
+            priority=tenant.capped(snapshot.priority),
+            cost=max(per_row, 1.0) * num_rows,
+            model=snapshot.model,
+            weight=tenant.weight,
+            num_rows=num_rows,
+        )
+
     @property
     def _redis(self) -> Any:
         return self._table.redis
-
-
-def _candidate(snapshot: JobSnapshot) -> Candidate:
-    num_rows = snapshot.counts.succeeded + snapshot.counts.failed
-    num_tokens = snapshot.prompt_tokens + snapshot.completion_tokens
-    per_row = num_tokens / num_rows if num_rows else _COST_UNKNOWN
-    return Candidate(
-        job_id=snapshot.job_id,
-        tenant=snapshot.tenant,
-        priority=snapshot.priority,
-        cost=max(per_row, 1.0) * -(-snapshot.counts.total // snapshot.num_shards),
-        model=snapshot.model,
-    )
 
 
 def _shards_wanted(info: WorkerInfo) -> int:

@@ -87,7 +87,8 @@ class JobTable:
         self._snapshot = _register(client, "snapshot")
         self._unblock = _register(client, "unblock")
         due, queued = _register(client, "due"), _register(client, "queued")
-        self.agenda = Agenda(client, keys, due=due, queued=queued)
+        under_way = _register(client, "under_way")
+        self.agenda = Agenda(client, keys, due=due, queued=queued, under_way=under_way)
 
     # A job's life.
 

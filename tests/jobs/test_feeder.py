@@ -18,6 +18,7 @@ from penstock.jobs.part_counts import PartCounts
 from penstock.jobs.settings import Settings
 from penstock.jobs.steering import change, pause, resume
 from penstock.jobs.submission import RowsSource, SubmitRequest, submit
+from penstock.jobs.tenants import TenantLimits, Tenants
 from penstock.jobs.workers import WorkerRegister
 
 from .test_workers import worker
@@ -248,6 +249,99 @@ def test_offers_that_say_nothing_new_leave_nothing_behind() -> None:
         share.offer(Candidate("y", "a", 5, cost=1.0))
     entries = [heap for line in share._lines[""].values() for heap in line.values()]
     assert sum(map(len, entries)) == 2
+
+
+@pytest.fixture
+def tenants(settings: Settings) -> Tenants:
+    return Tenants(settings.tenants_dir)
+
+
+def test_a_weight_is_a_share() -> None:
+    share = FairShare()
+    share.offer(Candidate("heavy", "a", 0, cost=2.0, weight=3.0))
+    share.offer(Candidate("light", "b", 0, cost=2.0))
+    turns = Counter(_turn(share) for _ in range(40))
+    assert turns == {"heavy": 30, "light": 10}
+
+
+def test_who_is_barred_keeps_its_place() -> None:
+    share = FairShare()
+    share.offer(Candidate("urgent", "a", 9, cost=1.0))
+    share.offer(Candidate("patient", "b", 0, cost=1.0))
+    barred = share.choose(barred={"a"})
+    assert barred is not None
+    assert barred.job_id == "patient"
+    assert share.choose(barred={"a", "b"}) is None
+    assert _turn(share) == "urgent"
+
+
+def test_tenants_share_by_weight(
+    feeder: Feeder,
+    register: WorkerRegister,
+    make_job: Submit,
+    table: JobTable,
+    tenants: Tenants,
+) -> None:
+    tenants.change("heavy", {"weight": 3.0})
+    register.announce(replaced_slots(64 * 20))
+    heavy, light = make_job(100, tenant="heavy"), make_job(100, tenant="light")
+    feeder.feed()
+    assert (table.window(heavy.job_id), table.window(light.job_id)) == (30, 10)
+
+
+def test_a_ceiling_is_in_force_for_what_was_submitted_before(
+    feeder: Feeder,
+    register: WorkerRegister,
+    make_job: Submit,
+    table: JobTable,
+    tenants: Tenants,
+) -> None:
+    register.announce(replaced_slots(64 * 20))
+    loud, calm = make_job(100, tenant="loud", priority=9), make_job(100, tenant="calm")
+    tenants.change("loud", {"priority_ceiling": 0})
+    feeder.feed()
+    assert (table.window(loud.job_id), table.window(calm.job_id)) == (20, 20)
+
+
+@pytest.mark.parametrize("limits", [{"max_rows": 5}, {"max_queued_tokens": 5 * 256}])
+@pytest.mark.parametrize("is_alone", [True, False])
+def test_what_is_beyond_a_quota_waits_its_turn(
+    feeder: Feeder,
+    register: WorkerRegister,
+    make_job: Submit,
+    table: JobTable,
+    tenants: Tenants,
+    limits: TenantLimits,
+    is_alone: bool,
+) -> None:
+    tenants.change("small", limits)
+    register.announce(replaced_slots(64 * 20))
+    jobs = [make_job(100, tenant="small").job_id for _ in range(1 if is_alone else 2)]
+    others = [] if is_alone else [make_job(100, tenant="big").job_id]
+
+    def under_way() -> int:
+        return sum(table.window(job_id) for job_id in jobs)
+
+    feeder.feed()
+    assert under_way() == 5
+    assert [table.window(job_id) for job_id in others] == ([] if is_alone else [35])
+    feeder.feed()
+    assert under_way() == 5, "what is queued counts"
+    ref = ShardRef(jobs[0], 0)
+    claim = table.claim(ref, "w", 60_000)
+    _claim(table, others, 35)
+    feeder.feed()
+    assert under_way() == 4, "what is leased counts"
+    table.commit(ref, claim.attempt, PartCounts(1, 0, 200, 56, 0))
+    _claim(table, others, 71)
+    feeder.feed()
+    assert under_way() == 5, "what has landed does not"
+
+
+def _claim(table: JobTable, job_ids: list[str], end: int) -> None:
+    for job_id in job_ids:
+        for shard in range(end):
+            table.claim(ShardRef(job_id, shard), "w", 60_000)
 
 
 def _turn(share: FairShare) -> str:

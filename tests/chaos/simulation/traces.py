@@ -136,6 +136,7 @@ class History:
 
         def read(table: JobTable) -> Any:
             in_table = table.open_jobs(), table.unlisted(job_ids), table.now_ms()
+            in_table += (table.list(limit=2, tenant="default"),)
             if after is None or not table.unlisted([after]):
                 in_table += (table.list(after, 2),)
             return in_table, table.window(job_ids[1]), table.landed(job_ids[1], range(4))
@@ -151,7 +152,8 @@ class History:
             named = agenda.stale(patience_ms, 2), agenda.unrenewed(2), agenda.overdue(2)
             hungry = agenda.hungry(since_us, 2), agenda.is_hungry(job_id)
             blocked = agenda.blocked(patience_ms, 2)
-            return named, hungry, blocked, agenda.landing(patience_ms, 2), agenda.queued()
+            counted = agenda.queued(), agenda.under_way()
+            return named, hungry, blocked, agenda.landing(patience_ms, 2), counted
 
         return read
 
