@@ -141,6 +141,7 @@ def memory(part: Part) -> dict[str, float]:
         return {}
     free, _ = torch.cuda.mem_get_info()
     return {
+        "reserved_gib": torch.cuda.memory_reserved() / 2**30,
         "peak_reserved_gib": torch.cuda.max_memory_reserved() / 2**30,
         "free_gib": free / 2**30,
     }
