@@ -120,8 +120,12 @@ class GenerationRequest(Strict):
     @property
     def priority(self) -> int:
         """How urgent it is among all that the engine has to do."""
-        is_patient = self.service_tier in ("flex", "batch")
-        return Priority.BULK if is_patient else Priority.INTERACTIVE
+        return Priority.BULK if self.tier in ("flex", "batch") else Priority.INTERACTIVE
+
+    @property
+    def tier(self) -> str | None:
+        """The tier in which it is served; None where nothing was said about it."""
+        return "default" if self.service_tier == "auto" else self.service_tier
 
     def sampling(self) -> dict[str, Any]:
         """Return what was said about sampling, under the names of SamplingParams."""

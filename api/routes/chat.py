@@ -27,18 +27,20 @@ async def create_chat_completion(request: Request, services: TheServices) -> Res
         "tools": body.tool_use(),
         "template_options": template_options_of(body.chat_template_kwargs),
     }
-    return await answer(request, services, body, [prompt], ChatShape(body.model))
+    return await answer(request, services, body, [prompt], ChatShape(body.model, body.tier))
 
 
 class ChatShape:
     """How a chat's answer looks on the wire."""
 
-    def __init__(self, model: str) -> None:
+    def __init__(self, model: str, tier: str | None = None) -> None:
         self._head = {
             "id": new_answer_id("chatcmpl"),
             "created": int(time.time()),
             "model": model,
         }
+        if tier is not None:
+            self._head["service_tier"] = tier
         self._num_calls: dict[int, int] = {}  # choice -> tool calls told so far
 
     def whole(self, choices: list[Choice], usage: Usage) -> dict[str, Any]:
