@@ -55,6 +55,13 @@ def fsync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write to an open file, however many calls that takes."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+
+
 def make_directories(path: Path) -> None:
     """Make a directory and those above it, each durably; those that are there are left alone.
 
@@ -132,9 +139,7 @@ def _temporary_file(directory: Path, name: str, data: bytes) -> Iterator[Path]:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
     try:
         try:
-            rest = memoryview(data)
-            while rest:
-                rest = rest[os.write(descriptor, rest) :]
+            write_all(descriptor, data)
             os.fsync(descriptor)
         finally:
             os.close(descriptor)

@@ -27,7 +27,7 @@ def end(
     job_dir = JobDir(settings.jobs_dir, job_id)
     if not job_dir.spec.exists():
         raise UnknownJob(job_id)
-    final = job_dir.read_final()
+    final = job_dir.durable_final()
     if final is None:
         snapshot = table.snapshot(job_id)
         final = job_dir.write_final(

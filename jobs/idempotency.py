@@ -1,82 +1,161 @@
-"""Which job an idempotency key has made. In Redis for speed; each job.json holds its key too."""
+"""Which job an idempotency key has made: a small file for each key, and its lock. Knows no Redis.
 
-from contextlib import suppress
+$data/idempotency/<sha256 of tenant and key>    which job, as JSON
+
+lock -> is the named job sealed? then that is the one -> else name ours, durably -> seal -> unlock
+
+A lock ends with its holder, however that dies. So whoever holds it knows that the named job either
+is whole or never will be, and of all that make jobs under one key only one comes to an end.
+"""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Self
 
-import redis
+import msgspec
 
+from .durable import fsync_directory, make_directories, storage_errors, write_all
 from .errors import CorruptJob, UnknownJob
 from .job_dir import JobDir
-from .keys import Keys
+from .seal import ChecksumMismatch
+from .sealed_json import check_sealed, encode_sealed
+from .settings import Settings
 
-_TAKE_OVER = """
-if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end
-redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
-return 1
-"""
-_FORGET = """
-if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end
-return redis.call('HDEL', KEYS[1], ARGV[1])
-"""
+_MAX_BYTES = 4_096
+_DAMAGED = (UnicodeDecodeError, msgspec.MsgspecError, ChecksumMismatch)
+
+
+class _Binding(msgspec.Struct, frozen=True):
+    job_id: str
 
 
 @dataclass(frozen=True, slots=True)
-class Reservation:
-    """The job that a key is bound to now.
+class IdempotencyKey:
+    """One key of one tenant."""
 
-    `is_certain` is False if in that moment Redis had lost keys that nobody had restored yet: then
-    the key may have made another job, which is on disk.
-    """
+    path: Path
+    jobs_dir: Path
 
-    holder: str
-    is_certain: bool
+    @classmethod
+    def of(cls, settings: Settings, tenant: str, key: str) -> Self:
+        """Name the file of a key."""
+        return cls(_directory(settings) / _digest(tenant, key), settings.jobs_dir)
+
+    @classmethod
+    def all(cls, settings: Settings) -> Iterator[Self]:
+        """Find the keys that have a file."""
+        if _directory(settings).is_dir():
+            for path in sorted(_directory(settings).iterdir()):
+                yield cls(path, settings.jobs_dir)
+
+    def made(self) -> JobDir | None:
+        """Return the job that the key has made. While it is making one, this waits."""
+        if not self.path.exists():
+            return None
+        with self.lock() as held:
+            return held.made()
+
+    @contextmanager
+    def lock(self) -> Iterator["HeldKey"]:
+        """Keep all others from this key meanwhile.
+
+        Raises:
+            StorageFull: there is no room for its file.
+        """
+        make_directories(self.path.parent)
+        descriptor = self._locked()
+        try:
+            yield HeldKey(self, descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _locked(self) -> int:
+        while True:
+            with storage_errors(self.path):
+                flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+                descriptor = os.open(self.path, flags, 0o644)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                if self._is_at(descriptor):
+                    return descriptor
+            except BaseException:
+                os.close(descriptor)
+                raise
+            os.close(descriptor)  # whoever had it removed the file: the next one has another lock
+
+    def _is_at(self, descriptor: int) -> bool:
+        with suppress(FileNotFoundError):
+            return os.path.samestat(os.fstat(descriptor), self.path.stat())
+        return False
 
 
-class IdempotencyKeys:
-    """The keys of all tenants."""
+@dataclass(frozen=True, slots=True)
+class HeldKey:
+    """A key whose lock is held."""
 
-    def __init__(self, client: redis.Redis, keys: Keys) -> None:
-        self._redis: Any = client
-        self._key = keys.idempotency
-        self._restored = keys.restored
-        self._take_over = client.register_script(_TAKE_OVER)
-        self._forget = client.register_script(_FORGET)
+    _key: IdempotencyKey
+    _descriptor: int
 
-    def holder(self, tenant: str, key: str) -> str | None:
-        """Return the job that a key has made, or is making."""
-        return self._redis.hget(self._key, _field(tenant, key))
+    def made(self) -> JobDir | None:
+        """Return the job that the key has made."""
+        try:
+            job_dir = self._named()
+        except _DAMAGED:
+            return _made_on_disk(self._key)
+        return job_dir if job_dir is not None and job_dir.spec.exists() else None
 
-    def reserve(self, tenant: str, key: str, job_id: str) -> Reservation:
-        """Bind a key to a job unless it is bound."""
-        field = _field(tenant, key)
-        with self._redis.pipeline(transaction=True) as pipeline:
-            pipeline.hsetnx(self._key, field, job_id)
-            pipeline.hget(self._key, field)
-            pipeline.get(self._restored)
-            pipeline.info("server")
-            _, holder, restored_run, server = pipeline.execute()
-        return Reservation(holder, is_certain=restored_run == server["run_id"])
+    def bind(self, job_id: str) -> None:
+        """Name the job that is going to be made, durably: before it is sealed.
 
-    def take_over(self, tenant: str, key: str, dead: str, job_id: str) -> bool:
-        """Bind a key to another job, if it is still bound to `dead`."""
-        return bool(self._take_over([self._key], [_field(tenant, key), dead, job_id]))
+        Raises:
+            StorageFull: there is no room.
+        """
+        with storage_errors(self._key.path):
+            os.ftruncate(self._descriptor, 0)
+            os.lseek(self._descriptor, 0, os.SEEK_SET)
+            write_all(self._descriptor, encode_sealed(_Binding(job_id)))
+            os.fsync(self._descriptor)
+            fsync_directory(self._key.path.parent)
 
-    def forget(self, tenant: str, key: str, job_id: str) -> bool:
-        """Free a key, if it is still bound to this job."""
-        return bool(self._forget([self._key], [_field(tenant, key), job_id]))
+    def free(self) -> None:
+        """Forget which job it was."""
+        self._key.path.unlink(missing_ok=True)
+
+    def is_nobodys(self) -> bool:
+        """Tell whether it names a job that is not there, or none. One that is damaged may not."""
+        try:
+            job_dir = self._named()
+        except _DAMAGED:
+            return False
+        return job_dir is None or not job_dir.path.exists()
+
+    def _named(self) -> JobDir | None:
+        content = os.pread(self._descriptor, _MAX_BYTES, 0)
+        if not content:
+            return None  # it was locked and never bound
+        check_sealed(self._key.path, content)
+        return JobDir(self._key.jobs_dir, msgspec.json.decode(content, type=_Binding).job_id)
 
 
-def made_on_disk(jobs_dir: Path, tenant: str, key: str) -> JobDir | None:
-    """Find the job that a key has made without asking Redis. It reads every job's spec."""
-    for job_dir in JobDir.all(jobs_dir):
+def _made_on_disk(key: IdempotencyKey) -> JobDir | None:
+    """Find the job of a key whose file is damaged. It reads every job's spec."""
+    for job_dir in JobDir.all(key.jobs_dir):
         with suppress(CorruptJob, UnknownJob):  # nobody can say what made those
             spec = job_dir.read_spec()
-            if (spec.tenant, spec.idempotency_key) == (tenant, key):
+            made_by = spec.idempotency_key
+            if made_by is not None and _digest(spec.tenant, made_by) == key.path.name:
                 return job_dir
     return None
 
 
-def _field(tenant: str, key: str) -> str:
-    return f"{tenant}:{key}"
+def _directory(settings: Settings) -> Path:
+    return settings.data_dir / "idempotency"
+
+
+def _digest(tenant: str, key: str) -> str:
+    return sha256(msgspec.json.encode([tenant, key])).hexdigest()

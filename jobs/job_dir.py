@@ -186,6 +186,21 @@ class JobDir:
         except _UNREADABLE as error:
             raise CorruptJob(f"cannot read {self.final}: {error}") from error
 
+    def durable_final(self) -> Final | None:
+        """Read how the job ended, and see to it that this lasts: then others may be told of it.
+
+        Whoever linked the file may have died before that.
+
+        Raises:
+            CorruptJob: the file is there and cannot be read.
+            StorageFull: there is no room.
+        """
+        final = self.read_final()
+        if final is not None:
+            with storage_errors(self.path):
+                fsync_directory(self.path)
+        return final
+
     def write_final(self, final: Final) -> Final:
         """Record how the job ended, once; returns the record that stands, ours or an earlier one.
 

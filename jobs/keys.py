@@ -22,7 +22,6 @@ A score there may be lower than it should be, never higher: whoever looks finds 
     {ns}:job:{job}:queued     zset    job table       shard -> when its message was issued (ms)
     {ns}:job:{job}:retry      zset    job table       shards handed back, to be issued again
     {ns}:reaper               hash    job table       when leases were last judged
-    {ns}:idempotency          hash    submission      "{tenant}:{key}" -> job id
     {ns}:events:{job}         stream  events          durable tail of a job's events, capped
     {ns}:tail:{request}       stream  events          durable tail of one streamed answer, 10 min
     {ns}:reply:{api}          channel events          answers on their way to one API process
@@ -49,7 +48,6 @@ class Keys:
         self.deadlines = f"{namespace}:deadlines"
         self.blocked = f"{namespace}:blocked"
         self.reaper = f"{namespace}:reaper"
-        self.idempotency = f"{namespace}:idempotency"
         self.workers = f"{namespace}:workers"
         self.restored = f"{namespace}:restored"
 

@@ -54,7 +54,7 @@ def finalize(settings: Settings, table: JobTable, job_id: str) -> JobState | Non
 def _finalize(settings: Settings, table: JobTable, job_id: str) -> JobState | None:
     job_dir = JobDir(settings.jobs_dir, job_id)
     spec = job_dir.read_spec()
-    final = job_dir.read_final()
+    final = job_dir.durable_final()
     if final is not None:
         table.finish(job_id, final.state, final.error, at_ms=final.at_ms)
         return final.state

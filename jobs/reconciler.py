@@ -13,7 +13,6 @@ import msgspec
 
 from .control import Control, has_control, job_lock, read_control
 from .errors import CorruptJob
-from .idempotency import IdempotencyKeys
 from .job_dir import Final, JobDir
 from .job_table import JobTable
 from .model import JobSpec
@@ -59,7 +58,6 @@ def rebuild_all(
     for job_dir in sorted(JobDir.all(settings.jobs_dir), key=lambda each: each.final.exists()):
         on_job()
         try:
-            _bind_key(job_dir.read_spec(), table)  # whoever came before may not have come so far
             if _reconcile(job_dir, table):
                 changed.append(job_dir.job_id)
         except CorruptJob as error:
@@ -92,7 +90,7 @@ def _reconcile(job_dir: JobDir, table: JobTable) -> bool:
     if snapshot is not None and snapshot.state.is_final:
         return False
     spec = job_dir.read_spec()
-    final = job_dir.read_final()
+    final = job_dir.durable_final()
     if snapshot is not None and final is None and has_control(job_dir):
         _settle(job_dir, spec, table)
     if snapshot is not None and final is None:
@@ -100,17 +98,8 @@ def _reconcile(job_dir: JobDir, table: JobTable) -> bool:
         if num_parts <= snapshot.shards_landed:
             return False
     control = read_control(job_dir, spec)
-    if snapshot is None:
-        _bind_key(spec, table)  # first: a job that the table knows is not looked at again
     _rebuild(spec, final, _counts(spec, final), control, table)
     return True
-
-
-def _bind_key(spec: JobSpec, table: JobTable) -> None:
-    """Let the idempotency key that made a job lead to it again."""
-    if spec.idempotency_key is not None:
-        keys = IdempotencyKeys(table.redis, table.keys)
-        keys.reserve(spec.tenant, spec.idempotency_key, spec.job_id)
 
 
 def _settle(job_dir: JobDir, spec: JobSpec, table: JobTable) -> None:

@@ -17,7 +17,7 @@ import msgspec
 import redis
 
 from .control import job_lock
-from .durable import replace_file, storage_errors
+from .durable import fsync_directory, replace_file, storage_errors
 from .errors import InvalidJob
 from .job_dir import JobDir
 from .job_table import JobTable
@@ -62,7 +62,7 @@ def retry(
     if spec.retry_of is not None:
         raise InvalidJob("job_id", f"{job_id} is a retry itself: retry {spec.retry_of}")
     with job_lock(job_dir):
-        if job_dir.read_final() is None:
+        if job_dir.durable_final() is None:
             raise InvalidJob("job_id", f"{job_id} has not ended: wait for it, or cancel it first")
         running = _running(settings, job_dir, codes)
         if running is not None:
@@ -86,6 +86,8 @@ def _running(settings: Settings, job_dir: JobDir, codes: frozenset[str] | None) 
         return None
     if latest.codes != _sorted(codes):
         raise InvalidJob("codes", f"another retry of it runs: {latest.job_id}; wait, or cancel it")
+    with storage_errors(other.path):
+        fsync_directory(other.path)  # whoever sealed it may have died before that
     return other.read_spec()
 
 

@@ -8,7 +8,6 @@ Whatever fails on the way, no half of a job stays behind. It blocks: call it in 
 import logging
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from .columns import ColumnTypes
 from .destination import Destination, create_results, destination
 from .durable import StorageFull, fsync_directory, storage_errors
 from .errors import InvalidJob
-from .idempotency import IdempotencyKeys, made_on_disk
+from .idempotency import IdempotencyKey
 from .inputs import InputRow, UnreadableInput, open_input, open_object, rows_input
 from .job_dir import JobDir
 from .job_limits import check_deadline, check_error_rate
@@ -59,7 +58,6 @@ __all__ = [
 MAX_COLUMNS = 1_000
 MAX_REJECTED_SHOWN = 100
 _ENDPOINTS = (None, "/v1/chat/completions", "/v1/completions", EMBED)
-_HOLDER_TIMEOUT_S = 5.0  # how long a submission under the same key may take from key to job.json
 
 logger = logging.getLogger(__name__)
 
@@ -105,8 +103,10 @@ def submit(
         StorageFull: there is no room for the input.
     """
     templates = _check(request)
-    keys = IdempotencyKeys(table.redis, table.keys)
-    earlier = _earlier(settings, keys, request)
+    key = None
+    if request.idempotency_key is not None:
+        key = IdempotencyKey.of(settings, request.tenant, request.idempotency_key)
+    earlier = None if key is None else key.made()
     if earlier is not None:
         return _found(table, earlier, source, request)
     job_dir = JobDir(settings.jobs_dir, new_job_id())
@@ -118,9 +118,7 @@ def submit(
         create_results(results)
         items = _items(settings, source, request)
         spec = _seal_input(job_dir, items, request, where, templates)
-        quicker = _reserve(settings, keys, spec)
-        if quicker is None:
-            _seal(job_dir, keys, spec)
+        quicker = _seal(job_dir, spec, key)
     except BaseException:
         _discard(job_dir, results)
         raise
@@ -139,15 +137,23 @@ def _enter(table: JobTable, spec: JobSpec) -> None:
         logger.warning("%s is not in the job table yet: %s", spec.job_id, error)
 
 
-def _seal(job_dir: JobDir, keys: IdempotencyKeys, spec: JobSpec) -> None:
-    """Make the directory a job; if that fails, free its idempotency key for the next try."""
-    try:
+def _seal(job_dir: JobDir, spec: JobSpec, key: IdempotencyKey | None) -> JobDir | None:
+    """Make the directory a job, unless its key has made one meanwhile; that one is returned."""
+    if key is None:
         job_dir.seal(spec)
-    except BaseException:
-        if spec.idempotency_key is not None:
-            with suppress(redis.RedisError):  # the next try will find its holder dead
-                keys.forget(spec.tenant, spec.idempotency_key, spec.job_id)
-        raise
+        return None
+    with key.lock() as held:
+        quicker = held.made()
+        if quicker is not None:
+            return quicker
+        try:
+            held.bind(spec.job_id)
+            job_dir.seal(spec)
+        except BaseException:
+            job_dir.remove()  # before anyone else looks whether it was made
+            held.free()
+            raise
+    return None
 
 
 def _discard(job_dir: JobDir, results: ResultsDir) -> None:
@@ -316,41 +322,6 @@ def _check_columns(
             "give a prompt or messages template, or an input with a column prompt, messages or "
             f"body (columns: {shown})",
         )
-
-
-def _earlier(settings: Settings, keys: IdempotencyKeys, request: SubmitRequest) -> JobDir | None:
-    """Find the job that the same key has made before."""
-    if request.idempotency_key is None:
-        return None
-    holder = keys.holder(request.tenant, request.idempotency_key)
-    if holder is None:
-        return None
-    job_dir = JobDir(settings.jobs_dir, holder)
-    return job_dir if job_dir.spec.exists() else None
-
-
-def _reserve(settings: Settings, keys: IdempotencyKeys, spec: JobSpec) -> JobDir | None:
-    """Bind the key to this job; return the job that was quicker, if one was.
-
-    A holder without a job.json is about to write it, or has died on the way.
-    """
-    key = spec.idempotency_key
-    if key is None:
-        return None
-    deadline_s = time.monotonic() + _HOLDER_TIMEOUT_S
-    while (reserved := keys.reserve(spec.tenant, key, spec.job_id)).holder != spec.job_id:
-        job_dir = JobDir(settings.jobs_dir, reserved.holder)
-        if job_dir.spec.exists():
-            return job_dir
-        if time.monotonic() > deadline_s:
-            keys.take_over(spec.tenant, key, reserved.holder, spec.job_id)
-        time.sleep(0.02)
-    if reserved.is_certain:
-        return None
-    forgotten = made_on_disk(settings.jobs_dir, spec.tenant, key)
-    if forgotten is not None:
-        keys.take_over(spec.tenant, key, spec.job_id, forgotten.job_id)
-    return forgotten
 
 
 def _found(table: JobTable, job_dir: JobDir, source: Source, request: SubmitRequest) -> Submission:

@@ -3,6 +3,7 @@
 a directory without job.json                 -> removed, with the one made for its results
 .<name>.<pid>.<random>.tmp                   -> removed, beside job.json and the manifest
 _tmp and unlanded/ of a job that has ended   -> removed
+an idempotency key of a job that is gone     -> removed
 """
 
 import shutil
@@ -12,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from .durable import temporary_files
+from .idempotency import IdempotencyKey
 from .job_dir import JobDir
 from .results_dir import ResultsDir
 from .settings import Settings
@@ -33,6 +35,8 @@ def sweep(settings: Settings, older_than_s: float = LEFT_BEHIND_AGE_S) -> int:
         num_swept += 1
     for job_dir in JobDir.all(settings.jobs_dir):
         num_swept += _sweep_job(job_dir, older_than_s)
+    for key in IdempotencyKey.all(settings):
+        num_swept += _sweep_key(key, older_than_s)
     return num_swept
 
 
@@ -44,6 +48,16 @@ def _sweep_job(job_dir: JobDir, older_than_s: float) -> bool:
         else:
             path.unlink(missing_ok=True)
     return bool(left_behind)
+
+
+def _sweep_key(key: IdempotencyKey, older_than_s: float) -> bool:
+    if not _is_older(key.path, older_than_s):
+        return False
+    with key.lock() as held:
+        is_nobodys = held.is_nobodys()
+        if is_nobodys:
+            held.free()
+    return is_nobodys
 
 
 def _results(job_dir: JobDir) -> ResultsDir | None:

@@ -11,7 +11,7 @@ _REBUILD = ("tests/jobs/test_job_table_rebuild.py",)
 _LANDING = ("tests/jobs/test_landing.py",)
 _POWER = ("tests/chaos/test_power_cut.py",)
 _RENEWAL = ("tests/jobs/test_renewal.py",)
-_SUBMISSION = ("tests/jobs/test_submission.py", "-k", "key")
+_KEYS = ("tests/jobs/test_idempotency.py", "tests/jobs/test_submission.py", "-k", "key")
 
 QUEUE_SAFEGUARDS = (
     # -- who may say that a shard is done
@@ -153,8 +153,26 @@ QUEUE_SAFEGUARDS = (
     Safeguard(
         "one key makes one job",
         "jobs/idempotency.py",
-        "pipeline.hsetnx(",
-        "pipeline.hset(",
-        _SUBMISSION,
+        "                fcntl.flock(descriptor, fcntl.LOCK_EX)\n",
+        "",
+        _KEYS,
+    ),
+    Safeguard(
+        "a key outlives Redis",
+        "jobs/idempotency.py",
+        "            write_all(self._descriptor, encode_sealed(_Binding(job_id)))\n",
+        "",
+        _KEYS,
+    ),
+    Safeguard(
+        "an end that is found is synced before it is told",
+        "jobs/job_dir.py",
+        """        if final is not None:
+            with storage_errors(self.path):
+""",
+        """        if False:
+            with storage_errors(self.path):
+""",
+        ("tests/jobs/test_ending.py",),
     ),
 )

@@ -25,6 +25,7 @@ from penstock.jobs.object_store import ObjectStore
 
 _UNIQUE = re.compile(r"\.\d+\.[0-9a-f]{8}\.tmp")
 _JOB_ID = re.compile(r"job_[0-9A-HJKMNP-TV-Z]{26}")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 _READS = {"GET", "HGET", "HGETALL", "SMEMBERS", "ZMSCORE", "ZCARD", "INFO", "EXISTS", "SCRIPT LOAD"}
 _READING_SCRIPTS = {"_snapshot", "_open_shards"}
 
@@ -77,7 +78,7 @@ class DurableSteps:
         if not text.startswith(self._root):
             return None
         text = text.removeprefix(self._root).lstrip("/") or "."
-        return _JOB_ID.sub("JOB", _UNIQUE.sub(".tmp", text))
+        return _DIGEST.sub("KEY", _JOB_ID.sub("JOB", _UNIQUE.sub(".tmp", text)))
 
     def _on_path(self, verb: str, real: Callable[..., Any]) -> Callable[..., Any]:
         def step(path: Any, *arguments: Any, dir_fd: int | None = None, **options: Any) -> Any:

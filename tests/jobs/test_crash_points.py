@@ -20,10 +20,9 @@ import pyarrow.parquet as pq
 import pytest
 import redis
 
-from penstock.jobs import publishing, submission
+from penstock.jobs import publishing
 from penstock.jobs.ending import cancel
 from penstock.jobs.found_part import found_counts
-from penstock.jobs.idempotency import IdempotencyKeys
 from penstock.jobs.job_dir import JobDir
 from penstock.jobs.job_table import JobTable
 from penstock.jobs.keys import Keys
@@ -70,7 +69,12 @@ create data/jobs/JOB/bad_lines.jsonl
 write data/jobs/JOB/input.parquet
 write data/jobs/JOB/input.parquet
 write the footer of data/jobs/JOB/input.parquet
-redis HSETNX
+mkdir data/idempotency
+fsync data
+create data/idempotency/KEY
+write data/idempotency/KEY
+fsync data/idempotency/KEY
+fsync data/idempotency
 fsync data/jobs/JOB/input.parquet
 fsync data/jobs/JOB/bad_lines.jsonl
 create data/jobs/JOB/.job.json.tmp
@@ -166,7 +170,7 @@ LIVES = {
     "completed": life(run_to_the_end, RUN + TIDIED + ENDED),
     "cancelled": life(
         cancel_in_the_middle,
-        SUBMITTED + "redis issue" + LANDED.format("000000") + ENDED,
+        SUBMITTED + "redis issue" + LANDED.format("000000") + ENDED + "redis ZADD",
         since="redis commit",
     ),
     "copied": life(
@@ -196,9 +200,8 @@ def live(settings: Settings, name: str, root: Path, die_at: int | None, answer: 
     """Lead one life in this process, and tell its steps unless it dies."""
     os.environ.update(CREDENTIALS)
     with connect(settings) as client, mock.patch.object(publishing, "_MAX_UPLOADS", 1):
-        keys = Keys(settings.namespace)
-        table, held = JobTable(client, keys), IdempotencyKeys(client, keys)
-        steps = DurableSteps(root, load_scripts(client, table, held), die_at)
+        table = JobTable(client, Keys(settings.namespace))
+        steps = DurableSteps(root, load_scripts(client, table), die_at)
         with steps.watched():
             LIVES[name].lead(settings, table)
     answer.send(steps.taken)
@@ -287,7 +290,6 @@ def check_copy(settings: Settings, spec: JobSpec) -> None:
 def settings(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
     for name, value in CREDENTIALS.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(submission, "_HOLDER_TIMEOUT_S", 0.0)  # whoever holds a key is dead
     with s3_server() as endpoint:
         fs.S3FileSystem(endpoint_override=endpoint, allow_bucket_creation=True).create_dir(
             "crashes"

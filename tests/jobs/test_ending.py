@@ -1,11 +1,16 @@
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 
 from penstock.jobs.ending import cancel, end
 from penstock.jobs.errors import UnknownJob
-from penstock.jobs.job_dir import JobDir
+from penstock.jobs.job_dir import Final, JobDir
 from penstock.jobs.job_table import JobTable
 from penstock.jobs.manifest import finalize
 from penstock.jobs.model import JobState
+from penstock.jobs.reconciler import reconcile
+from penstock.jobs.retrying import retry
 from penstock.jobs.settings import Settings
 
 from .conftest import JobMaker, ShardRunner
@@ -57,6 +62,39 @@ def test_an_end_cut_short_after_the_disk_is_carried_through(
     assert table.open_jobs() == [spec.job_id]
     assert cancel(settings, table, spec.job_id).state is JobState.CANCELLED
     assert table.open_jobs() == []
+
+
+FINDERS: dict[str, Callable[[Settings, JobTable, str], object]] = {
+    "end": lambda settings, table, job_id: end(settings, table, job_id, JobState.FAILED),
+    "finalize": finalize,
+    "reconcile": reconcile,
+    "retry": retry,
+}
+
+
+@pytest.mark.parametrize("finder", FINDERS)
+def test_an_end_that_is_found_is_durable_before_anybody_hears_of_it(
+    settings: Settings,
+    table: JobTable,
+    make_job: JobMaker,
+    monkeypatch: pytest.MonkeyPatch,
+    finder: str,
+) -> None:
+    """Whoever wrote it may have died between its name and the fsync of the name."""
+    spec = make_job()
+    job_dir = JobDir(settings.jobs_dir, spec.job_id)
+    job_dir.write_final(Final(JobState.CANCELLED, at_ms=1_700_000_000_000))
+    known: list[bool] = []
+
+    def sync(path: Path) -> None:
+        snapshot = table.snapshot(spec.job_id)
+        assert snapshot is not None
+        if path == job_dir.path:
+            known.append(snapshot.state.is_final)
+
+    monkeypatch.setattr("penstock.jobs.job_dir.fsync_directory", sync)
+    FINDERS[finder](settings, table, spec.job_id)
+    assert known == [False]
 
 
 def test_cancel_reaches_a_job_that_a_wiped_table_forgot(

@@ -5,7 +5,6 @@ import pytest
 
 from penstock.jobs.ending import cancel
 from penstock.jobs.errors import UnknownJob
-from penstock.jobs.idempotency import IdempotencyKeys
 from penstock.jobs.job_dir import Final, JobDir
 from penstock.jobs.job_table import JobTable
 from penstock.jobs.landing import land
@@ -21,7 +20,7 @@ from .conftest import JobMaker, ShardRunner, answered
 def test_a_wiped_redis_comes_back_as_it_was(
     settings: Settings, table: JobTable, make_job: JobMaker, run_shards: ShardRunner
 ) -> None:
-    fresh = make_job(idempotency_key="k1")
+    fresh = make_job()
     completed, failing, cancelled, early = (make_job() for _ in range(4))
     run_shards(completed)
     finalize(settings, table, completed.job_id)
@@ -45,8 +44,6 @@ def test_a_wiped_redis_comes_back_as_it_was(
         before, key=lambda job: job.job_id
     )
     assert table.open_jobs() == [fresh.job_id]
-    keys = IdempotencyKeys(table.redis, table.keys)
-    assert keys.holder("default", "k1") == fresh.job_id
     assert rebuild_all(settings, table) == []
 
 
@@ -185,14 +182,3 @@ def test_parts_are_durable_before_they_are_counted(
     assert synced == [rows]
     assert finalize(settings, table, spec.job_id) is JobState.COMPLETED
     assert synced == [rows, rows]
-
-
-def test_a_key_is_bound_again_though_the_table_knows_its_job(
-    settings: Settings, table: JobTable, make_job: JobMaker
-) -> None:
-    """Whoever restored the job died before its key, or Redis lost the key alone."""
-    spec = make_job(idempotency_key="k1")
-    table.redis.delete(table.keys.idempotency)
-    assert rebuild_all(settings, table) == []
-    keys = IdempotencyKeys(table.redis, table.keys)
-    assert keys.holder("default", "k1") == spec.job_id

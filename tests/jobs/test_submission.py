@@ -12,7 +12,7 @@ import pytest
 import redis
 
 from penstock.jobs import durable
-from penstock.jobs.idempotency import IdempotencyKeys
+from penstock.jobs.idempotency import IdempotencyKey
 from penstock.jobs.job_dir import JobDir
 from penstock.jobs.job_table import JobTable
 from penstock.jobs.model import (
@@ -210,8 +210,6 @@ def test_a_key_that_redis_forgot_makes_no_second_job(
     redis_client.flushall()
     again = submit(settings, table, ROWS, request)
     assert (again.spec, again.created) == (first.spec, False)
-    keys = IdempotencyKeys(redis_client, table.keys)
-    assert keys.holder("default", "k") == first.spec.job_id
     made = {path.name for path in settings.jobs_dir.iterdir()}
     assert made == {first.spec.job_id, other.spec.job_id}
 
@@ -247,17 +245,6 @@ def test_racing_submissions_under_one_key_make_one_job(settings: Settings, table
     assert len(list(settings.jobs_dir.iterdir())) == len(list(settings.results_dir.iterdir())) == 1
 
 
-def test_a_key_whose_holder_died_before_job_json_is_taken_over(
-    settings: Settings, table: JobTable, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("penstock.jobs.submission._HOLDER_TIMEOUT_S", 0.05)
-    keys = IdempotencyKeys(table.redis, table.keys)
-    assert keys.reserve("default", "k", "job_dead").holder == "job_dead"
-    submission = submit(settings, table, ROWS, SubmitRequest(TASK, idempotency_key="k"))
-    assert submission.created
-    assert keys.holder("default", "k") == submission.spec.job_id
-
-
 def test_a_failed_submission_frees_its_key(
     settings: Settings, table: JobTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -271,7 +258,7 @@ def test_a_failed_submission_frees_its_key(
         with pytest.raises(OSError, match="full"):
             submit(settings, table, ROWS, request)
     assert nothing_is_left(settings)
-    assert IdempotencyKeys(table.redis, table.keys).holder("default", "k") is None
+    assert list(IdempotencyKey.all(settings)) == []
     assert submit(settings, table, ROWS, request).created
 
 

@@ -125,17 +125,22 @@ class Api:
 
 
 class Client:
-    """Sends one order through whichever API lives, until it is acknowledged; then steers it."""
+    """Sends one order through whichever API lives, until it is acknowledged; then steers it.
 
-    def __init__(self, order: Order, verbs: Sequence[str]) -> None:
+    One that `asks_anyway` sends the order once more, whatever became of it meanwhile.
+    """
+
+    def __init__(self, order: Order, verbs: Sequence[str], *, asks_anyway: bool = False) -> None:
         self._order = order
         self._verbs = list(verbs)
+        self._asks_anyway = asks_anyway
 
     def step(self, api: Api) -> float:
         """Make the next call, again until it is answered."""
         try:
-            if self._order.job_id is None:
+            if self._order.job_id is None or self._asks_anyway:
                 api.submit(self._order)
+                self._asks_anyway = False
             elif self._verbs:
                 api.steer(self._order, self._verbs[0])
                 self._verbs.pop(0)

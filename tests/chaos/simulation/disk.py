@@ -157,6 +157,9 @@ class Disk:
         if path in self._locks and self._locks[path][1] == args[0]:
             del self._locks[path]
 
+    def _after_write(self, args: tuple[Any, ...], _: int) -> None:
+        self._synced.discard(os.fstat(args[0]).st_ino)
+
     def _after_fsync(self, args: tuple[Any, ...], _: None) -> None:
         path = self._paths.get(args[0], "")
         if Path(path).is_dir():

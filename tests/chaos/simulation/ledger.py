@@ -20,10 +20,9 @@ from penstock.jobs.results_dir import ResultsDir
 from penstock.jobs.settings import Settings
 
 from .store import Store
-from .world import Violation, World
+from .world import Violation
 
 FINAL = frozenset({"completed", "completed_with_errors", "failed", "cancelled", "expired"})
-SEALING_US = 15_000_000  # longer than any pause between a key's reservation and the seal
 COMPLETED = frozenset({"completed", "completed_with_errors"})
 
 
@@ -50,17 +49,14 @@ class Job:
 class Ledger:
     """Follows what happens to the disk and the store, and raises what must not."""
 
-    def __init__(self, world: World, store: Store, settings: Settings) -> None:
+    def __init__(self, store: Store, settings: Settings) -> None:
         self.orders: list[Order] = []
         self.num_computed = 0
-        self._world = world
         self._store = store
         self._settings = settings
         self._keys = Keys(settings.namespace)
         self._jobs: dict[str, Job] = {}
         self._holders: dict[tuple[str, str], str] = {}
-        self._lost_at_us: list[int] = []  # when the store lost something
-        self._sealed_at_us: dict[str, int] = {}
         self._leased_until_ms: dict[tuple[str, str], int] = {}
         self._num_writes = -1
 
@@ -79,8 +75,6 @@ class Ledger:
         """Hear of a name on disk that was made, replaced, removed, or lost with the power."""
         if path.name.startswith("part-") and path.suffix == ".parquet":
             self._part_changed(action, path)
-        elif path.name == "job.json":
-            self._sealed_at_us[path.parent.name] = self._world.now_us
         elif path.name == "final.json":
             job = self.job(path.parent.name)
             if action in ("removed", "replaced"):
@@ -137,7 +131,6 @@ class Ledger:
 
     def store_changed(self) -> None:
         """Hear that the store has lost something: who held what is not known any more."""
-        self._lost_at_us.append(self._world.now_us)
         self._holders.clear()
         self._leased_until_ms.clear()
 
@@ -193,19 +186,9 @@ class Ledger:
             else:
                 self._check_order(order, self.job(order.job_id))
         ids = sorted(order.job_id or "" for order in self.orders)
-        found = [job_dir.job_id for job_dir in JobDir.all(self._settings.jobs_dir)]
-        on_disk = sorted(each for each in found if each in ids or not self._is_excused(each))
+        on_disk = sorted(job_dir.job_id for job_dir in JobDir.all(self._settings.jobs_dir))
         if ids != on_disk:
             self.fail(f"{len(ids)} orders made the jobs {on_disk}")
-
-    def _is_excused(self, job_id: str) -> bool:
-        """Whether a job nobody was told of was being sealed while the store lost its key.
-
-        Known, and very rare: its submitter must die before it answers, too. Then the next try under
-        that key makes a second job.
-        """
-        sealed_at_us = self._sealed_at_us.get(job_id, 0)
-        return any(0 <= sealed_at_us - each < SEALING_US for each in self._lost_at_us)
 
     def check_calm(self) -> None:
         """Where nothing went wrong, nothing is done twice."""

@@ -65,7 +65,7 @@ class Simulation:
         self.settings = Settings(data=str(root), namespace=NAMESPACE)
         client = StoreClient(self.store, self.wire)
         self.app = HintApp(self.settings, client, self.world, self.plan)
-        self.ledger = Ledger(self.world, self.store, self.settings)
+        self.ledger = Ledger(self.store, self.settings)
         self.site = Site(self.world, self.settings, client, self.app, self.ledger, self.plan.skew_s)
         self.api: Api | None = None
         self.workers: list[Worker] = []
@@ -119,11 +119,14 @@ class Simulation:
         order = Order(f"key-{number}", random.randint(1, 9), random.choice((2, 3)))
         self.ledger.orders.append(order)
         verbs = () if self.plan.is_calm else random.choice(VERBS)
-        client = Client(order, verbs)
         arrives_s = random.uniform(0.0, 3.0)
-        self.world.at(arrives_s, "order", lambda: self._spawn_client(number, client))
+        self._spawn_client(f"client{number}", Client(order, verbs), arrives_s)
+        if not self.plan.is_calm and random.random() < 0.3:
+            impatient = Client(order, (), asks_anyway=True)
+            asks_at_s = arrives_s + random.uniform(0.0, 6.0)
+            self._spawn_client(f"client{number} again", impatient, asks_at_s)
 
-    def _spawn_client(self, number: int, client: Client) -> None:
+    def _spawn_client(self, name: str, client: Client, arrives_s: float) -> None:
         """A client's call runs in the API's process, and dies with it."""
 
         def step() -> float:
@@ -132,7 +135,7 @@ class Simulation:
             thread.process = self.api.process
             return client.step(self.api)
 
-        thread = self.world.spawn(self.world.outside, f"client{number}", step)
+        thread = self.world.spawn(self.world.outside, name, step, arrives_s)
 
     def _set_quiet(self, is_quiet: bool) -> None:
         self.wire.is_quiet = self.disk.is_quiet = self.app.is_quiet = is_quiet

@@ -4,16 +4,18 @@ Each is what somebody might write in good faith. A seed that notices it is known
 search; `python -m tests.chaos.simulation --sabotage NAME` finds others.
 """
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from penstock.jobs import durable, ending, job_table, keeper, landing, submission
+from penstock.jobs import durable, ending, job_table, keeper, landing
 from penstock.jobs.custody import Custody, OnDone
 from penstock.jobs.feeder import Feeder
 from penstock.jobs.frames import ShardLanded
+from penstock.jobs.idempotency import HeldKey, IdempotencyKey
 from penstock.jobs.job_dir import Final, JobDir
 from penstock.jobs.model import ShardRef
 
@@ -75,6 +77,10 @@ def _end_without_commit(custody: Custody, frame: ShardLanded) -> None:
         custody._end(held, "landed")
 
 
+def _open(key: IdempotencyKey) -> int:
+    return os.open(key.path, os.O_RDWR | os.O_CREAT, 0o644)
+
+
 def _nothing(*_: Any, **__: Any) -> None:
     """Do nothing."""
 
@@ -107,5 +113,7 @@ SABOTAGES: dict[str, Sabotage] = {
     "unfinished ends stay so": _method(keeper.Keeper, "_finalize", _nothing),
     "jobs nobody entered stay out": _method(keeper.Keeper, "_enter", _nothing),
     "landed shards are not committed": _method(Custody, "_commit", _end_without_commit),
-    "the disk is not asked for keys": _method(submission, "made_on_disk", _nothing),
+    "found ends are trusted": _method(JobDir, "durable_final", JobDir.read_final),
+    "keys name no job": _method(HeldKey, "bind", _nothing),
+    "keys are not locked": _method(IdempotencyKey, "_locked", _open),
 }

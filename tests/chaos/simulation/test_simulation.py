@@ -68,7 +68,7 @@ NOTICED_BY = {
     "unfinished ends stay so": 6,
     "jobs nobody entered stay out": 108,
     "landed shards are not committed": 0,
-    "the disk is not asked for keys": 73,
+    "keys name no job": 73,
 }
 
 
