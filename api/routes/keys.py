@@ -102,5 +102,10 @@ def key_object(key: ApiKey, tenant: Tenant) -> dict[str, Any]:
         "scopes": sorted(key.scopes),
         "created_at": key.created_at,
         "revoked_at": key.revoked_at,
-        "limits": {name: getattr(tenant, name) for name in _LIMITS},
+        "limits": limits_of(tenant),
     }
+
+
+def limits_of(tenant: Tenant) -> dict[str, Any]:
+    """Return what a tenant may have, as clients see it."""
+    return {name: getattr(tenant, name) for name in _LIMITS}

@@ -17,6 +17,8 @@ from penstock.jobs.interactive import Delta, InteractiveLane, InteractiveRequest
 from penstock.jobs.job_dir import JobDir
 from penstock.jobs.job_table import JobTable
 from penstock.jobs.keys import Keys
+from penstock.jobs.model import ShardRef
+from penstock.jobs.part_counts import PartCounts
 from penstock.jobs.reconciler import rebuild_all
 from penstock.jobs.redis_client import connect
 from penstock.jobs.settings import Settings
@@ -246,3 +248,37 @@ def test_the_engine_keeps_tenants_prefixes_apart(
     ):
         assert house.bob.post(f"/v1/{path}", json=body).status_code == 503
     assert [request.cache_salt for request in asked] == ["bob"] * 3
+
+
+def test_usage_is_ones_own_and_adds_up(house: House) -> None:
+    [before] = house.bob.get("/v1/usage").json()["data"]
+    job_id = _id(house.bob.post("/v1/jobs", json=JOB))
+    table = house.table
+    claim = table.claim(ShardRef(job_id, 0), "w", 60_000)
+    table.commit(ShardRef(job_id, 0), claim.attempt, PartCounts(3, 1, 30, 20, 10))
+    [after] = house.bob.get("/v1/usage").json()["data"]
+    names = ("jobs", "rows_succeeded", "rows_failed", "prompt_tokens", "completion_tokens")
+    assert [after[name] - before[name] for name in names] == [1, 2, 1, 30, 20]
+    assert after["by_model"][IDLE_MODEL]["prompt_tokens"] == after["prompt_tokens"]
+    [of_then] = house.bob.get("/v1/usage?end_time=1").json()["data"]
+    assert of_then["jobs"] == 0
+    assert house.bob.get("/v1/usage?start_time=2&end_time=1").status_code == 400
+    [of_alice] = house.alice.get("/v1/usage").json()["data"]
+    assert (of_alice["tenant"], of_alice["prompt_tokens"]) == ("alice", 0)
+    assert house.alice.get("/v1/usage?all_tenants=true").status_code == 403
+    everybodys = house.admin.get("/v1/usage?all_tenants=true").json()["data"]
+    assert {"alice", "bob", "default"} <= {each["tenant"] for each in everybodys}
+    house.bob.post(f"/v1/jobs/{job_id}/cancel")
+    table.redis.close()
+
+
+def test_the_admin_sees_who_waits_for_what(house: House) -> None:
+    Tenants(house.settings.tenants_dir).change("bob", {"weight": 2.0})
+    house.bob.post("/v1/jobs", json=JOB)
+    answer = house.admin.get("/v1/queues").json()
+    [queue] = [each for each in answer["data"] if each["model"] == IDLE_MODEL]
+    [bob] = [each for each in answer["tenants"] if each["tenant"] == "bob"]
+    assert queue["waiting_rows"] >= bob["waiting_rows"] >= 3
+    assert bob["jobs"]["queued"] >= 1
+    assert queue["workers"] == 0
+    assert house.bob.get("/v1/queues").status_code == 403

@@ -1,0 +1,66 @@
+"""GET /v1/usage: what a tenant's jobs have used, and what it may have. Its chats are not in it."""
+
+import time
+from dataclasses import asdict, fields
+from typing import Annotated, Any
+
+import anyio.to_thread
+from fastapi import APIRouter, Query
+
+from ...jobs.api_keys import Scope
+from ...jobs.tenants import DEFAULT_TENANT
+from ...jobs.usage import Usage, used
+from ..errors import InvalidRequest
+from ..principal import ThePrincipal
+from ..services import Services, TheServices
+from .keys import limits_of
+
+Moment = Annotated[int | None, Query(ge=0, le=2**40, description="Seconds since 1970.")]
+
+router = APIRouter(tags=["usage"])
+
+
+@router.get("/v1/usage")
+async def get_usage(
+    services: TheServices,
+    principal: ThePrincipal,
+    start_time: Moment = None,
+    end_time: Moment = None,
+    all_tenants: bool = False,
+) -> dict[str, Any]:
+    """Add up the jobs that were made in a span of time, by model; for admins, of all tenants."""
+    start_s = start_time or 0
+    end_s = int(time.time()) + 1 if end_time is None else end_time
+    if start_s > end_s:
+        raise InvalidRequest("start_time must not be after end_time", param="start_time")
+    if all_tenants:
+        principal.require(Scope.ADMIN, "the usage of all tenants (all_tenants)")
+
+    def work() -> list[dict[str, Any]]:
+        names = _all(services) if all_tenants else [principal.tenant]
+        return [_usage_object(services, name, start_s, end_s) for name in names]
+
+    return {"object": "list", "data": await anyio.to_thread.run_sync(work), "has_more": False}
+
+
+def _all(services: Services) -> list[str]:
+    """Name every tenant that somebody has spoken of."""
+    named = {tenant.name for tenant in services.tenants.list()}
+    return sorted(named | {key.tenant for key in services.keys.list()} | {DEFAULT_TENANT})
+
+
+def _usage_object(services: Services, name: str, start_s: int, end_s: int) -> dict[str, Any]:
+    by_model = used(services.table, name, start_s * 1000, end_s * 1000)
+    total = {
+        each.name: sum(getattr(usage, each.name) for usage in by_model.values())
+        for each in fields(Usage)
+    }
+    return {
+        "object": "usage",
+        "tenant": name,
+        "start_time": start_s,
+        "end_time": end_s,
+        **total,
+        "by_model": {model: asdict(usage) for model, usage in sorted(by_model.items())},
+        "limits": limits_of(services.tenants.get(name)),
+    }
