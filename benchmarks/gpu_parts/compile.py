@@ -2,12 +2,13 @@
 
 A shape's kernels do not depend on how many layers it has, so two will do; they do depend on how
 many rows a step has, by powers of two, and on whether all of them bring a single token. So rows
-come one after the other, and go one after the other.
+come together and go one after the other, and every other step has a visitor's prompt beside them.
 """
 
 import tempfile
 from collections.abc import Iterator
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,13 @@ def crowd(num_rows: int, num_common: int) -> Iterator[Request]:
     """Rows with a common beginning, that end one after the other."""
     common = [3 + place % 490 for place in range(num_common)]
     for row in range(num_rows):
-        length = 3 + row * 80 // num_rows
-        params = SamplingParams(temperature=0.0, max_tokens=length, ignore_eos=True)
         prompt = (*common, *range(3, 8 + row % 9))
-        yield Request(f"{num_rows}-{row}", prompt, params, stream_interval=0)
+        yield request(f"row {row}", prompt, 4 + row * 80 // num_rows)
+
+
+def request(name: str, prompt: tuple[int, ...], length: int) -> Request:
+    params = SamplingParams(temperature=0.0, max_tokens=length, ignore_eos=True)
+    return Request(name, prompt, params, stream_interval=0)
 
 
 def run(part: Part, model: Path, watch: Watch, kind: str) -> dict[str, Any]:
@@ -47,15 +51,15 @@ def run(part: Part, model: Path, watch: Watch, kind: str) -> dict[str, Any]:
         enable_prefix_caching=bool(num_common),
         **({"shared_prefix_attention": True} if num_common else {}),
     )
-    num_rows = most
-    while num_rows and part.seconds_left > 0:
-        for request in crowd(num_rows, num_common):
-            assert engine.add(request) is None
-            engine.step()  # with the others' single tokens beside its prompt
-        while engine.has_work and part.seconds_left > 0:
-            engine.step()
-        num_rows //= 8
-    return {"complete": not num_rows, **watch.tell()}
+    for one in crowd(most, num_common):
+        assert engine.add(one) is None
+    for step in count():
+        if not engine.has_work or part.seconds_left <= 0:
+            break
+        engine.step()
+        if step % 2 and engine.num_running > 2 and not engine.num_waiting:
+            assert engine.add(request(f"visitor {step}", (5, 6, 7), 2)) is None
+    return {"complete": not engine.has_work, **watch.tell()}
 
 
 def main() -> None:

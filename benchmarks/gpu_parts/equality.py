@@ -66,7 +66,8 @@ def compare(part: Part, config_class: Any, options: dict[str, Any], dtype: str) 
         judge: Any = AutoModelForCausalLM.from_pretrained(
             directory, dtype=torch.float32, attn_implementation="eager"
         )
-        expected = judge.to(part.device)(torch.tensor([prompt], device=part.device)).logits[0]
+        with torch.inference_mode():
+            expected = judge.to(part.device)(torch.tensor([prompt], device=part.device)).logits[0]
         found, places = logits_of(part, Path(directory), prompt, dtype)
     expected = expected[places.to(part.device)].float()
     difference = float((found - expected).abs().max())

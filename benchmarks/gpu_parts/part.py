@@ -63,8 +63,7 @@ class Part:
             return
         began = time.monotonic()
         try:
-            with torch.inference_mode():
-                found = action()
+            found = action()
             self.synchronize()
             tell(name, **found, took_s=round(time.monotonic() - began, 2))
         except Exception as error:
