@@ -19,6 +19,7 @@ from .object_store import StoreUnavailable
 from .part_counts import PartCounts, summed
 from .part_file import CorruptPart
 from .publishing import publish, store_of
+from .reconciler import reconcile
 from .results_dir import ResultsDir
 from .settings import Settings
 
@@ -54,9 +55,9 @@ def finalize(settings: Settings, table: JobTable, job_id: str) -> JobState | Non
 def _finalize(settings: Settings, table: JobTable, job_id: str) -> JobState | None:
     job_dir = JobDir(settings.jobs_dir, job_id)
     spec = job_dir.read_spec()
-    final = job_dir.durable_final()
+    final = job_dir.read_final()
     if final is not None:
-        table.finish(job_id, final.state, final.error, at_ms=final.at_ms)
+        reconcile(settings, table, job_id)  # the table may lack some of its parts, too
         return final.state
     snapshot = table.snapshot(job_id)
     if snapshot is None:

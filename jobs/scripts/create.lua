@@ -14,5 +14,8 @@ if ARGV[2] == '1' then
     redis.call('ZADD', DEADLINES, ARGV[3], JOB_ID)
   end
   wake()
+else
+  -- Its end comes next. If whoever enters it dies before that, others find it here.
+  redis.call('ZADD', LANDING, now_ms(), JOB_ID)
 end
 return 1

@@ -182,3 +182,31 @@ def test_parts_are_durable_before_they_are_counted(
     assert synced == [rows]
     assert finalize(settings, table, spec.job_id) is JobState.COMPLETED
     assert synced == [rows, rows]
+
+
+def test_an_ended_job_that_was_entered_without_its_end_is_found_and_ended(
+    settings: Settings,
+    table: JobTable,
+    make_job: JobMaker,
+    run_shards: ShardRunner,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whoever entered it died before it had counted the parts."""
+    spec = make_job()
+    run_shards(spec, [1])
+    cancel(settings, table, spec.job_id)
+    before = table.snapshot(spec.job_id)
+    table.redis.flushall()
+
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(table, "_absorb", die)
+        with pytest.raises(KeyboardInterrupt):
+            reconcile(settings, table, spec.job_id)
+    assert table.agenda.landing(60_000, 10) == []  # whoever enters it gets some time
+    assert table.agenda.landing(-1, 10) == [spec.job_id]
+    assert finalize(settings, table, spec.job_id) is JobState.CANCELLED
+    assert table.snapshot(spec.job_id) == before
+    assert table.agenda.landing(-1, 10) == []
