@@ -7,9 +7,14 @@ Knows the step before, which a step may have to wait for. Refuses to know how ei
     finish(N)   -> what it drew
 
 A step goes to the device as a whole. Where that cannot serve it, or fails, the host waits for the
-step before and computes this one, row by row if need be. A row's tokens are the same either way.
+step before and computes this one, row by row if need be. A row's tokens are chosen by the same rule
+either way. On a GPU in 16 bits a near tie may still fall the other way: libraries choose how they
+multiply by the number of rows, padding among them, which depends on what has been captured so far;
+and a prefix that is read once for many rows is summed up in another order than by each for itself.
+So what a process has done before counts, not this step's rows alone.
 """
 
+import logging
 from collections.abc import Sequence as Rows
 from dataclasses import dataclass, replace
 from traceback import clear_frames
@@ -17,10 +22,15 @@ from typing import Protocol
 
 import torch
 
+from .device_rows import CannotServe
+from .device_faults import DeviceFaults
+from .device_rows import CannotServe
 from .device_steps import DeviceSteps
 from .sequence import Sequence
 from .step import Step, StepPart, StepResult
 from .step_runner import StepRunner
+
+log = logging.getLogger(__name__)
 
 
 class BegunStep(Protocol):
@@ -47,12 +57,29 @@ class DoneStep:
 
 
 class StepLauncher:
-    """Begins steps in the order in which they are to be computed."""
+    """Begins steps in the order in which they are to be computed.
+
+    Attributes:
+        num_by_device: steps that the device has begun by itself.
+        num_by_host: steps that the host has computed, whatever the reason.
+    """
 
     def __init__(self, steps: StepRunner, on_device: DeviceSteps | None = None) -> None:
+        self.num_by_device = self.num_by_host = 0
         self._steps = steps
         self._on_device = on_device
+        self._faults = DeviceFaults()
         self._newest: BegunStep = DoneStep([StepResult()])
+
+    @property
+    def num_device_errors(self) -> int:
+        """Steps that the device could not begin, though it serves such."""
+        return self._faults.num_faults
+
+    @property
+    def num_capture_errors(self) -> int:
+        """Captures that failed, whose steps were launched piece by piece."""
+        return 0 if self._on_device is None else self._on_device.num_capture_errors
 
     def begin(self, step: Step) -> BegunStep:
         """Begin a step, and return once the next one may be begun.
@@ -64,6 +91,7 @@ class StepLauncher:
         if begun is None:
             filled = fill_in(step.parts, self._newest.finish()[-1])
             begun = DoneStep(self._run_by_host(replace(step, parts=filled), step.parts))
+            self.num_by_host += bool(filled)
         self._newest = begun
         return begun
 
@@ -99,7 +127,10 @@ class StepLauncher:
             return device.begin(parts)
         except torch.AcceleratorError:  # the device is lost, and with it every row
             raise
+        except CannotServe:
+            return None
         except Exception as error:  # the host computes it again, and tells whose fault it is
+            log.warning("a step failed on the device, the host takes it: %r", error)
             clear_frames(error.__traceback__)  # they hold what the failed step has made
             return None
 

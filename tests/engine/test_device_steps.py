@@ -129,10 +129,7 @@ def test_the_largest_step_of_a_kind_is_captured_first(tapes: list[TapeCapture]) 
 
 
 class Refusal:
-    """A device that does not capture, and says so after the work was done once."""
-
-    def __init__(self) -> None:
-        self.num_asked = 0
+    num_asked = 0
 
     def __call__(self, work: Work) -> Replay:
         self.num_asked += 1
@@ -286,7 +283,7 @@ def test_a_row_that_is_no_number_fails_alone(paths: Paths, graphs: bool) -> None
 
 @pytest.mark.parametrize("is_async", [False, True])
 def test_a_step_that_fails_is_taken_by_the_host_and_the_next_is_not(
-    paths: Paths, is_async: bool
+    paths: Paths, is_async: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     target = engine(FakeRunner(), async_steps=is_async, inline=is_async)
     target.add(request("first", (40, 41), 12, ignore_eos=True))
@@ -299,6 +296,7 @@ def test_a_step_that_fails_is_taken_by_the_host_and_the_next_is_not(
     assert [*ends["good"].token_ids] == greedy_tokens((20, 21), 4, ignore_eos=True)
     assert [*ends["first"].token_ids] == greedy_tokens((40, 41), 12, ignore_eos=True)
     assert (paths.by_host, paths.on_device, paths.refused) == (1, 11, ["RuntimeError"])
+    assert caplog.text.count("the host takes it: RuntimeError") == 1
 
 
 @pytest.mark.parametrize("is_landed", [False, True])

@@ -1,6 +1,10 @@
 """Captured steps: enough room for every number of rows, and replays that read inputs alone."""
 
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -9,6 +13,8 @@ from penstock.engine.graphs import (
     LADDER,
     Capture,
     Captured,
+    CaptureFailed,
+    CudaGraphs,
     RecordedWork,
     captured_rows,
     captured_width,
@@ -103,3 +109,76 @@ def test_the_guard_finds_what_waits_for_a_device(read: Callable[[torch.Tensor], 
     numbers = torch.arange(3)
     with torch.inference_mode(), NoHostReads(), pytest.raises(HostRead):
         read(numbers)
+
+
+class FakeCuda:
+    """What a capture calls of `torch.cuda`, and in which order."""
+
+    def __init__(self) -> None:
+        self.events: list[str] = []
+        self.error: Exception | None = None
+        self.CUDAGraph = Mock
+        self.graph_pool_handle = lambda: "pool"
+        self.current_stream = lambda: self.Stream("current")
+
+    def Stream(self, name: object) -> Any:
+        if isinstance(name, torch.device):
+            self.events.append("make a stream")
+        return Mock(wait_stream=lambda other: self.events.append("wait"))
+
+    @contextmanager
+    def stream(self, _: Any) -> Iterator[None]:
+        self.events.append("warm up")
+        yield
+
+    @contextmanager
+    def graph(self, _: Any, **options: Any) -> Iterator[None]:
+        assert options.keys() == {"pool", "stream", "capture_error_mode"}
+        self.events.append("capture")
+        yield
+        if self.error is not None:
+            raise self.error
+
+
+@pytest.fixture
+def cuda(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
+    fake = FakeCuda()
+    for name in ("CUDAGraph", "graph_pool_handle", "current_stream", "Stream", "stream", "graph"):
+        monkeypatch.setattr(torch.cuda, name, getattr(fake, name))
+    return fake
+
+
+def test_work_is_done_once_before_each_capture_on_one_stream(cuda: FakeCuda) -> None:
+    """As cuBLAS keeps memory for each stream, and kernels are loaded at their first launch."""
+    collects: list[bool] = []
+
+    def work() -> tuple[torch.Tensor, ...]:
+        cuda.events.append("work")
+        collects.append(gc.isenabled())
+        return ()
+
+    capture = CudaGraphs(torch.device("cuda"))
+    capture(work)
+    capture(work)
+    each = ["wait", "warm up", "work", "wait", "capture", "work"]
+    assert cuda.events == ["make a stream", *each, *each]
+    assert collects == [True, False] * 2, "a graph that is collected would end the capture"
+    assert gc.isenabled()
+
+
+@pytest.mark.parametrize(
+    ("error", "raised"),
+    [
+        (torch.AcceleratorError("operation not permitted when stream is capturing"), CaptureFailed),
+        (torch.AcceleratorError("an illegal memory access"), torch.AcceleratorError),
+        (ValueError("our own"), ValueError),
+    ],
+    ids=["capture", "device", "ours"],
+)
+def test_only_what_cannot_be_captured_is_launched_instead(
+    cuda: FakeCuda, error: Exception, raised: type[Exception]
+) -> None:
+    cuda.error = error
+    with pytest.raises(raised):
+        CudaGraphs(torch.device("cuda"))(lambda: ())
+    assert gc.isenabled()
