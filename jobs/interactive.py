@@ -116,9 +116,18 @@ class InteractiveLane:
             )
 
     async def _publish(self, request: InteractiveRequest) -> None:
+        """Wait until a request is in Redis; behind many others it may wait while those go out."""
         try:
             sent = asyncio.wrap_future(self._publisher.send(request))
-            await asyncio.wait_for(sent, PUBLISH_TIMEOUT_S)
+            try:
+                while not sent.done():
+                    num_sent = self._publisher.num_sent
+                    await asyncio.wait({sent}, timeout=PUBLISH_TIMEOUT_S)
+                    if not sent.done() and self._publisher.num_sent == num_sent:
+                        raise TimeoutError(f"nothing was sent for {PUBLISH_TIMEOUT_S:g} s")
+            finally:
+                sent.cancel()
+            sent.result()
         except (queue.Full, TimeoutError, redis.RedisError, OSError) as error:
             raise QueueUnavailable(f"Redis does not take the request: {error!r}") from error
         except kombu.exceptions.KombuError as error:
@@ -205,6 +214,7 @@ class _Publisher:
 
     def __init__(self, settings: Settings, api_id: str) -> None:
         self._app = create_app(settings, socket_timeout_s=PUBLISH_TIMEOUT_S)
+        self.num_sent = 0
         self._api_id = api_id
         self._queue: queue.Queue[Callable[[], None] | None] = queue.Queue(_MAX_WAITING)
         self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
@@ -230,6 +240,7 @@ class _Publisher:
             except Exception as error:
                 future.set_exception(error)
             else:
+                self.num_sent += 1
                 future.set_result(None)
 
         self._queue.put_nowait(publish)

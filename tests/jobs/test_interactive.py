@@ -2,6 +2,7 @@ import asyncio
 import os
 import signal
 import statistics
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
@@ -10,9 +11,11 @@ from typing import Any
 
 import pytest
 
+from penstock.jobs import interactive
 from penstock.jobs.fake_engine import expected_text
 from penstock.jobs.frames import Delta, InteractiveRequest
 from penstock.jobs.interactive import InteractiveLane, NoWorker, QueueUnavailable
+from penstock.jobs.messages import send_request
 from penstock.jobs.model import JobState, new_job_id
 
 from .live import MODEL, Live, live_queue, stop, wait_for
@@ -214,3 +217,38 @@ def test_a_cut_subscription_misses_no_word(served: Live) -> None:
 
     deltas = asyncio.run(run())
     assert [delta.completion_tokens for delta in deltas] == list(range(1, 501))
+
+
+def test_a_burst_waits_its_turn_to_be_sent(served: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twenty take longer to send than one may, but as long as some go out, nobody is refused."""
+
+    def send_slowly(*arguments: Any) -> None:
+        time.sleep(0.1)
+        send_request(*arguments)
+
+    monkeypatch.setattr(interactive, "send_request", send_slowly)
+    monkeypatch.setattr(interactive, "PUBLISH_TIMEOUT_S", 1.0)
+
+    async def run() -> list[list[Delta]]:
+        async with OpenLane(served) as lane:
+            asks = [lane.generate(request(f"burst {number}")) for number in range(20)]
+            return await asyncio.gather(*map(gather, asks))
+
+    assert all(deltas[-1].is_last and deltas[-1].error is None for deltas in asyncio.run(run()))
+
+
+def test_a_publisher_that_stands_still_is_told(
+    served: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_over = threading.Event()
+    monkeypatch.setattr(interactive, "send_request", lambda *_: is_over.wait(60))
+    monkeypatch.setattr(interactive, "PUBLISH_TIMEOUT_S", 0.2)
+
+    async def run() -> None:
+        async with OpenLane(served) as lane:
+            asks = [lane.generate(request(f"stuck {number}")) for number in range(3)]
+            told = await asyncio.gather(*map(gather, asks), return_exceptions=True)
+            is_over.set()
+            assert [type(each) for each in told] == [QueueUnavailable] * 3
+
+    asyncio.run(run())
