@@ -220,11 +220,11 @@ from pathlib import Path
 import torch
 from shapes import SHAPES, make_engine, save_model
 from watch import Watch
-from penstock.engine.device_steps import DeviceSteps
+from penstock.engine.device_sampler import DeviceSampler
 from penstock.engine.outputs import Request
 from penstock.engine.sampling_params import SamplingParams
 def broken(*_): raise ValueError("no such kernel")
-DeviceSteps._launch = broken
+DeviceSampler.sample = broken
 watch = Watch.begin()
 with tempfile.TemporaryDirectory() as directory:
     model = save_model(SHAPES["Qwen3-0.6B"], Path(directory), tiny=True)
