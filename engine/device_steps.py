@@ -10,8 +10,8 @@ drawn, so the next step can be started before: its rows find their newest tokens
 
 A step of single tokens is captured once for each number of rows and replayed, with padding on the
 null block: line -1, slot -1, a context of one token. A step that has prompts is launched piece by
-piece, its decode rows' tokens from the same tables. Capturing its matrix products between the
-attentions would spare some 250 of its 340 launches, about 2 ms of the host's time; but it is
+piece, its decode rows' tokens from the same tables. Capturing its products between the attentions
+would spare some 250 of its 340 launches, about 2 ms of the host's time; but it is
 launched while the step before is computed, and one of 512 prompt tokens beside 255 rows of 800
 tokens keeps an H200 busy for some 7 ms (Qwen3-0.6B: 23 GB of cache read, 0.9 TFLOP), so nobody
 would see them. It is otherwise for a few prompt tokens beside a few rows, whose steps take 2 ms.
@@ -27,8 +27,8 @@ while the same rows run; 12 for each row come back, and what log-probabilities t
 
 import logging
 from collections.abc import Sequence as Rows
+from dataclasses import replace
 from importlib.util import find_spec
-from threading import Lock
 from typing import Protocol, Self
 
 import numpy as np
@@ -38,16 +38,16 @@ from ..kernels import reference_cache
 from ..kernels.prefix_groups import PrefixGroups
 from ..kernels.reference_cache import RowTables, StepInputs
 from .batch import StepBatch
+from .captured import Captured, StepKind, max_graphs
 from .config import EngineConfig
 from .device_prefixes import DevicePrefixes
 from .device_rows import DeviceRows
-from .device_sampler import DeviceSampler, Drawn, Needs, TopLogprobs, needs_of, read
+from .device_sampler import DeviceSampler, Drawn, needs_of
 from .device_stream import DeviceStream, Outbox, Reading, stream_of
 from .device_tables import PADDING, DeviceTables
 from .graphs import (
     LADDER,
     Capture,
-    Captured,
     CaptureFailed,
     Replay,
     Tensors,
@@ -55,7 +55,8 @@ from .graphs import (
     captured_rows,
     captured_width,
 )
-from .step import NOT_DRAWN, StepPart, StepResult
+from .started_step import StartedStep
+from .step import NOT_DRAWN, StepPart
 from .step_runner import Runner
 
 log = logging.getLogger(__name__)
@@ -87,7 +88,11 @@ class StepKernels(Protocol):
 
 
 class DeviceSteps:
-    """Starts steps on the device, one after the other."""
+    """Starts steps on the device, one after the other.
+
+    Attributes:
+        num_capture_errors: captures that failed. There are none after the first.
+    """
 
     def __init__(
         self,
@@ -109,7 +114,9 @@ class DeviceSteps:
         self._prefixes = DevicePrefixes(forest, model.device) if forest else None
         self._numbers = torch.arange(tables.num_lines + 1, device=model.device)
         self._starts = self._numbers.int()
-        self._captured = Captured()
+        self._max_rows = captured_rows(min(tables.num_lines, LADDER[-1])) or LADDER[0]
+        self._captured = Captured(max_graphs(self._max_rows))
+        self.num_capture_errors = 0
 
     @classmethod
     def of(cls, model: Runner, config: EngineConfig) -> Self:
@@ -131,7 +138,7 @@ class DeviceSteps:
         return all(self._sampler.serves(part.sequence) for part in parts)
 
     @torch.inference_mode()
-    def begin(self, parts: Rows[StepPart]) -> "StartedStep":
+    def begin(self, parts: Rows[StepPart]) -> StartedStep:
         """Start a step of at least one row, and return at once.
 
         Raises:
@@ -139,11 +146,9 @@ class DeviceSteps:
             Exception: the step could not be started. The device has forgotten its rows.
         """
         try:
-            num_padded = captured_rows(len(parts)) if self._capture else None
-            if num_padded and all(len(part.row.token_ids) == 1 for part in parts):
-                drawn = self._replay(parts, num_padded)
-            else:
-                drawn = self._launch(parts)
+            kind = self._kind_of(parts)
+            found = kind and self._find(kind)
+            drawn = self._replay(parts, *found) if found else self._launch(parts)
             return StartedStep(parts, [Reading(self._stream, tensor) for tensor in drawn])
         except BaseException:
             self._rows.forget(parts)
@@ -151,46 +156,62 @@ class DeviceSteps:
 
     # -- single tokens ------------------------------------------------------------------------
 
-    def _replay(self, parts: Rows[StepPart], num_padded: int) -> Tensors:
-        needs, shared = needs_of(part.sequence for part in parts), self._shared_by(parts)
-        kind = self._width(parts), needs, shared is not None
-        found = self._captured.find(kind, num_padded)
-        if found is None:
-            try:
-                found = self._capture_for(num_padded, kind)
-            except CaptureFailed as error:
-                log.warning("steps are launched piece by piece from now on: %s", error)
-                self._capture = None
-                return self._launch(parts)
-            shared = self._shared_by(parts)  # again, for capturing has cleared what was there
-        num_padded, replay = found
-        self._take(shared, self._rows.send(parts, num_padded, *(shared or ())))
+    def _kind_of(self, parts: Rows[StepPart]) -> StepKind | None:
+        """Return what a replay of a step must have room for; None if such are not captured."""
+        num_padded = captured_rows(len(parts))
+        if not (self._capture or len(self._captured)) or num_padded is None:
+            return None
+        if any(len(part.row.token_ids) != 1 for part in parts):
+            return None
+        needs = needs_of(part.sequence for part in parts)
+        return StepKind(num_padded, self._width(parts), needs, self._shared_by(parts) is not None)
+
+    def _find(self, kind: StepKind) -> tuple[StepKind, Replay] | None:
+        """Return a replay that covers a step, captured if it is time; None to launch the step."""
+        found = self._captured.find(kind, is_last_word=self._capture is None)
+        if found is not None or self._capture is None or not self._captured.is_due(kind):
+            return found
+        try:
+            return kind, self._capture_for(kind, self._capture)
+        except CaptureFailed as error:
+            log.warning(
+                "no more steps are captured; those that no graph covers are launched piece by "
+                "piece from now on: %s",
+                error,
+                exc_info=error,
+            )
+            self.num_capture_errors += 1
+            self._capture = None
+            return None
+
+    def _replay(self, parts: Rows[StepPart], kind: StepKind, replay: Replay) -> Tensors:
+        shared = self._shared_by(parts)  # only now, for capturing has cleared what was there
+        self._take(shared, self._rows.send(parts, kind.num_rows, *(shared or ())))
         replay()
         return replay.outputs
 
-    def _capture_for(self, num_rows: int, kind: tuple[int, Needs, bool]) -> tuple[int, Replay]:
-        """Capture a step of so many rows; before the first of its kind, one of the most rows.
+    def _capture_for(self, kind: StepKind, capture: Capture) -> Replay:
+        """Capture a step of a kind; before the first that has so much of all else, the most rows.
 
         Graphs share memory, and where a smaller one has left pieces a larger one finds no room: if
         they came in order of size, those of 256 rows and 152,000 logits would take 4 GB, not 0.3.
         """
-        most_rows = captured_rows(min(self._tables.num_lines, LADDER[-1])) or num_rows
-        if num_rows < most_rows and not self._captured.has(kind):
-            self._captured.keep(kind, most_rows, self._capture_step(most_rows, *kind))
-        replay = self._capture_step(num_rows, *kind)
-        self._captured.keep(kind, num_rows, replay)
-        return num_rows, replay
+        if kind.num_rows < self._max_rows and not self._captured.has_seen(kind):
+            largest = replace(kind, num_rows=self._max_rows)
+            self._captured.keep(largest, self._capture_step(largest, capture))
+        replay = self._capture_step(kind, capture)
+        self._captured.keep(kind, replay)
+        return replay
 
-    def _capture_step(self, num_rows: int, width: int, needs: Needs, has_groups: bool) -> Replay:
+    def _capture_step(self, kind: StepKind, capture: Capture) -> Replay:
         """Capture a step of padding alone: it writes nowhere, and no row advances."""
-        if self._capture is None:
-            raise RuntimeError("steps are not captured here")
+        num_rows, width, needs = kind.num_rows, kind.width, kind.needs
         self._rows.clear_lines()
         tables, lines = self._tables.leading(width), self._tables.lines[:num_rows]
         starts, logit_rows = self._starts[: num_rows + 1], self._numbers[:num_rows]
         longest = min(width * self._model.block_size, self._model.max_model_len)
         groups = None
-        if self._prefixes and has_groups:
+        if self._prefixes and kind.has_groups:
             self._prefixes.clear()
             groups = self._prefixes.groups
 
@@ -201,7 +222,7 @@ class DeviceSteps:
             self._kernels.advance(tables, lines, starts, drawn.token_ids)
             return _tensors(drawn)
 
-        return self._capture(work)
+        return capture(work)
 
     # -- prompts too --------------------------------------------------------------------------
 
@@ -247,42 +268,6 @@ class DeviceSteps:
     ) -> StepInputs:
         block_size = self._model.block_size
         return self._kernels.step_inputs(tables, lines, starts, num_tokens, block_size)
-
-
-class StartedStep:
-    """A step that the device is computing."""
-
-    def __init__(self, parts: Rows[StepPart], readings: Rows[Reading]) -> None:
-        self._parts = parts
-        self._readings = readings
-        self._lock = Lock()  # who lands it and who must know its tokens to go on may both ask
-        self._result: StepResult | None = None
-
-    def finish(self) -> list[StepResult]:
-        """Wait for the step and return what it drew; again, the same."""
-        with self._lock:
-            if self._result is None:
-                token_ids, scores, *logprobs = [reading.wait() for reading in self._readings]
-                drawn = Drawn(token_ids, scores, TopLogprobs(*logprobs) if logprobs else None)
-                self._result = _result(drawn, self._parts)
-            return [self._result]
-
-
-def _result(drawn: Drawn, parts: Rows[StepPart]) -> StepResult:
-    """Read what a step drew for rows that had caught up."""
-    sampled = read(drawn, [part.sequence for part in parts])
-    result = StepResult()
-    for row, part in enumerate(parts):
-        if part.place == NOT_DRAWN:
-            continue
-        if row in sampled.faults:
-            result.faults[part.sequence] = sampled.faults[row]
-            continue
-        result.sequences.append(part.sequence)
-        result.token_ids.append(sampled.token_ids[row])
-        if row in sampled.logprobs:
-            result.logprobs[part.sequence] = sampled.logprobs[row]
-    return result
 
 
 def _tensors(drawn: Drawn) -> Tensors:

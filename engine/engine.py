@@ -78,7 +78,7 @@ class Engine:
         self._pool = BlockPool(self.runner.num_blocks, self.runner.block_size)
         self._step_runner = StepRunner(self.runner)
         on_device = DeviceSteps.of(self.runner, config) if config.device_steps else None
-        launcher = StepLauncher(self._step_runner, on_device)
+        self._launcher = StepLauncher(self._step_runner, on_device)
         self.context_window = min(
             self.runner.max_model_len, self._pool.capacity * self._pool.block_size
         )
@@ -112,9 +112,9 @@ class Engine:
         self._in_flight: deque[_Flight] = deque()  # oldest first: two while the older one lands
         self._is_async = config.async_steps
         self._executor: StepExecutor = (
-            ThreadExecutor(launcher.begin, self.runner.device)
+            ThreadExecutor(self._launcher.begin, self.runner.device)
             if self._is_async
-            else InlineExecutor(launcher.begin)
+            else InlineExecutor(self._launcher.begin, self.runner.device)
         )
         self._counters = EngineCounters()
 
@@ -343,6 +343,10 @@ class Engine:
             preemptions=self._scheduler.num_preemptions,
             errors=self._counters.errors,
             memory_errors=self._step_runner.num_memory_errors,
+            device_steps=self._launcher.num_by_device,
+            host_steps=self._launcher.num_by_host,
+            device_errors=self._launcher.num_device_errors,
+            capture_errors=self._launcher.num_capture_errors,
         )
 
     def check(self) -> None:

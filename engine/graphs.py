@@ -7,21 +7,19 @@ the addresses of the capture. Refuses to know what the work is.
     captured for        1  2  4  4  8 ..  8 16 .. 16  24 .. 24   ...  272 .. 272   ...  1024
 
 Launching a decode step of 28 layers by itself is some 340 launches, 2 to 7 ms of the host's time;
-replaying it is one, of some 10 microseconds. Padding costs what it adds to matrix products that
-wait for weights anyway, next to nothing: at most an eighth of the rows from 64 on.
+replaying it is one, of an estimated 10 microseconds. Padding costs what it adds to matrix products
+that wait for weights anyway, next to nothing: at most an eighth of the rows from 64 on.
 """
 
 import gc
 from bisect import bisect_left, bisect_right
-from collections import Counter
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
 import torch
 
 LADDER = (1, 2, 4, 8, *range(16, 257, 8), *range(272, 513, 16), *range(544, 1025, 32))
-_PATIENCE_STEPS = 32
 
 Tensors = tuple[torch.Tensor, ...]
 Work = Callable[[], Tensors]
@@ -61,43 +59,6 @@ class Replay(Protocol):
         ...
 
 
-class Captured:
-    """The replays there are, by the kind of their step and the rows they have room for.
-
-    A capture costs two steps launched by hand and some ten milliseconds, and where a job ends the
-    number of rows passes every rung of the ladder. So a replay with room for up to twice the rows
-    will do until its own number has come up often enough.
-    """
-
-    def __init__(self) -> None:
-        self._replays: dict[tuple[Hashable, int], Replay] = {}
-        self._num_asked = Counter[tuple[Hashable, int]]()
-        self._kinds: set[Hashable] = set()
-
-    def find(self, kind: Hashable, num_rows: int) -> tuple[int, Replay] | None:
-        """Return a replay and its rows; None if one should be captured for `num_rows`."""
-        key = kind, num_rows
-        if key not in self._replays:
-            self._num_asked[key] += 1
-            if self._num_asked[key] > _PATIENCE_STEPS:
-                return None
-        place = bisect_left(LADDER, num_rows)
-        for rows in LADDER[place : bisect_right(LADDER, 2 * num_rows)]:
-            replay = self._replays.get((kind, rows))
-            if replay is not None:
-                return rows, replay
-        return None
-
-    def keep(self, kind: Hashable, num_rows: int, replay: Replay) -> None:
-        """Add a replay."""
-        self._kinds.add(kind)
-        self._replays[kind, num_rows] = replay
-
-    def has(self, kind: Hashable) -> bool:
-        """Whether there is any replay of a kind."""
-        return kind in self._kinds
-
-
 class CaptureFailed(RuntimeError):
     """Work cannot be captured here. The device is well, and can be given the work itself."""
 
@@ -109,7 +70,7 @@ class Capture(Protocol):
         """Capture `work`, which is done at least once: it must do no harm, see `DeviceSteps`.
 
         Raises:
-            CaptureFailed: it does what cannot be captured.
+            CaptureFailed: it does what cannot be captured, or there is no memory for it.
         """
         ...
 
@@ -125,29 +86,44 @@ class CudaGraphs:
         self._stream = torch.cuda.Stream(device)
 
     def __call__(self, work: Work) -> Replay:
-        """See `Capture`. The work is done once before, so that kernels are compiled and loaded."""
-        self._stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(self._stream):
-            work()
-        torch.cuda.current_stream().wait_stream(self._stream)
-        graph = torch.cuda.CUDAGraph()
+        """See `Capture`. The work is done once before, so that kernels are compiled and loaded.
+
+        A capture that fails may leave its own stream as the thread's, where what follows would not
+        wait for what other threads start; so the thread is put back.
+        """
+        before = torch.cuda.current_stream()
         try:
-            # Another thread may wait for an event of the step before.
-            with (
-                _uncollected(),
-                torch.cuda.graph(
-                    graph,
-                    pool=self._pool,
-                    stream=self._stream,
-                    capture_error_mode="thread_local",
-                ),
-            ):
-                outputs = work()
-        except torch.AcceleratorError as error:
-            if "captur" not in str(error):  # which each of CUDA's words for such an error has
+            return self._captured(work, before)
+        except RuntimeError as error:
+            if isinstance(error, torch.AcceleratorError) and not _is_harmless(error):
                 raise
             raise CaptureFailed(f"the step cannot be captured: {error}") from error
+        finally:
+            torch.cuda.set_stream(before)
+
+    def _captured(self, work: Work, before: torch.cuda.Stream) -> Replay:
+        self._stream.wait_stream(before)
+        with torch.cuda.stream(self._stream):
+            work()
+        before.wait_stream(self._stream)
+        graph = torch.cuda.CUDAGraph()
+        # Another thread may wait for an event of the step before.
+        with (
+            _uncollected(),
+            torch.cuda.graph(
+                graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"
+            ),
+        ):
+            outputs = work()
         return _CudaReplay(graph, outputs)
+
+
+def _is_harmless(error: torch.AcceleratorError) -> bool:
+    """Whether the device is well: something is forbidden in captures, or memory is at its end.
+
+    Each of CUDA's words for the former has "captur".
+    """
+    return "captur" in str(error) or "out of memory" in str(error)
 
 
 @contextmanager

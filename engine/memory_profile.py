@@ -19,9 +19,10 @@ import torch
 
 from ..kernels.reference import LayerCache
 from .batch import StepBatch
+from .captured import max_graphs
 from .device_sampler import DeviceSampler, Needs
 from .device_tables import PADDING, DeviceTables
-from .graphs import captured_rows, num_rungs
+from .graphs import captured_rows
 from .kv_cache import MeasuredMemory
 from .scheduler import MAX_PROMPT_LOGITS
 
@@ -122,7 +123,7 @@ def measure(
     if limits.are_captured:
         meter.reset()
         _do(decode, caches, limits, limits.num_lines, limits.num_lines)
-        graph_bytes = meter.peak_bytes() + num_rungs(limits.num_lines) * _GRAPH_BYTES
+        graph_bytes = meter.peak_bytes() + max_graphs(limits.num_lines) * _GRAPH_BYTES
     meter.reset()
     return MeasuredMemory(
         total_bytes=total_bytes,

@@ -18,6 +18,11 @@ class EngineStats:
         preemptions: times a running sequence was sent back to wait.
         errors: sequences that ended in an error.
         memory_errors: times that memory did not suffice, and a step was computed in smaller passes.
+        device_steps: steps that the device laid out, computed and sampled by itself.
+        host_steps: steps that the host had a part in: all, without `EngineConfig.device_steps`;
+            with it, those with a row that the device does not serve, and those that it failed.
+        device_errors: steps that the device failed to begin. The host computed them, more slowly.
+        capture_errors: captures that failed, after which steps are launched piece by piece.
     """
 
     steps: int
@@ -30,6 +35,10 @@ class EngineStats:
     preemptions: int
     errors: int
     memory_errors: int = 0
+    device_steps: int = 0
+    host_steps: int = 0
+    device_errors: int = 0
+    capture_errors: int = 0
 
 
 @dataclass(slots=True)

@@ -6,6 +6,7 @@ launch(N)  launch(N+1)  result(N): wait until begun, then until finished
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
 import torch
@@ -49,14 +50,16 @@ class StepExecutor(Protocol):
 class InlineExecutor:
     """Begins a step before its launch returns."""
 
-    def __init__(self, begin: BeginStep) -> None:
+    def __init__(self, begin: BeginStep, device: torch.device) -> None:
         self._begin = begin
+        self._device = device
 
     def launch(self, step: Step) -> StepHandle:
         """See `StepExecutor`."""
         begun: Future[BegunStep] = Future()
         try:
-            begun.set_result(self._begin(step))
+            with using(self._device):
+                begun.set_result(self._begin(step))
         except BaseException as error:  # an interrupt too: whoever lands the step puts it in order
             begun.set_exception(error)
         return StepHandle(begun)
@@ -77,6 +80,14 @@ class ThreadExecutor:
     def launch(self, step: Step) -> StepHandle:
         """See `StepExecutor`."""
         return StepHandle(self._thread.submit(self._begin, step))
+
+
+def using(device: torch.device) -> AbstractContextManager[object]:
+    """Make the calling thread use a GPU for a while: kernels start on the one that it uses.
+
+    A thread uses the first one, whatever tensors it is given, until it is told otherwise.
+    """
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 def _with_index(device: torch.device) -> torch.device:

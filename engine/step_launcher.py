@@ -14,7 +14,6 @@ and a prefix that is read once for many rows is summed up in another order than 
 So what a process has done before counts, not this step's rows alone.
 """
 
-import logging
 from collections.abc import Sequence as Rows
 from dataclasses import dataclass, replace
 from traceback import clear_frames
@@ -22,15 +21,12 @@ from typing import Protocol
 
 import torch
 
-from .device_rows import CannotServe
 from .device_faults import DeviceFaults
 from .device_rows import CannotServe
 from .device_steps import DeviceSteps
 from .sequence import Sequence
 from .step import Step, StepPart, StepResult
 from .step_runner import StepRunner
-
-log = logging.getLogger(__name__)
 
 
 class BegunStep(Protocol):
@@ -121,18 +117,21 @@ class StepLauncher:
         parts = step.parts
         if isinstance(self._newest, DoneStep):  # the device does not know what that has drawn
             parts = fill_in(parts, self._newest.results[-1])
-        if not parts or not device.serves(parts):
+        if not parts or not device.serves(parts) or not self._faults.may_try():
             return None
         try:
-            return device.begin(parts)
+            begun = device.begin(parts)
         except torch.AcceleratorError:  # the device is lost, and with it every row
             raise
         except CannotServe:
             return None
         except Exception as error:  # the host computes it again, and tells whose fault it is
-            log.warning("a step failed on the device, the host takes it: %r", error)
+            self._faults.note(error)
             clear_frames(error.__traceback__)  # they hold what the failed step has made
             return None
+        self._faults.forgive()
+        self.num_by_device += 1
+        return begun
 
 
 def fill_in(parts: Rows[StepPart], newest: StepResult) -> list[StepPart]:

@@ -83,7 +83,7 @@ def engine(runner: Any, *, inline: bool = False, **config: Any) -> Engine:
     )
     executor: Any = made._executor
     if inline:
-        made._executor = InlineExecutor(executor._begin)
+        made._executor = InlineExecutor(executor._begin, torch.device("cpu"))
     return made
 
 

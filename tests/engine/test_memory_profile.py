@@ -50,7 +50,7 @@ def limits(**options: object) -> StepLimits:
 
 
 @pytest.mark.parametrize(
-    ("are_captured", "graph_bytes"), [(True, 7 * MIB + 4 * 8 * MIB), (False, 0)]
+    ("are_captured", "graph_bytes"), [(True, 7 * MIB + 12 * 8 * MIB), (False, 0)]
 )
 def test_the_largest_step_and_the_largest_graph_are_measured(
     are_captured: bool, graph_bytes: int
@@ -94,5 +94,5 @@ def test_a_model_does_them_and_writes_nowhere(
     runner, meter = ModelRunner(config), Meter(50 * MIB, 6 * MIB)
     found = runner._measure(config, runner._cache.block, meter)
     assert found.step_bytes == 50 * MIB
-    assert found.graph_bytes == (6 * MIB + 4 * 8 * MIB if options else 0)
+    assert found.graph_bytes == (6 * MIB + 12 * 8 * MIB if options else 0)
     assert not runner._cache._storage.any()
