@@ -130,8 +130,11 @@ def flower(
     ] = False,
     config: Config = None,
 ) -> None:
-    """Run Flower alone. FLOWER_BASIC_AUTH=user:password protects it."""
+    """Run Flower alone, to look and not to touch. FLOWER_BASIC_AUTH=user:password protects it."""
+    import flower.urls
+
     from ..jobs.app import create_app
+    from .flower_pages import looking_only
 
     if not os.environ.get("FLOWER_BASIC_AUTH"):
         os.environ.pop("FLOWER_BASIC_AUTH", None)  # Flower would ask for an empty password
@@ -142,6 +145,7 @@ def flower(
         )
     with _redis_is_named():
         celery = create_app(Settings.load(toml=config))
+    flower.urls.handlers[:] = looking_only(flower.urls.handlers)  # Flower takes them from there
     config_path = Path(__file__).with_name("flower_config.py")
     celery.start(
         ["--quiet", "flower", f"--conf={config_path}", f"--address={host}", f"--port={port}"]

@@ -1,11 +1,13 @@
 """The verb doctor: what is in force here, and what works. Looks and reports, changes nothing."""
 
 import importlib.metadata
+import math
 import os
 import platform
+import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import cast
@@ -34,6 +36,12 @@ _PACKAGES = (
 _CPU_FEATURES = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16", "sve")
 _SECRETS = frozenset({"api_key"})
 _LITTLE_DISK_GB = 5
+# The first release of each line in which CVE-2025-49844 is mended: a script that breaks out.
+_SAFE_PATCH = {
+    "redis": {(6, 2): 20, (7, 2): 11, (7, 4): 6, (8, 0): 4, (8, 2): 2},
+    "valkey": {(7, 2): 11, (8, 0): 6, (8, 1): 4},
+}
+_REQUIREMENT = re.compile(r"(?P<name>[A-Za-z0-9_.-]+)[^;]*?>=(?P<version>[0-9.]+)")
 _TIMEOUT_S = 3.0
 
 
@@ -91,13 +99,50 @@ def settings_in_force(settings: Settings, sources: dict[str, str]) -> Iterator[F
 
 
 def versions() -> Iterator[Finding]:
-    """Tell the versions of what is installed."""
+    """Tell the versions of what is installed, and which of them are too old."""
     yield Finding("version", "python", platform.python_version())
+    at_least = _minimums()
     for package in _PACKAGES:
         try:
-            yield Finding("version", package, importlib.metadata.version(package))
+            version = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             yield Finding("version", package, "not installed")
+            continue
+        lowest = at_least.get(package)
+        if lowest is None or _numbers(version) >= _numbers(lowest):
+            yield Finding("version", package, version)
+        else:
+            yield Finding("version", package, f"{version} is too old: install {lowest}", False)
+
+
+def server_finding(info: Mapping[str, object]) -> Finding:
+    """Judge a Redis server by what it says of itself: a known hole is a fault."""
+    kind = "valkey" if "valkey_version" in info else "redis"
+    version = str(info.get(f"{kind}_version"))
+    major, minor, patch = (*_numbers(version), 0, 0, 0)[:3]
+    safe = _SAFE_PATCH[kind]
+    is_safe = (major, minor) > max(safe) or patch >= safe.get((major, minor), math.inf)
+    if is_safe:
+        return Finding("redis", "server", f"answers, {kind} {version}", True)
+    known = ", ".join(f"{major}.{minor}.{patch}" for (major, minor), patch in safe.items())
+    text = f"{kind} {version} lets scripts break out (CVE-2025-49844); mended in {known} and later"
+    return Finding("redis", "server", text, False)
+
+
+def _minimums() -> dict[str, str]:
+    """Read from our own metadata which versions we ask for."""
+    try:
+        asked = importlib.metadata.requires("penstock") or []
+    except importlib.metadata.PackageNotFoundError:
+        return {}
+    found = (_REQUIREMENT.match(each) for each in asked)
+    return {each["name"].lower(): each["version"] for each in found if each is not None}
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """Read the leading numbers: 2.13.0+cpu is (2, 13, 0)."""
+    numbers = re.match(r"\d+(\.\d+)*", version)
+    return tuple(int(each) for each in numbers[0].split(".")) if numbers else ()
 
 
 def machine(settings: Settings) -> Iterator[Finding]:
@@ -132,7 +177,7 @@ def redis_server(settings: Settings) -> Iterator[Finding]:
     try:
         with redis.Redis.from_url(settings.redis_url, socket_timeout=_TIMEOUT_S) as client:
             info = cast("dict[str, str]", client.info("server"))
-        yield Finding("redis", "server", f"answers, version {info.get('redis_version')}", True)
+        yield server_finding(info)
     except (redis.RedisError, ValueError) as error:
         yield Finding("redis", "server", f"{without_password(settings.redis_url)}: {error}", False)
 
