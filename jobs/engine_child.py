@@ -16,8 +16,9 @@ import signal
 import socket
 import sys
 import threading
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import msgspec
 
@@ -226,12 +227,25 @@ def main(arguments: list[str]) -> None:
     configure_logging("engine")
     configuration = msgspec.json.decode(sys.stdin.buffer.read(), type=Configuration)
     report = report_crashes(Path(configuration.report)) if configuration.report else None
+    threading.excepthook = partial(_end_with_thread, report)
     try:
         serve(descriptor, configuration)
     except BaseException as error:
         if report is not None:
             report_exception(report, error)
         raise
+
+
+def _end_with_thread(report: TextIO | None, ended: threading.ExceptHookArgs) -> None:
+    """End the process because one of its threads has ended: whatever came to it would be lost."""
+    error = ended.exc_value
+    if error is None or isinstance(error, SystemExit):
+        return
+    name = ended.thread.name if ended.thread else "a thread"
+    logger.critical("the engine process failed in %s", name, exc_info=error)
+    if report is not None:
+        report_exception(report, error)
+    os._exit(1)
 
 
 def serve(descriptor: int, configuration: Configuration) -> None:

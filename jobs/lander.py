@@ -33,7 +33,7 @@ class Lander:
             run = self._runs.get()
             outcome = self._land(run)
             if isinstance(outcome, ShardLanded):
-                run.remove_traces()
+                _remove_traces(run)
             else:  # the next attempt need not compute its rows
                 run.save()
                 run.close()
@@ -54,3 +54,10 @@ class Lander:
             logger.exception("cannot land shard %d of %s", index, job_id)
             return ShardFailed(job_id, index, attempt, f"{type(error).__name__}: {error}")
         return ShardLanded(job_id, index, attempt, counts)
+
+
+def _remove_traces(run: ShardRun) -> None:
+    try:
+        run.remove_traces()
+    except OSError as error:  # its rows have landed, whatever lies about; others wait to land
+        logger.warning("traces of shard %d of %s are left: %s", run.key[1], run.key[0], error)

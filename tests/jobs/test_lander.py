@@ -1,0 +1,84 @@
+"""The lander on its own: jobs, parts and traces are real, and so is its thread."""
+
+import queue
+import socket
+import subprocess
+import sys
+from os import getpid
+from pathlib import Path
+
+import msgspec
+
+from penstock.jobs.frames import VERSION, Configuration, RunShard, ShardFailed, ShardLanded
+from penstock.jobs.job_dir import JobDir
+from penstock.jobs.journal import Journal
+from penstock.jobs.lander import Lander
+from penstock.jobs.model import JobSpec, ShardRef
+from penstock.jobs.settings import Settings
+from penstock.jobs.shard_run import ShardRun
+from penstock.jobs.suspects import Suspects
+
+from .conftest import JobMaker, answered
+
+_LANDER_ENDS = """
+import sys
+from penstock.jobs import engine_child, lander
+
+lander.Lander._run = lambda self: 1 / 0
+engine_child.main(sys.argv[1:])
+"""
+
+
+def run_of(settings: Settings, spec: JobSpec, index: int) -> ShardRun:
+    """A shard whose rows have all ended."""
+    ref = ShardRef(spec.job_id, index)
+    with JobDir(settings.jobs_dir, spec.job_id).open_input() as sealed:
+        finished = [[answered(row)] for row in sealed.shard(index)]
+    return ShardRun(
+        RunShard(spec.job_id, index, attempt=1),
+        spec,
+        [],
+        "w1",
+        suspects=Suspects(settings.jobs_dir, ref),
+        journal=Journal(settings.jobs_dir, ref, 1),
+        finished=finished,
+    )
+
+
+def test_a_trace_that_cannot_be_removed_holds_nobody_up(
+    settings: Settings, make_job: JobMaker
+) -> None:
+    spec = make_job()
+    told: queue.SimpleQueue[ShardLanded | ShardFailed] = queue.SimpleQueue()
+    lander = Lander(told.put)
+    lander.start()
+    stuck = settings.jobs_dir / spec.job_id / "unlanded" / "0.1.7.rows"
+    stuck.mkdir(parents=True)  # which no `unlink` removes
+    for index in range(2):
+        lander.submit(run_of(settings, spec, index))
+        assert isinstance(told.get(timeout=20), ShardLanded)
+    assert stuck.exists()
+
+
+def test_an_engine_process_ends_with_any_of_its_threads(tmp_path: Path) -> None:
+    ours, theirs = socket.socketpair()
+    report = tmp_path / "report.txt"
+    configuration = Configuration(
+        settings=Settings(data=str(tmp_path)),
+        model="fake:",
+        worker="w1",
+        report=str(report),
+        version=VERSION,
+    )
+    with ours, theirs:
+        ended = subprocess.run(
+            [sys.executable, "-c", _LANDER_ENDS, str(theirs.fileno()), str(getpid())],
+            input=msgspec.json.encode(configuration),
+            pass_fds=[theirs.fileno()],
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
+    assert ended.returncode == 1
+    assert b"the engine process failed in lander" in ended.stderr
+    assert "ZeroDivisionError" in report.read_text()
