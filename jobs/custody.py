@@ -83,6 +83,11 @@ class Custody:
         self._affairs = JobAffairs(settings, table, events, self._patience)
         self._thread = threading.Thread(target=self._run, name="custody", daemon=True)
 
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether shards cannot be run here: their jobs are on another disk."""
+        return self._affairs.is_elsewhere
+
     def start(self) -> None:
         """Start the thread."""
         self._thread.start()
@@ -148,6 +153,9 @@ class Custody:
     def _claim(self, ref: ShardRef, on_done: OnDone) -> None:
         if ref in self._held:
             on_done("this worker has it already")
+            return
+        if self._affairs.is_elsewhere:
+            on_done(ShardReturned("this worker has another data directory"))
             return
         claim = self._patience.do(lambda: self._table.claim(ref, self._worker, self._lease_ms))
         if claim is None:
@@ -227,12 +235,15 @@ class Custody:
 
     def _lose_engine(self, loss: Loss, is_proof: bool) -> None:
         given = {ref: held.attempt for ref, held in self._held.items() if ref not in self._waiting}
-        accuse(self._settings.jobs_dir, given, loss, is_proof=is_proof)
-        for ref in given:  # one claimed just now may be with the next engine already
-            self._send(AbortShard(ref.job_id, ref.index, given[ref]))
         if not self._waiting:
             self._lost_at_s = time.monotonic()
         self._waiting |= given.keys()
+        try:
+            accuse(self._settings.jobs_dir, given, loss, is_proof=is_proof)
+        except Exception:  # whoever is not blamed now is blamed for the next crash
+            logger.exception("nobody is blamed for the loss of an engine")
+        for ref in given:  # one claimed just now may be with the next engine already
+            self._send(AbortShard(ref.job_id, ref.index, given[ref]))
         for job_id in {ref.job_id for ref in given}:
             report = str(loss.report) if loss.report else None
             data = {"worker": self._worker, "reason": str(loss), "report": report}
@@ -261,6 +272,8 @@ class Custody:
 
     def _renew(self) -> None:
         self._renewed_at_s = time.monotonic()
+        if self._affairs.is_elsewhere:
+            self._affairs.look_around()
         by_job: dict[str, list[_Held]] = {}
         for held in self._held.values():
             by_job.setdefault(held.ref.job_id, []).append(held)

@@ -181,7 +181,7 @@ class Suspects:
     def _read(self) -> _Trace:
         try:
             return msgspec.json.decode(self._path.read_bytes(), type=_Trace)
-        except (OSError, msgspec.MsgspecError):
+        except (OSError, UnicodeDecodeError, msgspec.MsgspecError):
             return _Trace()
 
     def _write(self) -> None:

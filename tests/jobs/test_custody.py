@@ -102,6 +102,7 @@ def test_a_shard_that_fails_again_and_again_fails_its_job(
         assert isinstance(holder.outcome(), ShardBroken if is_last else ShardReturned)
         assert holder.state(spec) is (JobState.FAILED if is_last else JobState.RUNNING)
         holder.table.release(ShardRef(spec.job_id, 0), order.attempt)  # or wait for its lease
+    assert holder.custody.num_retries == MAX_TRIES - 1
 
 
 def test_a_shard_for_newer_workers_is_handed_back_however_often(
@@ -200,6 +201,21 @@ def test_shards_of_a_lost_engine_wait_for_the_next_one(holder: Holder, make_job:
         assert len(suspects.rows) == num_suspects
     holder.land(spec, orders[0])
     assert holder.outcome() == "4 rows · 12 tokens"
+
+
+def test_shards_go_to_the_next_engine_even_if_nobody_can_be_blamed(
+    holder: Holder, make_job: JobMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ValueError("a trace that nobody foresaw")
+
+    spec = make_job()
+    order = holder.open(spec)
+    monkeypatch.setattr("penstock.jobs.custody.accuse", broken)
+    holder.custody.engine_lost(Loss("signal 6", process=7))
+    assert isinstance(holder.sent.get(timeout=10), AbortShard)
+    holder.custody.engine_ready()
+    assert holder.sent.get(timeout=10) == replace(order, tries=order.tries + 1)
 
 
 @pytest.mark.parametrize("is_alone", [True, False])

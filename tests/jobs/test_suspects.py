@@ -171,7 +171,8 @@ def test_a_trial_that_was_broken_off_blames_nobody(jobs_dir: Path) -> None:
     assert len(suspects.begin_trial()) == 16 and suspects.num_narrow == 0  # not split
 
 
-def test_a_damaged_trace_is_none(jobs_dir: Path) -> None:
+@pytest.mark.parametrize("data", [b'{"fresh": 3}', b'{"reasons": {"7": "\xff"}}'])
+def test_a_damaged_trace_is_none(jobs_dir: Path, data: bytes) -> None:
     accuse_only(jobs_dir, 7)
-    (jobs_dir / REF.job_id / "suspects" / "0.json").write_bytes(b'{"fresh": 3}')
+    (jobs_dir / REF.job_id / "suspects" / "0.json").write_bytes(data)
     assert not Suspects(jobs_dir, REF).rows
