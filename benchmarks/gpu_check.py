@@ -128,7 +128,8 @@ class Process:
 
 def environment(device: str, path: Path) -> Mapping[str, str]:
     """Return the environment of parts: no network, and one cache of compiled kernels for all."""
-    made = os.environ | {"PYTHONPATH": str(path), "TOKENIZERS_PARALLELISM": "false"}
+    paths = os.pathsep.join(filter(None, [str(path), os.environ.get("PYTHONPATH")]))
+    made = os.environ | {"PYTHONPATH": paths, "TOKENIZERS_PARALLELISM": "false"}
     made |= {"HF_HUB_OFFLINE": "1", "TRITON_CACHE_DIR": str(path / "triton")}
     if device == "cpu":
         made |= {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
