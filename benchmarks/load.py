@@ -39,7 +39,7 @@ from benchmarks.sse_client import Answer, stream_chat
 from tests.e2e.stack import Stack, running_stack
 
 FAKE = "fake:step_ms=10;tokens=32"
-WARM_UP = 20
+WARM_UP = 5
 SLOW_PAUSE_S = 0.25
 _LEAD_S = 0.5
 

@@ -1,5 +1,6 @@
 """What GET /metrics tells, that its labels stay few, and the header that tells the overhead."""
 
+import time
 from collections import Counter
 from typing import Any
 
@@ -87,6 +88,16 @@ def test_the_overhead_leaves_out_what_was_waited_for(http: httpx2.Client) -> Non
 
 
 def test_workers_tell_their_totals(http: httpx2.Client) -> None:
+    def generated() -> float:
+        name = "penstock_engine_generation_tokens_total{"
+        return sum(value for label, value in scrape(http).items() if label.startswith(name))
+
+    before = generated()
+    http.post("/v1/chat/completions", json=CHAT)
+    deadline_s = time.monotonic() + 30
+    while generated() < before + 8:  # a heartbeat a second tells
+        assert time.monotonic() < deadline_s
+        time.sleep(0.1)
     told = http.get("/metrics").text
     for name in ("prefix_cache_queries_total{", "prefix_cache_hits_total{",
                  "num_preemptions_total{", "shard_retries_total{", "lease_expiries_total{",

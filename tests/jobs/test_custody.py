@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from penstock.jobs.custody import MAX_TRIES, Custody
+from penstock.jobs.custody import MAX_FAILURES, Custody
 from penstock.jobs.durable import StorageFull
 from penstock.jobs.engine_process import Loss
 from penstock.jobs.events import JobEvents
@@ -94,22 +94,27 @@ def test_a_shard_that_fails_again_and_again_fails_its_job(
     holder: Holder, make_job: JobMaker
 ) -> None:
     spec = make_job()
-    for number in range(1, MAX_TRIES + 1):
+    for _ in range(MAX_FAILURES):  # handed back however often, it has not failed
         order = holder.open(spec)
-        assert order.tries == number
+        holder.table.release(ShardRef(spec.job_id, 0), order.attempt)
+        holder.custody.abandon(ShardRef(spec.job_id, 0))
+        assert isinstance(holder.sent.get(timeout=10), AbortShard)
+    for number in range(1, MAX_FAILURES + 1):
+        order = holder.open(spec)
+        assert order.tries == MAX_FAILURES + number
         holder.fail(order, Trouble.UNEXPECTED)
-        is_last = number == MAX_TRIES
+        is_last = number == MAX_FAILURES
         assert isinstance(holder.outcome(), ShardBroken if is_last else ShardReturned)
         assert holder.state(spec) is (JobState.FAILED if is_last else JobState.RUNNING)
         holder.table.release(ShardRef(spec.job_id, 0), order.attempt)  # or wait for its lease
-    assert holder.custody.num_retries == MAX_TRIES - 1
+    assert holder.custody.num_retries == MAX_FAILURES - 1
 
 
 def test_a_shard_for_newer_workers_is_handed_back_however_often(
     holder: Holder, make_job: JobMaker
 ) -> None:
     spec = make_job()
-    for _ in range(MAX_TRIES + 1):
+    for _ in range(MAX_FAILURES + 1):
         order = holder.open(spec)
         holder.fail(order, Trouble.NEWER)
         assert isinstance(holder.outcome(), ShardReturned)

@@ -57,7 +57,7 @@ def test_one_leads_and_hands_over_at_once(make_keeper: MakeKeeper) -> None:
 def test_shards_of_a_silent_worker_run_again(
     make_keeper: MakeKeeper, submitted: Submission, table: JobTable
 ) -> None:
-    make_keeper("keeper")
+    keeper = make_keeper("keeper")
     job_id = submitted.spec.job_id
     table.issue(job_id, 1)
     assert table.claim(ShardRef(job_id, 0), "silent", 300).status == "granted"
@@ -67,6 +67,7 @@ def test_shards_of_a_silent_worker_run_again(
         return snapshot is not None and snapshot.counts.running == 0
 
     wait_for(is_free, "the lease to be reaped", 12)
+    wait_for(lambda: keeper.num_reaped == 1, "it to be counted")
     assert table.issue(job_id, 5) == [0, 1]
 
 
