@@ -5,9 +5,9 @@
     cancelling    its jobs are cancelled, and what has landed is rendered
     ended         whoever wants to know is told
 
-Every step may be done again by anyone: jobs are made under idempotency keys, files under ids that
-were chosen at the start, and of the notes on disk the first one stands. A lock saves the work of
-doing things twice; nothing depends on it.
+Every step may be done again by anyone: jobs are made under idempotency keys, and of the notes on
+disk the first one stands; files that the standing note does not name are removed. A lock saves the
+work of doing things twice; nothing depends on it.
 """
 
 import fcntl
@@ -20,32 +20,37 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Self
 
 import redis
 
 from .batch_lines import BatchError, check_lines
 from .batch_output import Tally, write_lines
-from .batch_record import Batch, BatchRecords, Checked, Ended
+from .batch_record import Batch, BatchRecords, BatchStatus, Checked, Ended
 from .durable import StorageFull
 from .ending import cancel
-from .errors import InvalidJob, UnknownJob
-from .file_store import FileStore, UnknownFile
+from .errors import CorruptJob, InvalidJob, UnknownJob
+from .file_store import OUTPUT_PURPOSE, FileStore, UnknownFile
 from .inputs import UnreadableInput
 from .job_dir import JobDir
 from .job_table import JobTable
 from .keys import Keys
 from .model import InvalidSampling, JobSnapshot, JobState, TaskSpec
 from .redis_client import connect
+from .sealed_input import CorruptInput
 from .settings import Settings
-from .strict_json import parse_json
 from .submission import PathSource, SubmitRequest, submit
 from .webhook_outbox import WebhookOutbox
 from .workers import WorkerRegister
 
 TICK_S = 0.5
 _AT_ONCE = 4
-_STATUS_OF = {JobState.EXPIRED: "expired", JobState.CANCELLED: "cancelled"}
+_FAULT_PAUSE_S = 5.0
+_PAUSE_S = 60.0  # before a batch that could not be brought forward is tried again
+_NOT_RUN = {
+    BatchStatus.EXPIRED: "batch_expired",
+    BatchStatus.CANCELLED: "batch_cancelled",
+}
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +71,7 @@ class BatchClerk:
         self._outbox = outbox
         self._stopping = threading.Event()
         self._under_way: dict[str, Future[None]] = {}
+        self._not_before_s: dict[str, float] = {}
         self._hands = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="batches")
         self._thread = threading.Thread(target=self._run, name="batch-clerk", daemon=True)
 
@@ -77,6 +83,10 @@ class BatchClerk:
         """Stop; what is under way is taken up again by the next one."""
         self._stopping.set()
         self._thread.join()
+        self.close()
+
+    def close(self) -> None:
+        """Let go of everything; for a clerk who was not started."""
         self._hands.shutdown(wait=True, cancel_futures=True)
         self._redis.close()
 
@@ -86,8 +96,9 @@ class BatchClerk:
                 with self._lock() as is_ours:
                     while is_ours and not self._stopping.wait(TICK_S):
                         self._tick()
-            except OSError as error:
-                logger.warning("batches wait: %s", error)
+            except Exception:  # the disk's, say; it may do better soon
+                logger.exception("batches wait")
+                self._stopping.wait(_FAULT_PAUSE_S)
 
     @contextmanager
     def _lock(self) -> Iterator[bool]:
@@ -105,8 +116,10 @@ class BatchClerk:
     def _tick(self) -> None:
         self._under_way = {k: each for k, each in self._under_way.items() if not each.done()}
         for batch in self._records.open():
-            if batch.spec.id not in self._under_way:
-                self._under_way[batch.spec.id] = self._hands.submit(self._advance, batch)
+            name = batch.spec.id
+            is_due = self._not_before_s.get(name, 0.0) <= time.monotonic()
+            if is_due and name not in self._under_way:
+                self._under_way[name] = self._hands.submit(self._advance, batch)
 
     def _advance(self, batch: Batch) -> None:
         try:
@@ -115,6 +128,9 @@ class BatchClerk:
             logger.warning("%s waits: %s", batch.spec.id, error)
         except Exception:  # of one batch; the others go on, and this one is tried again
             logger.exception("%s cannot be brought forward", batch.spec.id)
+            self._not_before_s[batch.spec.id] = time.monotonic() + _PAUSE_S
+        else:
+            self._not_before_s.pop(batch.spec.id, None)
 
     def advance(self, batch: Batch) -> None:
         """Do the next step of a batch, if one is due.
@@ -128,7 +144,7 @@ class BatchClerk:
             return
         checked = batch.checked() or self._check(batch)
         if checked.errors:
-            self._announce(batch, batch.write_ended(Ended(status="failed", at=_now())))
+            self._fail(batch, checked)
             return
         jobs = [self._table.snapshot(job_id) for job_id in checked.jobs]
         known = [job for job in jobs if job is not None]
@@ -145,27 +161,31 @@ class BatchClerk:
     # -- from lines to jobs -------------------------------------------------------------------
 
     def _check(self, batch: Batch) -> Checked:
-        """Read the lines, and make their jobs."""
+        """Read the lines, and make their jobs; one that is to be cancelled makes them too."""
         spec = batch.spec
-        try:
-            path = self._files.path(self._files.get(spec.input_file_id, spec.tenant))
-            with self._files.open(spec.input_file_id, spec.tenant) as file:
-                lines = check_lines(file, spec.endpoint, self._models())
-        except UnknownFile:
-            error = BatchError("invalid_request", f"There is no file {spec.input_file_id}.")
-            return batch.write_checked(Checked(at=_now(), num_rows=0, errors=[error]))
-        if batch.cancelling_at() is not None and not lines.errors:
-            return batch.write_checked(Checked(at=_now(), num_rows=lines.num_rows))
         made: list[str] = []
-        if not lines.errors:
+        with _Lines(self._settings.data_dir / "uploads") as lines:
             try:
-                with _by_model(path, list(lines.rows_of), self._settings.data_dir) as inputs:
-                    made = [self._submit(batch, model, each) for model, each in inputs.items()]
-            except (InvalidJob, InvalidSampling, UnreadableInput) as error:
-                lines.errors.append(BatchError("invalid_request", str(error)))
+                with self._files.open(spec.input_file_id, spec.tenant) as file:
+                    found = check_lines(file, spec.endpoint, self._models(), lines.keep)
+            except UnknownFile:
+                error = BatchError("invalid_request", f"There is no file {spec.input_file_id}.")
+                return batch.write_checked(Checked(at=_now(), num_rows=0, errors=[error]))
+            if not found.errors:
+                try:
+                    for model, path in lines.paths().items():
+                        made.append(self._submit(batch, model, path))
+                except (InvalidJob, InvalidSampling, UnreadableInput) as error:
+                    found.errors.append(BatchError("invalid_request", str(error)))
         return batch.write_checked(
-            Checked(at=_now(), num_rows=lines.num_rows, jobs=made, errors=lines.errors)
+            Checked(at=_now(), num_rows=found.num_rows, jobs=made, errors=found.errors)
         )
+
+    def _fail(self, batch: Batch, checked: Checked) -> None:
+        """End a batch whose lines are wrong, and the jobs that were made before that was known."""
+        for job_id in checked.jobs:
+            self._cancel(job_id)
+        self._announce(batch, batch.write_ended(Ended(status=BatchStatus.FAILED, at=_now())))
 
     def _models(self) -> set[str]:
         """Name the models that are served, or are set up to be."""
@@ -183,7 +203,12 @@ class BatchClerk:
             format="jsonl",
             deadline_ms=spec.deadline_ms,
         )
-        return submit(self._settings, self._table, PathSource(path), request).spec.job_id
+        made = submit(self._settings, self._table, PathSource(path), request)
+        if made.num_rejected:  # which the check of the lines should have told
+            line, message = made.rejected[0].line, made.rejected[0].message
+            self._cancel(made.spec.job_id)
+            raise InvalidJob("input", f"a line cannot become a row ({line} of {model}): {message}")
+        return made.spec.job_id
 
     def _cancel(self, job_id: str) -> None:
         try:
@@ -195,84 +220,109 @@ class BatchClerk:
 
     def _end(self, batch: Batch, jobs: list[JobSnapshot]) -> None:
         """Render what has landed, and only then say that the batch has ended."""
-        finalizing_at = _now()
-        spec = batch.spec
-        states = {job.state for job in jobs}
-        status = next((_STATUS_OF[state] for state in _STATUS_OF if state in states), "completed")
-        if batch.cancelling_at() is not None:
-            status = "cancelled"
+        finalizing_at, status = _now(), _status_of(batch, jobs)
         tally = Tally()
         with ExitStack() as stack:
             output = stack.enter_context(self._files.writing())
             errors = stack.enter_context(self._files.writing())
-            for job in jobs:
-                job_dir = JobDir(self._settings.jobs_dir, job.job_id)
-                not_run = f"batch_{status if status in ('expired', 'cancelled') else 'failed'}"
-                write_lines(
-                    job_dir.read_spec(),
-                    job_dir.input,
-                    not_run=not_run,
-                    output=output,
-                    errors=errors,
-                    tally=tally,
-                )
-            has_output = self._keep(output, spec.output_file_id, "output", batch)
-            has_errors = self._keep(errors, spec.error_file_id, "error", batch)
-        ended = Ended(
-            status=status,
-            at=_now(),
-            finalizing_at=finalizing_at,
-            completed=tally.completed,
-            failed=tally.failed,
-            has_output=has_output,
-            has_errors=has_errors,
-            usage=tally.usage,
-        )
+            try:
+                for job in jobs:
+                    job_dir = JobDir(self._settings.jobs_dir, job.job_id)
+                    write_lines(
+                        job_dir.read_spec(),
+                        job_dir.input,
+                        not_run=_NOT_RUN.get(status, "batch_failed"),
+                        output=output,
+                        errors=errors,
+                        tally=tally,
+                    )
+            except (CorruptInput, CorruptJob) as error:
+                fault = BatchError("server_error", f"a job of this batch cannot be read: {error}")
+                status, failure = BatchStatus.FAILED, [fault]
+            else:
+                failure = []
+            ended = Ended(
+                status=status,
+                at=_now(),
+                finalizing_at=finalizing_at,
+                completed=tally.completed,
+                failed=tally.failed,
+                output_file_id=self._keep(output, "output", batch),
+                error_file_id=self._keep(errors, "error", batch),
+                errors=failure,
+                usage=tally.usage,
+            )
         self._announce(batch, batch.write_ended(ended))
 
     def _announce(self, batch: Batch, ended: Ended) -> None:
         """Have whoever wants to know told that the batch has ended."""
         batch_id = batch.spec.id
         event_id = f"evt_{batch_id.removeprefix('batch_')}"
-        kind = f"batch.{ended.status}"
+        kind = f"batch.{ended.status.value}"
         self._outbox.announce(event_id, kind, {"id": batch_id}, batch.spec.tenant)
-        batch.note_announced()
+        self._remove_others(batch, ended)
+        batch.close()
 
-    def _keep(self, file: BinaryIO, file_id: str, kind: str, batch: Batch) -> bool:
-        """Keep a rendered file, unless it is empty."""
+    def _keep(self, file: BinaryIO, kind: str, batch: Batch) -> str | None:
+        """Keep a rendered file, unless it is empty; return its id."""
         if file.tell() == 0:
-            return False
+            return None
         life_s = batch.spec.output_life_s
-        self._files.keep(
+        stored = self._files.keep(
             file,
             filename=f"{batch.spec.id}_{kind}.jsonl",
-            purpose="batch_output",
+            purpose=OUTPUT_PURPOSE,
             tenant=batch.spec.tenant,
             expires_at=None if life_s is None else _now() + life_s,
-            file_id=file_id,
         )
-        return True
+        return stored.id
+
+    def _remove_others(self, batch: Batch, ended: Ended) -> None:
+        """Remove what was rendered of a batch and did not come to stand."""
+        standing = {ended.output_file_id, ended.error_file_id}
+        for stored in self._files.list(batch.spec.tenant):
+            is_ours = stored.purpose == OUTPUT_PURPOSE and stored.filename.startswith(batch.spec.id)
+            if is_ours and stored.id not in standing:
+                self._files.delete(stored.id, batch.spec.tenant)
 
 
-@contextmanager
-def _by_model(path: Path, models: list[str], data_dir: Path) -> Iterator[dict[str, Path]]:
-    """Yield a file of lines for each model: the one there is, or parts of it for several."""
-    if len(models) == 1:
-        yield {models[0]: path}
-        return
-    spool = data_dir / "uploads"
-    spool.mkdir(parents=True, exist_ok=True)
-    directory = Path(tempfile.mkdtemp(dir=spool, prefix="batch-"))
-    try:
-        paths = {model: directory / f"{number}.jsonl" for number, model in enumerate(models)}
-        with ExitStack() as stack:
-            parts = {m: stack.enter_context(each.open("wb")) for m, each in paths.items()}
-            for line in stack.enter_context(path.open("rb")):
-                if line.strip():
-                    parts[parse_json(line)["body"]["model"]].write(line.rstrip(b"\n") + b"\n")
-        yield paths
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
+class _Lines:
+    """The lines of a batch on their way to its jobs: a file for each model, gone afterwards."""
+
+    def __init__(self, spool: Path) -> None:
+        self._spool = spool
+        self._files: dict[str, BinaryIO] = {}
+
+    def __enter__(self) -> Self:
+        self._spool.mkdir(parents=True, exist_ok=True)
+        self._directory = Path(tempfile.mkdtemp(dir=self._spool, prefix="batch-"))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for file in self._files.values():
+            file.close()
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+    def keep(self, model: str, line: bytes) -> None:
+        """Write a line to the file of its model."""
+        if model not in self._files:
+            path = self._directory / f"{len(self._files)}.jsonl"
+            self._files[model] = path.open("wb")
+        self._files[model].write(line)
+
+    def paths(self) -> dict[str, Path]:
+        """Return the file of each model, whole."""
+        for file in self._files.values():
+            file.flush()
+        return {model: Path(file.name) for model, file in self._files.items()}
+
+
+def _status_of(batch: Batch, jobs: list[JobSnapshot]) -> BatchStatus:
+    """Say how a batch has ended whose jobs have."""
+    states = {job.state for job in jobs}
+    if batch.cancelling_at() is not None or JobState.CANCELLED in states:
+        return BatchStatus.CANCELLED
+    return BatchStatus.EXPIRED if JobState.EXPIRED in states else BatchStatus.COMPLETED
 
 
 def _now() -> int:

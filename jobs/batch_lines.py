@@ -4,22 +4,23 @@
 
 All bad lines are told, each with its number, up to MAX_ERRORS of them. What is wrong inside a body
 is its row's error, later; what is checked here is what would make an answer impossible to give or
-to tell from others.
+to tell from others. A line that passes is one that a job takes: the same reader reads it here.
 """
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any, BinaryIO
 
 import msgspec
 
+from .inputs import MAX_LINE_BYTES, read_json_line
+from .model import RejectedLine
 from .strict_json import NotJson, parse_json
 
 MAX_ERRORS = 1_000
 MAX_ID_CHARS = 512
-MAX_LINE_BYTES = 16 << 20  # as `inputs` has it
 MAX_ROWS = 1_000_000
 
 
@@ -46,9 +47,17 @@ class CheckedLines:
 
 
 def check_lines(
-    file: BinaryIO, endpoint: str, models: Collection[str], *, max_rows: int = MAX_ROWS
+    file: BinaryIO,
+    endpoint: str,
+    models: Collection[str],
+    keep: Callable[[str, bytes], object] = lambda model, line: None,
+    *,
+    max_rows: int = MAX_ROWS,
 ) -> CheckedLines:
-    """Read a whole file, a line at a time, and look for what is wrong with it."""
+    """Read a whole file, a line at a time, and look for what is wrong with it.
+
+    `keep` is given each line that is right, as its job is to read it, and its model.
+    """
     checked = CheckedLines()
     seen: set[bytes] = set()
     number = 0
@@ -60,9 +69,13 @@ def check_lines(
             break  # where the next one begins is anybody's guess
         if not line.strip():
             continue
-        error = _check_line(line, number, endpoint, models, seen, checked.rows_of)
-        if error is not None:
-            checked.errors.append(error)
+        found = _check_line(line, number, endpoint, models, seen)
+        if isinstance(found, BatchError):
+            checked.errors.append(found)
+        else:
+            model = found["body"]["model"]
+            checked.rows_of[model] += 1
+            keep(model, msgspec.json.encode({name: found[name] for name in _KEPT}) + b"\n")
         if len(checked.errors) >= MAX_ERRORS:
             break
         if checked.num_rows > max_rows:
@@ -80,13 +93,15 @@ def _check_line(
     endpoint: str,
     models: Collection[str],
     seen: set[bytes],
-    rows_of: Counter[str],
-) -> BatchError | None:
+) -> dict[str, Any] | BatchError:
     try:
         request = parse_json(line)
     except NotJson as error:
         reason = f"This line is not parseable as valid JSON: {error}."[:300]
         return BatchError("invalid_json_line", reason, number)
+    read = read_json_line(number, line.strip())
+    if isinstance(read, RejectedLine):
+        return BatchError("invalid_json_line", f"This line {read.message}.", number)
     if not isinstance(request, dict):
         return BatchError("invalid_json_line", "This line is not a JSON object.", number)
     found = _fault(request, endpoint, models)
@@ -101,8 +116,7 @@ def _check_line(
         )
         return BatchError("duplicate_custom_id", message, number, "custom_id")
     seen.add(digest)
-    rows_of[request["body"]["model"]] += 1
-    return None
+    return request
 
 
 def _fault(
@@ -134,4 +148,5 @@ def _fault(
     return None
 
 
+_KEPT = ("custom_id", "url", "body")  # whatever else a line says is nobody's
 _KINDS: dict[type, str] = {str: "a string", dict: "an object"}

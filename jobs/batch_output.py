@@ -3,6 +3,7 @@
 Knows landed rows and the sealed input; no HTTP. A row that never ran is told as well, with why.
 """
 
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -13,15 +14,18 @@ import msgspec
 
 from .batch_record import Usage
 from .model import EMBED, JobSpec, RowStatus
-from .part_file import read_part
+from .part_file import CorruptPart, read_part
 from .results_dir import ResultsDir
-from .sealed_input import SealedInput
+from .sealed_input import CorruptShard, SealedInput
+
+logger = logging.getLogger(__name__)
 
 CHAT = "/v1/chat/completions"
 NOT_RUN = {
     "batch_expired": "This request could not be executed before the completion window expired.",
     "batch_cancelled": "This request was not executed: the batch was cancelled.",
     "batch_failed": "This request was not executed: its job failed.",
+    "checksum_mismatch": "What came of this request can no longer be read from the server's disk.",
 }
 
 
@@ -45,26 +49,42 @@ def write_lines(
 ) -> None:
     """Write a line for every row of an ended job, to `output` or to `errors`.
 
-    `not_run` says why a row has nothing: a key of NOT_RUN.
+    `not_run` says why a row has nothing: a key of NOT_RUN. Rows of files that have rotted are told
+    as such.
 
     Raises:
-        CorruptPart, CorruptInput: files of the job cannot be read.
+        CorruptInput: the job's input cannot be read at all.
     """
     results = ResultsDir.of(spec)
     with SealedInput(input_path) as sealed:
         for shard in range(spec.num_shards):
-            path = results.part(shard)
-            if not path.exists():
-                for row in sealed.shard(shard):
-                    errors.write(_not_run_line(spec, row.row_index, row.custom_id, not_run))
+            path, why = results.part(shard), not_run
+            landed: list[list[dict[str, Any]]] = []
+            if path.exists():
+                try:
+                    landed = [*_rows(path)]
+                except CorruptPart as error:
+                    logger.error("%s", error)
+                    why = "checksum_mismatch"
+            if not landed:
+                for row_index, custom_id in _names(sealed, shard):
+                    errors.write(_not_run_line(spec, row_index, custom_id, why))
                     tally.failed += 1
-                continue
-            for samples in _rows(path):
+            for samples in landed:
                 line, is_ok = _line(spec, samples)
                 (output if is_ok else errors).write(line)
                 tally.completed += is_ok
                 tally.failed += not is_ok
                 tally.usage = _added(tally.usage, samples)
+
+
+def _names(sealed: SealedInput, shard: int) -> list[tuple[int, str | None]]:
+    """Return the rows of a shard and what the user calls them, as far as it can be read."""
+    try:
+        return [(row.row_index, row.custom_id) for row in sealed.shard(shard)]
+    except CorruptShard as error:
+        logger.error("%s", error)
+        return [(row_index, None) for row_index in error.row_indexes]
 
 
 def _rows(path: Path) -> Iterator[list[dict[str, Any]]]:

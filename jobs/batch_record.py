@@ -4,26 +4,32 @@
                         checked.json  its lines have been read: the jobs they became, or errors
                         cancelling    somebody wants it cancelled
                         ended.json    how it ended; from here on nothing changes
-                        announced     whoever wants to know of its end will be told
+    open/batch_01K3…                    something is left to do with it
+    keys/…                              which batch an idempotency key has made
 
 Each file is written once, durably, and the first writer wins: whoever does a step again finds it
-done. A batch without `checked.json` is being validated, one without `announced` is open.
+done. A batch without `checked.json` is being validated.
 """
 
+import logging
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from enum import StrEnum
+from hashlib import blake2b
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
 
 from .batch_lines import BatchError
-from .durable import create_file, fsync_directory, storage_errors
+from .durable import create_file, make_directories
 from .model import new_job_id
 
 _BATCH_ID = re.compile(r"batch_[0-9A-HJKMNP-TV-Z]{26}")
 _Facts = TypeVar("_Facts")
+
+logger = logging.getLogger(__name__)
 
 
 class UnknownBatch(LookupError):
@@ -34,11 +40,20 @@ class UnknownBatch(LookupError):
         self.batch_id = batch_id
 
 
-class BatchSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """What was asked for. Times are seconds since 1970, but for the deadline in ms.
+class BatchStatus(StrEnum):
+    """OpenAI's words for how a batch stands."""
 
-    `output_file_id` and `error_file_id` are what its files will be called, if it has any.
-    """
+    VALIDATING = "validating"
+    IN_PROGRESS = "in_progress"
+    CANCELLING = "cancelling"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"
+
+
+class BatchSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """What was asked for. Times are seconds since 1970, but for the deadline in ms."""
 
     id: str
     endpoint: str
@@ -46,8 +61,6 @@ class BatchSpec(msgspec.Struct, frozen=True, kw_only=True):
     completion_window: str
     deadline_ms: int
     created_at: int
-    output_file_id: str
-    error_file_id: str
     output_life_s: int | None = None
     metadata: dict[str, str] | None = None
     tenant: str = "default"
@@ -72,15 +85,16 @@ class Usage(msgspec.Struct, frozen=True):
 
 
 class Ended(msgspec.Struct, frozen=True, kw_only=True):
-    """How it ended: completed, failed, expired or cancelled."""
+    """How it ended, and the files of what came of it."""
 
-    status: str
+    status: BatchStatus
     at: int
     finalizing_at: int | None = None
     completed: int = 0
     failed: int = 0
-    has_output: bool = False
-    has_errors: bool = False
+    output_file_id: str | None = None
+    error_file_id: str | None = None
+    errors: list[BatchError] = []
     usage: Usage = Usage()
 
 
@@ -115,9 +129,9 @@ class Batch:
         """Note that it is to be cancelled."""
         self._write("cancelling", int(time.time()), int)
 
-    def note_announced(self) -> None:
-        """Note that whoever wants to know of its end will be told."""
-        self._write("announced", True, bool)
+    def close(self) -> None:
+        """Note that nothing is left to do."""
+        (self._path.parent / "open" / self.spec.id).unlink(missing_ok=True)
 
     def _read(self, name: str, kind: type[_Facts]) -> _Facts | None:
         try:
@@ -127,9 +141,7 @@ class Batch:
 
     def _write(self, name: str, facts: _Facts, kind: type[_Facts]) -> _Facts:
         create_file(self._path / name, msgspec.json.encode(facts))
-        standing = self._read(name, kind)
-        assert standing is not None
-        return standing
+        return msgspec.json.decode((self._path / name).read_bytes(), type=kind)
 
 
 class BatchRecords:
@@ -139,19 +151,26 @@ class BatchRecords:
         self._directory = directory
 
     def create(self, spec: BatchSpec) -> Batch:
-        """Accept a batch, durably."""
-        path = self._directory / spec.id
-        with storage_errors(self._directory):
-            path.mkdir(parents=True)
-            fsync_directory(self._directory)
-        create_file(path / "batch.json", msgspec.json.encode(spec))
-        return Batch(self._directory, spec)
+        """Accept a batch, durably; under an idempotency key the first one of that key.
+
+        Whoever was to make that one and died is helped out.
+        """
+        make_directories(self._directory / "open")
+        if spec.idempotency_key is not None:
+            note = self._key_note(spec.tenant, spec.idempotency_key)
+            make_directories(note.parent)
+            create_file(note, spec.id.encode())
+            spec = msgspec.structs.replace(spec, id=note.read_text())
+        make_directories(self._directory / spec.id)
+        create_file(self._directory / "open" / spec.id, b"")
+        create_file(self._directory / spec.id / "batch.json", msgspec.json.encode(spec))
+        return self._read(spec.id)
 
     def get(self, batch_id: str, tenant: str) -> Batch:
         """Return a batch.
 
         Raises:
-            UnknownBatch: there is none of this id, or it is another tenant's.
+            UnknownBatch: there is none of this id, it is another tenant's, or cannot be read.
         """
         batch = self._open(batch_id) if _BATCH_ID.fullmatch(batch_id) else None
         if batch is None or batch.spec.tenant != tenant:
@@ -160,34 +179,32 @@ class BatchRecords:
 
     def list(self, tenant: str) -> "list[Batch]":
         """Return a tenant's batches, newest first."""
-        return [batch for batch in self._all() if batch.spec.tenant == tenant]
+        names = sorted((path.name for path in self._directory.glob("batch_*")), reverse=True)
+        return [batch for batch in self._opened(names) if batch.spec.tenant == tenant]
 
     def open(self) -> "list[Batch]":
         """Return all batches with which something is left to do, oldest first."""
-        is_open = (
-            path.name
-            for path in sorted(self._directory.glob("batch_*"))
-            if not (path / "announced").exists()
-        )
-        return [batch for name in is_open if (batch := self._open(name)) is not None]
+        return [*self._opened(sorted(path.name for path in (self._directory / "open").glob("*")))]
 
-    def made_by(self, tenant: str, idempotency_key: str) -> Batch | None:
-        """Return the batch that a key has made."""
-        made = (each for each in self.list(tenant) if each.spec.idempotency_key == idempotency_key)
-        return next(made, None)
-
-    def _all(self) -> Iterator[Batch]:
-        for path in sorted(self._directory.glob("batch_*"), reverse=True):
-            batch = self._open(path.name)
-            if batch is not None:
-                yield batch
+    def _opened(self, names: Iterable[str]) -> Iterator[Batch]:
+        return (batch for name in names if (batch := self._open(name)) is not None)
 
     def _open(self, batch_id: str) -> Batch | None:
         try:
-            data = (self._directory / batch_id / "batch.json").read_bytes()
+            return self._read(batch_id)
         except FileNotFoundError:  # its maker has died on the way; nobody was told of it
             return None
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            logger.error("%s cannot be read and is passed over: %s", batch_id, error)
+            return None
+
+    def _read(self, batch_id: str) -> Batch:
+        data = (self._directory / batch_id / "batch.json").read_bytes()
         return Batch(self._directory, msgspec.json.decode(data, type=BatchSpec))
+
+    def _key_note(self, tenant: str, key: str) -> Path:
+        digest = blake2b(f"{tenant}\n{key}".encode(), digest_size=20).hexdigest()
+        return self._directory / "keys" / digest
 
 
 def new_batch_id() -> str:

@@ -19,11 +19,12 @@ from typing import BinaryIO
 
 import msgspec
 
-from .durable import create_file, fsync_directory, storage_errors
+from .durable import create_file, fsync_directory, make_directories, storage_errors
 from .model import new_job_id
 
 FILE_ID = re.compile(r"file-[0-9A-HJKMNP-TV-Z]{26}")
 MAX_NAME_CHARS = 512
+OUTPUT_PURPOSE = "batch_output"
 _HALF_MADE_AGE_S = 24 * 3600
 
 
@@ -66,7 +67,7 @@ class FileStore:
         Raises:
             StorageFull: there is no room left.
         """
-        self._directory.mkdir(parents=True, exist_ok=True)
+        make_directories(self._directory)
         path = self._directory / f".{os.getpid()}.{secrets.token_hex(8)}.tmp"
         try:
             with storage_errors(self._directory), path.open("x+b") as file:

@@ -144,10 +144,15 @@ def _read_jsonl(file: BinaryIO) -> Iterator[InputRow | RejectedLine]:
         if text is None:
             yield RejectedLine(line, f"is longer than {MAX_LINE_BYTES >> 20} MiB")
         elif text:
-            try:
-                yield _as_row(line, msgspec.json.decode(text))
-            except (msgspec.DecodeError, ValueError, RecursionError) as error:
-                yield RejectedLine(line, f"is not JSON: {_shortened(error)}")
+            yield read_json_line(line, text)
+
+
+def read_json_line(line: int, text: bytes) -> InputRow | RejectedLine:
+    """Read a line of JSON lines that is not blank."""
+    try:
+        return _as_row(line, msgspec.json.decode(text))
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        return RejectedLine(line, f"is not JSON: {_shortened(error)}")
 
 
 def _as_row(line: int, value: Any) -> InputRow | RejectedLine:

@@ -3,10 +3,12 @@
     part-uploads/upload_01K3…/upload.json    what the file will be, and under which id
                               part_….bytes   one part, whole and durable
                               cancelled      nothing more will come
+                              completed      the file was made
 
 To complete an upload is to join its parts; done twice, it gives the same file.
 """
 
+import fcntl
 import hashlib
 import os
 import re
@@ -19,7 +21,7 @@ from typing import BinaryIO, Literal
 
 import msgspec
 
-from .durable import create_file, fsync_directory, storage_errors
+from .durable import create_file, fsync_directory, make_directories, storage_errors
 from .file_store import FileStore, StoredFile, UnknownFile, new_file_id
 from .model import new_job_id
 
@@ -93,9 +95,7 @@ class PartUploads:
             tenant=tenant,
         )
         path = self._directory / upload.id
-        with storage_errors(self._directory):
-            path.mkdir(parents=True)
-            fsync_directory(self._directory)
+        make_directories(path)
         create_file(path / "upload.json", msgspec.json.encode(upload))
         return upload
 
@@ -143,8 +143,18 @@ class PartUploads:
             path.unlink(missing_ok=True)
 
     def keep_part(self, upload: PartUpload, file: BinaryIO) -> str:
-        """Make what was written a part, durably; return the part's id."""
+        """Make what was written a part, durably; return the part's id.
+
+        Raises:
+            InvalidUpload: the parts are more than was announced.
+        """
         written = Path(file.name)
+        others = written.parent.glob("part_*.bytes")
+        size = file.seek(0, os.SEEK_END) + sum(path.stat().st_size for path in others)
+        if size > upload.bytes:
+            raise InvalidUpload(
+                "data", f"the parts have {size} bytes, the upload was to have {upload.bytes}"
+            )
         part_id = written.stem.removeprefix(".")
         with storage_errors(written.parent):
             file.flush()
@@ -162,9 +172,13 @@ class PartUploads:
             InvalidUpload: a part is unknown or there twice, or the whole is not what was announced.
             StorageFull: there is no room left; the parts stay.
         """
-        if (done := self.file(upload)) is not None:
-            return done
-        self._require_pending(upload)
+        with self._lock(upload):
+            if (done := self.file(upload)) is not None:
+                return done
+            self._require_pending(upload)
+            return self._complete(upload, part_ids, md5)
+
+    def _complete(self, upload: PartUpload, part_ids: Sequence[str], md5: str | None) -> StoredFile:
         paths = [self._part(upload, part_id) for part_id in part_ids]
         if len(set(part_ids)) != len(part_ids):
             raise InvalidUpload("part_ids", "part_ids names a part twice")
@@ -185,6 +199,7 @@ class PartUploads:
                 expires_at=upload.file_expires_at,
                 file_id=upload.file_id,
             )
+        create_file(self._directory / upload.id / "completed", b"")
         for path in paths:
             path.unlink(missing_ok=True)
         return stored
@@ -209,8 +224,15 @@ class PartUploads:
                 num_removed += 1
         return num_removed
 
+    @contextmanager
+    def _lock(self, upload: PartUpload) -> Iterator[None]:
+        """Let one complete an upload at a time; a second one finds it done."""
+        with (self._directory / upload.id / "upload.json").open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
     def _status(self, upload: PartUpload) -> Status:
-        if self.file(upload) is not None:
+        if (self._directory / upload.id / "completed").exists() or self.file(upload) is not None:
             return "completed"
         if (self._directory / upload.id / "cancelled").exists():
             return "cancelled"

@@ -9,12 +9,12 @@ from fastapi import APIRouter, Query, Request
 from ...jobs.batch_record import (
     Batch,
     BatchSpec,
+    BatchStatus,
     Checked,
     Ended,
     Usage,
     new_batch_id,
 )
-from ...jobs.file_store import new_file_id
 from ...jobs.job_limits import read_window
 from ..bodies import MAX_JSON_BYTES, json_body, read_json
 from ..errors import Conflict, InvalidRequest, shown
@@ -72,8 +72,6 @@ async def create_batch(
         completion_window=body.completion_window,
         deadline_ms=deadline_ms,
         created_at=int(time.time()),
-        output_file_id=new_file_id(),
-        error_file_id=new_file_id(),
         output_life_s=life_s,
         metadata=body.metadata,
         tenant=tenant,
@@ -140,23 +138,20 @@ def _create(services: Services, spec: BatchSpec, is_retry: bool) -> Batch:
 
     OpenAI's client sends no idempotency key and yet tries again; it does say that it does.
     """
-    if spec.idempotency_key is not None:
-        made = services.batches.made_by(spec.tenant, spec.idempotency_key)
-        if made is not None:
-            if _asked(made.spec) != _asked(spec):
-                raise InvalidRequest(
-                    f"the idempotency key has made {made.spec.id}, another batch; take a new key",
-                    param="idempotency_key",
-                    code="idempotency_key_reused",
-                )
-            return made
-    elif is_retry:
+    if spec.idempotency_key is None and is_retry:
         for batch in services.batches.list(spec.tenant):
             if spec.created_at - batch.spec.created_at > _SAME_S:
                 break
             if _asked(batch.spec) == _asked(spec):
                 return batch
-    return services.batches.create(spec)
+    made = services.batches.create(spec)
+    if _asked(made.spec) != _asked(spec):
+        raise InvalidRequest(
+            f"the idempotency key has made {made.spec.id}, another batch; take a new key",
+            param="idempotency_key",
+            code="idempotency_key_reused",
+        )
+    return made
 
 
 def _asked(spec: BatchSpec) -> tuple[object, ...]:
@@ -172,7 +167,7 @@ def _batch_object(services: Services, batch: Batch) -> dict[str, Any]:
     spec = batch.spec
     ended, checked, cancelling_at = batch.ended(), batch.checked(), batch.cancelling_at()
     times = _times(ended, checked, cancelling_at)
-    errors = checked.errors if checked is not None else []
+    errors = [*(checked.errors if checked else ()), *(ended.errors if ended else ())]
     completed, failed, usage = _progress(services, ended, checked)
     return {
         "id": spec.id,
@@ -191,8 +186,8 @@ def _batch_object(services: Services, batch: Batch) -> dict[str, Any]:
         "input_file_id": spec.input_file_id,
         "completion_window": spec.completion_window,
         "status": _status(ended, checked, cancelling_at),
-        "output_file_id": spec.output_file_id if ended and ended.has_output else None,
-        "error_file_id": spec.error_file_id if ended and ended.has_errors else None,
+        "output_file_id": ended.output_file_id if ended is not None else None,
+        "error_file_id": ended.error_file_id if ended is not None else None,
         "created_at": spec.created_at,
         "expires_at": spec.deadline_ms // 1000,
         **times,
@@ -213,12 +208,12 @@ def _batch_object(services: Services, batch: Batch) -> dict[str, Any]:
     }
 
 
-def _status(ended: Ended | None, checked: Checked | None, cancelling_at: int | None) -> str:
+def _status(ended: Ended | None, checked: Checked | None, cancelling_at: int | None) -> BatchStatus:
     if ended is not None:
         return ended.status
     if cancelling_at is not None:
-        return "cancelling"
-    return "validating" if checked is None else "in_progress"
+        return BatchStatus.CANCELLING
+    return BatchStatus.VALIDATING if checked is None else BatchStatus.IN_PROGRESS
 
 
 def _times(
@@ -231,7 +226,7 @@ def _times(
         "cancelling_at": cancelling_at,
     }
     for status in ("completed", "failed", "expired", "cancelled"):
-        is_so = ended is not None and ended.status == status
+        is_so = ended is not None and ended.status.value == status
         times[f"{status}_at"] = ended.at if ended is not None and is_so else None
     return times
 

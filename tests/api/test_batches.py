@@ -2,6 +2,7 @@
 
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx2
@@ -12,6 +13,9 @@ from openai.types import Batch
 from .conftest import IDLE_MODEL, MODEL
 
 CHAT = "/v1/chat/completions"
+DEEP: dict[str, Any] = {}
+for _ in range(70):
+    DEEP = {"a": DEEP}
 
 
 def line(custom_id: str, url: str = CHAT, **body: Any) -> dict[str, Any]:
@@ -126,6 +130,11 @@ def test_when_all_rows_fail_there_is_no_output(client: openai.OpenAI) -> None:
         ([line("a", model="gpt-none")], [("model_not_found", 1)]),
         ([line("a", model=None)], [("missing_required_parameter", 1)]),
         (['{"custom_id": "\\ud800"}'], [("invalid_json_line", 1)]),
+        ([line("a", metadata=DEEP)], [("invalid_json_line", 1)]),
+        (
+            [json.dumps(line("a", temperature=0)).replace(": 0}", ": 1e999}")],
+            [("invalid_json_line", 1)],
+        ),
     ],
 )
 def test_all_bad_lines_are_told(
@@ -204,6 +213,28 @@ def test_the_same_key_makes_one_batch(client: openai.OpenAI) -> None:
     with pytest.raises(openai.BadRequestError, match="another batch") as refusal:
         create("one", other)
     assert refusal.value.code == "idempotency_key_reused"
+
+
+def test_the_same_key_twice_at_once_makes_one_batch(client: openai.OpenAI) -> None:
+    file_id = upload(client, [line("a")])
+
+    def create(_: int) -> str:
+        return client.batches.create(
+            input_file_id=file_id,
+            endpoint=CHAT,
+            completion_window="24h",
+            extra_headers={"idempotency-key": "at once"},
+        ).id
+
+    with ThreadPoolExecutor(8) as pool:
+        assert len({*pool.map(create, range(16))}) == 1
+
+
+def test_lines_may_say_more_than_anybody_reads(client: openai.OpenAI) -> None:
+    lines = [{**line(f"row-{n}"), f"column-{n}": n} for n in range(1200)]
+    batch = run(client, lines)
+    assert batch.request_counts is not None
+    assert batch.request_counts.completed == 1200
 
 
 def test_the_clients_own_second_try_makes_no_second_batch(

@@ -4,6 +4,7 @@ import hashlib
 import io
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx2
@@ -174,6 +175,37 @@ def test_time_ends_files_and_the_sweep_removes_them(
     assert store.list("default") == [long]
     assert store.sweep() == 1
     assert {path.stem for path in tmp_path.iterdir()} == {long.id}
+
+
+def test_parts_are_no_more_than_was_announced(tmp_path: Path) -> None:
+    uploads = PartUploads(tmp_path / "uploads", FileStore(tmp_path / "files"))
+    upload = uploads.begin(filename="a", purpose="batch", num_bytes=5)
+    with uploads.writing_part(upload) as file:
+        file.write(b"abc")
+        uploads.keep_part(upload, file)
+    with (
+        pytest.raises(InvalidUpload, match="the parts have 6 bytes, the upload was to have 5"),
+        uploads.writing_part(upload) as file,
+    ):
+        file.write(b"def")
+        file.seek(0)  # as an upload leaves it
+        uploads.keep_part(upload, file)
+    assert len([*(tmp_path / "uploads" / upload.id).glob("part_*")]) == 1
+
+
+@pytest.mark.parametrize("attempt", range(5))
+def test_an_upload_completed_twice_at_once_is_one_file(tmp_path: Path, attempt: int) -> None:
+    files = FileStore(tmp_path / "files")
+    uploads = PartUploads(tmp_path / "uploads", files)
+    upload = uploads.begin(filename="a", purpose="batch", num_bytes=3)
+    with uploads.writing_part(upload) as file:
+        file.write(b"abc")
+        part = uploads.keep_part(upload, file)
+    with ThreadPoolExecutor(4) as pool:
+        made = {*pool.map(lambda _: uploads.complete(upload, [part]).id, range(4))}
+    assert made == {upload.file_id}
+    files.delete(upload.file_id, "default")
+    assert uploads.get(upload.id, "default")[1] == "completed"  # and stays so without its file
 
 
 def test_uploads_end_after_an_hour(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
