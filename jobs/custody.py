@@ -26,7 +26,7 @@ from .patience import Patience
 from .settings import Settings
 from .tasks import ShardBroken, ShardReturned
 
-MAX_TRIES = 5  # of a shard that fails as a whole for a reason nobody foresaw
+MAX_FAILURES = 5  # of a shard as a whole, for reasons nobody foresaw
 KEPT_S = 10.0  # how long shards wait for another engine when theirs was lost
 _RENEW_S = 1.0
 
@@ -202,9 +202,6 @@ class Custody:
             return
         ref = held.ref
         logger.error("shard %d of %s: %s", ref.index, ref.job_id, frame.message)
-        is_hopeless = frame.trouble is Trouble.LASTING or (
-            frame.trouble is Trouble.UNEXPECTED and held.tries >= MAX_TRIES
-        )
         # Not handed back at once: its lease runs out, which paces the next attempt.
         outcome: Outcome = ShardReturned(frame.message)
         try:
@@ -214,10 +211,16 @@ class Custody:
             elif frame.trouble is Trouble.NEWER:  # another worker is free of it
                 self._affairs.note(ref.job_id, f"a worker is too old for this job: {frame.message}")
             what = f"shard {ref.index}: {frame.message}"
-            if is_hopeless and self._affairs.fail(ref.job_id, what):
+            if self._is_hopeless(held, frame.trouble) and self._affairs.fail(ref.job_id, what):
                 outcome = ShardBroken(frame.message)
         finally:
             self._end(held, outcome)
+
+    def _is_hopeless(self, held: _Held, trouble: Trouble) -> bool:
+        if trouble is not Trouble.UNEXPECTED:
+            return trouble is Trouble.LASTING
+        count = partial(self._table.count_failure, held.ref, held.attempt)
+        return (self._patience.do(count) or 0) >= MAX_FAILURES
 
     def _abandon(self, ref: ShardRef) -> None:
         held = self._held.get(ref)

@@ -8,17 +8,15 @@ touches more than one key; `scripts/prelude.lua` draws how a shard moves between
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from typing import Any, Literal
 
 import redis
-from redis.commands.core import Script
 
 from .agenda import Agenda
 from .control import PAUSED_BY_USER, Control
 from .errors import UnknownJob
-from .keys import Keys
+from .keys import JOB_PARTS, Keys
+from .lua_script import register
 from .model import JobSnapshot, JobSpec, JobState, ShardRef
 from .part_counts import PartCounts
 from .snapshots import read_snapshot
@@ -28,7 +26,6 @@ ABSORB_CHUNK = 512  # parts per call, for the same reason
 REAP_GAP_MS = 3_000  # a reaper that looked away for longer lets workers renew before it judges
 REAP_GRACE_MS = 5_000
 
-_SCRIPTS_DIR = Path(__file__).parent / "scripts"
 _REAP_JOBS = 200  # looked at in one call of `reap`
 _CODE = re.compile(r"[^A-Za-z0-9_.-]")
 
@@ -68,26 +65,27 @@ class JobTable:
             raise ValueError("the job table needs a client made with decode_responses=True")
         self.redis = client
         self.keys = keys
-        self._absorb = _register(client, "absorb")
-        self._amend = _register(client, "amend")
-        self._block = _register(client, "block")
-        self._claim = _register(client, "claim")
-        self._commit = _register(client, "commit")
-        self._create = _register(client, "create")
-        self._finish = _register(client, "finish")
-        self._issue = _register(client, "issue")
-        self._note = _register(client, "note")
-        self._reap = _register(client, "reap")
-        self._reap_gate = _register(client, "reap_gate")
-        self._reissue_stale = _register(client, "reissue_stale")
-        self._release = _register(client, "release")
-        self._reopen = _register(client, "reopen")
-        self._renew = _register(client, "renew")
-        self._settle = _register(client, "settle")
-        self._snapshot = _register(client, "snapshot")
-        self._unblock = _register(client, "unblock")
-        due, queued = _register(client, "due"), _register(client, "queued")
-        under_way = _register(client, "under_way")
+        self._absorb = register(client, "absorb")
+        self._amend = register(client, "amend")
+        self._block = register(client, "block")
+        self._claim = register(client, "claim")
+        self._commit = register(client, "commit")
+        self._create = register(client, "create")
+        self._fail = register(client, "fail")
+        self._finish = register(client, "finish")
+        self._issue = register(client, "issue")
+        self._note = register(client, "note")
+        self._reap = register(client, "reap")
+        self._reap_gate = register(client, "reap_gate")
+        self._reissue_stale = register(client, "reissue_stale")
+        self._release = register(client, "release")
+        self._reopen = register(client, "reopen")
+        self._renew = register(client, "renew")
+        self._settle = register(client, "settle")
+        self._snapshot = register(client, "snapshot")
+        self._unblock = register(client, "unblock")
+        due, queued = register(client, "due"), register(client, "queued")
+        under_way = register(client, "under_way")
         self.agenda = Agenda(client, keys, due=due, queued=queued, under_way=under_way)
 
     # A job's life.
@@ -145,6 +143,14 @@ class JobTable:
             raise ValueError(f"a job can only finish in a final state, got {state.value!r}")
         arguments = [state.value, "" if at_ms is None else at_ms, error or ""]
         return bool(self._finish(self._keys(job_id), arguments))
+
+    def forget(self, job: JobSnapshot) -> None:
+        """Drop what is known of a job, so that it can be made anew from the disk."""
+        with self.redis.pipeline(transaction=True) as pipeline:
+            pipeline.delete(*(self.keys.job(job.job_id, part) for part in JOB_PARTS))
+            pipeline.zrem(self.keys.jobs, job.job_id)
+            pipeline.zrem(self.keys.jobs_of(job.tenant), job.job_id)
+            pipeline.execute()
 
     def settle(self, job_id: str, control: Control) -> bool:
         """Put in force what the disk says of a job, its pause too. False if the job is unknown.
@@ -213,6 +219,13 @@ class JobTable:
     def release(self, ref: ShardRef, attempt: int) -> bool:
         """Hand a shard back, to be issued again at once. False if it was not held any more."""
         return bool(self._release(self._keys(ref.job_id), [ref.index, attempt]))
+
+    def count_failure(self, ref: ShardRef, attempt: int) -> int:
+        """Count that a shard failed as a whole, once for each attempt; returns how often it has.
+
+        0 if the attempt does not hold it any more.
+        """
+        return int(self._fail(self._keys(ref.job_id), [ref.index, attempt]))
 
     def reap(self, limit: int) -> list[ShardRef]:
         """Hand back the shards of workers that fell silent, over all open jobs.
@@ -353,18 +366,6 @@ class JobTable:
 
     def _keys(self, job_id: str) -> "list[str]":
         return self.keys.of_job(job_id)
-
-
-def _register(client: redis.Redis, name: str) -> Script:
-    return client.register_script(_source(name))
-
-
-@cache
-def _source(name: str) -> str:
-    """Read a script: its own first line carries the flags, then the prelude, then its body."""
-    flags, body = (_SCRIPTS_DIR / f"{name}.lua").read_text().split("\n", 1)
-    prelude = (_SCRIPTS_DIR / "prelude.lua").read_text()
-    return f"{flags}\n{prelude}\n{body}"
 
 
 def _fields_of(control: Control) -> dict[str, str | int | float]:

@@ -18,7 +18,7 @@ A score there may be lower than it should be, never higher: whoever looks finds 
     {ns}:job:{job}            hash    job table       state, counters, the facts of JobSnapshot
     {ns}:job:{job}:landed     bitmap  job table       one bit per committed shard
     {ns}:job:{job}:leases     zset    job table       shard -> deadline (ms of Redis TIME)
-    {ns}:job:{job}:attempts   hash    job table       shard -> "attempt|tries|worker"
+    {ns}:job:{job}:attempts   hash    job table       shard -> "attempt|tries|worker"; failures
     {ns}:job:{job}:queued     zset    job table       shard -> when its message was issued (ms)
     {ns}:job:{job}:retry      zset    job table       shards handed back, to be issued again
     {ns}:reaper               hash    job table       when leases were last judged
@@ -29,6 +29,7 @@ A score there may be lower than it should be, never higher: whoever looks finds 
     {ns}:workers              set     worker          names that may have a heartbeat
     {ns}:leader:{role}        string  keeper          who holds the role, expires in 3 s
     {ns}:restored             string  keeper          run of the server that the table was made for
+    {ns}:installation         string  keeper          id of the data directory it is made from
 """
 
 JOB_PARTS = ("", "landed", "leases", "attempts", "queued", "retry")
@@ -50,6 +51,7 @@ class Keys:
         self.reaper = f"{namespace}:reaper"
         self.workers = f"{namespace}:workers"
         self.restored = f"{namespace}:restored"
+        self.installation = f"{namespace}:installation"
 
     @property
     def job_prefix(self) -> str:

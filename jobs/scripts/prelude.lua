@@ -54,6 +54,11 @@ local function claim_of(shard)
   return attempt, tonumber(tries)
 end
 
+-- Beside it "failures:shard" holds "count|attempt": how often it failed as a whole, and when last.
+local function failures_of(shard)
+  return 'failures:' .. shard
+end
+
 local function is_held(shard, attempt)
   return attempt ~= '0' and claim_of(shard) == attempt
 end
@@ -120,7 +125,7 @@ end
 local function add_landed(landing_at_ms, shard, rows, failed, prompt, completion, cached, errors)
   redis.call('SETBIT', LANDED, shard, 1)
   redis.call('ZREM', LEASES, shard)
-  redis.call('HDEL', ATTEMPTS, shard)
+  redis.call('HDEL', ATTEMPTS, shard, failures_of(shard))
   redis.call('ZREM', QUEUED, shard)
   redis.call('ZREM', RETRY, shard)
   redis.call('HINCRBY', JOB, 'succeeded', rows - failed)

@@ -136,6 +136,22 @@ def test_a_dead_workers_shard_comes_back_and_the_dead_one_is_fenced(
     assert table.commit(ref, old.attempt, counts(4)) == Commit("duplicate", 2)
 
 
+def test_a_failure_counts_once_for_whoever_holds_the_shard(
+    table: JobTable, make_spec: SpecMaker
+) -> None:
+    spec = make_spec()
+    table.create(spec)
+    ref = ShardRef(spec.job_id, 0)
+    first = table.claim(ref, "w1", LEASE_MS)
+    assert [table.count_failure(ref, first.attempt) for _ in range(2)] == [1, 1]
+    table.release(ref, first.attempt)
+    assert table.count_failure(ref, first.attempt) == 0
+    second = table.claim(ref, "w2", LEASE_MS)
+    assert table.count_failure(ref, second.attempt) == 2
+    assert table.commit(ref, second.attempt, counts(4)) == Commit("committed", 2)
+    assert table.redis.exists(table.keys.job(spec.job_id, "attempts")) == 0
+
+
 def test_a_busy_shard_may_be_dropped_because_the_reaper_brings_it_back(
     table: JobTable, make_spec: SpecMaker
 ) -> None:
