@@ -96,7 +96,7 @@ async def answer(
     Raises:
         ApiError: whatever went wrong before the first byte of the answer was sent.
     """
-    watch = Stopwatch(services.meters, body.model, request.scope)
+    watch = Stopwatch(services.meters, services.chats, body.model, request.scope)
     sampling = SamplingParams.from_mapping(body.sampling())
     await check_fits(services, body.model, sampling, len(prompts))
     requests = [

@@ -27,6 +27,7 @@ from .. import __version__
 from ..jobs.api_keys import ApiKeys
 from ..jobs.batch_clerk import BatchClerk
 from ..jobs.batch_record import BatchRecords
+from ..jobs.chat_usage import ChatUsage
 from ..jobs.events import AsyncJobEvents
 from ..jobs.file_store import FileStore
 from ..jobs.interactive import InteractiveLane
@@ -182,6 +183,9 @@ async def _open_services(
     outbox = WebhookOutbox(webhooks / "outbox", endpoints, settings.webhook_hosts)
     outbox.start()
     stack.push_async_callback(asyncio.to_thread, outbox.stop)
+    chats = ChatUsage(settings.data_dir / "usage")
+    chats.start()
+    stack.push_async_callback(asyncio.to_thread, chats.stop)
     book = ResponseBook()
     stack.push_async_callback(book.close)
     clerk = BatchClerk(settings, batches, files, outbox)
@@ -199,6 +203,7 @@ async def _open_services(
         outbox=outbox,
         keys=api_keys,
         tenants=tenants,
+        chats=chats,
         lane=lane,
         catalog=Catalog(settings.models, AsyncWorkerRegister(quick_async, keys)),
         meters=meters,

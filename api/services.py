@@ -9,6 +9,7 @@ from fastapi import Depends, Request
 
 from ..jobs.api_keys import ApiKeys
 from ..jobs.batch_record import BatchRecords
+from ..jobs.chat_usage import ChatUsage
 from ..jobs.events import AsyncJobEvents
 from ..jobs.file_store import FileStore
 from ..jobs.interactive import InteractiveLane
@@ -41,6 +42,7 @@ class Services:
     outbox: WebhookOutbox
     keys: ApiKeys
     tenants: Tenants
+    chats: ChatUsage
     catalog: Catalog
     meters: Meters
     rates: RateGauge

@@ -4,16 +4,22 @@ import time
 
 from starlette.types import Scope
 
+from ..jobs.chat_usage import ChatUsage
 from ..jobs.frames import Delta
 from .meters import Meters
+from .principal import principal_of
 from .request_context import note_wait
 
 
 class Stopwatch:
-    """Runs from the arrival of a request to the end of its last answer, and tells the meters."""
+    """Runs from the arrival of a request to the end of its last answer.
 
-    def __init__(self, meters: Meters, model: str, scope: Scope) -> None:
+    It tells the meters, and the book of what the tenant has used.
+    """
+
+    def __init__(self, meters: Meters, usage: ChatUsage, model: str, scope: Scope) -> None:
         self._meters = meters
+        self._usage = usage
         self._model = model
         self._scope = scope
         self._started_s = time.perf_counter()
@@ -39,3 +45,5 @@ class Stopwatch:
         """Note that the request has ended, one way or another, and what it cost."""
         self._meters.request_ended(self._model, time.perf_counter() - self._started_s)
         self._meters.count_tokens(self._model, prompt_tokens, completion_tokens, cached_tokens)
+        tenant = principal_of(self._scope).tenant
+        self._usage.count(tenant, self._model, prompt_tokens, completion_tokens, cached_tokens)

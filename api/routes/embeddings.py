@@ -26,7 +26,7 @@ async def create_embeddings(
 ) -> Response:
     """Give each input its vector, of length 1."""
     body = await read_json(request, EmbeddingRequest, MAX_PROMPT_BYTES)
-    watch = Stopwatch(services.meters, body.model, request.scope)
+    watch = Stopwatch(services.meters, services.chats, body.model, request.scope)
     await services.catalog.require(body.model)
     requests = [
         InteractiveRequest(

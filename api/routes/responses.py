@@ -92,7 +92,7 @@ async def delete_response(
 
 
 async def _generation(request: Request, services: Services, body: ResponsesRequest) -> Generation:
-    watch = Stopwatch(services.meters, body.model, request.scope)
+    watch = Stopwatch(services.meters, services.chats, body.model, request.scope)
     sampling = SamplingParams.from_mapping(body.sampling())
     await check_fits(services, body.model, sampling, num_prompts=1)
     asked = InteractiveRequest(

@@ -1,10 +1,11 @@
-"""GET /v1/usage: what a tenant's jobs have used, and what it may have. Its chats are not in it."""
+"""GET /v1/usage: what a tenant's jobs and its interactive requests have used."""
 
 import time
 from dataclasses import asdict, fields
 from typing import Annotated, Any
 
 import anyio.to_thread
+import msgspec
 from fastapi import APIRouter, Query
 
 from ...jobs.api_keys import Scope
@@ -28,7 +29,10 @@ async def get_usage(
     end_time: Moment = None,
     all_tenants: bool = False,
 ) -> dict[str, Any]:
-    """Add up the jobs that were made in a span of time, by model; for admins, of all tenants."""
+    """Add up, by model, the jobs that were made in a span of time, and the requests of its days.
+
+    A day is UTC's, and counts if it begins in the span. Admins may ask for all tenants.
+    """
     start_s = start_time or 0
     end_s = int(time.time()) + 1 if end_time is None else end_time
     if start_s > end_s:
@@ -62,5 +66,9 @@ def _usage_object(services: Services, name: str, start_s: int, end_s: int) -> di
         "end_time": end_s,
         **total,
         "by_model": {model: asdict(usage) for model, usage in sorted(by_model.items())},
+        "interactive": {
+            model: msgspec.to_builtins(tokens)
+            for model, tokens in sorted(services.chats.used(name, start_s, end_s).items())
+        },
         "limits": limits_of(services.tenants.get(name)),
     }

@@ -132,3 +132,14 @@ def test_the_api_never_loads_the_engine() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_a_chat_is_in_the_usage(stack: Stack, http: httpx2.Client) -> None:
+    def requests_of() -> int:
+        [usage] = http.get("/v1/usage").json()["data"]
+        return usage["interactive"].get(MODEL, {}).get("requests", 0)
+
+    before = requests_of()
+    chat = {"model": MODEL, "messages": [{"role": "user", "content": "x"}], "max_tokens": 2}
+    assert http.post("/v1/chat/completions", json=chat).status_code == 200
+    assert requests_of() == before + 1
