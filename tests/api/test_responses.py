@@ -8,6 +8,7 @@ from typing import Any, cast
 import httpx2
 import openai
 import pytest
+from openai.types.responses import Response
 
 from penstock.api.errors import Unavailable
 from penstock.api.generation import Part, Usage
@@ -73,7 +74,7 @@ def test_one_that_is_cut_says_why() -> None:
     cut.begin()
     cut.add(Part(0, Delta("r", text="wat", finish_reason="length")))
     cut.end(Usage(1, 1, 0))
-    told = openai.types.responses.Response.model_validate(cut.to_object())
+    told = Response.model_validate(cut.to_object())
     assert (told.status, told.completed_at) == ("incomplete", None)
     assert told.incomplete_details is not None
     assert told.incomplete_details.reason == "max_output_tokens"
@@ -209,6 +210,14 @@ def test_other_tenants_see_nothing() -> None:
         with pytest.raises(UnknownResponse):
             book.get(kept.id, "two")
         assert book.get(kept.id, "one")
+        running = draft(background=True)
+        assert book.start("one", running, asyncio.sleep(3600)) is not None
+        for call in (book.cancel, book.delete):
+            with pytest.raises(UnknownResponse):
+                await call(running.id, "two")
+        assert running.status is Status.QUEUED
+        await book.cancel(running.id, "one")
+        assert running.status is Status.CANCELLED
 
     asyncio.run(walk())
 
