@@ -31,12 +31,8 @@ class CannotServe(RuntimeError):
 class RowParameters(Protocol):
     """Where rows' sampling parameters are kept; see `device_sampler.DeviceSampler`."""
 
-    def place(self, line: int, sequence: Sequence) -> bool:
-        """Give a row a line; False if there is no room for all of its parameters."""
-        ...
-
-    def free(self, line: int) -> None:
-        """Take back what a line holds."""
+    def place(self, line: int, sequence: Sequence) -> None:
+        """Give a row a line, whoever had it before."""
         ...
 
     def take_staged(self) -> list[TableRows]:
@@ -118,7 +114,6 @@ class DeviceRows:
         for part in parts:
             line = self._line_of.pop(part.sequence, None)
             if line is not None:
-                self._parameters.free(line.number)
                 self._free.append(line.number)
         self._sent_lines.fill(_UNKNOWN)
 
@@ -148,8 +143,7 @@ class DeviceRows:
             self._evict(in_step)
         line = _Line(self._free.pop(), part)
         self._line_of[part.sequence] = line
-        while not self._parameters.place(line.number, part.sequence):
-            self._evict(in_step)
+        self._parameters.place(line.number, part.sequence)
         edits.add(self._tables.computed_place(line.number), part.row.position)
 
     def _evict(self, in_step: set[Sequence]) -> None:
@@ -157,9 +151,7 @@ class DeviceRows:
         oldest = next(iter(self._line_of), None)
         if oldest is None or oldest in in_step:
             raise CannotServe("the device has no room for another row")
-        number = self._line_of.pop(oldest).number
-        self._parameters.free(number)
-        self._free.append(number)
+        self._free.append(self._line_of.pop(oldest).number)
 
     def _bring_up(self, line: _Line, part: StepPart, edits: _Edits) -> None:
         """Tell of what a row has more than its line, and note how the step will leave it."""

@@ -27,8 +27,6 @@ from .sampling_params import MAX_LOGPROBS
 from .sampling_tables import MAX_ENDINGS, SamplingTables, TableRows, has_filter
 from .sequence import Sequence
 
-_HISTORY_BYTES = 2**28  # 441 rows with penalties at a time, of a vocabulary of 152,000
-
 
 class Needs(IntFlag):
     """What rows ask of a step beyond their likeliest token. More than is needed changes nothing."""
@@ -82,13 +80,12 @@ class DeviceSampler:
         rows: RowTables,
         vocab_size: int,
         *,
-        history_bytes: int = _HISTORY_BYTES,
         ops: SamplingOps | None = None,
         draw: Draw | None = None,
     ) -> None:
         device = rows.tokens.device
         self.rows = rows
-        self._tables = SamplingTables(rows.tokens.shape[0], vocab_size, device, history_bytes)
+        self._tables = SamplingTables(rows.tokens.shape[0], vocab_size, device)
         self._ops = ops or choose_sampling_ops(device)
         self._draw = draw or draw_on(device)
         self._num_top = min(MAX_LOGPROBS, vocab_size)
@@ -97,27 +94,24 @@ class DeviceSampler:
 
     @staticmethod
     def serves(sequence: Sequence) -> bool:
-        """Whether a sequence's tokens can be chosen without the host, by what it asks for."""
+        """Whether a sequence's tokens can be chosen without the host, by what it asks for.
+
+        What is told of a prompt is the host's too, but only in the steps that compute it.
+        """
         params, rules = sequence.request.params, sequence.rules
         if params.structured_outputs is not None or sequence.pooler is not None:
-            return False
-        if sequence.prompt_logprobs is not None:  # until they have been told
             return False
         if rules is None:
             return True
         num_endings = 0 if rules.endings is None else len(rules.endings)
         return rules.bad_words is None and num_endings <= MAX_ENDINGS
 
-    def place(self, line: int, sequence: Sequence) -> bool:
-        """Give a sequence that is served a line; False if there is no room for its penalties.
+    def place(self, line: int, sequence: Sequence) -> None:
+        """Give a sequence that is served a line.
 
         Also what makes good when tokens were drawn elsewhere, or a line's row was preempted.
         """
-        return self._tables.place(line, sequence)
-
-    def free(self, line: int) -> None:
-        """Take back what a line holds, once no step will be launched that names it."""
-        self._tables.free(line)
+        self._tables.place(line, sequence)
 
     def take_staged(self) -> list[TableRows]:
         """Return what must be copied to the device before the next step is launched, once."""

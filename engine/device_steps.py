@@ -135,7 +135,7 @@ class DeviceSteps:
 
     def serves(self, parts: Rows[StepPart]) -> bool:
         """Whether all of a step can be done here: it is done here as a whole, or not at all."""
-        return all(self._sampler.serves(part.sequence) for part in parts)
+        return all(self._sampler.serves(part.sequence) and not part.due for part in parts)
 
     @torch.inference_mode()
     def begin(self, parts: Rows[StepPart]) -> StartedStep:

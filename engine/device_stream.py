@@ -10,6 +10,7 @@ passed, the buffer must stay as it is (vllm#25279).
 """
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
 import torch
@@ -80,6 +81,14 @@ class CudaStream:
 def stream_of(device: torch.device) -> DeviceStream:
     """Return the stream of a device."""
     return CudaStream() if device.type == "cuda" else HostStream()
+
+
+def using(device: torch.device) -> AbstractContextManager[object]:
+    """Make the calling thread use a GPU for a while: Triton starts kernels on the one it uses.
+
+    That is the first one, wherever the tensors are, until the thread is told otherwise.
+    """
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 class _Passed:

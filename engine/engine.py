@@ -96,7 +96,6 @@ class Engine:
             self.tokenizer,
             vocab_size=self.runner.architecture.vocab_size,
             eos_token_ids=self._eos_token_ids,
-            device=self.runner.device,
         )
         make_vocabulary = partial(  # no method: it would keep a dropped engine and its weights
             GrammarVocabulary,

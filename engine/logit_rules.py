@@ -5,7 +5,7 @@ Knows token ids and logits, nothing of chance.
 
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 import torch
@@ -26,12 +26,10 @@ class RuleBook:
         *,
         vocab_size: int,
         eos_token_ids: frozenset[int],
-        device: torch.device,
     ) -> None:
         self._tokenizer = tokenizer
         self._vocab_size = vocab_size
         self._eos_token_ids = eos_token_ids
-        self._device = device
         self._kept: OrderedDict[object, LogitRules | RequestError] = OrderedDict()
 
     def find(self, params: SamplingParams) -> "LogitRules | RequestError | None":
@@ -63,38 +61,31 @@ class RuleBook:
             words,
             vocab_size=self._vocab_size,
             eos_token_ids=self._eos_token_ids,
-            device=self._device,
         )
 
 
 @dataclass(frozen=True, slots=True)
 class BadWords:
-    """Token sequences that the output must not come to hold.
+    """Sequences of at least two tokens that the output must not come to hold.
 
     Attributes:
-        single: those of one token: it is never drawn.
-        by_last: for longer ones, by the token before the last: what comes before the last, and it.
+        by_last: by the token before the last: what comes before the last, and it.
     """
 
-    single: tuple[int, ...]
     by_last: dict[int, tuple[tuple[tuple[int, ...], int], ...]]
 
     @classmethod
     def of(cls, words: Iterable[tuple[int, ...]]) -> Self:
-        """Sort the words' token ids, of which none may be empty."""
-        single: list[int] = []
+        """Sort the words' token ids, of which none may be shorter."""
         by_last: dict[int, tuple[tuple[tuple[int, ...], int], ...]] = {}
         for word in dict.fromkeys(words):
-            if len(word) == 1:
-                single.append(word[0])
-            else:
-                entry = (word[:-1], word[-1])
-                by_last[word[-2]] = (*by_last.get(word[-2], ()), entry)
-        return cls(tuple(single), by_last)
+            entry = (word[:-1], word[-1])
+            by_last[word[-2]] = (*by_last.get(word[-2], ()), entry)
+        return cls(by_last)
 
     def forbidden_after(self, output: Sequence[int], num_generated: int) -> list[int]:
         """Return the tokens that would complete a word; `output` ends in the generated tokens."""
-        forbidden = [*self.single]
+        forbidden: list[int] = []
         if num_generated:
             for begin, last in self.by_last.get(output[-1], ()):
                 if len(begin) <= num_generated and tuple(output[-len(begin) :]) == begin:
@@ -104,11 +95,11 @@ class BadWords:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LogitRules:
-    """Tensors are on the logits' device.
+    """Tensors are the host's: a device that keeps tables of them is sent them with all else.
 
     Attributes:
         bias_ids, bias: what to add to which tokens.
-        allowed: bool [vocab], the only tokens that may be drawn.
+        allowed: bool [vocab], the only tokens that may be drawn; no bad word of one token.
         bad_words: see there.
         endings: tokens that may not be drawn before `min_tokens`.
     """
@@ -118,6 +109,7 @@ class LogitRules:
     allowed: torch.Tensor | None = None
     bad_words: BadWords | None = None
     endings: torch.Tensor | None = None
+    _elsewhere: "dict[torch.device, LogitRules]" = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(
@@ -127,38 +119,55 @@ class LogitRules:
         *,
         vocab_size: int,
         eos_token_ids: frozenset[int] = frozenset(),
-        device: torch.device | None = None,
     ) -> Self:
         """Make tensors of parameters whose token ids the vocabulary has."""
         bias_ids = bias = allowed = endings = None
         if params.logit_bias:
-            bias_ids = torch.tensor([*params.logit_bias], device=device)
-            bias = torch.tensor([*params.logit_bias.values()], dtype=torch.float32, device=device)
+            bias_ids = torch.tensor([*params.logit_bias])
+            bias = torch.tensor([*params.logit_bias.values()], dtype=torch.float32)
         if params.allowed_token_ids:
-            allowed = torch.zeros(vocab_size, dtype=torch.bool, device=device)
+            allowed = torch.zeros(vocab_size, dtype=torch.bool)
             allowed[list(params.allowed_token_ids)] = True
+        if single := [word[0] for word in bad_words if len(word) == 1 and word[0] < vocab_size]:
+            allowed = torch.ones(vocab_size, dtype=torch.bool) if allowed is None else allowed
+            allowed[single] = False
         if params.min_tokens:
             ids = sorted(i for i in eos_token_ids | {*params.stop_token_ids} if i < vocab_size)
-            endings = torch.tensor(ids, dtype=torch.int64, device=device)
-        return cls(bias_ids, bias, allowed, BadWords.of(bad_words) if bad_words else None, endings)
+            endings = torch.tensor(ids, dtype=torch.int64)
+        longer = [word for word in bad_words if len(word) > 1]
+        return cls(bias_ids, bias, allowed, BadWords.of(longer) if longer else None, endings)
+
+    def on(self, device: torch.device) -> "LogitRules":
+        """Return the rules with tensors on a device, sent there the first time."""
+        if device.type == "cpu":
+            return self
+        there = self._elsewhere.get(device)
+        if there is None:
+            named = ("bias_ids", "bias", "allowed", "endings")
+            tensors = {name: getattr(self, name) for name in named}
+            sent = {name: each.to(device) for name, each in tensors.items() if each is not None}
+            there = self._elsewhere[device] = replace(self, **sent)
+        return there
 
     def apply(self, logits: torch.Tensor, output: Sequence[int], num_generated: int) -> None:
         """Change one row's `logits` [vocab]; `output` ends in the generated tokens."""
-        if self.bias_ids is not None and self.bias is not None:
-            logits[self.bias_ids] += self.bias
-        if self.allowed is not None:
-            logits.masked_fill_(~self.allowed, -torch.inf)
+        there = self.on(logits.device)
+        if there.bias_ids is not None and there.bias is not None:
+            logits[there.bias_ids] += there.bias
+        if there.allowed is not None:
+            logits.masked_fill_(~there.allowed, -torch.inf)
         if self.bad_words is not None:
             forbidden = self.bad_words.forbidden_after(output, num_generated)
             logits[[i for i in forbidden if i < len(logits)]] = -torch.inf
 
     def hold_back_endings(self, logits: torch.Tensor, *, unless_alone: bool) -> None:
         """Put what ends an output out of reach; not what alone is left, if that is an exception."""
-        if self.endings is not None:
-            before = logits[self.endings]
-            logits[self.endings] = -torch.inf
+        endings = self.on(logits.device).endings
+        if endings is not None:
+            before = logits[endings]
+            logits[endings] = -torch.inf
             if unless_alone and bool(logits.max() == -torch.inf):
-                logits[self.endings] = before
+                logits[endings] = before
 
 
 def _tokens_of(words: Iterable[str], tokenizer: Tokenizer) -> list[tuple[int, ...]] | RequestError:

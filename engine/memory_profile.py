@@ -21,6 +21,7 @@ from ..kernels.reference import LayerCache
 from .batch import StepBatch
 from .captured import max_graphs
 from .device_sampler import DeviceSampler, Needs
+from .device_stream import using
 from .device_tables import PADDING, DeviceTables
 from .graphs import captured_rows
 from .kv_cache import MeasuredMemory
@@ -115,6 +116,13 @@ def measure(
 
     `caches` need hold the null block alone. What is made here is given back before it returns.
     """
+    with using(limits.device):
+        return _measure(decode, caches, limits, meter)
+
+
+def _measure(
+    decode: Decode, caches: Sequence[LayerCache], limits: StepLimits, meter: MemoryMeter
+) -> MeasuredMemory:
     meter.reset()
     free_bytes, total_bytes = meter.free_and_total()
     num_logits = min(limits.max_tokens, limits.max_rows + MAX_PROMPT_LOGITS)

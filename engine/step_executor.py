@@ -6,11 +6,11 @@ launch(N)  launch(N+1)  result(N): wait until begun, then until finished
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
 import torch
 
+from .device_stream import using
 from .step import Step, StepResult
 from .step_launcher import BegunStep
 
@@ -80,14 +80,6 @@ class ThreadExecutor:
     def launch(self, step: Step) -> StepHandle:
         """See `StepExecutor`."""
         return StepHandle(self._thread.submit(self._begin, step))
-
-
-def using(device: torch.device) -> AbstractContextManager[object]:
-    """Make the calling thread use a GPU for a while: kernels start on the one that it uses.
-
-    A thread uses the first one, whatever tensors it is given, until it is told otherwise.
-    """
-    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 def _with_index(device: torch.device) -> torch.device:

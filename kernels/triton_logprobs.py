@@ -107,6 +107,7 @@ def _row_kernel(
     for round in range(count):
         best, place = tl.max(left, 0, return_indices=True, return_indices_tie_break_left=True)
         tl.store(top_logprobs + row * most + round, best - log_sum)
+        place = tl.minimum(place, num_tiles * most - 1)  # of no number, any place may be the best
         tl.store(top_ids + row * most + round, tl.load(token_ids + source + place).to(tl.int64))
         left = tl.where(places == place, -float("inf"), left)
 

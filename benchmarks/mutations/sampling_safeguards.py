@@ -36,7 +36,7 @@ SAMPLING_SAFEGUARDS = (
     Safeguard(
         "endings are out of reach before min_tokens",
         "engine/logit_rules.py",
-        "            logits[self.endings] = -torch.inf\n",
+        "            logits[endings] = -torch.inf\n",
         "",
         _SAMPLER,
     ),

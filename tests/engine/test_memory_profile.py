@@ -1,12 +1,14 @@
 """What the largest steps take is measured before the cache is made, and told in bytes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from penstock.engine import memory_profile
 from penstock.engine.batch import StepBatch
 from penstock.engine.config import EngineConfig
 from penstock.engine.memory_profile import StepLimits, measure, padding_batch
@@ -68,6 +70,25 @@ def test_the_largest_step_and_the_largest_graph_are_measured(
     assert steps == [(100, 8, 100), (8, 8, 8)][: 1 + are_captured]
     assert meter.log[:5] == ["reset", "free", "step", "peak", "reset"]
     assert meter.log[-1] == "reset", "what was made is given back"
+
+
+def test_the_steps_are_done_on_the_models_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    meter = Meter(90 * MIB, 7 * MIB)
+
+    @contextmanager
+    def using(device: torch.device) -> Iterator[None]:
+        meter.log.append(f"use {device}")
+        yield
+        meter.log.append("leave")
+
+    def decode(batch: StepBatch, caches: object) -> torch.Tensor:
+        meter.log.append("step")
+        return torch.zeros(len(batch.logit_rows), 263)
+
+    monkeypatch.setattr(memory_profile, "using", using)
+    measure(decode, [], limits(), meter)
+    assert (meter.log[0], meter.log[-1]) == ("use cpu", "leave")
+    assert meter.log.count("step") == 2
 
 
 @pytest.mark.parametrize(("num_tokens", "num_rows"), [(100, 8), (8, 8), (5, 5), (640, 10)])

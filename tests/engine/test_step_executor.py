@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from penstock.engine.step import Step, StepResult
-from penstock.engine.step_executor import ThreadExecutor
+from penstock.engine.step_executor import InlineExecutor, ThreadExecutor
 from penstock.engine.step_launcher import DoneStep
 
 STEP = Step(parts=[])
@@ -35,3 +35,28 @@ def test_steps_are_computed_in_the_order_of_their_launch() -> None:
     handles = [executor.launch(replace(STEP, num_repeats=number)) for number in range(1, 9)]
     assert [handle.result() for handle in handles] == [[]] * 8
     assert computed == [*range(1, 9)]
+
+
+def test_whoever_computes_steps_inline_uses_the_models_gpu_and_gets_its_own_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    used: list[object] = [0]
+
+    class Using:
+        def __init__(self, device: torch.device) -> None:
+            self.device = device
+
+        def __enter__(self) -> None:
+            used.append(self.device.index)
+
+        def __exit__(self, *raised: object) -> None:
+            used.append(0)
+
+    def begin(step: Step) -> DoneStep:
+        assert used[-1] == 1
+        return DoneStep([StepResult()])
+
+    monkeypatch.setattr(torch.cuda, "device", Using)
+    executor = InlineExecutor(begin, torch.device("cuda:1"))
+    assert executor.launch(STEP).result() == [StepResult()]
+    assert used == [0, 1, 0]
