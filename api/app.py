@@ -28,8 +28,10 @@ from ..jobs.api_keys import ApiKeys
 from ..jobs.batch_clerk import BatchClerk
 from ..jobs.batch_record import BatchRecords
 from ..jobs.chat_usage import ChatUsage
+from ..jobs.durable import StorageFull
 from ..jobs.events import AsyncJobEvents
 from ..jobs.file_store import FileStore
+from ..jobs.installation import mark_installation
 from ..jobs.interactive import InteractiveLane
 from ..jobs.job_table import JobTable
 from ..jobs.keeper import Keeper
@@ -168,6 +170,10 @@ async def _open_services(
     lane = InteractiveLane(settings)
     await lane.open()
     stack.push_async_callback(lane.close)
+    try:
+        mark_installation(settings.data_dir)
+    except (OSError, StorageFull) as error:  # jobs cannot be taken either, until that is mended
+        _log.error("the data directory cannot be marked as the queue's: %s", error)
     keeper = Keeper(settings, owner=f"api-{os.getpid()}@{socket.gethostname()}")
     keeper.start()
     stack.push_async_callback(asyncio.to_thread, keeper.stop)

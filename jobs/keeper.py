@@ -30,6 +30,7 @@ from .ending import expire
 from .errors import CorruptJob, UnknownJob
 from .events import DONE, STATUS, JobEvents
 from .feeder import Feeder
+from .installation import installation_id, whereabouts
 from .job_table import JobTable
 from .model import JobState
 from .reconciler import rebuild_all, reconcile, unlisted
@@ -51,7 +52,17 @@ _FAULT_PAUSE_S = 5.0
 _AWAY = (redis.ConnectionError, redis.TimeoutError, kombu.exceptions.OperationalError)
 
 _LEAD = """
--- Take the leadership if nobody has it, prolong it if it is ours. KEYS: leader. ARGV: owner, ms.
+-- Take the leadership if nobody has it, prolong it if it is ours: 1 if it is then, else 0; -1 if
+-- the table is made from another data directory. Who was told so once may not name its own.
+-- KEYS: leader, installation. ARGV: owner, ms, installation of the owner, whether it may name it.
+local home = redis.call('GET', KEYS[2])
+if not home and ARGV[3] ~= '' and ARGV[4] == '1' then
+  redis.call('SET', KEYS[2], ARGV[3])
+  home = ARGV[3]
+end
+if (home or '') ~= ARGV[3] then
+  return -1
+end
 local holder = redis.call('GET', KEYS[1])
 if holder and holder ~= ARGV[1] then
   return 0
@@ -115,6 +126,7 @@ class Keeper:
         self.num_reaped = 0
         self._elected_at_s = float("-inf")
         self._is_away = False
+        self._is_elsewhere = False
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
 
@@ -176,9 +188,19 @@ class Keeper:
         """Take the leadership, or keep it, when it is time to."""
         now_s = time.monotonic()
         if now_s - self._elected_at_s >= _ELECTION_S:
-            leader = self._app.keys.leader("keeper")
-            self.is_leading = bool(self._lead([leader], [self._owner, LEADERSHIP_MS]))
+            keys, home = self._app.keys, installation_id(self._settings.data_dir)
+            election = [self._owner, LEADERSHIP_MS, home, int(not self._is_elsewhere)]
+            answer = self._lead([keys.leader("keeper"), keys.installation], election)
+            self.is_leading = answer == 1
             self._elected_at_s = now_s
+            self._note_elsewhere(answer == -1)
+
+    def _note_elsewhere(self, is_elsewhere: bool) -> None:
+        """Leave the lead to those who have the queue's data directory, and say so once."""
+        if is_elsewhere and not self._is_elsewhere:
+            logger.error("this process does not keep the queue: %s", whereabouts(self._settings))
+            self._give_up_lead()
+        self._is_elsewhere = is_elsewhere
 
     def _give_up_lead(self) -> None:
         try:

@@ -91,7 +91,7 @@ class EnginePool(BasePool):
     def has_bulk_room(self) -> bool:
         """Whether another shard should be taken: the window of rows is not full."""
         ready = self.station.engine.ready
-        if ready is None or self._is_stopping:
+        if ready is None or self._is_stopping or self.station.custody.is_elsewhere:
             return False
         open_shards = [handle for handle in self._in_flight.values() if handle.ref is not None]
         if len(open_shards) < _MIN_OPEN_SHARDS:

@@ -1,8 +1,9 @@
 """Makes the job table agree with the disk, which is the truth. Safe to run at any time, by anyone.
 
 on disk, not in the table           -> entered: job.json, the parts, final.json
-a part the table has not counted    -> counted
+a part the table has not counted    -> counted, also if its job was stopped meanwhile
 final.json, and open in the table   -> ended
+no final.json, and it has ended     -> entered anew: its directory was not found for a while
 control.json                        -> in force: pause, priority, deadline
 """
 
@@ -15,7 +16,7 @@ from .control import Control, has_control, job_lock, read_control
 from .errors import CorruptJob
 from .job_dir import Final, JobDir
 from .job_table import JobTable
-from .model import JobSpec
+from .model import JobSnapshot, JobSpec
 from .part_counts import PartCounts
 from .part_file import CorruptPart, part_counts
 from .results_dir import ResultsDir
@@ -85,10 +86,15 @@ def reconcile(settings: Settings, table: JobTable, job_id: str) -> bool:
 
 def _reconcile(job_dir: JobDir, table: JobTable) -> bool:
     snapshot = table.snapshot(job_dir.job_id)
+    if snapshot is not None and snapshot.state.is_final:
+        if job_dir.final.exists() or not job_dir.spec.exists():
+            table.index(snapshot)
+            return _count_late(job_dir, snapshot, table)
+        logger.error("%s has not ended, although the table says so; it goes on", job_dir.job_id)
+        table.forget(snapshot)  # an end is on disk before the table knows it, so this was none
+        snapshot = None
     if snapshot is not None:
         table.index(snapshot)
-    if snapshot is not None and snapshot.state.is_final:
-        return False
     spec = job_dir.read_spec()
     final = job_dir.durable_final()
     if snapshot is not None and final is None and has_control(job_dir):
@@ -100,6 +106,16 @@ def _reconcile(job_dir: JobDir, table: JobTable) -> bool:
     control = read_control(job_dir, spec)
     _rebuild(spec, final, _counts(spec, final), control, table)
     return True
+
+
+def _count_late(job_dir: JobDir, job: JobSnapshot, table: JobTable) -> bool:
+    """Count what landed while a job was stopped, and whoever linked it did not come to commit."""
+    if job.shards_landed == job.num_shards or not job_dir.spec.exists():
+        return False
+    spec = job_dir.read_spec()
+    if len(ResultsDir.of(spec).parts()) <= job.shards_landed:
+        return False
+    return table.rebuild(spec, _counts(spec, None), None) > 0
 
 
 def _settle(job_dir: JobDir, spec: JobSpec, table: JobTable) -> None:
