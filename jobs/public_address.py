@@ -7,6 +7,7 @@ connects uses the address found, not the name: a name that answers differently t
 """
 
 import ipaddress
+import re
 import socket
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -14,6 +15,17 @@ from urllib.parse import urlsplit
 
 _PORTS = frozenset({443, 8443})
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+# Python's `is_global` lets these pass, some of them in some of its versions only.
+_INWARDS = [
+    ipaddress.ip_network(net)
+    for net in (
+        "::/96",  # IPv4 behind zeros
+        "::ffff:0:0:0/96",  # IPv4, translated
+        "64:ff9b:1::/48",  # translators of one's own network
+        "fec0::/10",  # site-local, of old
+    )
+]
+_LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 _IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 Resolve = Callable[[str, int], Collection[str]]
 
@@ -55,7 +67,7 @@ def public_address(
     port = parts.port or (443 if parts.scheme == "https" else 80)
     try:
         addresses = sorted(resolve(host, port))
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
         raise RefusedAddress(f"the name {host[:80]!r} cannot be resolved: {error}") from None
     if not addresses:
         raise RefusedAddress(f"the name {host[:80]!r} has no address")
@@ -95,7 +107,8 @@ def check_url(url: str, allowed: Collection[str] = ()) -> None:
     except ValueError:
         if not any(letter.isalpha() for letter in parts.hostname.rpartition(".")[2][:1]):
             raise RefusedAddress("the host must be a name or an address") from None
-        if "." not in parts.hostname:
+        labels = parts.hostname.removesuffix(".").split(".")
+        if len(labels) < 2 or not all(map(_LABEL.fullmatch, labels)):
             raise RefusedAddress(f"{parts.hostname[:80]!r} is no name of the Internet") from None
     else:
         if not _is_public(str(address)):
@@ -110,6 +123,8 @@ def _is_public(text: str) -> bool:
     """Whether an address is one of the public Internet, and hides none that is not."""
     address: _IPAddress = ipaddress.ip_address(text.partition("%")[0])
     if isinstance(address, ipaddress.IPv6Address):
+        if any(address in net for net in _INWARDS):
+            return False
         inner = address.ipv4_mapped or address.sixtofour or _behind_nat64(address)
         if inner is not None:
             return _is_public(str(inner))

@@ -4,6 +4,7 @@ webhooks/endpoints/wh_01K3….json    readable by this user alone
 """
 
 import base64
+import logging
 import re
 import secrets
 import time
@@ -16,6 +17,8 @@ from .model import new_job_id
 
 EVENT_TYPES = ("batch.completed", "batch.failed", "batch.expired", "batch.cancelled")
 MAX_ENDPOINTS = 100  # of one tenant
+logger = logging.getLogger(__name__)
+
 _ID = re.compile(r"wh_[0-9A-HJKMNP-TV-Z]{26}")
 
 
@@ -109,6 +112,9 @@ class WebhookEndpoints:
         try:
             return msgspec.json.decode(self._path(endpoint_id).read_bytes(), type=Endpoint)
         except FileNotFoundError:
+            return None
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            logger.error("%s cannot be read and is passed over: %s", endpoint_id, error)
             return None
 
     def list(self, tenant: str) -> "list[Endpoint]":

@@ -1,57 +1,40 @@
-"""Events on their way to endpoints: each is sent until it is taken, or given up. Knows HTTP.
+"""Sends what is due, again until it is taken or given up. Knows deliveries and when, no HTTP.
 
-    webhooks/outbox/evt_…_wh_….json    one event for one endpoint, and how often it was tried
-
-Signed as the Standard Webhooks ask (https://www.standardwebhooks.com), so that OpenAI's client
-unwraps it. Delivered at least once, in no promised order; nobody waits for it.
+Delivered at least once, in no promised order; nobody waits for it. Of the API processes of an
+installation one sends, which a lock on the directory decides; the others stand by.
 """
 
-import base64
-import hashlib
-import hmac
+import fcntl
 import http.client
 import logging
-import socket
-import ssl
 import threading
 import time
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 
-from .durable import StorageFull, create_file, make_directories, replace_file
-from .public_address import PublicAddress, RefusedAddress, public_address
-from .webhook_endpoints import Endpoint, WebhookEndpoints
+from .durable import StorageFull, make_directories
+from .public_address import RefusedAddress
+from .webhook_delivery import Deliveries, Delivery, DeliveryStatus
+from .webhook_endpoints import WebhookEndpoints
+from .webhook_sender import TIMEOUT_S, WebhookSender
 
 RETRY_AFTER_S = (5, 300, 1_800, 7_200, 28_800, 86_400)  # after each failure; then it is given up
-KEPT_S = 7 * 86_400  # deliveries that have ended, for whoever looks
-TIMEOUT_S = 10.0
 _TICK_S = 0.5
-_AT_ONCE = 8
+_FAULT_PAUSE_S = 5.0
+_SWEEP_EVERY_S = 3_600.0
+_AT_ONCE = 16
+_AT_ONCE_PER_TENANT = 4  # so that one whose receivers are slow holds up nobody else
 
 logger = logging.getLogger(__name__)
 
 
-class Delivery(msgspec.Struct, frozen=True, kw_only=True):
-    """One event for one endpoint. Times are seconds since 1970."""
-
-    id: str
-    event_id: str
-    endpoint_id: str
-    type: str
-    body: str
-    created_at: int
-    next_at: float
-    status: str = "pending"  # or delivered, or failed
-    num_tries: int = 0
-    status_code: int | None = None
-    error: str | None = None
-
-
 class WebhookOutbox:
-    """Sends what is due, in threads of its own."""
+    """Works through the deliveries, in threads of its own."""
 
     def __init__(
         self,
@@ -60,13 +43,16 @@ class WebhookOutbox:
         allowed_hosts: Collection[str] = (),
         *,
         retry_after_s: tuple[float, ...] = RETRY_AFTER_S,
+        timeout_s: float = TIMEOUT_S,
     ) -> None:
         self._directory = directory
+        self._deliveries = Deliveries(directory)
         self._endpoints = endpoints
-        self._allowed_hosts = allowed_hosts
+        self._sender = WebhookSender(allowed_hosts, timeout_s)
         self._retry_after_s = retry_after_s
         self._stopping = threading.Event()
-        self._under_way: dict[str, Future[None]] = {}
+        self._under_way: dict[str, tuple[str, Future[None]]] = {}  # id -> tenant and work
+        self._swept_at_s = float("-inf")
         self._hands = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="webhooks")
         self._thread = threading.Thread(target=self._run, name="webhook-outbox", daemon=True)
 
@@ -75,8 +61,9 @@ class WebhookOutbox:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop; what was not delivered is sent by the next one."""
+        """Stop at once; what was not delivered is sent by the next one."""
         self._stopping.set()
+        self._sender.cut_all()
         self._thread.join()
         self._hands.shutdown(wait=True, cancel_futures=True)
 
@@ -96,74 +83,93 @@ class WebhookOutbox:
         }
         for endpoint in self._endpoints.list(tenant):
             if kind in endpoint.event_types:
-                delivery = Delivery(
-                    id=f"{event_id}_{endpoint.id}",
-                    event_id=event_id,
-                    endpoint_id=endpoint.id,
-                    type=kind,
-                    body=msgspec.json.encode(event).decode(),
-                    created_at=now,
-                    next_at=now,
+                self._deliveries.add(
+                    Delivery(
+                        id=f"{event_id}_{endpoint.id}",
+                        event_id=event_id,
+                        endpoint_id=endpoint.id,
+                        type=kind,
+                        body=msgspec.json.encode(event).decode(),
+                        created_at=now,
+                        next_at=now,
+                        tenant=tenant,
+                    )
                 )
-                make_directories(self._directory)
-                create_file(self._path(delivery.id), msgspec.json.encode(delivery))
 
     def deliveries(self, endpoint_id: str) -> list[Delivery]:
         """Return what is on its way to an endpoint, or was lately; newest first."""
-        paths = self._directory.glob(f"*_{endpoint_id}.json")
-        found = [each for path in paths if (each := _read(path)) is not None]
-        return sorted(found, key=lambda each: each.created_at, reverse=True)
+        return self._deliveries.to(endpoint_id)
 
     def _run(self) -> None:
         while not self._stopping.wait(_TICK_S):
             try:
-                self._tick()
-            except OSError as error:
-                logger.warning("webhooks wait: %s", error)
+                with self._lock() as is_ours:
+                    while is_ours and not self._stopping.wait(_TICK_S):
+                        self._tick()
+            except Exception:  # the disk's, say; it may do better soon
+                logger.exception("webhooks wait")
+                self._stopping.wait(_FAULT_PAUSE_S)
+
+    @contextmanager
+    def _lock(self) -> Iterator[bool]:
+        """Be the one who sends from this directory, if nobody else is."""
+        make_directories(self._directory)
+        with (self._directory / "outbox.lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+            else:
+                yield True
 
     def _tick(self) -> None:
-        self._under_way = {k: each for k, each in self._under_way.items() if not each.done()}
+        self._under_way = {k: each for k, each in self._under_way.items() if not each[1].done()}
+        busy = Counter(tenant for tenant, _ in self._under_way.values())
         now = time.time()
-        for path in self._directory.glob("*.json"):
-            if path.stem in self._under_way:
-                continue
-            delivery = _read(path)
-            if delivery is None:
-                continue
-            if delivery.status != "pending":
-                if now - delivery.created_at > KEPT_S:
-                    path.unlink(missing_ok=True)
-            elif delivery.next_at <= now:
-                self._under_way[delivery.id] = self._hands.submit(self._deliver, delivery)
+        for delivery in self._deliveries.pending():
+            is_free = busy[delivery.tenant] < _AT_ONCE_PER_TENANT
+            if is_free and delivery.next_at <= now and delivery.id not in self._under_way:
+                busy[delivery.tenant] += 1
+                work = self._hands.submit(self._deliver, delivery)
+                self._under_way[delivery.id] = delivery.tenant, work
+        if time.monotonic() - self._swept_at_s > _SWEEP_EVERY_S:
+            self._swept_at_s = time.monotonic()
+            self._deliveries.sweep()
 
     def _deliver(self, delivery: Delivery) -> None:
         endpoint = self._endpoints.find(delivery.endpoint_id)
         if endpoint is None:
-            self._path(delivery.id).unlink(missing_ok=True)
+            self._deliveries.drop(delivery)
             return
         status_code, error = None, None
         try:
-            status_code = self.send(endpoint, delivery.event_id, delivery.body)
+            status_code = self._sender.send(endpoint, delivery.event_id, delivery.body)
             if not 200 <= status_code < 300:
                 error = f"it answered {status_code}"
         except RefusedAddress as refusal:
             error = str(refusal)
         except (OSError, http.client.HTTPException) as fault:
             error = f"{type(fault).__name__}: {fault}"[:300]
+        except Exception as fault:  # nobody foresaw it; it must not be tried for ever
+            logger.exception("%s cannot be sent", delivery.id)
+            error = f"{type(fault).__name__}: {fault}"[:300]
+        if error is not None and self._stopping.is_set():
+            return  # it was we who broke it off
         try:
-            self._note(delivery, status_code, error)
-        except StorageFull as full:
-            logger.warning("%s is sent again: %s", delivery.id, full)
+            self._deliveries.put(self._after(delivery, status_code, error))
+        except (StorageFull, OSError) as trouble:
+            logger.warning("%s is sent again: %s", delivery.id, trouble)
 
-    def _note(self, delivery: Delivery, status_code: int | None, error: str | None) -> None:
+    def _after(self, delivery: Delivery, status_code: int | None, error: str | None) -> Delivery:
+        """Return a delivery as it stands after a try."""
         num_tries = delivery.num_tries + 1
-        status, next_at = "delivered", delivery.next_at
-        if error is not None:
-            is_over = num_tries > len(self._retry_after_s)
-            status = "failed" if is_over else "pending"
-            if not is_over:
-                next_at = time.time() + self._retry_after_s[num_tries - 1]
-        noted = msgspec.structs.replace(
+        status, next_at = DeliveryStatus.DELIVERED, delivery.next_at
+        if error is not None and num_tries > len(self._retry_after_s):
+            status = DeliveryStatus.FAILED
+        elif error is not None:
+            status = DeliveryStatus.PENDING
+            next_at = time.time() + self._retry_after_s[num_tries - 1]
+        return msgspec.structs.replace(
             delivery,
             status=status,
             num_tries=num_tries,
@@ -171,63 +177,3 @@ class WebhookOutbox:
             error=error,
             next_at=next_at,
         )
-        replace_file(self._path(delivery.id), msgspec.json.encode(noted))
-
-    def send(self, endpoint: Endpoint, event_id: str, body: str) -> int:
-        """Send an event once; return the status of the answer. Redirects are not followed.
-
-        Raises:
-            RefusedAddress: the endpoint leads to where we do not go.
-            OSError, http.client.HTTPException: it does not answer, or not in HTTP.
-        """
-        where = public_address(endpoint.url, self._allowed_hosts)
-        timestamp = str(int(time.time()))
-        headers = {
-            "content-type": "application/json",
-            "user-agent": "penstock-webhooks",
-            "webhook-id": event_id,
-            "webhook-timestamp": timestamp,
-            "webhook-signature": " ".join(
-                signature(secret, event_id, timestamp, body)
-                for secret in endpoint.secrets_in_force()
-            ),
-        }
-        connection = _Connection(where)
-        try:
-            connection.request("POST", where.target, body.encode(), headers)
-            return connection.getresponse().status  # what it has to say besides is not read
-        finally:
-            connection.close()
-
-    def _path(self, delivery_id: str) -> Path:
-        return self._directory / f"{delivery_id}.json"
-
-
-def signature(secret: str, event_id: str, timestamp: str, body: str) -> str:
-    """Sign an event: HMAC-SHA256 over id, timestamp and body."""
-    key = base64.b64decode(secret.removeprefix("whsec_"))
-    signed = hmac.digest(key, f"{event_id}.{timestamp}.{body}".encode(), hashlib.sha256)
-    return f"v1,{base64.b64encode(signed).decode()}"
-
-
-class _Connection(http.client.HTTPConnection):
-    """Connects to the address that was checked, and asks for the certificate of the name."""
-
-    def __init__(self, where: PublicAddress) -> None:
-        super().__init__(where.host, where.port, timeout=TIMEOUT_S)
-        self._where = where
-
-    def connect(self) -> None:
-        plain = socket.create_connection((self._where.address, self._where.port), TIMEOUT_S)
-        if self._where.scheme == "http":
-            self.sock = plain
-            return
-        context = ssl.create_default_context()
-        self.sock = context.wrap_socket(plain, server_hostname=self._where.host)
-
-
-def _read(path: Path) -> Delivery | None:
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=Delivery)
-    except (FileNotFoundError, msgspec.MsgspecError):
-        return None

@@ -1,10 +1,11 @@
 """Webhooks: signed so that the official client believes them, sent until taken, never inwards."""
 
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import pytest
 from penstock.jobs.public_address import RefusedAddress, check_url, public_address
 from penstock.jobs.webhook_endpoints import WebhookEndpoints
 from penstock.jobs.webhook_outbox import WebhookOutbox
+from penstock.jobs.webhook_sender import WebhookSender
 
 from .conftest import MODEL
 
@@ -176,6 +178,99 @@ def test_for_a_day_both_secrets_may_be_believed(
         client.webhooks.delete(made.id)
 
 
+def test_of_several_processes_one_sends(endpoints: WebhookEndpoints, tmp_path: Path) -> None:
+    with receiver() as (url, received), ExitStack() as stack:
+        made = endpoints.create(name="a", url=url, event_types=["batch.failed"])
+        outboxes = [stack.enter_context(sending(endpoints, tmp_path / "out")) for _ in range(3)]
+        for number in range(10):
+            outboxes[1].announce(f"evt_{number}", "batch.failed", {"id": "b"}, "default")
+        eventually(
+            lambda: {each.status for each in outboxes[0].deliveries(made.id)} == {"delivered"}
+        )
+        assert len(received) == 10
+
+
+@contextmanager
+def dripper() -> Iterator[str]:
+    """A server whose answers never end."""
+    is_over = threading.Event()
+
+    def serve(connection: socket.socket) -> None:
+        with connection, suppress(OSError):
+            connection.recv(65536)
+            connection.sendall(b"HTTP/1.1 200 OK\r\n")
+            while not is_over.wait(0.05):
+                connection.sendall(b"X")
+
+    def accept() -> None:
+        with suppress(OSError):
+            while True:
+                thread = threading.Thread(target=serve, args=(listener.accept()[0],))
+                thread.start()
+                threads.append(thread)
+
+    threads: list[threading.Thread] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threads.append(threading.Thread(target=accept))
+        threads[0].start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        is_over.set()
+        listener.shutdown(socket.SHUT_RDWR)
+        for thread in threads:
+            thread.join()
+
+
+def test_slow_receivers_hold_up_no_other_tenant_and_no_stop(
+    endpoints: WebhookEndpoints, tmp_path: Path
+) -> None:
+    kinds = ["batch.failed"]
+    with dripper() as slow, receiver() as (url, received):
+        for number in range(20):
+            endpoints.create(name=f"{number}", url=slow, event_types=kinds, tenant="slow")
+        endpoints.create(name="good", url=url, event_types=kinds)
+        with sending(endpoints, tmp_path / "out", timeout_s=3600) as outbox:
+            outbox.announce("evt_1", "batch.failed", {"id": "b"}, "slow")
+            time.sleep(1)
+            outbox.announce("evt_2", "batch.failed", {"id": "b"}, "default")
+            eventually(lambda: received)
+
+
+def test_an_answer_that_never_ends_is_cut_off(endpoints: WebhookEndpoints, tmp_path: Path) -> None:
+    with dripper() as slow:
+        made = endpoints.create(name="a", url=slow, event_types=["batch.failed"])
+        with sending(endpoints, tmp_path / "out", timeout_s=0.5, retry_after_s=(3600,)) as outbox:
+            outbox.announce("evt_1", "batch.failed", {"id": "b"}, "default")
+            eventually(lambda: outbox.deliveries(made.id)[0].num_tries)
+
+
+def test_what_has_rotted_is_passed_over(endpoints: WebhookEndpoints, tmp_path: Path) -> None:
+    with receiver() as (url, received):
+        rotten = endpoints.create(name="a", url=url, event_types=["batch.failed"])
+        endpoints.create(name="b", url=url, event_types=["batch.failed"])
+        (tmp_path / "endpoints" / f"{rotten.id}.json").write_bytes(b"\x00")
+        pending = tmp_path / "out" / "pending"
+        pending.mkdir(parents=True)
+        (pending / "evt_0_wh_0.json").write_bytes(b'{"id":"\xff"}')
+        with sending(endpoints, tmp_path / "out") as outbox:
+            outbox.announce("evt_1", "batch.failed", {"id": "b"}, "default")
+            eventually(lambda: received)
+
+
+def test_a_fault_that_nobody_foresaw_counts_as_a_try(
+    endpoints: WebhookEndpoints, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> int:
+        raise RuntimeError("what is this?")
+
+    monkeypatch.setattr(WebhookSender, "send", fail)
+    made = endpoints.create(name="a", url="http://127.0.0.1:1/", event_types=["batch.failed"])
+    with sending(endpoints, tmp_path / "out", retry_after_s=(0,)) as outbox:
+        outbox.announce("evt_1", "batch.failed", {"id": "b"}, "default")
+        eventually(lambda: outbox.deliveries(made.id)[0].status == "failed")
+        [delivery] = outbox.deliveries(made.id)
+    assert delivery.error == "RuntimeError: what is this?"
+
+
 INWARDS = [
     "http://example.com/",
     "https://127.0.0.1/",
@@ -207,6 +302,13 @@ INWARDS = [
     "file:///etc/passwd",
     "ftp://10.0.0.1/",
     "//example.com/",
+    "https://a..example.com/",
+    "https://" + "a" * 70 + ".example.com/",
+    "https://-a.example.com/",
+    "https://[64:ff9b:1::7f00:1]/",
+    "https://[fec0::1]/",
+    "https://[::127.0.0.1]/",
+    "https://[::ffff:0:127.0.0.1]/",
     "",
     "https://example.com/" + "a" * 3000,
 ]
