@@ -79,7 +79,8 @@ def test_one_that_is_cut_says_why() -> None:
     assert told.incomplete_details is not None
     assert told.incomplete_details.reason == "max_output_tokens"
     [item] = told.output
-    assert (item.type, item.status) == ("message", "incomplete")
+    assert item.type == "message"
+    assert item.status == "incomplete"
 
 
 def test_a_stream_that_breaks_ends_with_a_failed_response() -> None:
