@@ -11,6 +11,7 @@ from benchmarks.mutations.broken_copy import BrokenCopy
 from benchmarks.mutations.queue_safeguards import QUEUE_SAFEGUARDS
 from benchmarks.mutations.safeguards import SAFEGUARDS, Safeguard
 from benchmarks.mutations.sampling_safeguards import SAMPLING_SAFEGUARDS
+from benchmarks.mutations.tenant_safeguards import TENANT_SAFEGUARDS
 
 MOST_IMPORTANT = (
     "a stale attempt is fenced at its commit",
@@ -40,7 +41,7 @@ def test_a_copy_that_is_whole_stays_green(copy: BrokenCopy) -> None:
 
 @pytest.mark.parametrize(
     "safeguard",
-    (*SAFEGUARDS, *SAMPLING_SAFEGUARDS, *QUEUE_SAFEGUARDS),
+    (*SAFEGUARDS, *SAMPLING_SAFEGUARDS, *QUEUE_SAFEGUARDS, *TENANT_SAFEGUARDS),
     ids=lambda safeguard: safeguard.name,
 )
 def test_every_safeguard_stands_once_in_its_file(safeguard: Safeguard) -> None:

@@ -20,8 +20,9 @@ from .broken_copy import BrokenCopy
 from .queue_safeguards import QUEUE_SAFEGUARDS
 from .safeguards import SAFEGUARDS
 from .sampling_safeguards import SAMPLING_SAFEGUARDS
+from .tenant_safeguards import TENANT_SAFEGUARDS
 
-ALL = (*SAFEGUARDS, *SAMPLING_SAFEGUARDS, *QUEUE_SAFEGUARDS)
+ALL = (*SAFEGUARDS, *SAMPLING_SAFEGUARDS, *QUEUE_SAFEGUARDS, *TENANT_SAFEGUARDS)
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -168,6 +168,13 @@ def _wait_for(url: str, log: Path) -> None:
         time.sleep(0.1)
 
 
+def _until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 @pytest.fixture(scope="module")
 def worked(house: House) -> House:
     """A house in which a job, a chat and some mishaps have been, with a canary in each."""
@@ -252,7 +259,8 @@ def test_no_log_holds_a_canary(worked: House, canary: str) -> None:
 
 
 def test_redis_hears_of_no_key_and_of_no_row(worked: House) -> None:
-    worked.admin.echo("so far")
+    worked.admin.echo("so-far")
+    _until(lambda: any("so-far" in command for command in list(worked.commands)))
     commands = [_plain(command) for command in list(worked.commands)]
     said = [command for command in commands if PROMPT in command]
     assert [command for command in commands if KEY in command] == []
@@ -281,9 +289,8 @@ def test_metrics_name_nobody(worked: House) -> None:
 def test_flower_shows_shards_and_no_prompt(worked: House) -> None:
     user, _, password = PASSWORD.partition(":")
     with httpx2.Client(base_url=worked.flower_url, auth=(user, password), timeout=20) as http:
-        tasks = http.get("/api/tasks").text
-        assert "job_" in tasks
-        pages = tasks + http.get("/tasks").text + http.get("/workers").text
+        _until(lambda: "job_" in http.get("/api/tasks").text)
+        pages = http.get("/api/tasks").text + http.get("/tasks").text + http.get("/workers").text
         pages += http.get("/api/workers").text + http.get("/metrics").text
     assert PROMPT not in pages
     assert KEY not in pages

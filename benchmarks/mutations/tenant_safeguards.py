@@ -1,0 +1,113 @@
+"""The lines that keep strangers out and tenants apart, and the tests that hold each. Facts only."""
+
+from .safeguards import Safeguard
+
+_KEYS = ("tests/api/test_keys.py",)
+_TENANTS = ("tests/api/test_tenants.py",)
+_SECRETS = ("tests/api/test_secrets.py",)
+_FEEDER = ("tests/jobs/test_feeder.py",)
+
+TENANT_SAFEGUARDS = (
+    # -- the door
+    Safeguard(
+        "a key is asked for once there is one",
+        "api/auth.py",
+        "return self._master is not None or self._keys.have_been_made()",
+        "return self._master is not None",
+        _TENANTS,
+    ),
+    Safeguard(
+        "a key allows what its scopes say",
+        "api/auth.py",
+        "principal.require(needed, ",
+        "dict.fromkeys((needed,), ",
+        _KEYS,
+    ),
+    Safeguard(
+        "a revoked key is dead",
+        "jobs/api_keys.py",
+        "if found is None or found.revoked_at is not None:",
+        "if found is None:",
+        _KEYS,
+    ),
+    Safeguard(
+        "only an admin acts for others",
+        "api/auth.py",
+        "principal.require(KeyScope.ADMIN, f",
+        "dict.fromkeys((KeyScope.ADMIN,), f",
+        _KEYS,
+    ),
+    # -- tenants
+    Safeguard(
+        "another tenant's job is not there",
+        "api/routes/jobs.py",
+        "if job is None or job.tenant != principal.tenant:",
+        "if job is None:",
+        _TENANTS,
+    ),
+    Safeguard(
+        "a list holds its tenant's jobs",
+        "api/routes/jobs.py",
+        "limit + 1, tenant=principal.tenant)",
+        "limit + 1)",
+        _TENANTS,
+    ),
+    Safeguard(
+        "the server's files are for admins",
+        "api/routes/jobs.py",
+        'principal.require(Scope.ADMIN, "to read a file of the server (input.path)")',
+        "",
+        _TENANTS,
+    ),
+    Safeguard(
+        "the prefix cache is salted by tenant",
+        "api/answer.py",
+        "cache_salt=principal_of(request.scope).tenant,",
+        "",
+        _TENANTS,
+    ),
+    Safeguard(
+        "tables of older versions get their index",
+        "jobs/job_table.py",
+        "self.redis.zadd(self.keys.jobs_of(job.tenant), {job.job_id: job.created_at_ms})",
+        "pass",
+        _TENANTS,
+    ),
+    # -- shares
+    Safeguard(
+        "a weight is a share",
+        "jobs/fair_share.py",
+        "candidate.cost * num_shards / candidate.weight",
+        "candidate.cost * num_shards",
+        _FEEDER,
+    ),
+    Safeguard(
+        "what is beyond a quota waits",
+        "jobs/feeder.py",
+        "self._share.choose(model, barred=self._quotas.barred)",
+        "self._share.choose(model)",
+        _FEEDER,
+    ),
+    Safeguard(
+        "a ceiling is in force",
+        "jobs/feeder.py",
+        "priority=tenant.capped(snapshot.priority),",
+        "priority=snapshot.priority,",
+        _FEEDER,
+    ),
+    # -- what others see
+    Safeguard(
+        "Flower changes nothing",
+        "api/flower_pages.py",
+        'return not address.startswith("/api/") or address in _LOOKING',
+        "return True",
+        _SECRETS,
+    ),
+    Safeguard(
+        "Flower may not read queues",
+        "compose.yaml",
+        "~penstock.unacked_mutex ~penstock.unacked_index",
+        "~penstock.*",
+        _SECRETS,
+    ),
+)
