@@ -4,7 +4,7 @@ import redis
 
 from ..jobs.batch_record import UnknownBatch
 from ..jobs.durable import StorageFull
-from ..jobs.errors import CorruptJob, InvalidJob, UnknownJob
+from ..jobs.errors import CorruptJob, InvalidJob, JobBusy, UnknownJob
 from ..jobs.file_store import UnknownFile
 from ..jobs.inputs import UnreadableInput
 from ..jobs.interactive import NoWorker, QueueUnavailable
@@ -36,6 +36,7 @@ TRANSLATED: tuple[type[Exception], ...] = (
     InvalidJob,
     InvalidSampling,
     InvalidUpload,
+    JobBusy,
     NoWorker,
     QueueUnavailable,
     StorageFull,
@@ -73,6 +74,8 @@ def refusal_for(error: Exception) -> ApiError:
             return NotFound(f"there is no file {shown(error.file_id)}", param="file_id")
         case UnknownUpload():
             return NotFound(f"there is no upload {shown(error.upload_id)}", param="upload_id")
+        case JobBusy():
+            return Unavailable(str(error), code="job_busy")
         case CorruptJob() | CorruptPart():
             return JobDamaged(str(error))
         case NoWorker():

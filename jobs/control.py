@@ -7,6 +7,7 @@ never learn of two changes in a different order.
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,13 +17,15 @@ from typing import Self
 import msgspec
 
 from .durable import replace_file, storage_errors
-from .errors import CorruptJob
+from .errors import CorruptJob, JobBusy
 from .job_dir import JobDir
 from .model import JobSpec
 from .seal import ChecksumMismatch
 from .sealed_json import check_sealed, encode_sealed
 
 PAUSED_BY_USER = "user"
+LOCK_WAIT_S = 2.0  # for a job's lock: changes take milliseconds
+_LOCK_RETRY_S = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +64,8 @@ def read_control(job_dir: JobDir, spec: JobSpec) -> Control:
     """Read what is in force for a job.
 
     Raises:
-        CorruptJob: the file is there and cannot be read.
+        CorruptJob: the file is there, and damaged.
+        OSError: the disk does not do its work just now.
     """
     path = _path(job_dir)
     try:
@@ -70,7 +74,7 @@ def read_control(job_dir: JobDir, spec: JobSpec) -> Control:
         return msgspec.json.decode(content, type=Control)
     except FileNotFoundError:
         return Control.of(spec)
-    except (OSError, UnicodeDecodeError, msgspec.MsgspecError, ChecksumMismatch) as error:
+    except (UnicodeDecodeError, msgspec.MsgspecError, ChecksumMismatch) as error:
         raise CorruptJob(f"cannot read {path}: {error}") from error
 
 
@@ -84,19 +88,35 @@ def write_control(job_dir: JobDir, control: Control) -> None:
 
 
 @contextmanager
-def job_lock(job_dir: JobDir) -> Iterator[None]:
+def job_lock(job_dir: JobDir, *, wait_s: float = LOCK_WAIT_S) -> Iterator[None]:
     """Keep all others from changing this job meanwhile. It ends with its holder, however that dies.
 
+    One that is stopped, or hangs on its disk, does not die: nobody waits for it for long.
+
     Raises:
+        JobBusy: another process still holds it after `wait_s`.
         StorageFull: there is no room for the lock's file.
     """
     with storage_errors(job_dir.path):
         descriptor = os.open(job_dir.path / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if not _lock(descriptor, wait_s):
+            raise JobBusy(job_dir.job_id)
         yield
     finally:
         os.close(descriptor)
+
+
+def _lock(descriptor: int, wait_s: float) -> bool:
+    until_s = time.monotonic() + wait_s
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() >= until_s:
+                return False
+            time.sleep(_LOCK_RETRY_S)
 
 
 def _path(job_dir: JobDir) -> Path:

@@ -31,6 +31,17 @@ def is_disk_trouble(error: Exception) -> bool:
     return isinstance(error, OSError) and error.errno not in (None, errno.ENOENT)
 
 
+def may_exist(path: Path) -> bool:
+    """Tell whether a file is there, or the disk does not say: it must not be taken for gone."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
+
+
 @contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
     """Tell a full disk from other failures of the block.

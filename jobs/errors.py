@@ -4,6 +4,7 @@ UnknownJob     no job has this id
 InvalidJob     a submission that cannot become a job; `param` names the part at fault
 CorruptJob     a job directory that cannot be read back
 NewerJob       one that a newer Penstock can read
+JobBusy        another process is changing the job, and does not come to an end
 CorruptModel   a model whose files are damaged, until somebody mends them
 """
 
@@ -25,11 +26,18 @@ class InvalidJob(ValueError):
 
 
 class CorruptJob(Exception):
-    """A job directory cannot be read; the message says which file and why."""
+    """Files of a job directory are damaged; the message says which and how."""
 
 
 class NewerJob(CorruptJob):
     """A job directory of a newer Penstock cannot be read by this one: others may run the job."""
+
+
+class JobBusy(Exception):
+    """Another process holds a job's lock for longer than anybody should wait: try again."""
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"another process is changing {job_id}; try again soon")
 
 
 class CorruptModel(ValueError):

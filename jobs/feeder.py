@@ -177,7 +177,7 @@ class Feeder:
         if job_id not in self._specs:
             try:
                 self._specs[job_id] = JobDir(self._app.settings.jobs_dir, job_id).read_spec()
-            except (UnknownJob, CorruptJob) as error:
+            except (UnknownJob, CorruptJob, OSError) as error:
                 logger.warning("%s cannot be fed: %s", job_id, error)
                 return None
         self._specs.move_to_end(job_id)

@@ -26,6 +26,7 @@ from .durable import (
     create_file,
     fsync_directory,
     make_directories,
+    may_exist,
     replace_file,
     storage_errors,
 )
@@ -37,7 +38,7 @@ from .sealed_json import check_sealed, encode_sealed
 
 _JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,79}")  # no dots, no slashes: it names a directory
 
-_UNREADABLE = (OSError, UnicodeDecodeError, msgspec.MsgspecError, ChecksumMismatch)
+_DAMAGED = (UnicodeDecodeError, msgspec.MsgspecError, ChecksumMismatch)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +73,11 @@ class JobDir:
 
     @classmethod
     def all(cls, jobs_dir: Path) -> Iterator[Self]:
-        """Find all jobs, oldest first."""
+        """Find all jobs, oldest first; a directory that cannot be looked into counts as one."""
         if not jobs_dir.is_dir():
             return
         for path in sorted(jobs_dir.iterdir()):
-            if _JOB_ID.fullmatch(path.name) and (path / "job.json").exists():
+            if _JOB_ID.fullmatch(path.name) and may_exist(path / "job.json"):
                 yield cls(jobs_dir, path.name)
 
     @classmethod
@@ -85,7 +86,9 @@ class JobDir:
         if not jobs_dir.is_dir():
             return
         for path in sorted(jobs_dir.iterdir()):
-            if not _JOB_ID.fullmatch(path.name) or (path / "job.json").exists():
+            if not _JOB_ID.fullmatch(path.name) or may_exist(path / "job.json"):
+                continue
+            if not path.is_dir():  # somebody put a file here; it is not ours to remove
                 continue
             with suppress(FileNotFoundError):  # its submission is ending just now
                 touched_s = max(each.lstat().st_mtime for each in (path, *path.glob("*")))
@@ -138,7 +141,8 @@ class JobDir:
         Raises:
             UnknownJob: there is no such job.
             NewerJob: a newer Penstock wrote it, and says what this one does not know.
-            CorruptJob: it cannot be read.
+            CorruptJob: its bytes are damaged.
+            OSError: the disk does not do its work just now.
         """
         try:
             content = self.spec.read_bytes()
@@ -147,7 +151,7 @@ class JobDir:
             spec = None if version > SPEC_VERSION else msgspec.json.decode(content, type=JobSpec)
         except (FileNotFoundError, NotADirectoryError):
             raise UnknownJob(self.job_id) from None
-        except _UNREADABLE as error:
+        except _DAMAGED as error:
             raise CorruptJob(f"cannot read {self.spec}: {error}") from error
         if spec is None:
             raise NewerJob(
@@ -175,7 +179,8 @@ class JobDir:
         """Read how the job ended; None while it has not.
 
         Raises:
-            CorruptJob: the file is there and cannot be read.
+            CorruptJob: the file is there, and damaged.
+            OSError: the disk does not do its work just now.
         """
         try:
             content = self.final.read_bytes()
@@ -183,7 +188,7 @@ class JobDir:
             return msgspec.json.decode(content, type=Final)
         except FileNotFoundError:
             return None
-        except _UNREADABLE as error:
+        except _DAMAGED as error:
             raise CorruptJob(f"cannot read {self.final}: {error}") from error
 
     def durable_final(self) -> Final | None:
@@ -192,8 +197,9 @@ class JobDir:
         Whoever linked the file may have died before that.
 
         Raises:
-            CorruptJob: the file is there and cannot be read.
+            CorruptJob: the file is there, and damaged.
             StorageFull: there is no room.
+            OSError: the disk does not do its work just now.
         """
         final = self.read_final()
         if final is not None:

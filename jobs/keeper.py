@@ -25,7 +25,6 @@ import kombu.exceptions
 import redis
 
 from .app import PenstockApp, create_app
-from .durable import StorageFull
 from .ending import expire
 from .errors import CorruptJob, UnknownJob
 from .events import DONE, STATUS, JobEvents
@@ -33,7 +32,7 @@ from .feeder import Feeder
 from .installation import installation_id, whereabouts
 from .job_table import JobTable
 from .model import JobState
-from .reconciler import rebuild_all, reconcile, unlisted
+from .reconciler import HELD_UP, rebuild_all, reconcile, unlisted
 from .redis_client import connect
 from .room import unblock
 from .settings import Settings
@@ -111,6 +110,7 @@ class Keeper:
         # In a thread of its own: reading many parts takes its time.
         self._completer = completer or ThreadPoolExecutor(1, "completer")
         self._unreadable: set[str] = set()
+        self._held_up: set[str] = set()
         self._chores: list[tuple[float, Callable[[], object]]] = [
             (_ELECTION_S, self._restore),
             (0.0, self._feeder.feed),
@@ -218,7 +218,9 @@ class Keeper:
         run_id = self._redis.info("server")["run_id"]
         if self._redis.get(mark) == run_id:
             return
-        restored = rebuild_all(self._settings, self._table, on_job=self._elect)
+        restored = rebuild_all(
+            self._settings, self._table, on_job=self._elect, on_held_up=self._held_up.add
+        )
         if restored:
             logger.warning("restored %d jobs from %s", len(restored), self._settings.jobs_dir)
         self._redis.set(mark, run_id)
@@ -230,15 +232,21 @@ class Keeper:
             logger.warning("%d shards of silent workers will run again", len(reaped))
 
     def _enter(self) -> None:
-        for job_id in unlisted(self._settings, self._table):
-            if job_id in self._unreadable:
-                continue
+        """List jobs that were made while Redis was away, or could not be restored before."""
+        wanted = {*unlisted(self._settings, self._table), *self._held_up} - self._unreadable
+        for job_id in sorted(wanted):
             try:
-                reconcile(self._settings, self._table, job_id)
-                logger.info("%s was made while Redis was away; it is in the table now", job_id)
-            except (CorruptJob, UnknownJob) as error:
+                reconcile(self._settings, self._table, job_id, lock_wait_s=0.0)
+                logger.info("%s was not in the table as it is on disk; it is now", job_id)
+            except UnknownJob:
+                logger.info("%s is not there any more", job_id)
+            except CorruptJob as error:
                 logger.error("%s; the job is passed over", error)
                 self._unreadable.add(job_id)
+            except HELD_UP as error:
+                logger.warning("%s cannot be restored yet: %s", job_id, error)
+                continue
+            self._held_up.discard(job_id)
 
     def _finalize(self) -> None:
         patience_ms = int(_LANDING_PATIENCE_S * 1000)
@@ -265,7 +273,7 @@ class Keeper:
         for job_id in self._table.agenda.overdue(_JOBS_AT_A_TIME):
             try:
                 snapshot = expire(self._settings, self._table, job_id)
-            except (CorruptJob, StorageFull) as error:  # no reason to let the others run on
+            except (CorruptJob, *HELD_UP) as error:  # no reason to let the others run on
                 logger.warning("%s has passed its deadline and cannot end: %s", job_id, error)
                 continue
             if snapshot is not None and snapshot.state is JobState.EXPIRED:

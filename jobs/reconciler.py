@@ -12,8 +12,9 @@ from collections.abc import Callable
 
 import msgspec
 
-from .control import Control, has_control, job_lock, read_control
-from .errors import CorruptJob
+from .control import LOCK_WAIT_S, Control, has_control, job_lock, read_control
+from .durable import StorageFull, may_exist
+from .errors import CorruptJob, JobBusy
 from .job_dir import Final, JobDir
 from .job_table import JobTable
 from .model import JobSnapshot, JobSpec
@@ -23,6 +24,8 @@ from .results_dir import ResultsDir
 from .seal import ChecksumMismatch
 from .sealed_json import check_sealed
 from .settings import Settings
+
+HELD_UP = (OSError, StorageFull, JobBusy)  # trouble of one job that may pass by itself
 
 logger = logging.getLogger(__name__)
 
@@ -48,21 +51,29 @@ class _Manifest(msgspec.Struct, frozen=True):
 
 
 def rebuild_all(
-    settings: Settings, table: JobTable, *, on_job: Callable[[], object] = lambda: None
+    settings: Settings,
+    table: JobTable,
+    *,
+    on_job: Callable[[], object] = lambda: None,
+    on_held_up: Callable[[str], object] = lambda job_id: None,
 ) -> list[str]:
     """Reconcile every job on disk; returns those for which the table had something to learn.
 
     Jobs that wait for work come first. `on_job` is called before each one, as all of them may take
     a while. A job that cannot be read is logged and passed over: it must not keep the others away.
+    `on_held_up` is told of those that may be read later.
     """
     changed: list[str] = []
-    for job_dir in sorted(JobDir.all(settings.jobs_dir), key=lambda each: each.final.exists()):
+    for job_dir in sorted(JobDir.all(settings.jobs_dir), key=lambda each: may_exist(each.final)):
         on_job()
         try:
-            if _reconcile(job_dir, table):
+            if _reconcile(job_dir, table, lock_wait_s=0.0):
                 changed.append(job_dir.job_id)
         except CorruptJob as error:
             logger.error("%s; the job is passed over", error)
+        except HELD_UP as error:
+            logger.error("%s cannot be restored yet: %s", job_dir.job_id, error)
+            on_held_up(job_dir.job_id)
     return changed
 
 
@@ -71,23 +82,28 @@ def unlisted(settings: Settings, table: JobTable) -> list[str]:
     if not settings.jobs_dir.is_dir():
         return []
     names = table.unlisted(sorted(path.name for path in settings.jobs_dir.iterdir()))
-    return [name for name in names if (settings.jobs_dir / name / "job.json").exists()]
+    return [name for name in names if may_exist(settings.jobs_dir / name / "job.json")]
 
 
-def reconcile(settings: Settings, table: JobTable, job_id: str) -> bool:
+def reconcile(
+    settings: Settings, table: JobTable, job_id: str, *, lock_wait_s: float = LOCK_WAIT_S
+) -> bool:
     """Reconcile one job; returns whether the table had something to learn.
 
     Raises:
         UnknownJob: there is no such job on disk.
-        CorruptJob: it cannot be read.
+        CorruptJob: it is damaged.
+        JobBusy: another process has been changing it for `lock_wait_s`.
+        StorageFull: what was found cannot be made to last.
+        OSError: the disk does not do its work just now.
     """
-    return _reconcile(JobDir(settings.jobs_dir, job_id), table)
+    return _reconcile(JobDir(settings.jobs_dir, job_id), table, lock_wait_s=lock_wait_s)
 
 
-def _reconcile(job_dir: JobDir, table: JobTable) -> bool:
+def _reconcile(job_dir: JobDir, table: JobTable, *, lock_wait_s: float) -> bool:
     snapshot = table.snapshot(job_dir.job_id)
     if snapshot is not None and snapshot.state.is_final:
-        if job_dir.final.exists() or not job_dir.spec.exists():
+        if may_exist(job_dir.final) or not job_dir.spec.exists():
             table.index(snapshot)
             return _count_late(job_dir, snapshot, table)
         logger.error("%s has not ended, although the table says so; it goes on", job_dir.job_id)
@@ -98,7 +114,7 @@ def _reconcile(job_dir: JobDir, table: JobTable) -> bool:
     spec = job_dir.read_spec()
     final = job_dir.durable_final()
     if snapshot is not None and final is None and has_control(job_dir):
-        _settle(job_dir, spec, table)
+        _settle(job_dir, spec, table, lock_wait_s=lock_wait_s)
     if snapshot is not None and final is None:
         num_parts = len(ResultsDir.of(spec).parts())
         if num_parts <= snapshot.shards_landed:
@@ -118,9 +134,9 @@ def _count_late(job_dir: JobDir, job: JobSnapshot, table: JobTable) -> bool:
     return table.rebuild(spec, _counts(spec, None), None) > 0
 
 
-def _settle(job_dir: JobDir, spec: JobSpec, table: JobTable) -> None:
+def _settle(job_dir: JobDir, spec: JobSpec, table: JobTable, *, lock_wait_s: float) -> None:
     """Tell a table that was rolled back what was changed about a job since."""
-    with job_lock(job_dir):
+    with job_lock(job_dir, wait_s=lock_wait_s):
         table.settle(spec.job_id, read_control(job_dir, spec))
 
 
