@@ -176,7 +176,7 @@ async def show(services: Services, job: JobSnapshot) -> dict[str, Any]:
         spec = await read_spec(services, job.job_id)
         job_dir = JobDir(services.settings.jobs_dir, job.job_id)
         metadata = (await anyio.to_thread.run_sync(read_control, job_dir, spec)).metadata
-    except (JobGone, CorruptJob) as error:
+    except (JobGone, CorruptJob, OSError) as error:
         return job_object(replace(job, error=job.error or str(error)), {}, services.rates)
     return job_object(job, metadata, services.rates)
 
