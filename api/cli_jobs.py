@@ -194,8 +194,9 @@ def follow_to_the_end(printer: Printer, job: Job, how_to_return: str) -> None:
 
 
 def exit_code(record: JobRecord) -> int:
-    """Give the exit code that tells how a job ended."""
-    return _EXIT_CODES.get(record.status, EXIT_JOB_FAILED)
+    """Give the exit code that tells how a job ended; lines that became no rows are errors too."""
+    code = _EXIT_CODES.get(record.status, EXIT_JOB_FAILED)
+    return EXIT_WITH_ERRORS if code == 0 and record.counts.rejected else code
 
 
 def note_rejected(printer: Printer, record: JobRecord) -> None:

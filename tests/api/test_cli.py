@@ -189,6 +189,17 @@ class TestJobs:
         failed = penstock("results", job["id"], "--status", "failed", "--url", stack.url).lines
         assert [row["row_index"] for row in failed] == [2]
 
+    def test_a_line_that_is_none_shows_in_the_exit_status(
+        self, penstock: Penstock, stack: Stack, tmp_path: Path
+    ) -> None:
+        path = tmp_path / "mixed.jsonl"
+        path.write_text('{"text": "fine"}\nnonsense\n')
+        run = penstock(
+            "submit", path, "--prompt", "{{ row.text }}", "--watch", "-m", MODEL, "--url", stack.url
+        )
+        assert run.lines[0]["status"] == "completed"
+        assert run.code == 4
+
     def test_ctrl_c_detaches_and_cancel_cancels(self, penstock: Penstock, stack: Stack) -> None:
         with Client(stack.url) as client:
             endless = [{"text": "[[long]]"}] * 4
