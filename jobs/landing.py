@@ -124,7 +124,9 @@ def _count(spec: JobSpec, index: int, attempt: int, rows: Sequence[LandedRow]) -
     )
 
 
-def encode_part(spec: JobSpec, counts: PartCounts, rows: pa.Table) -> bytes:
+def encode_part(
+    spec: JobSpec, counts: PartCounts, rows: pa.Table, *, retry: str | None = None
+) -> bytes:
     """Write the rows of a part, which are in order and of the job's schema, as they are to land."""
     sink = pa.BufferOutputStream()
     writer = pq.ParquetWriter(
@@ -140,7 +142,7 @@ def encode_part(spec: JobSpec, counts: PartCounts, rows: pa.Table) -> bytes:
     with writer:
         writer.write_table(rows)
         writer.add_key_value_metadata(
-            {b"penstock.job_id": spec.job_id.encode(), **footer_fields(counts)}
+            {b"penstock.job_id": spec.job_id.encode(), **footer_fields(counts, retry)}
         )
     return sealed_part(sink.getvalue())
 

@@ -5,10 +5,9 @@ Every step may be repeated, by several processes at once.
 
 import logging
 
-from .control import job_lock
 from .durable import StorageFull
 from .ending import end
-from .errors import UnknownJob
+from .errors import CorruptJob, UnknownJob
 from .found_part import set_aside
 from .job_dir import JobDir
 from .job_table import JobTable
@@ -21,12 +20,16 @@ from .part_file import CorruptPart
 from .publishing import publish, store_of
 from .reconciler import reconcile
 from .results_dir import ResultsDir
+from .sealed_input import CorruptInput
 from .settings import Settings
 
 _HELD_UP_BY: dict[type[Exception], str] = {
     StorageFull: "storage_full",
     StoreUnavailable: "store_unavailable",
     OSError: "storage_unavailable",
+    CorruptInput: "corrupt_input",
+    CorruptJob: "corrupt_job",
+    CorruptPart: "corrupt_part",
 }
 
 logger = logging.getLogger(__name__)
@@ -42,6 +45,8 @@ def finalize(settings: Settings, table: JobTable, job_id: str) -> JobState | Non
         UnknownJob: there is no such job.
         StorageFull: there is no room for the manifest; try again later.
         OSError: the disk has another trouble; likewise.
+        CorruptInput, CorruptJob, CorruptPart: files of the job, or of the one that it retries, are
+            damaged; likewise, for somebody may mend them.
         StoreUnavailable: the rows cannot be copied to where they are wanted; try again later.
     """
     try:
@@ -81,11 +86,8 @@ def _finalize(settings: Settings, table: JobTable, job_id: str) -> JobState | No
     if not publish(settings, spec, parts):
         return None
     results.remove_temporary()
-    if spec.retry_of is not None:
-        with job_lock(JobDir(settings.jobs_dir, spec.retry_of)):
-            if job_dir.read_final() is None:
-                join(settings, table, spec)
-            return end(settings, table, job_id, state).state
+    if spec.retry_of is not None and not join(settings, table, spec, state):
+        return None
     return end(settings, table, job_id, state).state
 
 

@@ -16,6 +16,7 @@ from .part_counts import PartCounts
 from .seal import BLANK_SEAL, ChecksumMismatch, check_seal, sealed
 
 _COUNTS_KEY = b"penstock.counts"
+_RETRY_KEY = b"penstock.retry"
 _SEAL_KEY = b"penstock.seal"
 
 
@@ -25,16 +26,21 @@ class CorruptPart(Exception):
 
 @dataclass(frozen=True, slots=True)
 class PartFacts:
-    """What can be said of a part without its rows. `sha256` is that of the file as it lies."""
+    """What can be said of a part without its rows. `sha256` is that of the file as it lies.
+
+    `retry` is the last job whose rows have taken places in it.
+    """
 
     counts: PartCounts
     num_bytes: int
     sha256: str
+    retry: str | None = None
 
 
-def footer_fields(counts: PartCounts) -> dict[bytes, bytes]:
+def footer_fields(counts: PartCounts, retry: str | None = None) -> dict[bytes, bytes]:
     """Return what the writer of a part puts into its footer, at the end."""
-    return {_COUNTS_KEY: msgspec.json.encode(counts), _SEAL_KEY: BLANK_SEAL.encode()}
+    joined = {} if retry is None else {_RETRY_KEY: retry.encode()}
+    return joined | {_COUNTS_KEY: msgspec.json.encode(counts), _SEAL_KEY: BLANK_SEAL.encode()}
 
 
 def sealed_part(data: pa.Buffer) -> bytes:
@@ -72,7 +78,10 @@ def part_facts(path: Path) -> PartFacts:
         CorruptPart: as `read_part`.
     """
     data = _checked_bytes(path)
-    return PartFacts(_counts(path, data), len(data), hashlib.sha256(data).hexdigest())
+    counts = _counts(path, data)
+    retry = (pq.read_metadata(pa.BufferReader(data)).metadata or {}).get(_RETRY_KEY)
+    digest = hashlib.sha256(data).hexdigest()
+    return PartFacts(counts, len(data), digest, None if retry is None else retry.decode())
 
 
 def _checked_bytes(path: Path) -> bytes:

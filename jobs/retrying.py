@@ -24,7 +24,7 @@ from .job_table import JobTable
 from .model import JobSpec, RowStatus, new_job_id
 from .part_file import CorruptPart, read_part
 from .results_dir import ResultsDir
-from .sealed_input import InputSealer, SealedRow
+from .sealed_input import CorruptShard, InputSealer, SealedRow
 from .settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -55,6 +55,7 @@ def retry(
     Raises:
         UnknownJob: there is no such job.
         InvalidJob: it has not ended, or has nothing to retry, or another retry runs.
+        CorruptShard: the input of all that there is to retry is damaged.
         StorageFull: there is no room for the rows.
     """
     job_dir = JobDir(settings.jobs_dir, job_id)
@@ -73,6 +74,11 @@ def retry(
     except redis.RedisError as error:  # the keeper will find the directory
         logger.warning("%s is not in the job table yet: %s", made.job_id, error)
     return made
+
+
+def was_retried(job_dir: JobDir) -> bool:
+    """Tell whether rows of a job were ever run again."""
+    return _marker(job_dir).exists()
 
 
 def _running(settings: Settings, job_dir: JobDir, codes: frozenset[str] | None) -> JobSpec | None:
@@ -153,16 +159,28 @@ def _seal_rows(made_dir: JobDir, rows: Iterator[SealedRow]) -> InputSealer:
 def _rows_to_retry(
     job_dir: JobDir, spec: JobSpec, codes: frozenset[str] | None
 ) -> Iterator[SealedRow]:
-    """Yield the rows that did not succeed, in the order of the input."""
+    """Yield the rows that did not succeed, in the order of the input, as far as it is intact."""
     results = ResultsDir.of(spec)
+    num_rows, damaged = 0, None
     with job_dir.open_input() as sealed:
         for index in range(spec.num_shards):
             failed = _failed(results.part(index))
             if failed is None:
-                yield from sealed.shard(index) if codes is None else ()
-            elif failed:
+                chosen = set(sealed.row_indexes(index)) if codes is None else set()
+            else:
                 chosen = {row for row, code in failed.items() if codes is None or code in codes}
-                yield from (row for row in sealed.shard(index) if row.row_index in chosen)
+            if not chosen:
+                continue
+            try:
+                rows = sealed.shard(index)
+            except CorruptShard as error:
+                logger.error("%s; its %d rows are not retried", error, len(chosen))
+                damaged = error
+                continue
+            num_rows += len(chosen)
+            yield from (row for row in rows if row.row_index in chosen)
+    if damaged is not None and not num_rows:
+        raise damaged
 
 
 def _failed(part: Path) -> dict[int, str | None] | None:

@@ -117,8 +117,19 @@ class SealedInput:
             message = f"cannot read shard {index} of {self.path}: {error}"
             if facts is None:
                 raise CorruptInput(message) from error
-            rows = [first + i for first, num_rows in facts.runs for i in range(num_rows)]
-            raise CorruptShard(message, rows) from error
+            raise CorruptShard(message, self.row_indexes(index)) from error
+
+    def row_indexes(self, index: int) -> list[int]:
+        """Name the rows of one shard, without reading them if the footer tells.
+
+        Raises:
+            CorruptInput: it does not, as in older files, and they cannot be read back.
+            OSError: the disk does not do its work.
+        """
+        if self._shards is None:
+            return [row.row_index for row in self.shard(index)]
+        runs = self._shards[index].runs
+        return [first + i for first, num_rows in runs for i in range(num_rows)]
 
     def close(self) -> None:
         """Close the file."""

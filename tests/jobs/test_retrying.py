@@ -202,7 +202,9 @@ def test_a_stale_join_changes_nothing(
     run_shards(second, failing=[7])
     finalize(settings, table, second.job_id)
     assert finalize(settings, table, first.job_id) is JobState.COMPLETED_WITH_ERRORS
-    joining.join(settings, table, first)  # even so: no row that succeeded is ever replaced
+    joining.join(
+        settings, table, first, JobState.COMPLETED_WITH_ERRORS
+    )  # even so: no row that succeeded is ever replaced
     after = statuses(failed_job)
     assert [index for index, status in after.items() if status == "failed"] == [7]
 
