@@ -188,6 +188,8 @@ class Custody:
     def _announce(self, frame: ShardLanded, commit: Commit) -> None:
         if commit.left == 0:
             self._on_job_landed(frame.job_id)
+        if commit.status == "late":
+            self._affairs.tidy(frame.job_id)
         if commit.status == "committed":
             counts = frame.counts
             data = {"index": frame.index, "rows": counts.rows, "failed": counts.failed}

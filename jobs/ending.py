@@ -8,6 +8,7 @@ from .job_dir import Final, JobDir
 from .job_table import JobTable
 from .model import JobSnapshot, JobState
 from .reconciler import reconcile
+from .results_dir import ResultsDir
 from .settings import Settings
 
 
@@ -39,7 +40,15 @@ def end(
             )
         )
     table.finish(job_id, final.state, final.error, at_ms=final.at_ms)
+    tidy(job_dir)
     return final
+
+
+def tidy(job_dir: JobDir) -> None:
+    """Remove what a job that has ended needs no more where its rows land."""
+    path = job_dir.linked_results()
+    if path is not None:
+        ResultsDir(path).remove_empty_temporary()
 
 
 def cancel(settings: Settings, table: JobTable, job_id: str) -> JobSnapshot:
@@ -70,6 +79,12 @@ def expire(settings: Settings, table: JobTable, job_id: str) -> JobSnapshot | No
     Judged by Redis' clock, and by what is in force on disk: a deadline may have been put off in
     this moment. A job whose rows have all landed is left to complete. Returns the job as it is
     then, None if nobody knows it.
+
+    Raises:
+        JobBusy: another process is changing it just now.
+        CorruptJob: it is damaged.
+        StorageFull: its end cannot be recorded.
+        OSError: the disk does not do its work just now.
     """
     job_dir = JobDir(settings.jobs_dir, job_id)
     try:
@@ -77,7 +92,7 @@ def expire(settings: Settings, table: JobTable, job_id: str) -> JobSnapshot | No
     except UnknownJob:  # its directory was removed: nothing is left that could revive it
         table.finish(job_id, JobState.EXPIRED)
         return table.snapshot(job_id)
-    with job_lock(job_dir):
+    with job_lock(job_dir, wait_s=0.0):  # whoever looks after all jobs does not wait for one
         control = read_control(job_dir, spec)
         snapshot = table.snapshot(job_id)
         is_over = control.deadline_ms is not None and control.deadline_ms <= table.now_ms()
@@ -85,4 +100,5 @@ def expire(settings: Settings, table: JobTable, job_id: str) -> JobSnapshot | No
             table.settle(job_id, control)
         elif snapshot is not None and snapshot.state.is_alive:
             end(settings, table, job_id, JobState.EXPIRED)
+            reconcile(settings, table, job_id)  # counts what is linked, and not committed yet
     return table.snapshot(job_id)

@@ -48,11 +48,11 @@ class Commit:
     """Answer to `commit`. `left` is how many shards of the job have not landed, -1 if unknown.
 
     committed: counted now, by this call only · duplicate: it had landed before · fenced: the
-    attempt does not hold the shard any more, or the job has ended. `has_paused`: with this shard
-    too many rows had failed (see `JobSpec.max_error_rate`).
+    attempt does not hold the shard any more · late: counted now, although the job was stopped
+    before. `has_paused`: with this shard too many rows had failed (see `JobSpec.max_error_rate`).
     """
 
-    status: Literal["committed", "duplicate", "fenced"]
+    status: Literal["committed", "duplicate", "fenced", "late"]
     left: int
     has_paused: bool = False
 

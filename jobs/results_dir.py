@@ -13,6 +13,7 @@ small as a shard are what lets rows be read early, repaired and retried.
 
 import re
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
@@ -56,6 +57,14 @@ class ResultsDir:
     def remove_temporary(self) -> None:
         """Sweep what killed writers left behind."""
         shutil.rmtree(self.temporary, ignore_errors=True)
+
+    def remove_empty_temporary(self) -> None:
+        """Remove the directory of what is on its way, unless something is.
+
+        Whoever is to write there next makes it again.
+        """
+        with suppress(OSError):  # not empty, or gone: either way there is nothing to do
+            self.temporary.rmdir()
 
     def part(self, index: int) -> Path:
         """Name the part of one shard."""

@@ -3,7 +3,7 @@
 -- ARGV: started_at_ms ('' for unknown), then shard rows failed prompt completion cached errors ...
 -- Returns how many were new.
 local job = redis.call('HMGET', JOB, 'state', 'num_shards')
-if not (is_alive(job[1]) or job[1] == 'landing') then
+if not (is_alive(job[1]) or is_stopped(job[1])) then
   return 0
 end
 if job[1] == 'queued' and (#ARGV > 1 or ARGV[1] ~= '') then

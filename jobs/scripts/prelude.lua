@@ -37,6 +37,12 @@ local function is_alive(state)
   return is_open(state) or state == 'paused'
 end
 
+-- Nothing is handed out any more, but what was held when the job ended may have landed since. One
+-- that ended and is entered anew is `landing` for a moment.
+local function is_stopped(state)
+  return state == 'cancelled' or state == 'expired' or state == 'failed' or state == 'landing'
+end
+
 local function is_landed(shard)
   return redis.call('GETBIT', LANDED, shard) == 1
 end
@@ -120,7 +126,7 @@ local function judge_errors()
   return is_too_much
 end
 
--- Marks a shard landed and adds its counts; returns how many shards are left.
+-- Marks a shard landed and adds its counts; returns how many shards are left. An end stands.
 -- errors: "code=rows,code=rows". landing_at_ms: since when whoever completes the job is at it.
 local function add_landed(landing_at_ms, shard, rows, failed, prompt, completion, cached, errors)
   redis.call('SETBIT', LANDED, shard, 1)
@@ -139,7 +145,8 @@ local function add_landed(landing_at_ms, shard, rows, failed, prompt, completion
   redis.call('HDEL', JOB, 'trouble')
   local landed = redis.call('HINCRBY', JOB, 'shards_landed', 1)
   local left = redis.call('HGET', JOB, 'num_shards') - landed
-  if left == 0 then
+  local state = redis.call('HGET', JOB, 'state')
+  if left == 0 and (is_alive(state) or state == 'landing') then
     redis.call('HSET', JOB, 'state', 'landing')
     redis.call('HDEL', JOB, 'pause_reason')
     redis.call('ZREM', HUNGRY, JOB_ID)

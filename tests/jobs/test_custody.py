@@ -11,13 +11,17 @@ from msgspec.structs import replace
 
 from penstock.jobs.custody import MAX_FAILURES, Custody
 from penstock.jobs.durable import StorageFull
+from penstock.jobs.ending import cancel
 from penstock.jobs.engine_process import Loss
 from penstock.jobs.events import JobEvents
 from penstock.jobs.frames import AbortShard, RunShard, ShardFailed, ShardLanded, ToEngine, Trouble
 from penstock.jobs.job_dir import JobDir
 from penstock.jobs.job_table import JobTable
 from penstock.jobs.landing import land
-from penstock.jobs.model import JobSpec, JobState, ShardRef
+from penstock.jobs.model import Counts, JobSpec, JobState, ShardRef
+from penstock.jobs.part_file import read_part
+from penstock.jobs.results import read_results
+from penstock.jobs.results_dir import ResultsDir
 from penstock.jobs.settings import Settings
 from penstock.jobs.suspects import Suspects
 from penstock.jobs.tasks import ShardBroken, ShardReturned
@@ -262,3 +266,25 @@ def test_the_loss_of_an_engine_is_told_to_who_follows_its_jobs(
     ((_, fields),) = told
     assert fields["kind"] == "worker.restarted"
     assert "signal 6 at kernel.py:3 in run" in fields["data"]
+
+
+def test_what_lands_after_its_job_was_cancelled_counts_and_leaves_nothing_behind(
+    holder: Holder, make_job: JobMaker
+) -> None:
+    spec = make_job()
+    results = ResultsDir.of(spec)
+    first, last = holder.open(spec, 0), holder.open(spec, 2)
+    holder.land(spec, first)
+    holder.outcome()
+    cancel(holder.settings, holder.table, spec.job_id)
+    assert not results.temporary.exists()
+    holder.land(spec, last)
+    assert holder.outcome() == "2 rows · 6 tokens"
+    snapshot = holder.table.snapshot(spec.job_id)
+    assert snapshot is not None
+    assert snapshot.state is JobState.CANCELLED
+    assert snapshot.counts == Counts(total=10, succeeded=6, not_run=4)
+    rows = [row for path in results.parts().values() for row in read_part(path).to_pylist()]
+    page = read_results(holder.table, spec, None, 100)
+    assert page.complete and page.rows == rows and len(rows) == 6
+    assert not results.temporary.exists()

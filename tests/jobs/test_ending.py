@@ -7,13 +7,14 @@ from penstock.jobs.ending import cancel, end
 from penstock.jobs.errors import UnknownJob
 from penstock.jobs.job_dir import Final, JobDir
 from penstock.jobs.job_table import JobTable
+from penstock.jobs.landing import land
 from penstock.jobs.manifest import finalize
-from penstock.jobs.model import JobState
+from penstock.jobs.model import Counts, JobState, ShardRef
 from penstock.jobs.reconciler import reconcile
 from penstock.jobs.retrying import retry
 from penstock.jobs.settings import Settings
 
-from .conftest import JobMaker, ShardRunner
+from .conftest import JobMaker, ShardRunner, answered
 
 
 def test_cancel_is_durable_and_keeps_what_has_landed(
@@ -62,6 +63,34 @@ def test_an_end_cut_short_after_the_disk_is_carried_through(
     assert table.open_jobs() == [spec.job_id]
     assert cancel(settings, table, spec.job_id).state is JobState.CANCELLED
     assert table.open_jobs() == []
+
+
+@pytest.mark.parametrize("is_late", [False, True], ids=["before", "after"])
+def test_what_was_linked_and_never_committed_counts_in_a_job_that_was_stopped(
+    settings: Settings,
+    table: JobTable,
+    make_job: JobMaker,
+    run_shards: ShardRunner,
+    is_late: bool,
+) -> None:
+    spec = make_job()
+    run_shards(spec, [0])
+    claim = table.claim(ShardRef(spec.job_id, 1), "w1", 60_000)
+    assert claim.status == "granted"
+    if is_late:
+        cancel(settings, table, spec.job_id)
+    with JobDir(settings.jobs_dir, spec.job_id).open_input() as sealed:
+        land(spec, 1, claim.attempt, [answered(row) for row in sealed.shard(1)])
+    if is_late:
+        assert reconcile(settings, table, spec.job_id)
+    cancel(settings, table, spec.job_id)
+    snapshot = table.snapshot(spec.job_id)
+    assert snapshot is not None and snapshot.state is JobState.CANCELLED
+    assert snapshot.counts == Counts(total=10, succeeded=8, not_run=2)
+    table.redis.flushall()
+    reconcile(settings, table, spec.job_id)
+    assert table.snapshot(spec.job_id) == snapshot
+    assert not reconcile(settings, table, spec.job_id)
 
 
 FINDERS: dict[str, Callable[[Settings, JobTable, str], object]] = {

@@ -216,7 +216,9 @@ def test_lost_messages_are_issued_again_but_not_in_a_flood(
     assert table.reissue_stale(spec.job_id, 1_000, 10) == []  # their clock began anew
 
 
-def test_cancel_takes_everything_back(table: JobTable, make_spec: SpecMaker) -> None:
+def test_cancel_takes_everything_back_but_what_is_linked(
+    table: JobTable, make_spec: SpecMaker
+) -> None:
     spec = make_spec()
     table.create(spec)
     table.issue(spec.job_id, 3)
@@ -225,7 +227,7 @@ def test_cancel_takes_everything_back(table: JobTable, make_spec: SpecMaker) -> 
     assert table.finish(spec.job_id, JobState.CANCELLED)
     assert not table.finish(spec.job_id, JobState.CANCELLED)
     assert table.renew(spec.job_id, [(1, second.attempt)], LEASE_MS) == [1]
-    assert table.commit(ShardRef(spec.job_id, 1), second.attempt, counts(4)).status == "fenced"
+    assert table.commit(ShardRef(spec.job_id, 1), second.attempt, counts(4)).status == "late"
     assert table.claim(ShardRef(spec.job_id, 2), "w1", LEASE_MS).status == "stopped"
     assert table.claim(ShardRef(spec.job_id, 0), "w1", LEASE_MS).status == "landed"
     assert table.issue(spec.job_id, 10) == []
@@ -233,7 +235,7 @@ def test_cancel_takes_everything_back(table: JobTable, make_spec: SpecMaker) -> 
     snapshot = table.snapshot(spec.job_id)
     assert snapshot is not None
     assert snapshot.state is JobState.CANCELLED
-    assert snapshot.counts == Counts(total=10, not_run=6, succeeded=4)
+    assert snapshot.counts == Counts(total=10, not_run=2, succeeded=8)
 
 
 def test_unknown_jobs_and_shards(table: JobTable, make_spec: SpecMaker) -> None:

@@ -156,6 +156,11 @@ class JobTableMachine(RuleBasedStateMachine):
                 job.state = JobState.LANDING
             else:
                 job.judge()
+        elif job.state.is_final:  # stopped: as long as anything is left, it was not completed
+            assert answer.status == "late"
+            job.place[shard] = "landed"
+            job.parts[shard] = part
+            job.num_commits[shard] = job.num_commits.get(shard, 0) + 1
         else:
             assert answer.status == "fenced"
         assert answer.left == job.spec.num_shards - len(job.at("landed"))

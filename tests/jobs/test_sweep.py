@@ -63,6 +63,7 @@ def test_files_that_killed_writers_left_are_swept(
     young = job_dir.path / ".final.json.2.c.tmp"
     for path in (*old, young):
         path.touch()
+    (results.temporary / ".part-000001.parquet.3.d.tmp").touch()
     make_old(*old, results.temporary)
     assert sweep(settings) == 1
     assert not any(path.exists() for path in old)
