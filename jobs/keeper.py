@@ -18,7 +18,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Executor
 from typing import Any
 
 import kombu.exceptions
@@ -34,10 +34,8 @@ from .job_table import JobTable
 from .model import JobState
 from .reconciler import HELD_UP, rebuild_all, reconcile, unlisted
 from .redis_client import connect
-from .room import unblock
 from .settings import Settings
-from .sweep import sweep
-from .tasks import complete
+from .slow_chores import SlowChores
 from .workers import WorkerRegister
 
 TICK_S = 0.1
@@ -104,11 +102,7 @@ class Keeper:
         self._feeder = Feeder(self._app, self._table, WorkerRegister(self._redis, self._app.keys))
         self._lead = self._redis.register_script(_LEAD)
         self._yield = self._redis.register_script(_YIELD)
-        self._completing: dict[str, Future[str]] = {}
-        self._looking_for_room: Future[None] = Future()
-        self._looking_for_room.set_result(None)
-        # In a thread of its own: reading many parts takes its time.
-        self._completer = completer or ThreadPoolExecutor(1, "completer")
+        self._slow = SlowChores(settings, self._table, self._events, completer)
         self._unreadable: set[str] = set()
         self._held_up: set[str] = set()
         self._chores: list[tuple[float, Callable[[], object]]] = [
@@ -120,7 +114,7 @@ class Keeper:
             (2.0, self._unblock),
             (2.0, self._finalize),
             (5.0, self._enter),
-            (3600.0, self._sweep),
+            (3600.0, self._slow.sweep),
         ]
         self._done_at_s = [float("-inf")] * len(self._chores)
         self.num_reaped = 0
@@ -139,7 +133,7 @@ class Keeper:
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join(timeout_s)
-        self._completer.shutdown(wait=False, cancel_futures=True)
+        self._slow.close()
         self._app.close()
         self._redis.close()
 
@@ -250,24 +244,12 @@ class Keeper:
 
     def _finalize(self) -> None:
         patience_ms = int(_LANDING_PATIENCE_S * 1000)
-        for job_id in self._table.agenda.landing(patience_ms, _JOBS_AT_A_TIME):
-            if job_id not in self._completing:
-                self._completing[job_id] = self._completer.submit(self._complete, job_id)
-        self._completing = {job: each for job, each in self._completing.items() if not each.done()}
+        self._slow.complete(self._table.agenda.landing(patience_ms, _JOBS_AT_A_TIME))
 
     def _unblock(self) -> None:
-        if self._looking_for_room.done():
+        if not self._slow.is_looking_for_room:
             blocked = self._table.agenda.blocked(_BLOCKED_PATIENCE_MS, _JOBS_AT_A_TIME)
-            self._looking_for_room = self._completer.submit(self._look_for_room, blocked)
-
-    def _look_for_room(self, job_ids: list[str]) -> None:
-        for job_id in job_ids:
-            try:
-                if unblock(self._settings, self._table, job_id):
-                    logger.info("there is room for the rows of %s again", job_id)
-                    self._events.publish(job_id, STATUS, {"status": JobState.RUNNING})
-            except Exception as error:  # a disk in trouble must not keep the others' jobs waiting
-                logger.warning("%s waits for room: %s", job_id, error)
+            self._slow.look_for_room(blocked)
 
     def _expire(self) -> None:
         for job_id in self._table.agenda.overdue(_JOBS_AT_A_TIME):
@@ -280,22 +262,3 @@ class Keeper:
                 logger.info("%s has passed its deadline", job_id)
                 self._events.publish(job_id, STATUS, {"status": snapshot.state})
                 self._events.publish(job_id, DONE, {"status": snapshot.state})
-
-    def _sweep(self) -> None:
-        self._completer.submit(self._sweep_disk)
-
-    def _sweep_disk(self) -> None:
-        try:
-            num_swept = sweep(self._settings)
-        except OSError as error:
-            logger.warning("what killed processes left behind cannot be swept: %s", error)
-        else:
-            if num_swept:
-                logger.info("swept what killed processes left of %d jobs", num_swept)
-
-    def _complete(self, job_id: str) -> str:
-        try:
-            return complete(self._settings, self._table, job_id)
-        except Exception as error:  # no room for the manifest, say: it is tried again
-            logger.warning("%s cannot be completed yet: %s", job_id, error)
-            return "not complete yet"
