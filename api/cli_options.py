@@ -66,7 +66,7 @@ Format: TypeAlias = Annotated[
 Deadline: TypeAlias = Annotated[
     str | None,
     typer.Option(
-        metavar="WHEN", help="Seconds from now, or 2027-01-31T18:00Z: what is left then is not run."
+        metavar="WHEN", help="As in 2h, 7d or 2027-01-31T18:00Z: what is left then is not run."
     ),
 ]
 MaxErrorRate: TypeAlias = Annotated[

@@ -155,7 +155,7 @@ class JobChanges(TypedDict, total=False):
     metadata: Mapping[str, str]
     """Replaces what there was."""
     deadline: float | str | datetime | None
-    """Seconds from now, or a moment."""
+    """Seconds from now, a time such as `2h`, or a moment."""
     max_error_rate: float | None
     """The job pauses when more of its rows failed."""
 

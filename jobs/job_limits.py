@@ -13,22 +13,25 @@ _LONGEST_S = 10 * 366 * 86_400
 
 
 def read_deadline(said: float | str, now_ms: int) -> int:
-    """Read a deadline: seconds from now, or a moment as ISO 8601 writes it. Returns unix ms.
+    """Read a deadline: seconds or `2h` from now, or a moment as ISO 8601 writes it, as unix ms.
 
     Raises:
-        InvalidJob: it is neither.
+        InvalidJob: it is none of them.
     """
     if not isinstance(said, str):
         if not (math.isfinite(said) and 0 < said <= _LONGEST_S):
             raise InvalidJob("deadline", f"deadline must be a positive number of s, got {said!r}")
         return now_ms + int(said * 1000)
+    window_s = _window_s(said)
+    if window_s is not None:
+        return now_ms + window_s * 1000
     try:
         moment = datetime.fromisoformat(said)
     except ValueError:
         raise InvalidJob(
             "deadline",
-            f"deadline must be seconds from now or a moment such as 2027-01-31T18:00:00Z, "
-            f"got {said[:60]!r}",
+            f"deadline must be seconds from now, a time such as 90s, 30m, 2h or 7d, or a moment "
+            f"such as 2027-01-31T18:00:00Z, got {said[:60]!r}",
         ) from None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
@@ -41,14 +44,19 @@ def read_window(said: str, now_ms: int) -> int:
     Raises:
         InvalidJob: it is no such time.
     """
-    match = _WINDOW.fullmatch(said)
-    seconds = int(match[1]) * _UNIT_S[match[2]] if match else 0
-    if not 0 < seconds <= _LONGEST_S:
+    window_s = _window_s(said)
+    if window_s is None:
         raise InvalidJob(
             "completion_window",
             f"completion_window must be a time such as 90s, 30m, 24h or 7d, got {said[:60]!r}",
         )
-    return now_ms + seconds * 1000
+    return now_ms + window_s * 1000
+
+
+def _window_s(said: str) -> int | None:
+    match = _WINDOW.fullmatch(said)
+    window_s = int(match[1]) * _UNIT_S[match[2]] if match else 0
+    return window_s if 0 < window_s <= _LONGEST_S else None
 
 
 def check_deadline(deadline_ms: int | None) -> None:

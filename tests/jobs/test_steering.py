@@ -299,6 +299,9 @@ def test_one_changes_a_job_at_a_time(
 def test_deadlines_are_read_as_people_write_them() -> None:
     assert read_deadline(90, 1_000) == 91_000
     assert read_deadline("1970-01-01T00:01:00Z", 5) == 60_000
+    assert [read_deadline(each, 7) for each in ("90s", "30m", "2h", "7d")] == [
+        each * 1_000 + 7 for each in (90, 1_800, 7_200, 604_800)
+    ]
     assert read_deadline("1970-01-01T00:01:00", 5) == 60_000
     assert read_window("24h", 0) == 86_400_000
     for wrong in (0, -1, float("nan"), "tomorrow", ""):
