@@ -8,7 +8,7 @@ Knows kinds of steps and which of them can stand in for others. Refuses to know 
 """
 
 from collections import Counter, OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .device_sampler import Needs
 from .graphs import Replay, num_rungs
@@ -51,6 +51,10 @@ class StepKind:
             and self.has_groups == other.has_groups
         )
 
+    def with_needs(self, needs: Needs, *, has_groups: bool = False) -> "StepKind":
+        """Return a kind of the same size that computes something else."""
+        return replace(self, needs=needs, has_groups=has_groups)
+
     @property
     def price(self) -> tuple[int, int, int]:
         """What makes one of several that cover a step the dearer."""
@@ -75,6 +79,10 @@ class Captured:
     def __len__(self) -> int:
         """Return how many replays there are."""
         return len(self._replays)
+
+    def has(self, kind: StepKind) -> bool:
+        """Whether there is a replay of this very kind."""
+        return kind in self._replays
 
     def find(self, kind: StepKind, *, is_last_word: bool = False) -> tuple[StepKind, Replay] | None:
         """Return a replay that covers a step; None if there is none, or if it is due its own.

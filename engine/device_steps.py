@@ -42,7 +42,7 @@ from .captured import Captured, StepKind, max_graphs
 from .config import EngineConfig
 from .device_prefixes import DevicePrefixes
 from .device_rows import DeviceRows
-from .device_sampler import DeviceSampler, Drawn, needs_of
+from .device_sampler import DeviceSampler, Drawn, Needs, needs_of
 from .device_stream import DeviceStream, Outbox, Reading, stream_of
 from .device_tables import PADDING, DeviceTables
 from .graphs import (
@@ -51,6 +51,7 @@ from .graphs import (
     CaptureFailed,
     Replay,
     Tensors,
+    Work,
     capture_on,
     captured_rows,
     captured_width,
@@ -154,6 +155,30 @@ class DeviceSteps:
             self._rows.forget(parts)
             raise
 
+    # -- padding alone --------------------------------------------------------------------------
+
+    @property
+    def has_prefixes(self) -> bool:
+        """Whether attention may be told of prefixes that rows share."""
+        return self._prefixes is not None
+
+    def narrowest(self, num_rows: int) -> StepKind:
+        """Return the kind of greedy steps of so many short rows."""
+        width = captured_width(1, self._tables.max_blocks)
+        return StepKind(num_rows, width, Needs.NOTHING, has_groups=False)
+
+    @torch.inference_mode()
+    def capture_padding(self, kind: StepKind) -> None:
+        """Capture a step of a kind, if there is none and such can be captured."""
+        if self._capture is not None and not self._captured.has(kind):
+            self._try_capture(kind, self._capture)
+
+    @torch.inference_mode()
+    def launch_padding(self, kind: StepKind, num_prompt_tokens: int) -> None:
+        """Launch a step of a kind, whose last row brings so many tokens more."""
+        room = min(kind.width * self._model.block_size, self._model.max_model_len) - 1
+        self._padding(kind, min(num_prompt_tokens, room))()
+
     # -- single tokens ------------------------------------------------------------------------
 
     def _kind_of(self, parts: Rows[StepPart]) -> StepKind | None:
@@ -171,8 +196,13 @@ class DeviceSteps:
         found = self._captured.find(kind, is_last_word=self._capture is None)
         if found is not None or self._capture is None or not self._captured.is_due(kind):
             return found
+        replay = self._try_capture(kind, self._capture)
+        return replay and (kind, replay)
+
+    def _try_capture(self, kind: StepKind, capture: Capture) -> Replay | None:
+        """Capture a step of a kind; None if that fails, and then no more are captured."""
         try:
-            return kind, self._capture_for(kind, self._capture)
+            return self._capture_for(kind, capture)
         except CaptureFailed as error:
             log.warning(
                 "no more steps are captured; those that no graph covers are launched piece by "
@@ -204,11 +234,20 @@ class DeviceSteps:
         return replay
 
     def _capture_step(self, kind: StepKind, capture: Capture) -> Replay:
-        """Capture a step of padding alone: it writes nowhere, and no row advances."""
+        """Capture a step of padding alone."""
+        return capture(self._padding(kind))
+
+    def _padding(self, kind: StepKind, num_prompt_tokens: int = 0) -> Work:
+        """Return a step of padding alone: it writes nowhere, and no row advances."""
         num_rows, width, needs = kind.num_rows, kind.width, kind.needs
+        num_tokens = num_rows + num_prompt_tokens
         self._rows.clear_lines()
         tables, lines = self._tables.leading(width), self._tables.lines[:num_rows]
         starts, logit_rows = self._starts[: num_rows + 1], self._numbers[:num_rows]
+        if num_prompt_tokens:
+            starts = starts.clone()
+            starts[-1] = num_tokens
+            logit_rows = starts[1:].long() - 1
         longest = min(width * self._model.block_size, self._model.max_model_len)
         groups = None
         if self._prefixes and kind.has_groups:
@@ -216,13 +255,13 @@ class DeviceSteps:
             groups = self._prefixes.groups
 
         def work() -> Tensors:
-            inputs = self._inputs(tables, lines, starts, num_rows)
+            inputs = self._inputs(tables, lines, starts, num_tokens)
             batch = _batch(inputs, starts, logit_rows, longest, groups)
             drawn = self._sampler.sample(self._model.execute(batch), lines, needs)
             self._kernels.advance(tables, lines, starts, drawn.token_ids)
             return _tensors(drawn)
 
-        return capture(work)
+        return work
 
     # -- prompts too --------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ from .config import EngineConfig, resolve_model
 from .cores import usable_cores
 from .detokenizer import Detokenizer
 from .device_steps import DeviceSteps
+from .device_stream import using
 from .grammar import GrammarVocabulary
 from .grammar_compiler import GrammarCompiler
 from .logit_rules import LogitRules, RuleBook
@@ -36,6 +37,7 @@ from .step_executor import InlineExecutor, StepExecutor, StepHandle, ThreadExecu
 from .step_launcher import StepLauncher
 from .step_runner import Runner, StepRunner
 from .tokenizer import Tokenizer
+from .warm_up import warm_up
 
 _MAX_RESERVED = 4  # slots kept for interactive requests; more come from preempting bulk rows
 _PATIENCE_S = 0.005  # in which an engine with nothing else to do waits for a grammar
@@ -78,6 +80,13 @@ class Engine:
         self._pool = BlockPool(self.runner.num_blocks, self.runner.block_size)
         self._step_runner = StepRunner(self.runner)
         on_device = DeviceSteps.of(self.runner, config) if config.device_steps else None
+        if on_device is not None and self.runner.device.type == "cuda":
+            with using(self.runner.device):
+                warm_up(
+                    on_device,
+                    max_rows=config.max_num_seqs,
+                    max_tokens=config.max_num_batched_tokens,
+                )
         self._launcher = StepLauncher(self._step_runner, on_device)
         self.context_window = min(
             self.runner.max_model_len, self._pool.capacity * self._pool.block_size
