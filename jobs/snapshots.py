@@ -92,14 +92,16 @@ def _reason(state: JobState, fields: dict[str, str], errors: dict[str, int]) -> 
 
 
 def _too_many_errors(fields: dict[str, str], errors: dict[str, int]) -> str:
-    failed = int(fields["failed"]) - int(fields.get("judged_from_failed") or 0)
-    rows = int(fields["succeeded"]) + int(fields["failed"])
-    rows -= int(fields.get("judged_from_rows") or 0)
+    if "paused_at_rows" not in fields:  # an older version paused it, and kept no figures
+        return "error_rate: more rows failed than max_error_rate allows; resume goes on"
+    failed, rows, rate = (fields[f"paused_at_{name}"] for name in ("failed", "rows", "rate"))
     top = sorted(errors.items(), key=lambda item: -item[1])[:_CODES_NAMED]
-    named = ", ".join(f"{code} {count}" for code, count in top) or "no code was given"
+    named = ", ".join(f"{code} {count}" for code, count in top)
+    # Codes are counted over all rows. After a resume, or once more have landed, these are others.
+    told = f" ({named})" if named and sum(errors.values()) == int(failed) else ""
     return (
-        f"error_rate: {failed} of {rows} rows failed, more than max_error_rate "
-        f"{fields['max_error_rate']} allows ({named}); resume goes on"
+        f"error_rate: {failed} of {rows} rows failed, more than max_error_rate {rate} allows"
+        f"{told}; resume goes on"
     )
 
 

@@ -122,6 +122,9 @@ local function judge_errors()
   local is_too_much = rows >= tonumber(job[3]) and failed > rows * job[2]
   if is_too_much then
     pause('error_rate')
+    -- What was too much stays the reason, whatever lands or changes until it is resumed.
+    redis.call('HSET', JOB, 'paused_at_rows', rows, 'paused_at_failed', failed,
+      'paused_at_rate', job[2])
   end
   return is_too_much
 end
