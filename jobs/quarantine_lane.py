@@ -5,6 +5,9 @@ lock, not its engine process: it outlives every crash, and goes to the next work
 suspects are left here, or with the worker itself. So a flood of them takes one engine down and no
 more; and that one works `_WORK_PER_OUTAGE` times as long as its last outage took before it risks
 the next, unless it has nothing else to do.
+
+Whoever holds the lock touches its file with every report. One that was stopped neither does so nor
+lets go; then the next one tries suspects without it.
 """
 
 import fcntl
@@ -18,6 +21,7 @@ from .frames import Progress, ToEngine, TrySuspects
 
 _PATIENCE_REPORTS = 8  # a new engine has not heard of its shards when it first reports
 _WORK_PER_OUTAGE = 4
+_FORSAKEN_S = 60.0  # without an engine, a worker gives its shards up after ten, and the lane too
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +37,7 @@ class QuarantineLane:
         self._is_on = False
         self._lost_at_s: float | None = None
         self._due_at_s = 0.0
+        self._touched = (0, 0.0)  # of another's lock: when by its own clock, and seen when by ours
 
     def engine_lost(self) -> None:
         """Note that the engine serves no more, since now unless that is known already."""
@@ -49,6 +54,7 @@ class QuarantineLane:
 
     def take(self, progress: Progress) -> None:
         """Let suspects be tried or not, by what an engine process says of its shards."""
+        self._touch()
         has_suspects = any(shard.suspects for shard in progress.shards)
         self._num_idle_reports = 0 if has_suspects else self._num_idle_reports + 1
         if has_suspects and self._is_due(progress) and self.enter():
@@ -70,8 +76,10 @@ class QuarantineLane:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            os.close(descriptor)
-            return False
+            if not self._is_forsaken(descriptor):
+                os.close(descriptor)
+                return False
+            logger.warning("suspects are tried without a lock: its holder has not stirred lately")
         except OSError as error:  # a file system without locks
             logger.warning("suspects are tried without a lock: %s", error)
         self._descriptor = descriptor
@@ -82,6 +90,23 @@ class QuarantineLane:
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
             os.close(descriptor)
+
+    def _touch(self) -> None:
+        if self._descriptor is not None:
+            try:
+                os.utime(self._descriptor)
+            except OSError as error:  # then others may try theirs beside ours
+                logger.debug("the lock for suspects cannot be touched: %s", error)
+
+    def _is_forsaken(self, descriptor: int) -> bool:
+        """Tell whether the holder of the lock has not touched it for too long, by our own clock."""
+        try:
+            touched_ns, now_s = os.fstat(descriptor).st_mtime_ns, time.monotonic()
+        except OSError:  # the file's server forgot it; whoever opens it again sees
+            return False
+        if touched_ns != self._touched[0]:
+            self._touched = (touched_ns, now_s)
+        return now_s - self._touched[1] > _FORSAKEN_S
 
     def _is_due(self, progress: Progress) -> bool:
         is_idle = not (progress.running_rows or progress.waiting_rows or progress.unread_shards)

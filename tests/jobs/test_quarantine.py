@@ -225,6 +225,32 @@ def test_one_worker_at_a_time_tries_suspects(tmp_path: Path) -> None:
     ours.leave()
 
 
+def test_a_stopped_holder_does_not_keep_others_from_trying_theirs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    now_s = 100.0
+    monkeypatch.setattr("penstock.jobs.quarantine_lane.time.monotonic", lambda: now_s)
+    lock = tmp_path / "quarantine.lock"
+    first, second = Told(), Told()
+    stopped = QuarantineLane(tmp_path, first.send)
+    next_one = QuarantineLane(tmp_path, second.send)
+    stopped.take(report(suspects=5))
+    os.utime(lock, ns=(1, 1))
+    next_one.take(report(suspects=5))
+    stopped.take(report(suspects=5))  # it lives still, and its file tells
+    assert lock.stat().st_mtime_ns > 1
+    now_s += 59.0
+    next_one.take(report(suspects=5))
+    now_s += 59.0
+    next_one.take(report(suspects=5))
+    assert second.is_on == []
+    now_s += 2.0
+    next_one.take(report(suspects=5))
+    assert second.is_on == [True] and "has not stirred" in caplog.text
+    stopped.leave()
+    next_one.leave()
+
+
 def test_an_engine_works_before_it_risks_the_next_crash(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
