@@ -7,6 +7,8 @@ TORCH  ?= torch==2.13.0
 TRITON ?= triton==3.7.1
 INDEX  ?= $(if $(or $(shell command -v nvidia-smi),$(PIP_FIND_LINKS)),,--extra-index-url https://download.pytorch.org/whl/cpu)
 
+TESTERS ?= 2  # processes that run the tests side by side; each file stays with one of them
+
 .DEFAULT_GOAL := help
 .PHONY: help install demo test soak bench-engine chaos simulate mutations lint format types check clean
 
@@ -28,7 +30,7 @@ demo: .venv/ready  ## run one bulk job and one chat on this machine
 	$(BIN)/penstock demo
 
 test: .venv/ready  ## run the tests
-	$(BIN)/pytest -m "not soak"
+	$(BIN)/pytest -m "not soak" --numprocesses $(TESTERS) --dist loadfile
 
 soak: .venv/ready  ## run the tests that take minutes
 	$(BIN)/pytest -m soak
