@@ -3,7 +3,7 @@
 import redis
 
 from ..jobs.batch_record import UnknownBatch
-from ..jobs.durable import StorageFull
+from ..jobs.durable import StorageFull, is_disk_trouble
 from ..jobs.errors import CorruptJob, InvalidJob, JobBusy, UnknownJob
 from ..jobs.file_store import UnknownFile
 from ..jobs.inputs import UnreadableInput
@@ -38,6 +38,7 @@ TRANSLATED: tuple[type[Exception], ...] = (
     InvalidUpload,
     JobBusy,
     NoWorker,
+    OSError,
     QueueUnavailable,
     StorageFull,
     RefusedAddress,
@@ -89,5 +90,10 @@ def refusal_for(error: Exception) -> ApiError:
             )
         case StorageFull():
             return OutOfStorage("the disk under the data directory is full; nothing was accepted")
+        case OSError() if is_disk_trouble(error):
+            return Unavailable(
+                "the disk under the data directory does not answer; try again soon",
+                code="storage_unavailable",
+            )
         case _:
             return ApiError("internal error; the server's log tells more")

@@ -1,0 +1,38 @@
+"""What clients are told of a job whose disk, or lock, does not come to an end."""
+
+import httpx2
+
+from penstock.jobs.control import job_lock
+from penstock.jobs.job_dir import JobDir
+
+from .conftest import IDLE_MODEL, Stack
+
+TASK = {"model": IDLE_MODEL, "prompt": "{{ row.text }}", "input": {"rows": [{"text": "hi"}]}}
+
+
+def test_a_job_that_another_process_is_changing_is_worth_another_try(
+    http: httpx2.Client, stack: Stack
+) -> None:
+    job = http.post("/v1/jobs", json=TASK).json()
+    path = f"/v1/jobs/{job['id']}/pause"
+    with job_lock(JobDir(stack.settings.jobs_dir, job["id"])):
+        answer = http.post(path)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "job_busy")
+    assert "retry-after" in answer.headers and "x-should-retry" not in answer.headers
+    assert http.post(path).json()["status"] == "paused"
+    http.post(f"/v1/jobs/{job['id']}/cancel")
+
+
+def test_a_disk_that_does_not_answer_is_told_and_hides_no_job(
+    http: httpx2.Client, stack: Stack
+) -> None:
+    job = http.post("/v1/jobs", json=TASK).json()
+    spec = JobDir(stack.settings.jobs_dir, job["id"]).spec
+    aside = spec.rename(spec.with_name("aside"))
+    spec.mkdir()  # the system refuses to read this, and not because it is gone or damaged
+    answer = http.get(f"/v1/jobs/{job['id']}/results")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "storage_unavailable")
+    assert job["id"] in [each["id"] for each in http.get("/v1/jobs").json()["data"]]
+    spec.rmdir()
+    aside.rename(spec)
+    assert http.post(f"/v1/jobs/{job['id']}/cancel").json()["status"] == "cancelled"
