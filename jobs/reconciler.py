@@ -5,6 +5,7 @@ a part the table has not counted    -> counted, also if its job was stopped mean
 final.json, and open in the table   -> ended
 no final.json, and it has ended     -> entered anew: its directory was not found for a while
 control.json                        -> in force: pause, priority, deadline
+retry.json, and ended in the table  -> counted anew
 """
 
 import logging
@@ -18,9 +19,10 @@ from .errors import CorruptJob, JobBusy
 from .job_dir import Final, JobDir
 from .job_table import JobTable
 from .model import JobSnapshot, JobSpec
-from .part_counts import PartCounts
+from .part_counts import PartCounts, summed
 from .part_file import CorruptPart, part_counts
 from .results_dir import ResultsDir
+from .retrying import was_retried
 from .seal import ChecksumMismatch
 from .sealed_json import check_sealed
 from .settings import Settings
@@ -105,6 +107,8 @@ def _reconcile(job_dir: JobDir, table: JobTable, *, lock_wait_s: float) -> bool:
     if snapshot is not None and snapshot.state.is_final:
         if may_exist(job_dir.final) or not job_dir.spec.exists():
             table.index(snapshot)
+            if was_retried(job_dir):
+                return _recount(job_dir, table, lock_wait_s=lock_wait_s)
             return _count_late(job_dir, snapshot, table)
         logger.error("%s has not ended, although the table says so; it goes on", job_dir.job_id)
         table.forget(snapshot)  # an end is on disk before the table knows it, so this was none
@@ -121,7 +125,22 @@ def _reconcile(job_dir: JobDir, table: JobTable, *, lock_wait_s: float) -> bool:
             return False
     control = read_control(job_dir, spec)
     _rebuild(spec, final, _counts(spec, final), control, table)
+    if final is not None and was_retried(job_dir):
+        _recount(job_dir, table, lock_wait_s=lock_wait_s)
     return True
+
+
+def _recount(job_dir: JobDir, table: JobTable, *, lock_wait_s: float) -> bool:
+    """Count a job anew of which a retry has replaced parts: the table may know older ones."""
+    before = table.snapshot(job_dir.job_id)
+    with job_lock(job_dir, wait_s=lock_wait_s):
+        spec, final = job_dir.read_spec(), job_dir.durable_final()
+        if final is None:
+            return False
+        landed = _counts(spec, final)
+        totals = summed(landed.values())
+        table.amend(spec.job_id, final.state, totals, list(landed), at_ms=final.at_ms)
+    return table.snapshot(spec.job_id) != before
 
 
 def _count_late(job_dir: JobDir, job: JobSnapshot, table: JobTable) -> bool:

@@ -264,3 +264,24 @@ def test_a_lost_part_is_made_again(
     run_shards(made)
     finalize(settings, table, made.job_id)
     assert set(statuses(failed_job).values()) == {"succeeded"}
+
+
+@pytest.mark.parametrize("state", [JobState.COMPLETED_WITH_ERRORS, JobState.RUNNING])
+def test_a_redis_that_fell_back_behind_a_retry_learns_of_it(
+    settings: Settings,
+    table: JobTable,
+    failed_job: JobSpec,
+    run_shards: ShardRunner,
+    state: JobState,
+) -> None:
+    key = table.keys.job(failed_job.job_id)
+    older: Any = table.redis.hgetall(key)
+    made = retry(settings, table, failed_job.job_id)
+    run_shards(made)
+    finalize(settings, table, made.job_id)
+    table.redis.delete(key)
+    table.redis.hset(key, mapping={**older, "state": state.value})
+    assert failed_job.job_id in rebuild_all(settings, table)
+    job = snapshot_of(table, failed_job)
+    assert (job.state, job.counts.succeeded, job.counts.failed) == (JobState.COMPLETED, 10, 0)
+    assert rebuild_all(settings, table) == []
