@@ -26,8 +26,9 @@ from penstock.jobs.job_table import JobTable
 from penstock.jobs.keeper import Keeper
 from penstock.jobs.landing import LandedRow, land
 from penstock.jobs.messages import send_finalize
-from penstock.jobs.model import RowStatus, ShardRef, TaskSpec
+from penstock.jobs.model import JobState, RequestError, RowStatus, ShardRef, TaskSpec
 from penstock.jobs.results_dir import ResultsDir
+from penstock.jobs.retrying import retry
 from penstock.jobs.settings import Settings
 from penstock.jobs.steering import change, pause, resume
 from penstock.jobs.submission import RowsSource, SubmitRequest, submit
@@ -99,14 +100,17 @@ class Api:
             TaskSpec(model=MODEL, prompt="{{ row.text }}"),
             idempotency_key=order.key,
             shard_rows=order.shard_rows,
+            max_error_rate=order.max_error_rate,
+            error_rate_after=2,
+            metadata={"failing": " ".join(map(str, order.failing))},
         )
         submission = submit(self._site.settings, self._table, RowsSource(rows), request)
         if order.job_id not in (None, submission.spec.job_id):
             self._site.ledger.fail(f"{order.key} made {order.job_id}, {submission.spec.job_id}")
         order.job_id = submission.spec.job_id
 
-    def steer(self, order: Order, verb: str) -> None:
-        """Do to an order's job what its client asks for."""
+    def steer(self, order: Order, verb: str) -> bool:
+        """Do to an order's job what its client asks for; False if that must be asked again."""
         settings, table, job_id = self._site.settings, self._table, order.job_id
         assert job_id is not None
         match verb:
@@ -120,8 +124,39 @@ class Api:
             case "prioritize":
                 with suppress(InvalidJob):  # it has ended
                     change(settings, table, job_id, priority=1)
+            case "hurry":
+                order.may_end_early = True
+                self._set_deadline(job_id, self._site.world.random.uniform(0.5, 8.0))
+            case "take time":
+                self._set_deadline(job_id, 3600.0)
+            case "attend":
+                return self._attend(job_id)
+            case "retry":
+                return self._retry(order, job_id)
             case _:
                 raise ValueError(f"a client cannot {verb}")
+        return True
+
+    def _set_deadline(self, job_id: str, in_s: float) -> None:
+        deadline_ms = self._site.world.now_us // 1000 + int(in_s * 1000)
+        with suppress(InvalidJob):  # it has ended
+            change(self._site.settings, self._table, job_id, deadline_ms=deadline_ms)
+
+    def _attend(self, job_id: str) -> bool:
+        """Let a job go on that paused because of its errors, until it has ended."""
+        snapshot = self._table.snapshot(job_id)
+        if snapshot is not None and snapshot.state is JobState.PAUSED:
+            resume(self._site.settings, self._table, job_id)
+        return snapshot is not None and snapshot.state.is_final
+
+    def _retry(self, order: Order, job_id: str) -> bool:
+        try:
+            order.retry_ids.add(retry(self._site.settings, self._table, job_id).job_id)
+        except InvalidJob as error:
+            if error.param == "job_id":  # it has not ended
+                return False
+        order.wants_retry = False
+        return True
 
 
 class Client:
@@ -141,8 +176,7 @@ class Client:
             if self._order.job_id is None or self._asks_anyway:
                 api.submit(self._order)
                 self._asks_anyway = False
-            elif self._verbs:
-                api.steer(self._order, self._verbs[0])
+            elif self._verbs and api.steer(self._order, self._verbs[0]):
                 self._verbs.pop(0)
         except (redis.RedisError, StorageFull, UnknownJob, OSError):
             return 1.0  # its caller was told, and tries again
@@ -200,10 +234,7 @@ class Engine:
     def _land(self, order: RunShard) -> ShardLanded | ShardFailed:
         try:
             spec = JobDir(self._site.settings.jobs_dir, order.job_id).read_spec()
-            rows = [
-                LandedRow(row, None, RowStatus(status), output, sample_index=sample)
-                for row, sample, status, output in expected_rows(spec, order.index)
-            ]
+            rows = [_landed(*row) for row in expected_rows(self._site.settings, spec, order.index)]
             counts = land(spec, order.index, order.attempt, rows)
         except StorageFull as error:
             return _failed(order, str(error), Trouble.STORAGE)
@@ -372,6 +403,11 @@ def _keep(site: Site, process: Process) -> None:
         completer=Turns(site.world, process),
     )
     site.world.spawn(process, "keeper", lambda: max(keeper.step(), 0.5), 0.0)
+
+
+def _landed(row: int, sample: int, status: str, output: str | None) -> LandedRow:
+    error = RequestError("simulated", "it failed") if status == RowStatus.FAILED else None
+    return LandedRow(row, None, RowStatus(status), output, sample_index=sample, error=error)
 
 
 def _failed(order: RunShard, message: str, trouble: Trouble) -> ShardFailed:

@@ -96,13 +96,15 @@ class Disk:
     def _forget(self, path: Path) -> None:
         before = self._replaced.get(str(path))
         self._world.note(f"lost: {path.relative_to(self.root)}")
-        self.on_change("lost", path)
         if path.is_dir() and not path.is_symlink():
+            self.on_change("lost", path)
             shutil.rmtree(path)
         elif before is not None:
             path.write_bytes(before)
             self._synced.add(path.stat().st_ino)
+            self.on_change("back", path)
         else:
+            self.on_change("lost", path)
             path.unlink()
 
     def _acting(self, name: str) -> Callable[..., Any]:

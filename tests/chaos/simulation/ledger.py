@@ -34,7 +34,11 @@ class Order:
     num_rows: int
     shard_rows: int
     job_id: str | None = None  # once acknowledged
-    may_end_early: bool = False  # its client asked to cancel it
+    may_end_early: bool = False  # its client asked to cancel it, or gave it a deadline
+    failing: list[int] = field(default_factory=list)  # rows, until they are retried
+    max_error_rate: float | None = None
+    wants_retry: bool = False  # once it has ended
+    retry_ids: set[str] = field(default_factory=set)
 
 
 @dataclass
@@ -42,8 +46,9 @@ class Job:
     """What is known of a job from outside."""
 
     spec: JobSpec
-    parts: dict[int, int] = field(default_factory=dict)  # shard -> rows, while it is linked
+    parts: dict[int, list[Any]] = field(default_factory=dict)  # shard -> rows, while it is linked
     end: str | None = None  # on disk
+    was_joined: bool = False  # by the rows of a retry
 
 
 class Ledger:
@@ -76,20 +81,29 @@ class Ledger:
         if path.name.startswith("part-") and path.suffix == ".parquet":
             self._part_changed(action, path)
         elif path.name == "final.json":
-            job = self.job(path.parent.name)
-            if action in ("removed", "replaced"):
-                self.fail(f"the end of {path.parent.name} was {action}")
-            job.end = None if action == "lost" else _read(path)["state"]
+            self._end_changed(action, path)
+
+    def _end_changed(self, action: str, path: Path) -> None:
+        job = self.job(path.parent.name)
+        end = None if action == "lost" else _read(path)["state"]
+        if action == "removed" or (action == "replaced" and end not in COMPLETED):
+            self.fail(f"the end of {path.parent.name} was {action}")
+        job.was_joined = job.was_joined or action == "replaced"
+        job.end = end
 
     def _part_changed(self, action: str, path: Path) -> None:
         job = self.job(path.parent.parent.name)
         index = int(path.stem.removeprefix("part-"))
-        if action in ("removed", "replaced"):
-            self.fail(f"{path.name} of {job.spec.job_id} had landed and was {action}")
-        elif action == "lost":
+        if action == "lost":
             job.parts.pop(index, None)
-        else:
-            job.parts[index] = len(_read(path)["rows"])
+            return
+        rows = [] if action == "removed" else _read(path)["rows"]
+        is_joined = action == "replaced" and job.end is not None
+        if action in ("removed", "replaced") and not (
+            is_joined and _is_better(rows, job.parts.get(index, []))
+        ):
+            self.fail(f"{path.name} of {job.spec.job_id} had landed and was {action}")
+        job.parts[index] = rows
 
     def computes(self, ref: ShardRef) -> None:
         """Hear that an engine begins to compute a shard."""
@@ -150,14 +164,15 @@ class Ledger:
         job = self.job(job_id)
         landed = self._store.data.get(self._keys.job(job_id, "landed"), ())
         state = fields["state"]
-        if state in FINAL and state != job.end:
+        is_late = job.was_joined and job.end is not None  # the table hears of a join at its end
+        if state in FINAL and state != job.end and not is_late:
             self.fail(f"{job_id} is called {state}, on disk it is {job.end}")
         if len(landed) != int(fields["shards_landed"]):
             self.fail(f"{job_id}: {fields['shards_landed']} shards counted, {len(landed)} landed")
         missing = [shard for shard in landed if shard not in job.parts]
         if missing:
             self.fail(f"{job_id}: shards {missing} are counted and not on disk")
-        num_rows = sum(job.parts[shard] for shard in landed)
+        num_rows = sum(len(job.parts[shard]) for shard in landed)
         counted = int(fields["succeeded"]) + int(fields["failed"])
         if counted != num_rows:
             self.fail(f"{job_id}: {counted} rows are counted, {num_rows} have landed")
@@ -169,7 +184,12 @@ class Ledger:
     @property
     def is_over(self) -> bool:
         """Whether every order is acknowledged, and its job has ended, in the table too."""
-        return all(order.job_id and self._has_ended(order.job_id) for order in self.orders)
+        return all(
+            order.job_id
+            and not order.wants_retry
+            and all(map(self._has_ended, (order.job_id, *order.retry_ids)))
+            for order in self.orders
+        )
 
     def _has_ended(self, job_id: str) -> bool:
         fields = self._store.data.get(self._keys.job(job_id), {})
@@ -186,9 +206,13 @@ class Ledger:
             else:
                 self._check_order(order, self.job(order.job_id))
         ids = sorted(order.job_id or "" for order in self.orders)
-        on_disk = sorted(job_dir.job_id for job_dir in JobDir.all(self._settings.jobs_dir))
+        specs = [job_dir.read_spec() for job_dir in JobDir.all(self._settings.jobs_dir)]
+        on_disk = sorted(spec.job_id for spec in specs if spec.retry_of is None)
         if ids != on_disk:
             self.fail(f"{len(ids)} orders made the jobs {on_disk}")
+        retried = sorted(spec.retry_of for spec in specs if spec.retry_of is not None)
+        if retried != sorted({*retried}):
+            self.fail(f"one wish to retry made several jobs: {retried}")
 
     def check_calm(self) -> None:
         """Where nothing went wrong, nothing is done twice."""
@@ -198,27 +222,42 @@ class Ledger:
 
     def _check_order(self, order: Order, job: Job) -> None:
         results = ResultsDir.of(job.spec)
-        if job.end == "cancelled" and order.may_end_early:
+        if job.end in ("cancelled", "expired") and order.may_end_early and not order.retry_ids:
             return
-        if job.end != "completed":
+        failing = [] if order.retry_ids else order.failing
+        if job.end != ("completed_with_errors" if failing else "completed"):
             self.fail(f"{order.job_id} ended as {job.end}")
-        rows = []
-        for index, path in results.parts().items():
-            found = _read(path)["rows"]
-            if found != expected_rows(job.spec, index):
-                self.fail(f"{path} holds {found}")
-            rows += found
-        if len(rows) != order.num_rows:
-            self.fail(f"{order.job_id} has {len(rows)} of {order.num_rows} rows")
+        rows = [row for path in results.parts().values() for row in _read(path)["rows"]]
+        if rows != [_row(number, number in failing) for number in range(order.num_rows)]:
+            self.fail(f"{order.job_id} holds {rows}")
+        fields = self._store.data[self._keys.job(job.spec.job_id)]
+        if (fields["state"], int(fields["failed"])) != (job.end, len(failing)):
+            self.fail(f"{order.job_id} ended as {job.end}, and is told to be {fields}")
         if not results.success.exists() or not results.manifest.exists():
             self.fail(f"{order.job_id} is completed without manifest or _SUCCESS")
 
 
-def expected_rows(spec: JobSpec, index: int) -> list[list[Any]]:
-    """What a shard's part must hold."""
+def expected_rows(settings: Settings, spec: JobSpec, index: int) -> list[list[Any]]:
+    """What a shard's part must hold when it lands. A row that is retried does not fail again."""
+    if spec.retry_of is not None:
+        with JobDir(settings.jobs_dir, spec.job_id).open_input() as sealed:
+            return [_row(row.row_index, False) for row in sealed.shard(index)]
     first = index * spec.shard_rows
     last = min(first + spec.shard_rows, spec.num_rows)
-    return [[row, 0, "succeeded", f"answer {row}"] for row in range(first, last)]
+    failing = spec.metadata["failing"].split()
+    return [_row(number, str(number) in failing) for number in range(first, last)]
+
+
+def _row(number: int, fails: bool) -> list[Any]:
+    return [number, 0, *(("failed", None) if fails else ("succeeded", f"answer {number}"))]
+
+
+def _is_better(rows: list[Any], than: list[Any]) -> bool:
+    """Whether rows are those that were there, but for some that had failed."""
+    numbers = [row[0] for row in rows]
+    return [row[0] for row in than] in ([], numbers) and all(
+        row in rows for row in than if row[2] == "succeeded"
+    )
 
 
 def _read(path: Path) -> Any:

@@ -18,6 +18,7 @@ from random import Random
 from types import SimpleNamespace
 from unittest.mock import patch
 
+import penstock.jobs.joining
 import penstock.jobs.landing
 import penstock.jobs.part_file
 from penstock.jobs.settings import Settings
@@ -35,7 +36,11 @@ from .world import SimulatedTime, Violation, World
 
 CALM_S = 180.0  # without faults, everything has ended by then
 NAMESPACE = "sim"
-VERBS = (*((),) * 6, ("cancel",), ("pause", "resume"), ("prioritize", "pause", "resume"))
+VERBS = (
+    *((),) * 6,
+    *(("cancel",), ("pause", "resume"), ("prioritize", "pause", "resume")),
+    *(("hurry",), ("hurry", "take time"), ("pause", "hurry")),
+)
 MEMORY_DIR = Path("/dev/shm")
 
 
@@ -119,6 +124,13 @@ class Simulation:
         order = Order(f"key-{number}", random.randint(1, 9), random.choice((2, 3)))
         self.ledger.orders.append(order)
         verbs = () if self.plan.is_calm else random.choice(VERBS)
+        if not self.plan.is_calm and random.random() < 0.15:
+            order.failing = random.sample(range(order.num_rows), random.randint(1, order.num_rows))
+            order.max_error_rate = random.choice((None, 0.0, 0.5))
+        if order.max_error_rate is not None:
+            verbs = (*verbs, "attend")
+        if not self.plan.is_calm and random.random() < 0.15:
+            verbs, order.wants_retry = (*verbs, "retry"), True
         arrives_s = random.uniform(0.0, 3.0)
         self._spawn_client(f"client{number}", Client(order, verbs), arrives_s)
         if not self.plan.is_calm and random.random() < 0.3:
@@ -188,7 +200,9 @@ def _stood_in_for(simulation: Simulation) -> Iterator[None]:
         secrets: SimpleNamespace(
             randbits=dice.getrandbits, token_hex=lambda size: f"{dice.getrandbits(8 * size):x}"
         ),
-        fcntl: SimpleNamespace(flock=simulation.disk.flock, LOCK_EX=fcntl.LOCK_EX),
+        fcntl: SimpleNamespace(
+            flock=simulation.disk.flock, LOCK_EX=fcntl.LOCK_EX, LOCK_NB=fcntl.LOCK_NB
+        ),
     }
     with ExitStack() as stack:
         for module in [each for name, each in sys.modules.items() if _is_ours(name)]:
@@ -196,7 +210,8 @@ def _stood_in_for(simulation: Simulation) -> Iterator[None]:
                 if value in (time, secrets, fcntl):
                     stack.enter_context(patch.object(module, name, stand_ins[value]))
         stack.enter_context(patch.object(penstock.jobs.landing, "_encode", parts.encode))
-        pq = SimpleNamespace(read_metadata=parts.read_metadata)
+        stack.enter_context(patch.object(penstock.jobs.joining, "encode_part", parts.encode_table))
+        pq = SimpleNamespace(read_metadata=parts.read_metadata, ParquetFile=parts.PartReader)
         stack.enter_context(patch.object(penstock.jobs.part_file, "pq", pq))
         logging.disable(logging.CRITICAL)
         stack.callback(logging.disable, logging.NOTSET)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from penstock.jobs import durable, ending, job_table, keeper, landing
+from penstock.jobs import durable, ending, keeper, landing, lua_script
 from penstock.jobs.custody import Custody, OnDone
 from penstock.jobs.feeder import Feeder
 from penstock.jobs.frames import ShardLanded
@@ -27,7 +27,7 @@ def _script(name: str, line: str, without: str) -> Sabotage:
 
     @contextmanager
     def changed() -> Iterator[None]:
-        source = job_table._source
+        source = lua_script._source
 
         def changed_source(asked: str) -> str:
             text = source(asked)
@@ -37,7 +37,7 @@ def _script(name: str, line: str, without: str) -> Sabotage:
                 raise ValueError(f"{name}.lua holds {text.count(line)} times: {line!r}")
             return text.replace(line, without)
 
-        with patch.object(job_table, "_source", changed_source):
+        with patch.object(lua_script, "_source", changed_source):
             yield
 
     return changed
@@ -113,7 +113,6 @@ SABOTAGES: dict[str, Sabotage] = {
     "unfinished ends stay so": _method(keeper.Keeper, "_finalize", _nothing),
     "jobs nobody entered stay out": _method(keeper.Keeper, "_enter", _nothing),
     "landed shards are not committed": _method(Custody, "_commit", _end_without_commit),
-    "found ends are trusted": _method(JobDir, "durable_final", JobDir.read_final),
     "keys name no job": _method(HeldKey, "bind", _nothing),
     "keys are not locked": _method(IdempotencyKey, "_locked", _open),
 }
