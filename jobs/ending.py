@@ -59,18 +59,34 @@ def cancel(settings: Settings, table: JobTable, job_id: str) -> JobSnapshot:
 
     Raises:
         UnknownJob: there is no such job.
+        JobBusy: another process is changing it just now, and does not come to an end.
+        StorageFull: its end could not be recorded, so it goes on.
     """
-    snapshot = table.snapshot(job_id)
-    if snapshot is not None and not JobDir(settings.jobs_dir, job_id).spec.exists():
+    job_dir = JobDir(settings.jobs_dir, job_id)
+    if not job_dir.spec.exists():
         table.finish(job_id, JobState.CANCELLED, "its directory is gone")
-        snapshot = table.snapshot(job_id)
-    elif snapshot is None or snapshot.state is not JobState.LANDING:
-        end(settings, table, job_id, JobState.CANCELLED)
+    else:
+        with job_lock(job_dir):
+            if not _is_completing(job_dir, table):
+                end(settings, table, job_id, JobState.CANCELLED)
         reconcile(settings, table, job_id)  # a table that was wiped meanwhile learns of it
-        snapshot = table.snapshot(job_id)
+    snapshot = table.snapshot(job_id)
     if snapshot is None:
         raise UnknownJob(job_id)
     return snapshot
+
+
+def _is_completing(job_dir: JobDir, table: JobTable) -> bool:
+    """Tell whether all rows have landed, and the job has not ended; its lock must be held.
+
+    `_SUCCESS` is believed before the table, which may have been wiped.
+    """
+    snapshot = table.snapshot(job_dir.job_id)
+    if snapshot is not None and snapshot.state is JobState.LANDING:
+        return True
+    results = job_dir.linked_results()
+    has_success = results is not None and ResultsDir(results).success.exists()
+    return has_success and job_dir.read_final() is None
 
 
 def expire(settings: Settings, table: JobTable, job_id: str) -> JobSnapshot | None:

@@ -5,6 +5,7 @@ Every step may be repeated, by several processes at once.
 
 import logging
 
+from .control import job_lock
 from .durable import StorageFull
 from .ending import end
 from .errors import CorruptJob, UnknownJob
@@ -82,7 +83,13 @@ def _finalize(settings: Settings, table: JobTable, job_id: str) -> JobState | No
         table.rebuild(spec, {index: part.counts for index, part in parts.items()}, None)
     has_failures = any(part.counts.failed for part in parts.values())
     state = JobState.COMPLETED_WITH_ERRORS if has_failures else JobState.COMPLETED
-    write_manifest(spec, state, parts)
+    with job_lock(job_dir):  # or who cancels the job finds `_SUCCESS` too late
+        final = job_dir.read_final()
+        if final is None:
+            write_manifest(spec, state, parts)
+    if final is not None:
+        reconcile(settings, table, job_id)
+        return final.state
     if not publish(settings, spec, parts):
         return None
     results.remove_temporary()

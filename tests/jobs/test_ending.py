@@ -1,16 +1,21 @@
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from penstock.jobs import manifest_file
 from penstock.jobs.ending import cancel, end
-from penstock.jobs.errors import UnknownJob
+from penstock.jobs.errors import JobBusy, UnknownJob
 from penstock.jobs.job_dir import Final, JobDir
 from penstock.jobs.job_table import JobTable
 from penstock.jobs.landing import land
 from penstock.jobs.manifest import finalize
-from penstock.jobs.model import Counts, JobState, ShardRef
+from penstock.jobs.model import Counts, JobSnapshot, JobSpec, JobState, ShardRef
+from penstock.jobs.object_store import StoreUnavailable
 from penstock.jobs.reconciler import reconcile
+from penstock.jobs.results_dir import ResultsDir
 from penstock.jobs.retrying import retry
 from penstock.jobs.settings import Settings
 
@@ -41,6 +46,75 @@ def test_a_job_that_has_ended_is_left_as_it_is(
     finalize(settings, table, spec.job_id)
     assert cancel(settings, table, spec.job_id).state is JobState.COMPLETED
     assert end(settings, table, spec.job_id, JobState.FAILED, "no").state is JobState.COMPLETED
+
+
+def test_a_job_that_completes_meanwhile_is_not_cancelled_too(
+    settings: Settings,
+    table: JobTable,
+    make_job: JobMaker,
+    run_shards: ShardRunner,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its last rows land, and somebody begins to copy it, while the table is asked how it is."""
+
+    def copying(*_: object) -> bool:
+        raise StoreUnavailable("slow")
+
+    spec = make_job()
+    look, looks = table.snapshot, 0
+
+    def snapshot(job_id: str) -> JobSnapshot | None:
+        nonlocal looks
+        found, looks = look(job_id), looks + 1
+        if looks == 1:
+            run_shards(spec)
+            with suppress(JobBusy, StoreUnavailable):
+                finalize(settings, table, job_id)
+        return found
+
+    monkeypatch.setattr("penstock.jobs.manifest.publish", copying)
+    monkeypatch.setattr(table, "snapshot", snapshot)
+    ended = cancel(settings, table, spec.job_id).state
+    assert (ended, ResultsDir.of(spec).success.exists()) == (JobState.CANCELLED, False)
+
+
+def test_a_job_that_was_cancelled_meanwhile_is_not_completed_too(
+    settings: Settings,
+    table: JobTable,
+    make_job: JobMaker,
+    run_shards: ShardRunner,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is cancelled while whoever completes it reads its parts."""
+    spec = make_job()
+    run_shards(spec)
+
+    def read_parts(spec: JobSpec) -> Any:
+        read = manifest_file.read_parts(spec)
+        table.redis.flushall()
+        cancel(settings, table, spec.job_id)
+        return read
+
+    monkeypatch.setattr("penstock.jobs.manifest.read_parts", read_parts)
+    assert finalize(settings, table, spec.job_id) is JobState.CANCELLED
+    assert not ResultsDir.of(spec).success.exists()
+
+
+def test_a_job_with_its_manifest_is_completed_whatever_the_table_says(
+    settings: Settings,
+    table: JobTable,
+    make_job: JobMaker,
+    run_shards: ShardRunner,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    spec = make_job()
+    run_shards(spec)
+    with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
+        patch.setattr("penstock.jobs.manifest.publish", lambda *_: 1 / 0)
+        finalize(settings, table, spec.job_id)
+    table.redis.flushall()
+    assert cancel(settings, table, spec.job_id).state is JobState.LANDING
+    assert finalize(settings, table, spec.job_id) is JobState.COMPLETED
 
 
 def test_a_job_that_cannot_go_on_fails_with_its_reason(
