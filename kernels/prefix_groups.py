@@ -87,12 +87,6 @@ class PrefixGroups:
         """Return the groups that are in a memory, or will be."""
         return cls(memory, **{name: memory[part] for name, part in room.parts().items()})
 
-    @classmethod
-    def static(cls, max_rows: int, device: torch.device) -> Self:
-        """Return no groups, in tensors that stay where they are, to be filled by a copy."""
-        room = PrefixRoom.of(max_rows)
-        return cls.over(torch.zeros(room.num_numbers, dtype=torch.int32, device=device), room)
-
     def spread(self, block_tables: torch.Tensor, block_size: int) -> torch.Tensor:
         """Return block tables in which all members of a group have the first one's blocks."""
         tables = block_tables.clone()

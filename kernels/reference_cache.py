@@ -102,18 +102,3 @@ def copy_blocks(source: torch.Tensor, target: torch.Tensor, pairs: torch.Tensor)
         pairs: int64 [N, 2], numbers of blocks in `source` and in `target`.
     """
     target[pairs[:, 1]] = source[pairs[:, 0]]
-
-
-def merge_splits(sums: torch.Tensor, logs: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
-    """Return attention [R, H, D] over the first `counts` splits of each row.
-
-    Args:
-        sums: float32 [R, splits, H, D], attention over each split by itself.
-        logs: float32 [R, splits, H], base-2 logarithms of the sums of exponentials.
-        counts: int32 [R].
-    """
-    is_there = torch.arange(sums.shape[1], device=sums.device) < counts[:, None]
-    weights = torch.softmax(
-        (logs * torch.log(torch.tensor(2.0))).masked_fill(~is_there[..., None], -torch.inf), dim=1
-    )
-    return (sums.masked_fill(~is_there[..., None, None], 0) * weights[..., None]).sum(1)

@@ -1,11 +1,12 @@
 """Copying cache blocks on the device, and between it and pinned memory of the host.
 
-The engine does not use them yet. A preempted row is computed again, for what it had computed stays
-in the prefix cache until somebody needs the room; and no row is forked in the middle of a block. To
-keep blocks in the host's memory instead would be these copies, and a second place for the block
-pool to know: it pays where reading a token's keys and values over PCIe (128 KiB for Llama-3.1-8B,
-2.5 µs at 50 GB/s) is quicker than computing them (20 µs at 790 TFLOP/s), for long rows that come
-back.
+Nothing but tests and the check on a GPU (`benchmarks/gpu_check.py`) calls them: they are for an
+engine that swaps, which this one does not. A preempted row is computed again, for what it had
+computed stays in the prefix cache until somebody needs the room; and no row is forked in the middle
+of a block. To keep blocks in the host's memory instead would be these copies, and a second place
+for the block pool to know: it pays where reading a token's keys and values over PCIe (128 KiB for
+Llama-3.1-8B, 2.5 µs at 50 GB/s) is quicker than computing them (20 µs at 790 TFLOP/s), for long
+rows that come back.
 
 A block of all layers is one contiguous piece (`engine/kv_cache.py`). Bytes per block: twice its
 size. Operations: none. To the host, blocks are gathered first and then travel in one transfer,

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from penstock.engine.batch import ScheduledRow, build_step_batch, next_step_batch
-from penstock.kernels.prefix_groups import PrefixGroups
+from penstock.kernels.prefix_groups import PrefixGroups, PrefixRoom
 
 CPU = torch.device("cpu")
 
@@ -48,7 +48,8 @@ def test_too_few_blocks_are_refused() -> None:
 
 
 def test_groups_name_rows_by_their_places_and_end_when_some_leave() -> None:
-    groups = PrefixGroups.static(2, CPU)
+    room = PrefixRoom.of(2)
+    groups = PrefixGroups.over(torch.zeros(room.num_numbers, dtype=torch.int32), room)
     rows = [ScheduledRow([1], 0, [4]), ScheduledRow([2], 0, [5])]
     batch = build_step_batch(rows, 4, CPU, num_more=1, groups=groups)
     assert batch.prefix_groups is groups

@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 import torch
 
+from penstock.engine.captured import StepKind
 from penstock.engine.config import DEMO_MODEL, EngineConfig, resolve_model
 from penstock.engine.device_sampler import Needs
 from penstock.engine.device_steps import DeviceSteps
 from penstock.engine.engine import Engine
+from penstock.engine.graphs import RecordedWork
 from penstock.engine.outputs import Priority, Request, StepOutput
 from penstock.engine.sampling_params import SamplingParams
 
@@ -166,5 +168,8 @@ def test_padding_leaves_the_cache_as_it_is(model: Path) -> None:
     runner._cache._storage.fill_(7.0)
     live_steps = DeviceSteps.of(target.runner, config)
     for num_rows in (1, 8):
-        live_steps._capture_step(num_rows, 4, Needs.NOTHING, has_groups=False)()
+        kind = StepKind(num_rows, width=4, needs=Needs.NOTHING, has_groups=False)
+        live_steps._capture_for(kind, RecordedWork())()
+        for num_prompt_tokens in (0, 20):
+            live_steps.launch_padding(kind, num_prompt_tokens)
     assert (runner._cache._storage == 7.0).all()

@@ -120,7 +120,7 @@ def test_what_is_captured_at_load_covers_every_number_of_rows(tapes: list[TapeCa
     assert target.stats().host_steps == 0
 
 
-def test_a_models_cache_is_left_as_it_is(tiny_checkpoint: Callable[[str], Path]) -> None:
+def test_a_models_blocks_are_not_written_to(tiny_checkpoint: Callable[[str], Path]) -> None:
     config = EngineConfig(
         model=str(tiny_checkpoint("llama")),
         device="cpu",

@@ -5,13 +5,13 @@ from typing import Any
 import pytest
 import torch
 
-from penstock.kernels import reference, reference_cache
+from penstock.kernels import reference
 from penstock.kernels.prefix_groups import SPLIT_TOKENS, PrefixGroups
 from penstock.kernels.triton_cascade import cascade_attention
 from penstock.kernels.triton_decode import Partials, decode_attention
 from penstock.kernels.triton_ops import TritonOps
 from tests.kernels.cases import assert_agree, attention_case
-from tests.kernels.triton_cases import DEVICE, DTYPES, grouped, in_eight_bits
+from tests.kernels.triton_cases import DEVICE, DTYPES, grouped, in_eight_bits, no_groups
 
 pytestmark = pytest.mark.usefixtures("poisoned")
 
@@ -60,12 +60,26 @@ def test_shared_keys_are_read_where_the_group_has_them() -> None:
     assert_agree(cascade_attention(groups=groups, **case), expected)
 
 
+def merged(sums: torch.Tensor, logs: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
+    """Return attention [R, H, D] over the first `counts` splits of each row, from all splits'.
+
+    Args:
+        sums: float32 [R, splits, H, D], attention over each split by itself.
+        logs: float32 [R, splits, H], base-2 logarithms of the sums of exponentials.
+        counts: int32 [R].
+    """
+    is_there = torch.arange(sums.shape[1]) < counts[:, None]
+    logs = logs.masked_fill(~is_there[..., None], -torch.inf) * torch.log(torch.tensor(2.0))
+    weights = torch.softmax(logs, dim=1)
+    return (sums.masked_fill(~is_there[..., None, None], 0) * weights[..., None]).sum(1)
+
+
 def test_splits_are_merged_as_their_twin_merges_them() -> None:
     case = attention_case([(1, 700), (1, 300), (1, 260)], 4, 2, 16, DTYPES[0])
     partials = Partials(case["query"], 3, 3)
     found = decode_attention(**case, partials=partials)
     counts = -(-case["context_lens"] // SPLIT_TOKENS)
-    assert_agree(found, reference_cache.merge_splits(partials.sums, partials.logs, counts))
+    assert_agree(found, merged(partials.sums, partials.logs, counts))
 
 
 def test_rows_with_several_tokens_may_stand_between() -> None:
@@ -100,11 +114,11 @@ def test_the_twin_takes_the_hint_too() -> None:
 
 def test_no_groups_are_no_fault() -> None:
     case, _ = shared_case(DTYPES[0], 4, 2, 16)
-    nobody = PrefixGroups.static(9, DEVICE)
+    nobody = no_groups(9, DEVICE)
     assert_agree(cascade_attention(groups=nobody, **case), reference.paged_attention(**case))
 
 
 def test_groups_of_other_rows_are_refused() -> None:
     case, _ = shared_case(DTYPES[0], 2, 1, 16)
     with pytest.raises(ValueError, match="prefix_lens must tell of all 7 rows, got 6"):
-        cascade_attention(groups=PrefixGroups.static(6, DEVICE), **case)
+        cascade_attention(groups=no_groups(6, DEVICE), **case)

@@ -14,7 +14,7 @@ import torch
 
 from penstock.engine.batch import ScheduledRow
 from penstock.engine.prefix_forest import PrefixForest
-from penstock.kernels.prefix_groups import PrefixGroups
+from penstock.kernels.prefix_groups import PrefixGroups, PrefixRoom
 from penstock.kernels.reference import LayerCache
 
 ON_GPU = torch.cuda.is_available()
@@ -36,6 +36,13 @@ def poisoned_memory() -> Iterator[None]:
             yield
     finally:
         torch.use_deterministic_algorithms(False)
+
+
+def no_groups(max_rows: int, device: torch.device) -> PrefixGroups:
+    """Return room for groups, empty, as an engine begins with it."""
+    room = PrefixRoom.of(max_rows)
+    memory = torch.zeros(room.num_numbers, dtype=torch.int32, device=device)
+    return PrefixGroups.over(memory, room)
 
 
 def grouped(case: dict[str, Any]) -> PrefixGroups:

@@ -17,7 +17,6 @@ from penstock.kernels import (
     triton_sampling,
     triton_step,
 )
-from penstock.kernels.prefix_groups import PrefixGroups
 from penstock.kernels.reference import HeadNorm, LayerCache
 from penstock.kernels.reference_cache import RowTables
 from penstock.kernels.reference_logits import History, Penalties, Rules
@@ -25,6 +24,7 @@ from penstock.kernels.reference_sampling import Chances, Kept
 from penstock.kernels.triton_cascade import cascade_attention
 from penstock.kernels.triton_decode import decode_attention
 from penstock.kernels.triton_prefill import prefill_attention
+from tests.kernels.triton_cases import no_groups
 
 BF16, FP8, FP32 = torch.bfloat16, torch.float8_e4m3fn, torch.float32
 Launch = Callable[[], object]
@@ -85,7 +85,7 @@ def norms(hidden: int) -> Launch:
 
 
 LOGITS, ONES = torch.empty(ROWS, VOCAB), torch.ones(ROWS)
-GROUPS = PrefixGroups.static(ROWS, torch.device("cpu"))
+GROUPS = no_groups(ROWS, torch.device("cpu"))
 KEYS, IDS = integers(ROWS, dtype=torch.int64), integers(ROWS)
 # Parameters lie side by side, a line of 72 bytes for each row.
 PARAMETERS = torch.zeros(ROWS, 9, dtype=torch.int64)
