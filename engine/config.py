@@ -53,9 +53,13 @@ class EngineConfig:
         async_steps: schedule a step while the one before it is computed; "auto" does on CUDA.
         device_steps: let the device lay out, compute and sample steps by itself, so that a step can
             be started before the one before it is read; "auto" does on CUDA. A CPU does it too,
-            with the same tokens, and gains nothing.
+            with the same tokens, and gains nothing. A step with a row that has a grammar, bad words
+            of several tokens, or pooling, or that computes a prompt of which log-probabilities are
+            wanted, is the host's as a whole: it is launched piece by piece, without graphs, and
+            read before the next begins. `EngineStats.host_steps` counts them.
         cuda_graphs: capture the steps that bring a single token for each row, and replay them; with
-            `device_steps` only. "auto" does on CUDA; a CPU repeats the work instead.
+            `device_steps` only. "auto" does on CUDA; a CPU repeats the work instead. The commonest
+            are captured at load, the others as they come up, up to as many as memory is kept for.
         steps_per_turn: tokens that are drawn in a row, at most, where nothing asks for a look at
             each: no stream, no stop string, nobody who could start. With `device_steps` it is
             always 1: the next step is started meanwhile anyway.
