@@ -7,7 +7,7 @@ from penstock.jobs.durable import create_file, replace_file
 from penstock.jobs.errors import CorruptJob, NewerJob, UnknownJob
 from penstock.jobs.job_dir import Final, JobDir
 from penstock.jobs.job_table import JobTable
-from penstock.jobs.model import JobState
+from penstock.jobs.model import SPEC_VERSION, JobState
 from penstock.jobs.sealed_input import (
     LARGE_JOB_ROWS,
     CorruptInput,
@@ -62,7 +62,7 @@ def test_a_job_json_that_cannot_be_read_is_named(tmp_path: Path, make_job: JobMa
     assert content["version"] == 1, "older workers can run it"
     assert len(content.pop("seal")) > 64  # without one, nothing says that a byte has changed
     job_dir.spec.write_text(json.dumps({**content, "version": 99, "task": "of another kind"}))
-    with pytest.raises(NewerJob, match=r"version 99, this Penstock reads 2: upgrade"):
+    with pytest.raises(NewerJob, match=f"version 99, this Penstock reads {SPEC_VERSION}: upgrade"):
         job_dir.read_spec()
     job_dir.spec.write_text(json.dumps({**content, "from_the_future": 1}))
     assert job_dir.read_spec() == spec
