@@ -21,7 +21,7 @@ from .model import JobSnapshot, JobSpec, JobState, ShardRef
 from .part_counts import PartCounts
 from .snapshots import read_snapshot
 
-ISSUE_SCAN_LIMIT = 4096  # shards that one `issue` looks at, so that it never blocks Redis for long
+ISSUE_SCAN_LIMIT = 1024  # shards that one `issue` looks at, so that it never blocks Redis for long
 ABSORB_CHUNK = 512  # parts per call, for the same reason
 REAP_GAP_MS = 3_000  # a reaper that looked away for longer lets workers renew before it judges
 REAP_GRACE_MS = 5_000
@@ -254,7 +254,12 @@ class JobTable:
 
         `staying` adds up all the others. False if the job was not about to be completed.
         """
-        return bool(self._reopen(self._keys(job_id), [*_counts_of(staying), *shards]))
+        sums, is_reopened = _counts_of(staying), False
+        for first in range(0, len(shards), ABSORB_CHUNK):
+            end = first + ABSORB_CHUNK
+            arguments = [*sums, int(end >= len(shards)), *shards[first:end]]
+            is_reopened = bool(self._reopen(self._keys(job_id), arguments))
+        return is_reopened
 
     def amend(
         self, job_id: str, state: JobState, totals: PartCounts, landed: Sequence[int], *, at_ms: int

@@ -1,9 +1,11 @@
 """The job table after Redis lost everything, or some of it: who held what, and what had landed."""
 
+from typing import Any
+
 import pytest
 import redis
 
-from penstock.jobs.job_table import JobTable
+from penstock.jobs.job_table import ABSORB_CHUNK, JobTable
 from penstock.jobs.model import Counts, JobState, ShardRef
 
 from .conftest import SpecMaker
@@ -82,7 +84,7 @@ def test_rebuild_skips_what_has_landed(
     assert table.rebuild(spec, landed, None) == 9_999
     assert table.rebuild(spec, landed, None) == 0
     issued: list[int] = []
-    for _ in range(5):  # one call looks at a bounded number of shards
+    for _ in range(10):  # one call looks at a bounded number of shards
         issued += table.issue(spec.job_id, 100)
     assert issued == [9_000]
     claim = table.claim(ShardRef(spec.job_id, 9_000), "w1", LEASE_MS)
@@ -106,3 +108,33 @@ def test_rebuild_beside_a_live_worker_counts_its_part_once(
     snapshot = table.snapshot(spec.job_id)
     assert snapshot is not None
     assert snapshot.counts == Counts(total=10, pending=2, running=4, succeeded=4)
+
+
+def test_damaged_shards_are_taken_back_a_few_at_a_time_however_often_that_is_cut_off(
+    table: JobTable, make_spec: SpecMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    num_shards = 2 * ABSORB_CHUNK + 10
+    spec = make_spec(num_rows=4 * num_shards)
+    table.rebuild(spec, dict.fromkeys(range(num_shards), counts(4)), None)
+    reopen, sizes = table._reopen, []
+
+    def call(keys: list[str], arguments: list[Any]) -> object:
+        sizes.append(len(arguments))
+        if len(sizes) == 2:
+            raise redis.ConnectionError("cut off")
+        return reopen(keys, arguments)
+
+    monkeypatch.setattr(table, "_reopen", call)
+    damaged = range(num_shards - 1)
+    with pytest.raises(redis.ConnectionError):
+        table.reopen(spec.job_id, damaged, counts(4))
+    snapshot = table.snapshot(spec.job_id)
+    assert snapshot is not None and snapshot.state is JobState.LANDING
+    assert table.reopen(spec.job_id, damaged, counts(4))
+    assert max(sizes) <= ABSORB_CHUNK + 7
+    snapshot = table.snapshot(spec.job_id)
+    assert snapshot is not None and snapshot.state is JobState.RUNNING
+    assert (snapshot.shards_landed, snapshot.counts.succeeded) == (1, 4)
+    issued = [shard for _ in range(4) for shard in table.issue(spec.job_id, ABSORB_CHUNK)]
+    assert sorted(issued) == list(damaged)
+    assert not table.reopen(spec.job_id, damaged, counts(4))
