@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 import redis
 
-from .control import job_lock
+from .control import job_lock, read_control
 from .durable import fsync_directory, replace_file, storage_errors
 from .errors import InvalidJob
 from .job_dir import JobDir
@@ -68,6 +68,10 @@ def retry(
         running = _running(settings, job_dir, codes)
         if running is not None:
             return running
+        control = read_control(job_dir, spec)  # what it was changed to last
+        spec = replace(
+            spec, name=control.name, priority=control.priority, metadata=control.metadata
+        )
         made = _make(settings, job_dir, spec, codes, name, priority)
     try:
         table.create(made)

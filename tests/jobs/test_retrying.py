@@ -20,6 +20,7 @@ from penstock.jobs.results import read_results
 from penstock.jobs.results_dir import ResultsDir
 from penstock.jobs.retrying import retry
 from penstock.jobs.settings import Settings
+from penstock.jobs.steering import change
 from penstock.jobs.submission import PathSource, SubmitRequest, submit
 
 from .conftest import JobMaker, ShardRunner
@@ -232,6 +233,19 @@ def test_whoever_reads_the_folder_meanwhile_meets_every_row_once(
     seen.append(statuses(spec))
     assert all(sorted(look) == list(range(120)) for look in seen)
     assert set(seen[-1].values()) == {"succeeded"}
+
+
+def test_a_retry_takes_what_its_job_was_changed_to(
+    settings: Settings, table: JobTable, make_job: JobMaker, run_shards: ShardRunner
+) -> None:
+    spec = make_job(name="first")
+    change(settings, table, spec.job_id, priority=7, name="second", metadata={"team": "a"})
+    run_shards(spec, failing=[1])
+    finalize(settings, table, spec.job_id)
+    made = retry(settings, table, spec.job_id)
+    assert (made.priority, made.name, made.metadata) == (7, "retry of second", {"team": "a"})
+    snapshot = table.snapshot(made.job_id)
+    assert snapshot is not None and snapshot.priority == 7
 
 
 def test_a_cancelled_retry_leaves_the_job_as_it_was(
