@@ -81,6 +81,10 @@ class Keeper:
     """Runs the chores of the whole queue while it leads. `start` and `stop` come in pairs.
 
     What it reaches the world through can be handed in; by default it makes its own.
+
+    Attributes:
+        is_leading: whether it does the chores just now.
+        is_elsewhere: whether the table is made from another data directory than the one found here.
     """
 
     def __init__(
@@ -93,6 +97,7 @@ class Keeper:
         completer: Executor | None = None,
     ) -> None:
         self.is_leading = False
+        self.is_elsewhere = False
         self._settings = settings
         self._owner = owner
         self._app = app or create_app(settings)
@@ -120,7 +125,6 @@ class Keeper:
         self.num_reaped = 0
         self._elected_at_s = float("-inf")
         self._is_away = False
-        self._is_elsewhere = False
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
 
@@ -183,7 +187,7 @@ class Keeper:
         now_s = time.monotonic()
         if now_s - self._elected_at_s >= _ELECTION_S:
             keys, home = self._app.keys, installation_id(self._settings.data_dir)
-            election = [self._owner, LEADERSHIP_MS, home, int(not self._is_elsewhere)]
+            election = [self._owner, LEADERSHIP_MS, home, int(not self.is_elsewhere)]
             answer = self._lead([keys.leader("keeper"), keys.installation], election)
             self.is_leading = answer == 1
             self._elected_at_s = now_s
@@ -191,10 +195,10 @@ class Keeper:
 
     def _note_elsewhere(self, is_elsewhere: bool) -> None:
         """Leave the lead to those who have the queue's data directory, and say so once."""
-        if is_elsewhere and not self._is_elsewhere:
+        if is_elsewhere and not self.is_elsewhere:
             logger.error("this process does not keep the queue: %s", whereabouts(self._settings))
             self._give_up_lead()
-        self._is_elsewhere = is_elsewhere
+        self.is_elsewhere = is_elsewhere
 
     def _give_up_lead(self) -> None:
         try:

@@ -201,6 +201,9 @@ async def _create(
     body: JobRequest,
     source: Source,
 ) -> JSONResponse:
+    if services.keeper.is_elsewhere:  # no worker would find the job
+        message = "this API has another data directory than the queue; nothing was accepted"
+        raise Unavailable(message, code="storage_unavailable")
     if body.output and body.output.path:
         principal.require(Scope.ADMIN, "to name a place on the server for the rows (output.path)")
     wish = SubmitRequest(

@@ -1,10 +1,15 @@
 """What clients are told of a job whose disk, or lock, does not come to an end."""
 
+from typing import Any
+
 import httpx2
+import redis
 
 from penstock.jobs.control import job_lock
 from penstock.jobs.job_dir import JobDir
+from penstock.jobs.keys import Keys
 
+from ..jobs.live import wait_for
 from .conftest import IDLE_MODEL, Stack
 
 TASK = {"model": IDLE_MODEL, "prompt": "{{ row.text }}", "input": {"rows": [{"text": "hi"}]}}
@@ -36,3 +41,27 @@ def test_a_disk_that_does_not_answer_is_told_and_hides_no_job(
     spec.rmdir()
     aside.rename(spec)
     assert http.post(f"/v1/jobs/{job['id']}/cancel").json()["status"] == "cancelled"
+
+
+def test_no_job_is_accepted_on_a_disk_that_is_not_the_queues(
+    http: httpx2.Client, stack: Stack
+) -> None:
+    key = Keys(stack.settings.namespace).installation
+    with redis.Redis.from_url(str(stack.settings.redis_url), decode_responses=True) as client:
+        home: Any = wait_for(lambda: client.get(key), "the queue to know its data directory")
+        client.set(key, "another")
+        try:
+            refused = wait_for(lambda: refusal(http), "the API to notice")
+        finally:
+            client.set(key, home)
+    assert refused == (503, "storage_unavailable")
+    wait_for(lambda: refusal(http) is None, "the API to take jobs again")
+
+
+def refusal(http: httpx2.Client) -> tuple[int, str] | None:
+    """Send a job; return how it was refused, if it was."""
+    answer = http.post("/v1/jobs", json=TASK)
+    if answer.status_code == 202:
+        http.post(f"/v1/jobs/{answer.json()['id']}/cancel")
+        return None
+    return answer.status_code, answer.json()["error"]["code"]
