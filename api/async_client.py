@@ -244,6 +244,10 @@ class AsyncJob(JobFacts):
             status: only `succeeded` or only `failed` rows.
             follow: False ends with what has landed by now.
             page_rows: how many rows one request asks for.
+
+        Raises:
+            JobPaused: with `follow`, once all has been given that landed before somebody is wanted
+                to resume the job.
         """
         pager = job_calls.ResultsPager(self.id, status=status, follow=follow, page_rows=page_rows)
         while not pager.is_done:
@@ -304,23 +308,30 @@ class AsyncJob(JobFacts):
         """
         return await self._client.jobs.retry(self.id, codes=codes)
 
-    async def to_arrow(self) -> "pa.Table":
-        """Give all rows as an Arrow table: the Parquet itself when it is on this machine."""
+    async def to_arrow(self, *, follow: bool = True) -> "pa.Table":
+        """Give all rows as an Arrow table: the Parquet itself when it is on this machine.
+
+        Args:
+            follow: wait for rows that are to come; False gives what has landed by now.
+
+        Raises:
+            JobPaused: rows that are to come are waiting for somebody to resume the job.
+        """
         table = await asyncio.to_thread(tables.landed_table, self.record)
         if table is not None:
             return table
         builder = tables.TableBuilder()
-        async for row in self.results():
+        async for row in self.results(follow=follow):
             builder.add(row)
         return builder.table()
 
-    async def to_pandas(self) -> Any:
-        """Give all rows as a pandas DataFrame."""
-        return tables.to_pandas(await self.to_arrow())
+    async def to_pandas(self, *, follow: bool = True) -> Any:
+        """Give all rows as a pandas DataFrame; see `to_arrow`."""
+        return tables.to_pandas(await self.to_arrow(follow=follow))
 
-    async def to_polars(self) -> Any:
-        """Give all rows as a polars DataFrame."""
-        return tables.to_polars(await self.to_arrow())
+    async def to_polars(self, *, follow: bool = True) -> Any:
+        """Give all rows as a polars DataFrame; see `to_arrow`."""
+        return tables.to_polars(await self.to_arrow(follow=follow))
 
     async def _wait(self, timeout_s: float | None, on_record: job_calls.OnRecord) -> None:
         retry = self._client.retry

@@ -246,6 +246,10 @@ class Job(JobFacts):
             status: only `succeeded` or only `failed` rows.
             follow: False ends with what has landed by now.
             page_rows: how many rows one request asks for.
+
+        Raises:
+            JobPaused: with `follow`, once all has been given that landed before somebody is wanted
+                to resume the job.
         """
         pager = job_calls.ResultsPager(self.id, status=status, follow=follow, page_rows=page_rows)
         while not pager.is_done:
@@ -304,18 +308,25 @@ class Job(JobFacts):
         """
         return self._client.jobs.retry(self.id, codes=codes)
 
-    def to_arrow(self) -> "pa.Table":
-        """Give all rows as an Arrow table: the Parquet itself when it is on this machine."""
+    def to_arrow(self, *, follow: bool = True) -> "pa.Table":
+        """Give all rows as an Arrow table: the Parquet itself when it is on this machine.
+
+        Args:
+            follow: wait for rows that are to come; False gives what has landed by now.
+
+        Raises:
+            JobPaused: rows that are to come are waiting for somebody to resume the job.
+        """
         table = tables.landed_table(self.record)
-        return tables.table_of(self.results()) if table is None else table
+        return tables.table_of(self.results(follow=follow)) if table is None else table
 
-    def to_pandas(self) -> Any:
-        """Give all rows as a pandas DataFrame."""
-        return tables.to_pandas(self.to_arrow())
+    def to_pandas(self, *, follow: bool = True) -> Any:
+        """Give all rows as a pandas DataFrame; see `to_arrow`."""
+        return tables.to_pandas(self.to_arrow(follow=follow))
 
-    def to_polars(self) -> Any:
-        """Give all rows as a polars DataFrame."""
-        return tables.to_polars(self.to_arrow())
+    def to_polars(self, *, follow: bool = True) -> Any:
+        """Give all rows as a polars DataFrame; see `to_arrow`."""
+        return tables.to_polars(self.to_arrow(follow=follow))
 
     def _wait(self, timeout_s: float | None, on_record: job_calls.OnRecord) -> None:
         retry = self._client.retry

@@ -6,6 +6,7 @@ PenstockError
 ├── MissingPackage              an optional package is wanted (also an ImportError)
 ├── StreamFailed                the server broke a stream off and said why
 ├── JobFailed                   the job as a whole could not run
+├── JobPaused                   its other rows come when somebody resumes it
 ├── WaitTimedOut                still running when the time was up (also a TimeoutError)
 └── ApiError                    the server answered, and said no
     ├── BadRequest              400
@@ -57,6 +58,14 @@ class JobFailed(PenstockError):
         super().__init__(message)
         self.job_id = job_id
         self.status = status
+
+
+class JobPaused(PenstockError):
+    """More rows are asked for than have landed, of a job that does not go on by itself."""
+
+    def __init__(self, message: str, job_id: str) -> None:
+        super().__init__(message)
+        self.job_id = job_id
 
 
 class WaitTimedOut(PenstockError, TimeoutError):

@@ -10,7 +10,8 @@ from uuid import uuid4
 
 import httpx2
 
-from .client_errors import ApiError, PenstockError, ServerUnreachable, WaitTimedOut
+from ..jobs.model import JobState
+from .client_errors import ApiError, JobPaused, PenstockError, ServerUnreachable, WaitTimedOut
 from .payloads import Remote, Upload
 from .records import JobEvent, JobRecord, ResultsPage, Row
 from .retry_policy import RetryPolicy
@@ -202,11 +203,11 @@ def wait_for_job(
     """Look at a job until it has ended. A server that is away for two minutes is borne.
 
     Raises:
-        WaitTimedOut: the time is up; the job goes on.
+        WaitTimedOut: the time is up; the job goes on, or pauses.
     """
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
     last_answer = time.monotonic()
-    pause_s = 0.0
+    pause_s, goes_on = 0.0, "the server does not tell how it stands"
     while True:
         left_s = _LONG_POLL_S if deadline is None else deadline - time.monotonic()
         send = Send(
@@ -226,18 +227,20 @@ def wait_for_job(
                 raise
         else:
             last_answer = time.monotonic()
+            goes_on = _how_it_goes_on(record)
             if on_record is not None:
                 on_record(record)
             if record.status.is_final:
                 return record
         if deadline is not None and time.monotonic() >= deadline:
-            raise WaitTimedOut(f"job {job_id} has not ended after {timeout_s:g} s; it goes on")
+            raise WaitTimedOut(f"job {job_id} has not ended after {timeout_s:g} s; {goes_on}")
 
 
 class ResultsPager:
     """Walks a job's landed rows in the order of the input, page by page.
 
-    With `follow` it waits for rows that have not landed yet, until the job has ended.
+    With `follow` it waits for rows that have not landed yet, until the job has ended or pauses for
+    somebody to resume it.
     """
 
     def __init__(self, job_id: str, *, status: str | None, follow: bool, page_rows: int) -> None:
@@ -247,9 +250,15 @@ class ResultsPager:
         self._follow = follow
         self._page_rows = page_rows
         self._cursor: str | None = None
+        self._long_poll_s = 0.0  # the first look is a short one: it may have paused long ago
+        self._pause: JobPaused | None = None
 
     def next_page(self, retry: RetryPolicy) -> Talk[tuple[Row, ...]]:
-        """Fetch the next rows; none at all is a page, too."""
+        """Fetch the next rows; none at all is a page, too.
+
+        Raises:
+            JobPaused: those that are to come are waiting for somebody to resume the job.
+        """
         page = yield from self._fetch(retry)
         is_all_for_now = not page.rows and page.next_cursor == self._cursor
         self._cursor = page.next_cursor
@@ -257,7 +266,14 @@ class ResultsPager:
             is_all_for_now and not (page.incomplete and self._follow)
         )
         if is_all_for_now and not self.is_done:
-            yield from ask(self._look(), retry, _read_job)  # comes back when something has changed
+            if self._pause is not None:  # and nothing has landed since we saw that
+                raise self._pause
+            # Comes back when something has changed.
+            record = yield from ask(self._look(), retry, _read_job)
+            self._long_poll_s = _LONG_POLL_S
+            self._pause = _pause_of(record)
+        else:
+            self._pause = None
         return page.rows
 
     def _fetch(self, retry: RetryPolicy) -> Talk[ResultsPage]:
@@ -269,8 +285,27 @@ class ResultsPager:
 
     def _look(self) -> Send:
         return Send(
-            "GET", f"/v1/jobs/{self._job_id}", params={"wait": _LONG_POLL_S}, after_s=_PAUSE_S
+            "GET", f"/v1/jobs/{self._job_id}", params={"wait": self._long_poll_s}, after_s=_PAUSE_S
         )
+
+
+def _pause_of(record: JobRecord) -> JobPaused | None:
+    """Say that a job stands still until somebody resumes it; None if it goes on by itself."""
+    reason = record.status_reason or ""
+    is_still = record.status is JobState.PAUSED and not record.counts.running
+    if not is_still or reason.startswith("storage_full"):  # that ends when there is room
+        return None
+    return JobPaused(
+        f"job {record.id} pauses before all of its rows have landed ({reason}): resume it, or ask "
+        "with follow=False for those that have",
+        record.id,
+    )
+
+
+def _how_it_goes_on(record: JobRecord) -> str:
+    if record.status is JobState.PAUSED:
+        return f"it pauses ({record.status_reason})"
+    return "it goes on"
 
 
 def job_errors(job_id: str, retry: RetryPolicy) -> Talk[list[dict[str, Any]]]:

@@ -221,6 +221,12 @@ class TestWaiting:
         with pytest.raises(WaitTimedOut, match="after 0 s"):
             connect(handler).jobs.get("job_1").wait(timeout_s=0)
 
+    def test_in_vain_for_a_job_that_pauses(self) -> None:
+        paused = job_json("paused", status_reason="paused_by_user: nothing more is begun")
+        handler, _ = script(*(httpx2.Response(200, json=paused) for _ in range(3)))
+        with pytest.raises(WaitTimedOut, match=r"after 0 s; it pauses .paused_by_user"):
+            connect(handler).jobs.get("job_1").wait(timeout_s=0)
+
     def test_progress_goes_to_stderr(self, capsys: pytest.CaptureFixture[str]) -> None:
         handler, _ = script(
             *(httpx2.Response(200, json=job_json(s)) for s in ("running", "completed"))

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from penstock.api.client_errors import MissingPackage
+from penstock.api.client_errors import JobPaused, MissingPackage
 
 from .scripted import connect, job_json, page, script
 
@@ -57,6 +57,34 @@ class TestResults:
         rows = list(connect(handler).jobs.get("job_1").results())
         assert [row["row_index"] for row in rows] == [0, 1]
         assert calls[-1].url.params["after"] == "c2"
+
+    def test_a_paused_job_is_named_once_its_rows_are_given(self) -> None:
+        counts = {"total": 4, "pending": 3, "running": 0, "succeeded": 1, "failed": 0}
+        paused = job_json("paused", counts=counts, status_reason="error_rate: 9 of 9 rows failed")
+        landing = job_json("paused", status_reason="error_rate: 9 of 9 rows failed")
+        blocked = job_json("paused", counts=counts, status_reason="storage_full: no room")
+        looks = [blocked, landing, paused]
+        nothing = page(after="c1", incomplete=True)
+        handler, calls = script(
+            httpx2.Response(200, json=paused),
+            page({"row_index": 0}, after="c1", incomplete=True),
+            *(each for job in looks for each in (nothing, httpx2.Response(200, json=job))),
+            nothing,
+        )
+        rows = connect(handler).jobs.get("job_1").results()
+        assert next(rows)["row_index"] == 0
+        with pytest.raises(JobPaused, match=r"error_rate: 9 of 9 .* follow=False"):
+            next(rows)
+        waits = [call.url.params.get("wait") for call in calls[3::2]]
+        assert waits == ["0.0", "10.0", "10.0"], "it is told of a pause at once"
+
+    def test_what_has_landed_is_given_without_follow(self) -> None:
+        handler, _ = script(
+            httpx2.Response(200, json=job_json("paused")),
+            page({"row_index": 0}, after="c1", incomplete=True),
+            page(after="c1", incomplete=True),
+        )
+        assert connect(handler).jobs.get("job_1").to_arrow(follow=False).num_rows == 1
 
     def test_without_follow_it_ends_at_once(self) -> None:
         empty = page(after="c0", incomplete=True)
