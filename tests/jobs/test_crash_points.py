@@ -94,8 +94,10 @@ fsync data/results/JOB/rows
 unlink data/results/JOB/_tmp/.part-{0}.parquet.tmp
 redis commit
 """
+LOCKED = """
+create data/jobs/JOB/.lock
+"""
 SEALED = """
-fsync data/results/JOB/rows
 create data/results/JOB/._manifest.json.tmp
 write data/results/JOB/._manifest.json.tmp
 fsync data/results/JOB/._manifest.json.tmp
@@ -127,7 +129,8 @@ fsync data/jobs/JOB
 unlink data/jobs/JOB/.final.json.tmp
 redis finish
 """
-RUN = SUBMITTED + "redis issue" + LANDED.format("000000") + LANDED.format("000001") + SEALED
+RUN = SUBMITTED + "redis issue" + LANDED.format("000000") + LANDED.format("000001")
+RUN += "fsync data/results/JOB/rows" + LOCKED + SEALED
 
 
 def run_to_the_end(settings: Settings, table: JobTable) -> None:
@@ -170,7 +173,13 @@ LIVES = {
     "completed": life(run_to_the_end, RUN + TIDIED + ENDED),
     "cancelled": life(
         cancel_in_the_middle,
-        SUBMITTED + "redis issue" + LANDED.format("000000") + ENDED + "redis ZADD",
+        SUBMITTED
+        + "redis issue"
+        + LANDED.format("000000")
+        + LOCKED
+        + ENDED
+        + TIDIED
+        + "redis ZADD",
         since="redis commit",
     ),
     "copied": life(
@@ -268,6 +277,7 @@ def check(settings: Settings, table: JobTable, job_id: str) -> None:
         expected.add(results.published)
         check_copy(settings, spec)
     found = {*settings.jobs_dir.rglob("*"), *settings.results_dir.rglob("*")}
+    found.discard(job_dir.path / ".lock")  # there once anybody has changed or ended it
     assert found == expected
     rows = [row for part in results.parts().values() for row in pq.read_table(part).to_pylist()]
     assert [row["row_index"] for row in rows] == list(range(len(rows)))
