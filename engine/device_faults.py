@@ -5,6 +5,9 @@ an error here costs time, never tokens. That is why it must be told, or it shows
 
     failed in a row     1 .. 7   8    9   10  ...  17   18
     steps left alone      0      1    2    4  ...  512  1024, and no more than that from here on
+
+Steps that the device begins make good for failures, four for each: so where prompts succeed and
+the tokens after them fail, it is left alone all the same.
 """
 
 import logging
@@ -14,6 +17,7 @@ from traceback import extract_tb
 log = logging.getLogger(__name__)
 
 _PATIENCE = 8  # failures in a row, which may be those of rows that end by them
+_WEIGHT = 4  # steps that make good for one
 _MAX_REST_STEPS = 1024
 
 _Place = tuple[type[BaseException], str, int | None]
@@ -28,8 +32,9 @@ class DeviceFaults:
 
     def __init__(self) -> None:
         self.num_faults = 0
-        self._num_in_a_row = 0
+        self._debt_steps = 0
         self._rest_steps = 0
+        self._was_left_alone = False
         self._told = Counter[_Place]()
 
     def may_try(self) -> bool:
@@ -40,13 +45,13 @@ class DeviceFaults:
         return False
 
     def forgive(self) -> None:
-        """Take it that the device is well: it has begun a step."""
-        self._num_in_a_row = 0
+        """Note that the device has begun a step."""
+        self._debt_steps = max(0, self._debt_steps - 1)
 
     def note(self, error: Exception) -> None:
-        """Count an error, and leave the device alone for longer the more there are in a row."""
+        """Count an error, and leave the device alone for longer the more there are."""
         self.num_faults += 1
-        self._num_in_a_row += 1
+        self._debt_steps += _WEIGHT
         place = _place_of(error)
         self._told[place] += 1
         if self._told[place] == 1:
@@ -56,11 +61,12 @@ class DeviceFaults:
                 error,
                 exc_info=error,
             )
-        excess = self._num_in_a_row - _PATIENCE
+        excess = self._debt_steps // _WEIGHT - _PATIENCE
         if excess >= 0:
-            self._rest_steps = min(1 << excess, _MAX_REST_STEPS)
-        if excess == 0:
-            log.error("the device failed %d steps in a row and is left alone for some", _PATIENCE)
+            self._rest_steps = min(1 << min(excess, 30), _MAX_REST_STEPS)
+            if not self._was_left_alone:
+                log.error("the device fails too many steps and is left alone for some, ever more")
+            self._was_left_alone = True
 
 
 def _place_of(error: Exception) -> _Place:

@@ -108,15 +108,34 @@ def test_a_device_that_recovers_is_forgiven_and_one_that_does_not_is_tried_seldo
     for _ in range(7):
         faults.note(RuntimeError("x"))
         assert faults.may_try()
-    faults.forgive()
+    for _ in range(28):
+        faults.forgive()
     for _ in range(7):
         faults.note(torch.OutOfMemoryError("y"))
         assert faults.may_try(), "the count began anew"
     rests: list[int] = []
+    for _ in range(28):
+        faults.forgive()
+    for _ in range(7):
+        faults.note(RuntimeError("z"))
     for _ in range(13):
         faults.note(RuntimeError("z"))
         rests.append(0)
         while not faults.may_try():
             rests[-1] += 1
     assert rests == [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 1024, 1024]
-    assert faults.num_faults == 7 + 7 + 13
+    assert faults.num_faults == 7 + 7 + 7 + 13
+
+
+def test_a_device_that_fails_every_other_step_is_left_alone_too() -> None:
+    """As where prompts are launched and all that follows them cannot be."""
+    faults, num_tried = DeviceFaults(), 0
+    for step in range(1000):
+        if not faults.may_try():
+            continue
+        num_tried += 1
+        if step % 2:
+            faults.note(RuntimeError("x"))
+        else:
+            faults.forgive()
+    assert num_tried < 100
