@@ -26,6 +26,7 @@ from .retrying import was_retried
 from .seal import ChecksumMismatch
 from .sealed_json import check_sealed
 from .settings import Settings
+from .unsettled import end_change, is_unsettled, unsettled
 
 HELD_UP = (OSError, StorageFull, JobBusy)  # trouble of one job that may pass by itself
 
@@ -80,11 +81,15 @@ def rebuild_all(
 
 
 def unlisted(settings: Settings, table: JobTable) -> list[str]:
-    """Find the jobs on disk that the table does not know: Redis was away when they were made."""
+    """Find the jobs on disk of which the table may not know all, as Redis was away meanwhile.
+
+    They were made then, or changed.
+    """
     if not settings.jobs_dir.is_dir():
         return []
     names = table.unlisted(sorted(path.name for path in settings.jobs_dir.iterdir()))
-    return [name for name in names if may_exist(settings.jobs_dir / name / "job.json")]
+    made = [name for name in names if may_exist(settings.jobs_dir / name / "job.json")]
+    return sorted({*made, *unsettled(settings.jobs_dir)})
 
 
 def reconcile(
@@ -117,7 +122,7 @@ def _reconcile(job_dir: JobDir, table: JobTable, *, lock_wait_s: float) -> bool:
         table.index(snapshot)
     spec = job_dir.read_spec()
     final = job_dir.durable_final()
-    if snapshot is not None and final is None and has_control(job_dir):
+    if snapshot is not None and final is None and (has_control(job_dir) or is_unsettled(job_dir)):
         _settle(job_dir, spec, table, lock_wait_s=lock_wait_s)
     if snapshot is not None and final is None:
         num_parts = len(ResultsDir.of(spec).parts())
@@ -157,6 +162,7 @@ def _settle(job_dir: JobDir, spec: JobSpec, table: JobTable, *, lock_wait_s: flo
     """Tell a table that was rolled back what was changed about a job since."""
     with job_lock(job_dir, wait_s=lock_wait_s):
         table.settle(spec.job_id, read_control(job_dir, spec))
+        end_change(job_dir)
 
 
 def _rebuild(

@@ -1,6 +1,7 @@
 """How a job is steered while it lives: paused, resumed, changed. On disk first, then in the table.
 
-Whoever is told that a job pauses may wipe Redis the next moment: `control.json` keeps it.
+Whoever is told that a job pauses may wipe Redis the next moment: `control.json` keeps it. And if
+Redis does not answer in between, the keeper tells the table later (`unsettled`).
 """
 
 import logging
@@ -18,6 +19,7 @@ from .job_table import JobTable
 from .model import JobSnapshot, JobState
 from .reconciler import reconcile
 from .settings import Settings
+from .unsettled import begin_change, end_change
 
 logger = logging.getLogger(__name__)
 
@@ -105,8 +107,10 @@ def _steer(
         control = read_control(job_dir, spec)
         wanted = step(control, before)
         if wanted != control:
+            begin_change(job_dir)
             write_control(job_dir, wanted)
         table.settle(job_id, wanted)
+        end_change(job_dir)
     reconcile(settings, table, job_id)  # a table that was wiped meanwhile learns of it
     after = table.snapshot(job_id)
     if after is None:

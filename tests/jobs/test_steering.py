@@ -13,9 +13,10 @@ from penstock.jobs.events import STATUS
 from penstock.jobs.job_dir import JobDir
 from penstock.jobs.job_limits import check_deadline, check_error_rate, read_deadline, read_window
 from penstock.jobs.job_table import JobTable
+from penstock.jobs.keeper import Keeper
 from penstock.jobs.manifest import finalize
 from penstock.jobs.model import Counts, JobSnapshot, JobSpec, JobState, ShardRef
-from penstock.jobs.reconciler import rebuild_all
+from penstock.jobs.reconciler import rebuild_all, unlisted
 from penstock.jobs.settings import Settings
 from penstock.jobs.steering import change, pause, resume
 
@@ -132,6 +133,25 @@ def test_a_table_that_was_rolled_back_learns_what_the_disk_says(
     table.redis.restore(key, 0, paused, replace=True)  # pyright: ignore[reportArgumentType]
     rebuild_all(settings, table)
     assert snapshot_of(table, spec).state is JobState.QUEUED
+
+
+def test_a_change_that_did_not_reach_the_table_is_settled_later(
+    settings: Settings, table: JobTable, make_job: JobMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*_: object) -> bool:
+        raise redis.ConnectionError("reset")
+
+    spec = make_job()
+    with monkeypatch.context() as patch, pytest.raises(redis.ConnectionError):
+        patch.setattr(table, "settle", gone)
+        pause(settings, table, spec.job_id)
+    assert snapshot_of(table, spec).state is JobState.QUEUED
+    keeper = Keeper(settings, "k1", client=table.redis)
+    table.redis.set(keeper._app.keys.restored, table.redis.info("server")["run_id"])  # pyright: ignore[reportIndexIssue]
+    keeper.step()  # a table that needs no restoring
+    assert snapshot_of(table, spec).state is JobState.PAUSED
+    assert unlisted(settings, table) == []
+    keeper.stop()
 
 
 def test_changes_are_in_force_at_once_and_after_a_wipe(
