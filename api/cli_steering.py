@@ -32,7 +32,9 @@ def pause(job_id: JobId, url: Url = None, api_key: ApiKey = None, output: Output
     """Begin nothing more of a job; what runs goes on to its end."""
     printer = Printer(output)
     with open_client(url, api_key) as client:
-        job = client.jobs.pause(job_id)
+        job = client.jobs.get(job_id)
+        if not job.is_final:
+            job.pause()
     if job.status != "paused":
         printer.note(f"the job is {job.status}: there is nothing to pause")
     printer.job(job.record)

@@ -138,11 +138,14 @@ class ShardRun:
         return True
 
     def refuse(self, refusal: StepOutput) -> None:
-        """Take the engine's refusal of a row; it stands for all of the row's samples."""
+        """Take the engine's refusal of a row; it stands for all of the row's samples.
+
+        None of its tokens were computed, so none are counted.
+        """
         row = self._in_flight.pop(refusal.request_id)
         if row.is_suspect:
             self.suspects.clear(row.sealed.row_index)
-        self._fail(row.sealed, refusal.error or NO_REASON, refusal.num_prompt_tokens)
+        self._fail(row.sealed, refusal.error or NO_REASON)
 
     def save(self) -> None:
         """Keep the rows that have ended since the last time, whatever happens to this process."""
@@ -231,7 +234,7 @@ class ShardRun:
         row_id = f"{self.order.job_id}/{row.sealed.row_index}/{sample_index}"
         return parse_tool_calls(row.calls, text, call_ids(of=row_id))
 
-    def _fail(self, sealed: SealedRow, error: RequestError, num_prompt_tokens: int = 0) -> None:
+    def _fail(self, sealed: SealedRow, error: RequestError) -> None:
         now_ms = _now_ms()
         self._landed.append(
             LandedRow(
@@ -239,7 +242,6 @@ class ShardRun:
                 custom_id=sealed.custom_id,
                 status=RowStatus.FAILED,
                 finish_reason=FinishReason.ERROR,
-                prompt_tokens=num_prompt_tokens,
                 error=error,
                 attempts=self.order.tries,
                 worker=self._worker,

@@ -60,7 +60,7 @@ def read_snapshot(job_id: str, answer: Any) -> JobSnapshot | None:
         tenant=fields["tenant"],
         out=fields["out"],
         error=fields.get("error") or fields.get("trouble") or None,
-        status_reason=_reason(state, fields, errors),
+        status_reason=_reason(state, fields),
         deadline_ms=number_or_none("deadline_ms"),
         max_error_rate=float(fields["max_error_rate"]) if fields.get("max_error_rate") else None,
         errors=errors,
@@ -69,11 +69,11 @@ def read_snapshot(job_id: str, answer: Any) -> JobSnapshot | None:
     )
 
 
-def _reason(state: JobState, fields: dict[str, str], errors: dict[str, int]) -> str | None:
+def _reason(state: JobState, fields: dict[str, str]) -> str | None:
     """Say why a job stands where it does, a code first: `paused_by_user: ...`."""
     match state:
         case JobState.PAUSED if fields.get("pause_reason") == "error_rate":
-            return _too_many_errors(fields, errors)
+            return _too_many_errors(fields)
         case JobState.PAUSED if fields.get("pause_reason") == "storage_full":
             trouble = fields.get("trouble") or "storage_full: there is no room for its rows"
             return f"{trouble}; it goes on by itself"
@@ -91,14 +91,13 @@ def _reason(state: JobState, fields: dict[str, str], errors: dict[str, int]) -> 
             return None
 
 
-def _too_many_errors(fields: dict[str, str], errors: dict[str, int]) -> str:
+def _too_many_errors(fields: dict[str, str]) -> str:
     if "paused_at_rows" not in fields:  # an older version paused it, and kept no figures
         return "error_rate: more rows failed than max_error_rate allows; resume goes on"
     failed, rows, rate = (fields[f"paused_at_{name}"] for name in ("failed", "rows", "rate"))
-    top = sorted(errors.items(), key=lambda item: -item[1])[:_CODES_NAMED]
-    named = ", ".join(f"{code} {count}" for code, count in top)
-    # Codes are counted over all rows. After a resume, or once more have landed, these are others.
-    told = f" ({named})" if named and sum(errors.values()) == int(failed) else ""
+    pairs = [pair.split("=") for pair in fields["paused_at_errors"].split(",") if pair]
+    top = sorted(pairs, key=lambda pair: -int(pair[1]))[:_CODES_NAMED]
+    told = f" ({', '.join(f'{code} {count}' for code, count in top)})" if top else ""
     return (
         f"error_rate: {failed} of {rows} rows failed, more than max_error_rate {rate} allows"
         f"{told}; resume goes on"

@@ -11,6 +11,7 @@ from ...jobs.job_limits import check_deadline, read_deadline
 from ...jobs.retrying import retry
 from ...jobs.steering import Changes, change, pause, resume
 from ..bodies import json_body, read_json
+from ..errors import Conflict
 from ..job_object import job_object
 from ..job_schemas import JobChange, RetryRequest
 from ..principal import Principal, ThePrincipal
@@ -26,9 +27,11 @@ router = APIRouter(tags=["jobs"])
 async def pause_job(job_id: str, services: TheServices, principal: ThePrincipal) -> dict[str, Any]:
     """Begin nothing more of a job; what is running goes on to its end, and lands.
 
-    The pause is on disk when the answer leaves. A job that has ended is left as it is.
+    The pause is on disk when the answer leaves.
     """
-    await find_job(services, principal, job_id)
+    job = await find_job(services, principal, job_id)
+    if job.state.is_final:
+        raise Conflict(f"{job_id} has ended ({job.state}): there is nothing to pause")
     work = partial(pause, services.settings, services.table, job_id)
     return await show(services, await anyio.to_thread.run_sync(work))
 

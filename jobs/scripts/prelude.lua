@@ -123,8 +123,14 @@ local function judge_errors()
   if is_too_much then
     pause('error_rate')
     -- What was too much stays the reason, whatever lands or changes until it is resumed.
+    local codes = ''
+    for _, name in ipairs(redis.call('HKEYS', JOB)) do
+      if failed == tonumber(job[5]) and string.sub(name, 1, 6) == 'error:' then -- of these rows
+        codes = codes .. string.sub(name, 7) .. '=' .. redis.call('HGET', JOB, name) .. ','
+      end
+    end
     redis.call('HSET', JOB, 'paused_at_rows', rows, 'paused_at_failed', failed,
-      'paused_at_rate', job[2])
+      'paused_at_rate', job[2], 'paused_at_errors', codes)
   end
   return is_too_much
 end

@@ -12,7 +12,7 @@ import pytest
 
 from penstock.api.async_client import AsyncClient
 from penstock.api.client import Client, Job
-from penstock.api.client_errors import BadRequest
+from penstock.api.client_errors import BadRequest, Conflict
 
 from .conftest import IDLE_MODEL, MODEL, Stack
 from .test_cli import Penstock, penstock
@@ -61,9 +61,10 @@ class TestRest:
         resumed = http.post(f"/v1/jobs/{job.id}/resume").json()
         assert resumed["status"] in ("queued", "running") and resumed["status_reason"] is None
         assert job.wait(timeout_s=60).counts.succeeded == len(ROWS) - 1
-        for verb in ("pause", "resume"):
-            left = http.post(f"/v1/jobs/{job.id}/{verb}").json()
-            assert left["status"] == "completed_with_errors"
+        left = http.post(f"/v1/jobs/{job.id}/resume").json()
+        assert left["status"] == "completed_with_errors"
+        with pytest.raises(Conflict, match=r"has ended .completed_with_errors.: there is"):
+            job.pause()
 
     def test_a_change_is_seen_at_once(self, http: httpx2.Client, client: Client) -> None:
         job = submit(client, model=IDLE_MODEL, name="old", metadata={"a": "1"})

@@ -66,6 +66,7 @@ def test_one_bad_row_fails_alone(served: Live) -> None:
     assert good["output"] == expected_text("good", num_tokens=8) and also["status"] == "succeeded"
     assert (bad["status"], bad["output"], bad["error"]["code"]) == ("failed", None, "engine_error")
     assert long["error"]["code"] == "context_length_exceeded"
+    assert snapshot.prompt_tokens < 200_000, "what was refused was not computed"
 
 
 def test_every_sample_of_a_row_lands(served: Live) -> None:
