@@ -5,7 +5,7 @@ between: messages, frames, an engine that answers at once or later. A process th
 again under another name.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from contextlib import suppress
 from dataclasses import dataclass
@@ -157,30 +157,6 @@ class Api:
                 return False
         order.wants_retry = False
         return True
-
-
-class Client:
-    """Sends one order through whichever API lives, until it is acknowledged; then steers it.
-
-    One that `asks_anyway` sends the order once more, whatever became of it meanwhile.
-    """
-
-    def __init__(self, order: Order, verbs: Sequence[str], *, asks_anyway: bool = False) -> None:
-        self._order = order
-        self._verbs = list(verbs)
-        self._asks_anyway = asks_anyway
-
-    def step(self, api: Api) -> float:
-        """Make the next call, again until it is answered."""
-        try:
-            if self._order.job_id is None or self._asks_anyway:
-                api.submit(self._order)
-                self._asks_anyway = False
-            elif self._verbs and api.steer(self._order, self._verbs[0]):
-                self._verbs.pop(0)
-        except (redis.RedisError, StorageFull, UnknownJob, OSError):
-            return 1.0  # its caller was told, and tries again
-        return 1.5 if self._verbs else 1e6
 
 
 class Engine:

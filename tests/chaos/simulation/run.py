@@ -25,7 +25,8 @@ from penstock.jobs.settings import Settings
 
 from . import parts
 from .client import StoreClient
-from .cluster import Api, Client, Site, Worker
+from .cluster import Api, Site, Worker
+from .customer import Customer
 from .disk import Disk
 from .faults import Plan, Wire
 from .hints import HintApp
@@ -132,13 +133,13 @@ class Simulation:
         if not self.plan.is_calm and random.random() < 0.15:
             verbs, order.wants_retry = (*verbs, "retry"), True
         arrives_s = random.uniform(0.0, 3.0)
-        self._spawn_client(f"client{number}", Client(order, verbs), arrives_s)
+        self._spawn_client(f"client{number}", Customer(order, verbs), arrives_s)
         if not self.plan.is_calm and random.random() < 0.3:
-            impatient = Client(order, (), asks_anyway=True)
+            impatient = Customer(order, (), asks_anyway=True)
             asks_at_s = arrives_s + random.uniform(0.0, 6.0)
             self._spawn_client(f"client{number} again", impatient, asks_at_s)
 
-    def _spawn_client(self, name: str, client: Client, arrives_s: float) -> None:
+    def _spawn_client(self, name: str, client: Customer, arrives_s: float) -> None:
         """A client's call runs in the API's process, and dies with it."""
 
         def step() -> float:
