@@ -60,7 +60,9 @@ def test_it_is_the_weighted_sum_of_the_best(tokens: int, chosen: int, normalized
 
 
 @pytest.mark.parametrize(
-    "project", [reference.grouped_projection, triton_experts.grouped_projection], ids=str
+    "project",
+    [reference.grouped_projection, triton_experts.grouped_projection],
+    ids=["reference", "triton"],
 )
 @pytest.mark.parametrize("tokens", [1, 2, 50, 400])
 def test_experts_may_be_one_product(
