@@ -9,8 +9,8 @@ from fastapi import APIRouter, Query, Request
 from pydantic import Field
 
 from ...jobs.public_address import check_url
-from ...jobs.webhook_endpoints import EVENT_TYPES, MAX_ENDPOINTS, Endpoint, new_secret
 from ...jobs.webhook_delivery import Delivery
+from ...jobs.webhook_endpoints import EVENT_TYPES, MAX_ENDPOINTS, Endpoint, new_secret
 from ..bodies import MAX_JSON_BYTES, json_body, read_json
 from ..errors import InvalidRequest
 from ..pages import list_of, page_of
