@@ -197,7 +197,7 @@ class DeviceSteps:
         if found is not None or self._capture is None or not self._captured.is_due(kind):
             return found
         replay = self._try_capture(kind, self._capture)
-        return replay and (kind, replay)
+        return None if replay is None else (kind, replay)
 
     def _try_capture(self, kind: StepKind, capture: Capture) -> Replay | None:
         """Capture a step of a kind; None if that fails, and then no more are captured."""
