@@ -111,8 +111,8 @@ QUEUE_SAFEGUARDS = (
     Safeguard(
         "bytes are synced before they get a name",
         "jobs/durable.py",
-        "rest = rest[os.write(descriptor, rest) :]\n            os.fsync(descriptor)\n",
-        "rest = rest[os.write(descriptor, rest) :]\n",
+        "write_all(descriptor, data)\n            os.fsync(descriptor)\n",
+        "write_all(descriptor, data)\n",
         _POWER,
     ),
     Safeguard(
