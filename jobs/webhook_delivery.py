@@ -1,7 +1,7 @@
 """Events on their way to endpoints, as they lie on disk. Knows no HTTP and no clock but the date.
 
-    webhooks/outbox/pending/evt_…_wh_….json    one event for one endpoint, how often it was tried
-                ended/                     delivered or given up, kept for whoever looks
+webhooks/outbox/pending/evt_…_wh_….json    one event for one endpoint, how often it was tried
+            ended/                     delivered or given up, kept for whoever looks
 """
 
 import logging
