@@ -25,7 +25,10 @@ from .seal import BLANK_SEAL, ChecksumMismatch, check_seal, sealed
 SMALL_SHARD_ROWS = 64
 LARGE_SHARD_ROWS = 256
 LARGE_JOB_ROWS = 100_000  # from here on shards are large
+HUGE_SHARD_ROWS = 1024
+HUGE_JOB_ROWS = 2_000_000  # and from here on larger still
 
+_REGROUPINGS = ((LARGE_JOB_ROWS, LARGE_SHARD_ROWS), (HUGE_JOB_ROWS, HUGE_SHARD_ROWS))
 _SHARDS_KEY = b"penstock.shards"
 _SEAL_KEY = b"penstock.seal"
 _TAIL_BYTES = 8  # the footer's length and the magic number
@@ -153,14 +156,16 @@ class InputSealer:
     """Writes a sealed input row by row, holding one row group in memory.
 
     How large shards should be depends on how many rows there are, which is known at the end only:
-    unless told, it starts with small ones and regroups once, when the input turns out to be large.
+    unless told, it starts with small ones and regroups when the input turns out to be large. Small
+    ones are good, for a shard is what runs again when a worker dies; but until the footer is
+    written Arrow keeps some 4 KB of each row group, 160 MB for ten million rows in groups of 256.
     """
 
     def __init__(self, path: Path, shard_rows: int | None = None) -> None:
         self.path = path
         self.shard_rows = shard_rows or SMALL_SHARD_ROWS
         self.num_rows = 0
-        self._may_regroup = shard_rows is None
+        self._regroupings = [] if shard_rows else list(_REGROUPINGS)  # those still to come
         self._pending: list[tuple[int, str | None, str]] = []
         self._shards: list[_ShardFacts] = []
         self._writer = _open_writer(path)
@@ -176,8 +181,8 @@ class InputSealer:
         self.num_rows += 1
         if len(self._pending) == self.shard_rows:
             self._flush()
-            if self._may_regroup and self.num_rows >= LARGE_JOB_ROWS:
-                self._regroup()
+            if self._regroupings and self.num_rows >= self._regroupings[0][0]:
+                self._regroup(self._regroupings.pop(0)[1])
 
     def close(self) -> None:
         """Write what is left and the footer. The caller makes the file durable."""
@@ -190,7 +195,7 @@ class InputSealer:
 
     def abandon(self) -> None:
         """Give up: close the file as it is, without minding what that does to it."""
-        self._may_regroup = False
+        self._regroupings.clear()
         self._pending.clear()
         try:
             self._writer.close()
@@ -203,12 +208,11 @@ class InputSealer:
         self._shards.append(_ShardFacts(_checksum(columns), _runs(columns[0])))
         self._pending.clear()
 
-    def _regroup(self) -> None:
-        self._may_regroup = False
+    def _regroup(self, shard_rows: int) -> None:
         self._writer.close()
         small_path = self.path.with_suffix(".small")
         self.path.rename(small_path)
-        self.shard_rows = LARGE_SHARD_ROWS
+        self.shard_rows = shard_rows
         self._writer = _open_writer(self.path)
         self._shards.clear()
         for rows in _batches(small_path, self.shard_rows):

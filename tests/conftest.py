@@ -1,6 +1,7 @@
 """What every wing's tests share: one real Redis, emptied before each test that asks for it."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,12 @@ from penstock.jobs.settings import Settings
 # that some test imports may import it: here is the first place of all.
 if not Path("/dev/nvidiactl").exists():
     os.environ.setdefault("TRITON_INTERPRET", "1")
+
+
+# A shell that starts its jobs in the background has them ignore Ctrl-C, and so would every process
+# of the tests, some of which are there to be interrupted.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

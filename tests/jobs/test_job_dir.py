@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from penstock.jobs import sealed_input
 from penstock.jobs.durable import create_file, replace_file
 from penstock.jobs.errors import CorruptJob, NewerJob, UnknownJob
 from penstock.jobs.job_dir import Final, JobDir
@@ -109,6 +110,22 @@ def test_small_inputs_have_small_shards_and_large_ones_are_regrouped(tmp_path: P
             last = [row.row_index for row in sealed.shard(sealed.num_shards - 1)]
             assert last == list(range(num_rows - len(last), num_rows))
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_huge_input_is_regrouped_once_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sealed_input, "_REGROUPINGS", ((1_000, 100), (3_000, 500)))
+    path = tmp_path / "input.parquet"
+    sealer = InputSealer(path)
+    for index in range(3_210):
+        sealer.add(index, None, '{"n":1}')
+    sealer.close()
+    assert (sealer.shard_rows, sealer.num_shards) == (500, 7)
+    with SealedInput(path) as sealed:
+        rows = [row.row_index for shard in range(7) for row in sealed.shard(shard)]
+    assert rows == list(range(3_210))
+    assert [each.name for each in tmp_path.iterdir()] == ["input.parquet"]
 
 
 def test_bit_rot_in_the_input_is_noticed(tmp_path: Path, make_spec: SpecMaker) -> None:
