@@ -105,6 +105,10 @@ class History:
         job_id, index, attempt = self._held()
         return lambda table: table.release(ShardRef(job_id, index), attempt)
 
+    def _fail(self) -> Command:
+        job_id, index, attempt = self._held()
+        return lambda table: table.count_failure(ShardRef(job_id, index), attempt)
+
     def _reap(self) -> Command:
         limit = self._random.randint(1, 5)
         return lambda table: table.reap(limit)
@@ -200,6 +204,6 @@ _DRAWN = (
     ["_create", "_rebuild", "_finish", "_note", "_settle", "_block", "_unblock", "_reopen"]
     + ["_amend"]
     + ["_issue", "_claim", "_commit"] * 6
-    + ["_renew", "_release", "_reap", "_reissue_stale"] * 2
+    + ["_renew", "_release", "_fail", "_reap", "_reissue_stale"] * 2
     + ["_snapshots", "_indexes", "_agenda"]
 )
