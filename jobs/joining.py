@@ -3,7 +3,8 @@
 A retry is a job of its own, whose rows land once like any other's; joining is its last step. For
 each shard concerned a part is written anew from the old one's rows and the new ones, and renamed
 over it. So whoever reads `rows/*.parquet` meets every row once at any moment, first as it failed,
-then as it went. `_SUCCESS` is away meanwhile.
+then as it went, if each file is opened once: one opened for its footer and again for its rows may
+be another by then. `_SUCCESS` is away meanwhile.
 
     locked     parts, manifest, `_SUCCESS`       each part names the retry: none is joined twice
     unlocked   copies in an object store         these may take hours

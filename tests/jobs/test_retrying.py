@@ -47,8 +47,12 @@ def snapshot_of(table: JobTable, spec: JobSpec) -> JobSnapshot:
 
 def rows_of(spec: JobSpec) -> list[dict[str, Any]]:
     """The rows as somebody reads them who knows nothing but the folder."""
-    paths = sorted(ResultsDir.of(spec).rows.glob("*.parquet"))
-    return [row for path in paths for row in pq.read_table(path).to_pylist()]
+    rows: list[dict[str, Any]] = []
+    for path in sorted(ResultsDir.of(spec).rows.glob("*.parquet")):
+        # `read_table` opens a path twice, and may meet an old footer and a new part's pages.
+        with pq.ParquetFile(path) as part:
+            rows += part.read().to_pylist()
+    return rows
 
 
 def statuses(spec: JobSpec) -> dict[int, str]:
