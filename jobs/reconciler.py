@@ -152,7 +152,11 @@ def _count_late(job_dir: JobDir, job: JobSnapshot, table: JobTable) -> bool:
     """Count what landed while a job was stopped, and whoever linked it did not come to commit."""
     if job.shards_landed == job.num_shards or not job_dir.spec.exists():
         return False
-    spec = job_dir.read_spec()
+    try:
+        spec = job_dir.read_spec()
+    except CorruptJob as error:  # the end stands all the same: whoever cancels need not read it
+        logger.error("%s; what landed late is not counted", error)
+        return False
     if len(ResultsDir.of(spec).parts()) <= job.shards_landed:
         return False
     return table.rebuild(spec, _counts(spec, None), None) > 0
