@@ -10,6 +10,7 @@ from celery.app.trace import build_tracer, trace_task_ret
 
 from penstock.jobs.app import Assignment, PenstockApp, create_app
 from penstock.jobs.engine_process import Loss
+from penstock.jobs.frames import REQUEST_VERSION
 from penstock.jobs.handle import Handle
 from penstock.jobs.job_table import JobTable
 from penstock.jobs.model import TaskSpec
@@ -221,7 +222,8 @@ def test_a_request_that_cannot_be_passed_on_is_over_and_its_caller_told(
 
 
 @pytest.mark.parametrize(
-    "request_", [{"colour": 3}, {"request_id": "chat_1", "model": MODEL, "version": 2}]
+    "request_",
+    [{"colour": 3}, {"request_id": "chat_1", "model": MODEL, "version": REQUEST_VERSION + 1}],
 )
 def test_who_sent_a_request_of_a_newer_version_is_told_to_try_again(
     told: Any, app: PenstockApp, table: JobTable, request_: dict[str, Any]
