@@ -16,7 +16,7 @@ from typing import Self
 
 import msgspec
 
-from .durable import replace_file, storage_errors
+from .durable import fsync_directory, replace_file, storage_errors
 from .errors import CorruptJob, JobBusy
 from .job_dir import JobDir
 from .model import JobSpec
@@ -76,6 +76,23 @@ def read_control(job_dir: JobDir, spec: JobSpec) -> Control:
         return Control.of(spec)
     except (UnicodeDecodeError, msgspec.MsgspecError, ChecksumMismatch) as error:
         raise CorruptJob(f"cannot read {path}: {error}") from error
+
+
+def durable_control(job_dir: JobDir, spec: JobSpec) -> Control:
+    """Read what is in force, and see to it that this lasts: then others may be told of it.
+
+    Whoever wrote it may have died before that.
+
+    Raises:
+        CorruptJob: the file is there, and damaged.
+        StorageFull: there is no room.
+        OSError: the disk does not do its work just now.
+    """
+    control = read_control(job_dir, spec)
+    if has_control(job_dir):
+        with storage_errors(job_dir.path):
+            fsync_directory(job_dir.path)
+    return control
 
 
 def write_control(job_dir: JobDir, control: Control) -> None:

@@ -11,7 +11,7 @@ from typing import TypedDict, Unpack
 
 import redis
 
-from .control import PAUSED_BY_USER, Control, job_lock, read_control, write_control
+from .control import PAUSED_BY_USER, Control, durable_control, job_lock, write_control
 from .errors import InvalidJob, UnknownJob
 from .events import STATUS, JobEvents
 from .job_dir import JobDir
@@ -104,7 +104,7 @@ def _steer(
     spec = job_dir.read_spec()
     with job_lock(job_dir):
         before = table.snapshot(job_id)
-        control = read_control(job_dir, spec)
+        control = durable_control(job_dir, spec)
         wanted = step(control, before)
         if wanted != control:
             begin_change(job_dir)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from penstock.jobs import durable
 from penstock.jobs.durable import create_file, replace_file
 from penstock.jobs.ending import cancel
 from penstock.jobs.job_table import JobTable
@@ -13,6 +14,7 @@ from penstock.jobs.manifest import finalize
 from penstock.jobs.model import JobSpec, JobState, RowStatus, ShardRef, TaskSpec
 from penstock.jobs.redis_client import connect
 from penstock.jobs.settings import Settings
+from penstock.jobs.steering import pause
 from penstock.jobs.submission import RowsSource, SubmitRequest, submit
 
 from .power_cut import PowerCut
@@ -85,3 +87,25 @@ def test_the_end_of_a_job_survives(settings: Settings, table: JobTable) -> None:
             land_shard(spec, index)
         assert finalize(settings, table, spec.job_id) is JobState.COMPLETED
     assert promised(cut) == []
+
+
+def test_a_pause_that_is_found_survives(
+    settings: Settings, table: JobTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever wrote it died before its name was durable; whoever asks again is told of it."""
+    settings.data_dir.mkdir(parents=True)
+    cut = PowerCut(settings.data_dir)
+    with cut.watched():
+        job_id = make_job(settings, table).job_id
+        with monkeypatch.context() as patch:
+            patch.setattr(durable, "fsync_directory", _die)
+            with pytest.raises(KeyboardInterrupt):
+                pause(settings, table, job_id)
+        name = f"jobs/{job_id}/control.json: its name"
+        assert name in promised(cut)
+        pause(settings, table, job_id)
+    assert name not in promised(cut)
+
+
+def _die(path: Path) -> None:
+    raise KeyboardInterrupt
