@@ -6,7 +6,8 @@
 One round runs the rows through `LLM.chat` in this process, then through `penstock up` (API, Redis,
 Celery, the engine's process, Parquet) as one job, timed from the submit to the last committed row
 as the server recorded both. Greedy decoding; the engines are set alike and warm, and only one of
-them works at a time. The texts must be equal, row by row.
+them works at a time. On the demo model, in float32, the texts must be equal, row by row; in bfloat16
+near ties fall as rows happen to be batched.
 
 The rows are short tasks for the demo model; for another model some 128 tokens of random text each,
 answered with 64 tokens.
@@ -106,13 +107,16 @@ def main() -> None:
             prompts = work.prompts(llm, asked.rows, 100 + number, "heldout")
             alone_s, alone_texts, tokens = work.run_alone(llm, prompts)
             through_s, through_texts = work.run_through(client, prompts)
-            if alone_texts != through_texts:
+            pairs = zip(alone_texts, through_texts, strict=True)
+            num_same = sum(alone == through for alone, through in pairs)
+            if num_same < asked.rows and asked.model == DEMO:
                 sys.exit("the stack and the engine disagree about a row's text")
             rounds.append(
                 {
                     "alone_tokens_per_s": round(tokens / alone_s),
                     "stack_tokens_per_s": round(tokens / through_s),
                     "ratio": round(alone_s / through_s, 3),
+                    "same_rows": num_same,
                 }
             )
             print(json.dumps(rounds[-1]), flush=True)
