@@ -21,7 +21,11 @@ def landed_table(record: JobRecord) -> "pa.Table | None":
     arrow = _import("pyarrow", "to_arrow")
     parquet = _import("pyarrow.parquet", "to_arrow")
     parts = sorted((Path(record.output_path) / "rows").glob("*.parquet"))
-    tables = [parquet.read_table(part, page_checksum_verification=True) for part in parts]
+    tables: list[pa.Table] = []
+    for part in parts:
+        # Opened once: a retry may replace it between its footer and its rows.
+        with parquet.ParquetFile(part, page_checksum_verification=True) as file:
+            tables.append(file.read())
     return arrow.concat_tables(tables) if tables else None
 
 
