@@ -6,8 +6,8 @@
 One round runs the rows through `LLM.chat` in this process, then through `penstock up` (API, Redis,
 Celery, the engine's process, Parquet) as one job, timed from the submit to the last committed row
 as the server recorded both. Greedy decoding; the engines are set alike and warm, and only one of
-them works at a time. On the demo model, in float32, the texts must be equal, row by row; in bfloat16
-near ties fall as rows happen to be batched.
+them works at a time. On the demo model, in float32, the texts must be equal, row by row; in
+bfloat16 near ties fall as rows happen to be batched.
 
 The rows are short tasks for the demo model; for another model some 128 tokens of random text each,
 answered with 64 tokens.
