@@ -23,7 +23,7 @@ class PatientProtocol(H11Protocol):
     _head_timer: asyncio.TimerHandle | None = None
     _is_lingering = False
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # uvicorn narrows it so too
+    def connection_made(self, transport: asyncio.Transport) -> None:
         """Start to wait for the first head."""
         super().connection_made(transport)
         self._wait_for_head()

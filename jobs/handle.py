@@ -68,7 +68,7 @@ class Handle:
         if isinstance(result, Exception):
             try:
                 raise result
-            except Exception:
+            except Exception:  # the one just raised: Celery wants it with its traceback
                 self.options["error_callback"](ExceptionInfo())
         else:
             self.options["callback"](result)

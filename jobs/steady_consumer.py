@@ -21,7 +21,7 @@ class SteadyConsumer(Consumer):
         """Close the broken connection, as far as that is possible."""
         try:
             super().on_connection_error_after_connected(exc)
-        except Exception:
+        except Exception:  # whatever it raises, the next connection is worth more than this one
             logger.warning("the broken connection to Redis cannot be closed", exc_info=True)
 
     def call_soon_ack(self, p: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

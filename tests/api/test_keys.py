@@ -20,7 +20,7 @@ from penstock.api.principal import Principal, note_principal
 from penstock.api.rate_limit import RateLimit
 from penstock.jobs.api_keys import ApiKeys, Scope, UnknownKey
 from penstock.jobs.settings import Settings
-from penstock.jobs.tenants import InvalidTenant, Tenant, Tenants
+from penstock.jobs.tenants import InvalidTenant, Tenant, TenantLimits, Tenants
 
 from .conftest import Stack
 from .serving import serving
@@ -93,9 +93,10 @@ def test_what_a_tenant_may_have_is_kept(tmp_path: Path) -> None:
     assert (kept.weight, kept.max_rows, kept.priority_ceiling) == (3.0, 10, 5)
     assert (kept.capped(9), kept.capped(-1)) == (5, -1)
     assert (kept.has_room(9, 1e9), kept.has_room(10, 0)) == (True, False)
-    for limits in ({"weight": 0.0}, {"weight": float("nan")}, {"max_rows": 0}):
+    wrong: list[TenantLimits] = [{"weight": 0.0}, {"weight": float("nan")}, {"max_rows": 0}]
+    for limits in wrong:
         with pytest.raises(InvalidTenant):
-            tenants.change("acme", limits)  # type: ignore[arg-type]  # what a caller may get wrong
+            tenants.change("acme", limits)
     for name in ("", "../x", "A", "a:b", "a*", "x" * 64):
         with pytest.raises(InvalidTenant, match="name"):
             tenants.change(name, {})

@@ -191,8 +191,8 @@ def test_of_several_processes_one_sends(endpoints: WebhookEndpoints, tmp_path: P
 
 
 @contextmanager
-def dripper() -> Iterator[str]:
-    """A server whose answers never end."""
+def dripper() -> Iterator[tuple[str, list[threading.Thread]]]:
+    """A server whose answers never end; a thread for each of them."""
     is_over = threading.Event()
 
     def serve(connection: socket.socket) -> None:
@@ -207,16 +207,16 @@ def dripper() -> Iterator[str]:
             while True:
                 thread = threading.Thread(target=serve, args=(listener.accept()[0],))
                 thread.start()
-                threads.append(thread)
+                connected.append(thread)
 
-    threads: list[threading.Thread] = []
+    connected: list[threading.Thread] = []
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        threads.append(threading.Thread(target=accept))
-        threads[0].start()
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        door = threading.Thread(target=accept)
+        door.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/", connected
         is_over.set()
         listener.shutdown(socket.SHUT_RDWR)
-        for thread in threads:
+        for thread in (door, *connected):
             thread.join()
 
 
@@ -224,19 +224,19 @@ def test_slow_receivers_hold_up_no_other_tenant_and_no_stop(
     endpoints: WebhookEndpoints, tmp_path: Path
 ) -> None:
     kinds = ["batch.failed"]
-    with dripper() as slow, receiver() as (url, received):
+    with dripper() as (slow, connected), receiver() as (url, received):
         for number in range(20):
             endpoints.create(name=f"{number}", url=slow, event_types=kinds, tenant="slow")
         endpoints.create(name="good", url=url, event_types=kinds)
         with sending(endpoints, tmp_path / "out", timeout_s=3600) as outbox:
             outbox.announce("evt_1", "batch.failed", {"id": "b"}, "slow")
-            time.sleep(1)
+            eventually(lambda: len(connected) == 4)
             outbox.announce("evt_2", "batch.failed", {"id": "b"}, "default")
             eventually(lambda: received)
 
 
 def test_an_answer_that_never_ends_is_cut_off(endpoints: WebhookEndpoints, tmp_path: Path) -> None:
-    with dripper() as slow:
+    with dripper() as (slow, _):
         made = endpoints.create(name="a", url=slow, event_types=["batch.failed"])
         with sending(endpoints, tmp_path / "out", timeout_s=0.5, retry_after_s=(3600,)) as outbox:
             outbox.announce("evt_1", "batch.failed", {"id": "b"}, "default")

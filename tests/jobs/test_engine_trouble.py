@@ -9,6 +9,7 @@ import pytest
 
 from penstock.jobs.crash_report import CrashReports, place_of
 from penstock.jobs.engine_process import FIRST_PAUSE_S, LONGEST_PAUSE_S, SHORTEST_PAUSE_S
+from penstock.jobs.events import JobEvents
 from penstock.jobs.frames import VERSION, ModelTrouble, Ready
 from penstock.jobs.redis_client import connect
 from penstock.jobs.reporter import Reporter
@@ -54,8 +55,9 @@ def test_a_damaged_model_is_waited_for_and_the_worker_says_so(
     engine, heard = engines(model)
     assert "damaged" in heard.losses.get(timeout=20).reason
     assert engine.trouble == f"model_corrupt: cannot serve {model!r}: {weights} is damaged"
-    register = WorkerRegister(connect(settings), table.keys)
-    reporter = Reporter(register, None, engine, model, "w1")  # type: ignore[arg-type]
+    client = connect(settings)
+    register = WorkerRegister(client, table.keys)
+    reporter = Reporter(register, JobEvents(client, table.keys), engine, model, "w1")
     reporter._report()
     (info,) = register.list()
     assert info.not_ready == engine.trouble and info.is_draining and info.proved_at_ms == 0

@@ -95,9 +95,12 @@ def test_the_keeper_looks_for_room(
     table.block(spec.job_id, "storage_full: no space left")
     full_disk(True)
     keeper = Keeper(settings, owner="keeper")
+
+    def looked() -> object:
+        return table.redis.zscore(table.keys.blocked, spec.job_id)
+
     keeper.start()
     try:
-        looked = lambda: table.redis.zscore(table.keys.blocked, spec.job_id)  # noqa: E731 (brief)
         first = looked()
         wait_for(lambda: looked() != first, "the keeper to look for room")
         assert look(table, spec).state is JobState.PAUSED

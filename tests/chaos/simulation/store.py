@@ -21,6 +21,10 @@ READS = frozenset(
 )
 
 
+class UnknownCommand(LookupError):
+    """The product sends what this store has not been taught: teach it, with Redis' own answer."""
+
+
 class Bits(set[int]):
     """A bitmap: the positions that are 1."""
 
@@ -50,7 +54,7 @@ class Store:
         if command is None:
             command = getattr(self, f"_{name.lower()}", None)
             if command is None:
-                raise NotImplementedError(f"the store of the simulation knows no {name}")
+                raise UnknownCommand(name)
             self._commands[name] = command
         return command(*words)
 
@@ -113,7 +117,7 @@ class Store:
             case ("PX", ms):
                 self._expires_ms[key] = self.now_us() // 1000 + int(ms)
             case (option, *_):
-                raise NotImplementedError(f"SET {option}")
+                raise UnknownCommand(f"SET with {option}")
         return "OK"
 
     def _mget(self, *keys: str) -> list[str | None]:
