@@ -22,7 +22,7 @@ class Safeguard:
 _BATCH = ("tests/engine/test_batch.py",)
 _POOL = ("tests/engine/test_block_pool.py",)
 _SCHEDULER = ("tests/engine/test_scheduler.py",)
-_ENGINE = ("tests/engine/test_engine.py",)
+_ROW_FAULTS = ("tests/engine/test_row_faults.py",)
 _PREFIXES = ("tests/engine/test_prefix_forest.py",)
 _SHARED_ATTENTION = ("tests/engine/test_shared_prefix_attention.py",)
 _DETOKENIZER = ("tests/engine/test_detokenizer.py",)
@@ -97,7 +97,7 @@ SAFEGUARDS = (
         "engine/shared_prefixes.py",
         "        self._pool.forget(sequence.block_table)\n",
         "        pass\n",
-        _ENGINE,
+        _ROW_FAULTS,
     ),
     # -- who computes what
     Safeguard(

@@ -5,7 +5,7 @@ As in `safeguards.py`, for what lies between logits and tokens.
 
 from .safeguards import Safeguard
 
-_ENGINE = ("tests/engine/test_engine.py",)
+_ENDINGS = ("tests/engine/test_endings.py",)
 _SAMPLER = ("tests/engine/test_sampler.py",)
 _DEVICE_SAMPLER = ("tests/engine/test_device_sampler.py",)
 _LOGITS = ("tests/kernels/test_triton_logits.py",)
@@ -45,7 +45,7 @@ SAMPLING_SAFEGUARDS = (
         "engine/sequence.py",
         "may_stop = self.num_generated >= params.min_tokens",
         "may_stop = True",
-        _ENGINE,
+        _ENDINGS,
     ),
     Safeguard(
         "logits that are no numbers are noticed",
