@@ -12,17 +12,9 @@ import pytest
 from penstock.jobs.fake_engine import DIMENSIONS, expected_vector
 
 from .conftest import MODEL, Stack
+from .plain_jobs import wait
 
 EMBED = "/v1/embeddings"
-
-
-def finished(http: httpx2.Client, job_id: str) -> dict:
-    deadline_s = time.monotonic() + 60
-    while True:
-        job = http.get(f"/v1/jobs/{job_id}", params={"wait": 5}).json()
-        if job["finished_at"] is not None:
-            return job
-        assert time.monotonic() < deadline_s, job
 
 
 def test_a_job_lands_vectors(http: httpx2.Client, stack: Stack) -> None:
@@ -30,7 +22,7 @@ def test_a_job_lands_vectors(http: httpx2.Client, stack: Stack) -> None:
     body = {"model": MODEL, "endpoint": EMBED, "prompt": "{{ row.text }}", "input": {"rows": rows}}
     answer = http.post("/v1/jobs", json=body)
     assert answer.status_code in (200, 202), answer.text
-    job = finished(http, answer.json()["id"])
+    job = wait(http, answer.json()["id"])
     assert job["status"] == "completed_with_errors"
     [part] = stack.settings.data_dir.rglob(f"{job['id']}/rows/*.parquet")
     table = pq.read_table(part)

@@ -7,7 +7,7 @@ import pytest
 import redis
 
 from .conftest import MODEL, Stack
-from .test_jobs_routes import wait
+from .plain_jobs import wait
 
 
 @pytest.fixture
