@@ -2,7 +2,7 @@
 
 import shutil
 import subprocess
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,24 +10,18 @@ import pytest
 import redis
 
 from penstock.jobs.engine_process import EngineProcess
-from penstock.jobs.job_dir import JobDir
 from penstock.jobs.job_table import Commit, JobTable
 from penstock.jobs.keys import Keys
-from penstock.jobs.landing import LandedRow, land
 from penstock.jobs.model import (
     ColumnType,
     JobSpec,
-    RequestError,
-    RowStatus,
-    ShardRef,
     TaskSpec,
     new_job_id,
 )
-from penstock.jobs.sealed_input import SealedRow
 from penstock.jobs.settings import Settings
-from penstock.jobs.submission import RowsSource, SubmitRequest, submit
 
 from .engines import Heard, engine_processes
+from .small_jobs import SmallJobs
 
 SpecMaker = Callable[..., JobSpec]
 JobMaker = Callable[..., JobSpec]
@@ -66,66 +60,25 @@ def make_spec(tmp_path: Path) -> SpecMaker:
 
 
 @pytest.fixture
-def make_job(settings: Settings, table: JobTable) -> JobMaker:
-    """Submits jobs of `num_rows` rows for real."""
-
-    def make(num_rows: int = 10, shard_rows: int = 4, **fields: object) -> JobSpec:
-        rows = [{"id": f"r{i}", "text": f"text {i}"} for i in range(num_rows)]
-        request = SubmitRequest(
-            TaskSpec(model="fake", prompt="{{ row.text }}"),
-            id_column="id",
-            shard_rows=shard_rows,
-            **fields,  # pyright: ignore[reportArgumentType]
-        )
-        return submit(settings, table, RowsSource(rows), request).spec
-
-    return make
+def jobs(settings: Settings, table: JobTable) -> SmallJobs:
+    return SmallJobs(settings, table)
 
 
 @pytest.fixture
-def run_shards(settings: Settings, table: JobTable) -> ShardRunner:
+def make_job(jobs: SmallJobs) -> JobMaker:
+    """Submits jobs of `num_rows` rows for real."""
+    return jobs.make
+
+
+@pytest.fixture
+def run_shards(jobs: SmallJobs) -> ShardRunner:
     """Does a worker's work on the shards of a job, all that can be issued if none are named."""
-
-    def run(
-        spec: JobSpec, shards: Iterable[int] | None = None, failing: Sequence[int] = ()
-    ) -> list[Commit]:
-        commits: list[Commit] = []
-        with JobDir(settings.jobs_dir, spec.job_id).open_input() as sealed:
-            for index in table.issue(spec.job_id, 1_000) if shards is None else shards:
-                ref = ShardRef(spec.job_id, index)
-                claim = table.claim(ref, "w1", 60_000)
-                assert claim.status == "granted"
-                rows = [answered(row, row.row_index in failing) for row in sealed.shard(index)]
-                counts = land(spec, index, claim.attempt, rows)
-                commits.append(table.commit(ref, claim.attempt, counts))
-        return commits
-
-    return run
+    return jobs.run
 
 
 def flipped(data: bytes, place: int, bits: int = 0x01) -> bytes:
     """What is left of a file when one of its bytes has rotted."""
     return data[:place] + bytes([data[place] ^ bits]) + data[place + 1 :]
-
-
-def answered(row: SealedRow, fails: bool = False) -> LandedRow:
-    """What an engine might make of a row."""
-    error = RequestError("engine_error", "it broke") if fails else None
-    return LandedRow(
-        row_index=row.row_index,
-        custom_id=row.custom_id,
-        status=RowStatus.FAILED if fails else RowStatus.SUCCEEDED,
-        output=None if fails else f"answer to {row.row.get('text')}",
-        finish_reason="error" if fails else "stop",
-        prompt_tokens=5,
-        completion_tokens=0 if fails else 3,
-        cached_tokens=1,
-        error=error,
-        worker="w1",
-        started_at_ms=1_700_000_001_000 + row.row_index,
-        finished_at_ms=1_700_000_002_000,
-        columns=row.row,
-    )
 
 
 @pytest.fixture

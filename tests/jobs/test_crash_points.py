@@ -38,9 +38,9 @@ from penstock.jobs.settings import Settings
 from penstock.jobs.submission import RowsSource, SubmitRequest, submit
 from penstock.jobs.sweep import LEFT_BEHIND_AGE_S, sweep
 
-from .conftest import answered
 from .durable_steps import DurableSteps, load_scripts
 from .moto_store import CREDENTIALS, s3_server
+from .small_jobs import answered
 
 NUM_ROWS = 5
 SOURCE = RowsSource([{"text": f"text {row}"} for row in range(NUM_ROWS)])

@@ -26,7 +26,8 @@ from penstock.jobs.settings import Settings
 from penstock.jobs.suspects import Suspects
 from penstock.jobs.tasks import ShardBroken, ShardReturned
 
-from .conftest import JobMaker, answered
+from .conftest import JobMaker
+from .small_jobs import answered
 
 
 class Holder:

@@ -19,7 +19,8 @@ from penstock.jobs.results_dir import ResultsDir
 from penstock.jobs.retrying import retry
 from penstock.jobs.settings import Settings
 
-from .conftest import JobMaker, ShardRunner, answered
+from .conftest import JobMaker, ShardRunner
+from .small_jobs import answered
 
 
 def test_cancel_is_durable_and_keeps_what_has_landed(

@@ -18,7 +18,8 @@ from penstock.jobs.settings import Settings
 from penstock.jobs.shard_run import ShardRun
 from penstock.jobs.suspects import Suspects
 
-from .conftest import JobMaker, answered
+from .conftest import JobMaker
+from .small_jobs import answered
 
 _LANDER_ENDS = """
 import sys

@@ -14,7 +14,8 @@ from penstock.jobs.reconciler import rebuild_all, reconcile
 from penstock.jobs.results_dir import ResultsDir
 from penstock.jobs.settings import Settings
 
-from .conftest import JobMaker, ShardRunner, answered
+from .conftest import JobMaker, ShardRunner
+from .small_jobs import answered
 
 
 def test_a_wiped_redis_comes_back_as_it_was(
