@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from penstock.jobs.ending import cancel
-from penstock.jobs.job_dir import JobDir
+from penstock.jobs.ending import cancel, end
+from penstock.jobs.job_dir import Final, JobDir
 from penstock.jobs.job_table import Commit, JobTable
 from penstock.jobs.landing import LandedRow, PartCounts, land
 from penstock.jobs.manifest import finalize
@@ -75,6 +75,9 @@ class SmallJobs:
 
     def finalize(self, spec: JobSpec) -> JobState | None:
         return finalize(self.settings, self.table, spec.job_id)
+
+    def end(self, spec: JobSpec, state: JobState, error: str | None = None) -> Final:
+        return end(self.settings, self.table, spec.job_id, state, error)
 
     def cancel(self, spec: JobSpec) -> JobSnapshot:
         return cancel(self.settings, self.table, spec.job_id)

@@ -1,3 +1,5 @@
+"""A job has one end, on disk before in the table, whoever else would end it meanwhile."""
+
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -6,210 +8,173 @@ from typing import Any
 import pytest
 
 from penstock.jobs import manifest_file
-from penstock.jobs.ending import cancel, end
+from penstock.jobs.ending import cancel
 from penstock.jobs.errors import JobBusy, UnknownJob
-from penstock.jobs.job_dir import Final, JobDir
-from penstock.jobs.job_table import JobTable
-from penstock.jobs.landing import land
+from penstock.jobs.job_dir import Final
 from penstock.jobs.manifest import finalize
-from penstock.jobs.model import Counts, JobSnapshot, JobSpec, JobState, ShardRef
+from penstock.jobs.model import Counts, JobSnapshot, JobSpec, JobState
 from penstock.jobs.object_store import StoreUnavailable
-from penstock.jobs.reconciler import reconcile
 from penstock.jobs.results_dir import ResultsDir
-from penstock.jobs.retrying import retry
-from penstock.jobs.settings import Settings
 
-from .conftest import JobMaker, ShardRunner
-from .small_jobs import answered
+from .small_jobs import SmallJobs
 
 
-def test_cancel_is_durable_and_keeps_what_has_landed(
-    settings: Settings, table: JobTable, make_job: JobMaker, run_shards: ShardRunner
-) -> None:
-    spec = make_job()
-    run_shards(spec, [1])
-    snapshot = cancel(settings, table, spec.job_id)
+def test_cancel_is_durable_and_keeps_what_has_landed(jobs: SmallJobs) -> None:
+    spec = jobs.make()
+    jobs.run(spec, [1])
+    snapshot = jobs.cancel(spec)
     assert snapshot.state is JobState.CANCELLED
     assert (snapshot.counts.succeeded, snapshot.counts.not_run) == (4, 6)
-    final = JobDir(settings.jobs_dir, spec.job_id).read_final()
+    final = jobs.directory(spec).read_final()
     assert final is not None
     assert (final.state, final.at_ms) == (JobState.CANCELLED, snapshot.finished_at_ms)
     assert final.started_at_ms == snapshot.started_at_ms
-    assert cancel(settings, table, spec.job_id) == snapshot
+    assert jobs.cancel(spec) == snapshot
 
 
-def test_a_job_that_has_ended_is_left_as_it_is(
-    settings: Settings, table: JobTable, make_job: JobMaker, run_shards: ShardRunner
-) -> None:
-    spec = make_job()
-    run_shards(spec)
-    assert cancel(settings, table, spec.job_id).state is JobState.LANDING  # nothing left to stop
-    finalize(settings, table, spec.job_id)
-    assert cancel(settings, table, spec.job_id).state is JobState.COMPLETED
-    assert end(settings, table, spec.job_id, JobState.FAILED, "no").state is JobState.COMPLETED
+def test_a_job_that_has_ended_is_left_as_it_is(jobs: SmallJobs) -> None:
+    spec = jobs.make()
+    jobs.run(spec)
+    assert jobs.cancel(spec).state is JobState.LANDING  # nothing left to stop
+    jobs.finalize(spec)
+    assert jobs.cancel(spec).state is JobState.COMPLETED
+    assert jobs.end(spec, JobState.FAILED, "no").state is JobState.COMPLETED
 
 
 def test_a_job_that_completes_meanwhile_is_not_cancelled_too(
-    settings: Settings,
-    table: JobTable,
-    make_job: JobMaker,
-    run_shards: ShardRunner,
-    monkeypatch: pytest.MonkeyPatch,
+    jobs: SmallJobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its last rows land, and somebody begins to copy it, while the table is asked how it is."""
 
     def copying(*_: object) -> bool:
         raise StoreUnavailable("slow")
 
-    spec = make_job()
-    look, looks = table.snapshot, 0
+    spec = jobs.make()
+    look, looks = jobs.table.snapshot, 0
 
     def snapshot(job_id: str) -> JobSnapshot | None:
         nonlocal looks
         found, looks = look(job_id), looks + 1
         if looks == 1:
-            run_shards(spec)
+            jobs.run(spec)
             with suppress(JobBusy, StoreUnavailable):
-                finalize(settings, table, job_id)
+                finalize(jobs.settings, jobs.table, job_id)
         return found
 
     monkeypatch.setattr("penstock.jobs.manifest.publish", copying)
-    monkeypatch.setattr(table, "snapshot", snapshot)
-    ended = cancel(settings, table, spec.job_id).state
+    monkeypatch.setattr(jobs.table, "snapshot", snapshot)
+    ended = jobs.cancel(spec).state
     assert (ended, ResultsDir.of(spec).success.exists()) == (JobState.CANCELLED, False)
 
 
 def test_a_job_that_was_cancelled_meanwhile_is_not_completed_too(
-    settings: Settings,
-    table: JobTable,
-    make_job: JobMaker,
-    run_shards: ShardRunner,
-    monkeypatch: pytest.MonkeyPatch,
+    jobs: SmallJobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is cancelled while whoever completes it reads its parts."""
-    spec = make_job()
-    run_shards(spec)
+    spec = jobs.make()
+    jobs.run(spec)
 
     def read_parts(spec: JobSpec) -> Any:
         read = manifest_file.read_parts(spec)
-        table.redis.flushall()
-        cancel(settings, table, spec.job_id)
+        jobs.wipe()
+        jobs.cancel(spec)
         return read
 
     monkeypatch.setattr("penstock.jobs.manifest.read_parts", read_parts)
-    assert finalize(settings, table, spec.job_id) is JobState.CANCELLED
+    assert jobs.finalize(spec) is JobState.CANCELLED
     assert not ResultsDir.of(spec).success.exists()
 
 
 def test_a_job_with_its_manifest_is_completed_whatever_the_table_says(
-    settings: Settings,
-    table: JobTable,
-    make_job: JobMaker,
-    run_shards: ShardRunner,
-    monkeypatch: pytest.MonkeyPatch,
+    jobs: SmallJobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spec = make_job()
-    run_shards(spec)
+    spec = jobs.make()
+    jobs.run(spec)
     with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
         patch.setattr("penstock.jobs.manifest.publish", lambda *_: 1 / 0)
-        finalize(settings, table, spec.job_id)
-    table.redis.flushall()
-    assert cancel(settings, table, spec.job_id).state is JobState.LANDING
-    assert finalize(settings, table, spec.job_id) is JobState.COMPLETED
+        jobs.finalize(spec)
+    jobs.wipe()
+    assert jobs.cancel(spec).state is JobState.LANDING
+    assert jobs.finalize(spec) is JobState.COMPLETED
 
 
-def test_a_job_that_cannot_go_on_fails_with_its_reason(
-    settings: Settings, table: JobTable, make_job: JobMaker
-) -> None:
-    spec = make_job()
-    end(settings, table, spec.job_id, JobState.FAILED, "the input is damaged")
-    snapshot = table.snapshot(spec.job_id)
-    assert snapshot is not None
+def test_a_job_that_cannot_go_on_fails_with_its_reason(jobs: SmallJobs) -> None:
+    spec = jobs.make()
+    jobs.end(spec, JobState.FAILED, "the input is damaged")
+    snapshot = jobs.snapshot(spec)
     assert (snapshot.state, snapshot.error) == (JobState.FAILED, "the input is damaged")
 
 
 def test_an_end_cut_short_after_the_disk_is_carried_through(
-    settings: Settings, table: JobTable, make_job: JobMaker, monkeypatch: pytest.MonkeyPatch
+    jobs: SmallJobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spec = make_job()
+    spec = jobs.make()
     with monkeypatch.context() as patch:
-        patch.setattr(table, "finish", lambda *_, **__: None)  # killed before the table heard of it
-        end(settings, table, spec.job_id, JobState.CANCELLED)
-    assert table.open_jobs() == [spec.job_id]
-    assert cancel(settings, table, spec.job_id).state is JobState.CANCELLED
-    assert table.open_jobs() == []
+        patch.setattr(
+            jobs.table, "finish", lambda *_, **__: None
+        )  # killed before the table heard of it
+        jobs.end(spec, JobState.CANCELLED)
+    assert jobs.table.open_jobs() == [spec.job_id]
+    assert jobs.cancel(spec).state is JobState.CANCELLED
+    assert jobs.table.open_jobs() == []
 
 
 @pytest.mark.parametrize("is_late", [False, True], ids=["before", "after"])
 def test_what_was_linked_and_never_committed_counts_in_a_job_that_was_stopped(
-    settings: Settings,
-    table: JobTable,
-    make_job: JobMaker,
-    run_shards: ShardRunner,
-    is_late: bool,
+    jobs: SmallJobs, is_late: bool
 ) -> None:
-    spec = make_job()
-    run_shards(spec, [0])
-    claim = table.claim(ShardRef(spec.job_id, 1), "w1", 60_000)
-    assert claim.status == "granted"
+    spec = jobs.make()
+    jobs.run(spec, [0])
+    attempt = jobs.claim(spec, 1)
     if is_late:
-        cancel(settings, table, spec.job_id)
-    with JobDir(settings.jobs_dir, spec.job_id).open_input() as sealed:
-        land(spec, 1, claim.attempt, [answered(row) for row in sealed.shard(1)])
+        jobs.cancel(spec)
+    jobs.land(spec, 1, attempt)
     if is_late:
-        assert reconcile(settings, table, spec.job_id)
-    cancel(settings, table, spec.job_id)
-    snapshot = table.snapshot(spec.job_id)
-    assert snapshot is not None and snapshot.state is JobState.CANCELLED
+        assert jobs.reconcile(spec)
+    jobs.cancel(spec)
+    snapshot = jobs.snapshot(spec)
+    assert snapshot.state is JobState.CANCELLED
     assert snapshot.counts == Counts(total=10, succeeded=8, not_run=2)
-    table.redis.flushall()
-    reconcile(settings, table, spec.job_id)
-    assert table.snapshot(spec.job_id) == snapshot
-    assert not reconcile(settings, table, spec.job_id)
+    jobs.wipe()
+    jobs.reconcile(spec)
+    assert jobs.snapshot(spec) == snapshot
+    assert not jobs.reconcile(spec)
 
 
-FINDERS: dict[str, Callable[[Settings, JobTable, str], object]] = {
-    "end": lambda settings, table, job_id: end(settings, table, job_id, JobState.FAILED),
-    "finalize": finalize,
-    "reconcile": reconcile,
-    "retry": retry,
+FINDERS: dict[str, Callable[[SmallJobs, JobSpec], object]] = {
+    "end": lambda jobs, spec: jobs.end(spec, JobState.FAILED),
+    "finalize": SmallJobs.finalize,
+    "reconcile": SmallJobs.reconcile,
+    "retry": SmallJobs.retry,
 }
 
 
 @pytest.mark.parametrize("finder", FINDERS)
 def test_an_end_that_is_found_is_durable_before_anybody_hears_of_it(
-    settings: Settings,
-    table: JobTable,
-    make_job: JobMaker,
-    monkeypatch: pytest.MonkeyPatch,
-    finder: str,
+    jobs: SmallJobs, monkeypatch: pytest.MonkeyPatch, finder: str
 ) -> None:
     """Whoever wrote it may have died between its name and the fsync of the name."""
-    spec = make_job()
-    job_dir = JobDir(settings.jobs_dir, spec.job_id)
+    spec = jobs.make()
+    job_dir = jobs.directory(spec)
     job_dir.write_final(Final(JobState.CANCELLED, at_ms=1_700_000_000_000))
     known: list[bool] = []
 
     def sync(path: Path) -> None:
-        snapshot = table.snapshot(spec.job_id)
-        assert snapshot is not None
         if path == job_dir.path:
-            known.append(snapshot.state.is_final)
+            known.append(jobs.snapshot(spec).state.is_final)
 
     monkeypatch.setattr("penstock.jobs.job_dir.fsync_directory", sync)
-    FINDERS[finder](settings, table, spec.job_id)
+    FINDERS[finder](jobs, spec)
     assert known == [False]
 
 
-def test_cancel_reaches_a_job_that_a_wiped_table_forgot(
-    settings: Settings, table: JobTable, make_job: JobMaker
-) -> None:
-    spec = make_job()
-    table.redis.flushall()
-    assert cancel(settings, table, spec.job_id).state is JobState.CANCELLED
+def test_cancel_reaches_a_job_that_a_wiped_table_forgot(jobs: SmallJobs) -> None:
+    spec = jobs.make()
+    jobs.wipe()
+    assert jobs.cancel(spec).state is JobState.CANCELLED
 
 
-def test_unknown_jobs_are_told(settings: Settings, table: JobTable) -> None:
+def test_unknown_jobs_are_told(jobs: SmallJobs) -> None:
     for job_id in ("job_ghost", "../job"):
         with pytest.raises(UnknownJob):
-            cancel(settings, table, job_id)
+            cancel(jobs.settings, jobs.table, job_id)

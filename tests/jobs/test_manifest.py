@@ -1,3 +1,5 @@
+"""A job is complete when its manifest says so, of parts that were all read once more."""
+
 import errno
 import hashlib
 import json
@@ -8,27 +10,21 @@ import pytest
 
 from penstock.jobs import durable
 from penstock.jobs.durable import StorageFull
-from penstock.jobs.ending import cancel
 from penstock.jobs.errors import UnknownJob
-from penstock.jobs.job_dir import JobDir
-from penstock.jobs.job_table import JobTable
 from penstock.jobs.manifest import finalize
 from penstock.jobs.model import JobState
-from penstock.jobs.reconciler import rebuild_all
 from penstock.jobs.results_dir import ResultsDir
-from penstock.jobs.settings import Settings
 
-from .conftest import JobMaker, ShardRunner, flipped
+from .conftest import flipped
+from .small_jobs import SmallJobs
 
 
-def test_a_landed_job_is_completed_with_its_manifest(
-    settings: Settings, table: JobTable, make_job: JobMaker, run_shards: ShardRunner
-) -> None:
-    spec = make_job(num_rows=10, shard_rows=4)
-    assert run_shards(spec)[-1].left == 0
+def test_a_landed_job_is_completed_with_its_manifest(jobs: SmallJobs) -> None:
+    spec = jobs.make(num_rows=10, shard_rows=4)
+    assert jobs.run(spec)[-1].left == 0
     results = ResultsDir.of(spec)
     (results.temporary / "left by a killed writer").touch()
-    assert finalize(settings, table, spec.job_id) is JobState.COMPLETED
+    assert jobs.finalize(spec) is JobState.COMPLETED
     manifest = json.loads(results.manifest.read_text())
     assert manifest["counts"] == {"total": 10, "succeeded": 10, "failed": 0, "rejected": 0}
     assert manifest["usage"] == {
@@ -48,48 +44,41 @@ def test_a_landed_job_is_completed_with_its_manifest(
     assert manifest["spec"]["task"]["prompt"] == "{{ row.text }}"
     assert results.success.exists()
     assert not results.temporary.exists()
-    snapshot = table.snapshot(spec.job_id)
-    final = JobDir(settings.jobs_dir, spec.job_id).read_final()
+    snapshot = jobs.snapshot(spec)
+    final = jobs.directory(spec).read_final()
     assert snapshot is not None and final is not None
     assert (snapshot.state, final.state) == (JobState.COMPLETED, JobState.COMPLETED)
     assert snapshot.finished_at_ms == final.at_ms
     before = results.manifest.read_bytes()
-    assert finalize(settings, table, spec.job_id) is JobState.COMPLETED
+    assert jobs.finalize(spec) is JobState.COMPLETED
     assert results.manifest.read_bytes() == before
 
 
-def test_failed_rows_make_a_job_completed_with_errors(
-    settings: Settings, table: JobTable, make_job: JobMaker, run_shards: ShardRunner
-) -> None:
-    spec = make_job()
-    run_shards(spec, failing=[3])
-    assert finalize(settings, table, spec.job_id) is JobState.COMPLETED_WITH_ERRORS
+def test_failed_rows_make_a_job_completed_with_errors(jobs: SmallJobs) -> None:
+    spec = jobs.make()
+    jobs.run(spec, failing=[3])
+    assert jobs.finalize(spec) is JobState.COMPLETED_WITH_ERRORS
     manifest = json.loads(ResultsDir.of(spec).manifest.read_text())
     assert manifest["counts"] == {"total": 10, "succeeded": 9, "failed": 1, "rejected": 0}
 
 
-def test_a_job_is_not_completed_before_its_last_shard(
-    settings: Settings, table: JobTable, make_job: JobMaker, run_shards: ShardRunner
-) -> None:
-    spec = make_job()
-    run_shards(spec, [0, 2])
-    assert finalize(settings, table, spec.job_id) is None
+def test_a_job_is_not_completed_before_its_last_shard(jobs: SmallJobs) -> None:
+    spec = jobs.make()
+    jobs.run(spec, [0, 2])
+    assert jobs.finalize(spec) is None
     results = ResultsDir.of(spec)
     assert not results.manifest.exists()
     assert not results.success.exists()
-    snapshot = table.snapshot(spec.job_id)
-    assert snapshot is not None and snapshot.state is JobState.RUNNING
+    snapshot = jobs.snapshot(spec)
+    assert snapshot.state is JobState.RUNNING
 
 
-def test_several_finalizers_do_no_harm(
-    settings: Settings, table: JobTable, make_job: JobMaker, run_shards: ShardRunner
-) -> None:
-    spec = make_job(num_rows=40, shard_rows=4)
-    run_shards(spec)
+def test_several_finalizers_do_no_harm(jobs: SmallJobs) -> None:
+    spec = jobs.make(num_rows=40, shard_rows=4)
+    jobs.run(spec)
     states: list[JobState | None] = []
     threads = [
-        threading.Thread(target=lambda: states.append(finalize(settings, table, spec.job_id)))
-        for _ in range(4)
+        threading.Thread(target=lambda: states.append(jobs.finalize(spec))) for _ in range(4)
     ]
     for thread in threads:
         thread.start()
@@ -99,35 +88,28 @@ def test_several_finalizers_do_no_harm(
     assert len(json.loads(ResultsDir.of(spec).manifest.read_text())["parts"]) == 10
 
 
-def test_a_cancelled_job_stays_cancelled(
-    settings: Settings, table: JobTable, make_job: JobMaker, run_shards: ShardRunner
-) -> None:
-    spec = make_job()
-    run_shards(spec, [0])
-    cancel(settings, table, spec.job_id)
-    assert finalize(settings, table, spec.job_id) is JobState.CANCELLED
+def test_a_cancelled_job_stays_cancelled(jobs: SmallJobs) -> None:
+    spec = jobs.make()
+    jobs.run(spec, [0])
+    jobs.cancel(spec)
+    assert jobs.finalize(spec) is JobState.CANCELLED
     assert not ResultsDir.of(spec).success.exists()
 
 
-def test_parts_linked_and_not_committed_are_counted_at_last(
-    settings: Settings, table: JobTable, make_job: JobMaker, run_shards: ShardRunner
-) -> None:
-    spec = make_job()
-    run_shards(spec)
-    table.redis.flushall()
-    table.create(spec)  # a table that has forgotten every commit
-    assert finalize(settings, table, spec.job_id) is JobState.COMPLETED
-    snapshot = table.snapshot(spec.job_id)
-    assert snapshot is not None
+def test_parts_linked_and_not_committed_are_counted_at_last(jobs: SmallJobs) -> None:
+    spec = jobs.make()
+    jobs.run(spec)
+    jobs.wipe()
+    jobs.table.create(spec)  # a table that has forgotten every commit
+    assert jobs.finalize(spec) is JobState.COMPLETED
+    snapshot = jobs.snapshot(spec)
     assert (snapshot.counts.succeeded, snapshot.shards_landed) == (10, 3)
 
 
 @pytest.mark.parametrize("damage", ["gone", "cut short", "a byte"])
-def test_a_shard_whose_landed_part_is_damaged_runs_again(
-    settings: Settings, table: JobTable, make_job: JobMaker, run_shards: ShardRunner, damage: str
-) -> None:
-    spec = make_job()
-    run_shards(spec, failing=[5])
+def test_a_shard_whose_landed_part_is_damaged_runs_again(jobs: SmallJobs, damage: str) -> None:
+    spec = jobs.make()
+    jobs.run(spec, failing=[5])
     results = ResultsDir.of(spec)
     part = results.part(1)
     data = part.read_bytes()
@@ -137,48 +119,40 @@ def test_a_shard_whose_landed_part_is_damaged_runs_again(
         part.write_bytes(data[:100])
     else:
         part.write_bytes(flipped(data, len(data) // 2))
-    assert finalize(settings, table, spec.job_id) is None
-    snapshot = table.snapshot(spec.job_id)
-    assert snapshot is not None
+    assert jobs.finalize(spec) is None
+    snapshot = jobs.snapshot(spec)
     assert snapshot.state is JobState.RUNNING
     assert "part-000001.parquet" in (snapshot.error or "")
     assert ("checksum_mismatch" in (snapshot.error or "")) is (damage == "a byte")
     assert (snapshot.counts.succeeded, snapshot.counts.failed, snapshot.shards_landed) == (6, 0, 2)
     assert not part.exists()
     assert len(list(results.damaged.glob("*"))) == (damage != "gone")
-    run_shards(spec, failing=[5])  # the one shard that is issued again
-    assert finalize(settings, table, spec.job_id) is JobState.COMPLETED_WITH_ERRORS
-    snapshot = table.snapshot(spec.job_id)
-    assert snapshot is not None
+    jobs.run(spec, failing=[5])  # the one shard that is issued again
+    assert jobs.finalize(spec) is JobState.COMPLETED_WITH_ERRORS
+    snapshot = jobs.snapshot(spec)
     assert (snapshot.counts.succeeded, snapshot.counts.failed) == (9, 1)
     assert (snapshot.prompt_tokens, snapshot.completion_tokens) == (50, 27)
     assert snapshot.errors == {"engine_error": 1}
 
 
-def test_a_part_that_is_damaged_before_its_commit_runs_again(
-    settings: Settings, table: JobTable, make_job: JobMaker, run_shards: ShardRunner
-) -> None:
-    spec = make_job()
-    run_shards(spec)
+def test_a_part_that_is_damaged_before_its_commit_runs_again(jobs: SmallJobs) -> None:
+    spec = jobs.make()
+    jobs.run(spec)
     part = ResultsDir.of(spec).part(2)
     part.write_bytes(flipped(part.read_bytes(), 700))
-    table.redis.flushall()
-    assert rebuild_all(settings, table) == [spec.job_id]
-    assert finalize(settings, table, spec.job_id) is None
-    commits = run_shards(spec)
+    jobs.wipe()
+    assert jobs.rebuild_all() == [spec.job_id]
+    assert jobs.finalize(spec) is None
+    commits = jobs.run(spec)
     assert [commit.status for commit in commits] == ["committed"]
-    assert finalize(settings, table, spec.job_id) is JobState.COMPLETED
+    assert jobs.finalize(spec) is JobState.COMPLETED
 
 
 def test_a_full_disk_leaves_the_job_landing_until_there_is_room(
-    settings: Settings,
-    table: JobTable,
-    make_job: JobMaker,
-    run_shards: ShardRunner,
-    monkeypatch: pytest.MonkeyPatch,
+    jobs: SmallJobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spec = make_job()
-    run_shards(spec)
+    spec = jobs.make()
+    jobs.run(spec)
 
     def fail(*_: object) -> None:
         raise OSError(errno.ENOSPC, "full")
@@ -186,14 +160,14 @@ def test_a_full_disk_leaves_the_job_landing_until_there_is_room(
     with monkeypatch.context() as patch:
         patch.setattr(durable.os, "write", fail)
         with pytest.raises(StorageFull):
-            finalize(settings, table, spec.job_id)
-    snapshot = table.snapshot(spec.job_id)
-    assert snapshot is not None and snapshot.state is JobState.LANDING
+            jobs.finalize(spec)
+    snapshot = jobs.snapshot(spec)
+    assert snapshot.state is JobState.LANDING
     assert (snapshot.status_reason or "").startswith("held_up: storage_full: no space left for")
-    assert table.open_jobs() == [spec.job_id]
-    assert finalize(settings, table, spec.job_id) is JobState.COMPLETED
+    assert jobs.table.open_jobs() == [spec.job_id]
+    assert jobs.finalize(spec) is JobState.COMPLETED
 
 
-def test_an_unknown_job_is_told(settings: Settings, table: JobTable) -> None:
+def test_an_unknown_job_is_told(jobs: SmallJobs) -> None:
     with pytest.raises(UnknownJob):
-        finalize(settings, table, "job_ghost")
+        finalize(jobs.settings, jobs.table, "job_ghost")
