@@ -70,7 +70,7 @@ class SmallJobs:
         """Make a job and bring it to its end."""
         spec = self.make(**fields)
         self.run(spec, failing=failing)
-        self.finalize(spec)
+        assert self.finalize(spec) is not None
         return spec
 
     def finalize(self, spec: JobSpec) -> JobState | None:
@@ -84,6 +84,13 @@ class SmallJobs:
 
     def retry(self, spec: JobSpec, **options: Any) -> JobSpec:
         return retry(self.settings, self.table, spec.job_id, **options)
+
+    def rerun(self, spec: JobSpec, failing: Sequence[int] = ()) -> JobSpec:
+        """Make a retry of a job and bring it to its end."""
+        made = self.retry(spec)
+        self.run(made, failing=failing)
+        assert self.finalize(made) is not None
+        return made
 
     def reconcile(self, spec: JobSpec) -> bool:
         return reconcile(self.settings, self.table, spec.job_id)

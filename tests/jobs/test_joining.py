@@ -9,34 +9,26 @@ import pytest
 
 from penstock.jobs import joining
 from penstock.jobs.errors import InvalidJob
-from penstock.jobs.job_dir import JobDir
-from penstock.jobs.job_table import JobTable
-from penstock.jobs.manifest import finalize
 from penstock.jobs.model import JobSnapshot, JobSpec, JobState
 from penstock.jobs.object_store import StoreUnavailable
 from penstock.jobs.results_dir import ResultsDir
-from penstock.jobs.retrying import retry
 from penstock.jobs.sealed_input import CorruptInput, CorruptShard
-from penstock.jobs.settings import Settings
 
-from .conftest import JobMaker, ShardRunner, flipped
-from .test_retrying import rows_of, snapshot_of, statuses
+from .conftest import flipped
+from .landed_rows import rows_of, statuses
+from .small_jobs import SmallJobs
 
 FAILING = [1, 6, 9]  # one in each shard
 
 
 @pytest.fixture
-def failed_job(
-    settings: Settings, table: JobTable, make_job: JobMaker, run_shards: ShardRunner
-) -> JobSpec:
-    spec = make_job()
-    run_shards(spec, failing=FAILING)
-    assert finalize(settings, table, spec.job_id) is JobState.COMPLETED_WITH_ERRORS
-    return spec
+def failed_job(jobs: SmallJobs) -> JobSpec:
+    """Ten rows in three shards, in each of which one failed."""
+    return jobs.complete(failing=FAILING)
 
 
-def rot(settings: Settings, spec: JobSpec, shards: list[int]) -> None:
-    path = JobDir(settings.jobs_dir, spec.job_id).input
+def rot(jobs: SmallJobs, spec: JobSpec, shards: list[int]) -> None:
+    path = jobs.directory(spec).input
     for shard in shards:
         with pq.ParquetFile(path) as file:
             place = file.metadata.row_group(shard).column(2).data_page_offset + 30
@@ -53,116 +45,98 @@ def held_up(job: JobSnapshot) -> str:
 
 @pytest.mark.parametrize("codes", [None, frozenset({"engine_error"})])
 def test_what_has_rotted_is_not_retried_and_the_rest_is(
-    settings: Settings, table: JobTable, failed_job: JobSpec, codes: frozenset[str] | None
+    jobs: SmallJobs, failed_job: JobSpec, codes: frozenset[str] | None
 ) -> None:
-    rot(settings, failed_job, [1])
-    assert retry(settings, table, failed_job.job_id, codes=codes).num_rows == 2
+    rot(jobs, failed_job, [1])
+    assert jobs.retry(failed_job, codes=codes).num_rows == 2
 
 
-def test_rot_where_nothing_was_chosen_is_not_met(
-    settings: Settings, table: JobTable, failed_job: JobSpec
-) -> None:
-    rot(settings, failed_job, [0, 1, 2])
+def test_rot_where_nothing_was_chosen_is_not_met(jobs: SmallJobs, failed_job: JobSpec) -> None:
+    rot(jobs, failed_job, [0, 1, 2])
     with pytest.raises(InvalidJob, match="no row to retry that failed with no_such_code"):
-        retry(settings, table, failed_job.job_id, codes=frozenset({"no_such_code"}))
+        jobs.retry(failed_job, codes=frozenset({"no_such_code"}))
 
 
-def test_a_retry_of_nothing_but_rot_says_so(
-    settings: Settings, table: JobTable, failed_job: JobSpec
-) -> None:
-    rot(settings, failed_job, [0, 1, 2])
+def test_a_retry_of_nothing_but_rot_says_so(jobs: SmallJobs, failed_job: JobSpec) -> None:
+    rot(jobs, failed_job, [0, 1, 2])
     with pytest.raises(CorruptShard, match="cannot read shard 2"):
-        retry(settings, table, failed_job.job_id)
+        jobs.retry(failed_job)
     assert list(ResultsDir.of(failed_job).path.glob("_retries/*")) == []
 
 
 def test_input_that_rots_under_a_retry_does_not_hold_it_up(
-    settings: Settings, table: JobTable, failed_job: JobSpec, run_shards: ShardRunner
+    jobs: SmallJobs, failed_job: JobSpec
 ) -> None:
-    made = retry(settings, table, failed_job.job_id)
-    run_shards(made)
-    rot(settings, failed_job, [0, 1, 2])
-    assert finalize(settings, table, made.job_id) is JobState.COMPLETED
+    made = jobs.retry(failed_job)
+    jobs.run(made)
+    rot(jobs, failed_job, [0, 1, 2])
+    assert jobs.finalize(made) is JobState.COMPLETED
     assert statuses(failed_job) == dict.fromkeys(range(10), "succeeded")
     assert ResultsDir.of(failed_job).success.exists()
 
 
 def test_a_retry_that_cannot_be_joined_tells_why_and_leaves_the_job_complete(
-    settings: Settings, table: JobTable, failed_job: JobSpec, run_shards: ShardRunner
+    jobs: SmallJobs, failed_job: JobSpec
 ) -> None:
-    made = retry(settings, table, failed_job.job_id)
-    run_shards(made)
-    path = JobDir(settings.jobs_dir, failed_job.job_id).input
+    made = jobs.retry(failed_job)
+    jobs.run(made)
+    path = jobs.directory(failed_job).input
     data = path.read_bytes()
     path.write_bytes(flipped(data, len(data) - 20))  # in the footer
     with pytest.raises(CorruptInput):
-        finalize(settings, table, made.job_id)
-    assert held_up(snapshot_of(table, made)).startswith("held_up: corrupt_input")
+        jobs.finalize(made)
+    assert held_up(jobs.snapshot(made)).startswith("held_up: corrupt_input")
     assert ResultsDir.of(failed_job).success.exists()
     path.write_bytes(data)
-    assert finalize(settings, table, made.job_id) is JobState.COMPLETED
+    assert jobs.finalize(made) is JobState.COMPLETED
 
 
 def test_parts_are_joined_once_however_often_their_copy_breaks_off(
-    settings: Settings,
-    table: JobTable,
-    failed_job: JobSpec,
-    run_shards: ShardRunner,
-    monkeypatch: pytest.MonkeyPatch,
+    jobs: SmallJobs, failed_job: JobSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def away(*_: object) -> bool:
         raise StoreUnavailable("away")
 
-    made = retry(settings, table, failed_job.job_id)
-    run_shards(made, failing=FAILING)
+    made = jobs.retry(failed_job)
+    jobs.run(made, failing=FAILING)
     parts = ResultsDir.of(failed_job).parts()
     joined: set[tuple[int, ...]] = set()
     with monkeypatch.context() as patch:
         patch.setattr(joining, "publish", away)
         for _ in range(3):
             with pytest.raises(StoreUnavailable):
-                finalize(settings, table, made.job_id)
+                jobs.finalize(made)
             joined.add(tuple(path.stat().st_ino for path in parts.values()))
     assert len(joined) == 1
-    assert finalize(settings, table, made.job_id) is JobState.COMPLETED_WITH_ERRORS
+    assert jobs.finalize(made) is JobState.COMPLETED_WITH_ERRORS
     assert attempts_of(failed_job) == {row: 1 + (row in FAILING) for row in range(10)}
-    again = retry(settings, table, failed_job.job_id)
-    run_shards(again, failing=FAILING)
-    finalize(settings, table, again.job_id)
+    jobs.rerun(failed_job, failing=FAILING)
     assert attempts_of(failed_job) == {row: 1 + 2 * (row in FAILING) for row in range(10)}
 
 
 def test_nothing_is_touched_while_the_store_is_away(
-    settings: Settings,
-    table: JobTable,
-    failed_job: JobSpec,
-    run_shards: ShardRunner,
-    monkeypatch: pytest.MonkeyPatch,
+    jobs: SmallJobs, failed_job: JobSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Away:
         def check(self) -> None:
             raise StoreUnavailable("away")
 
-    made = retry(settings, table, failed_job.job_id)
-    run_shards(made)
+    made = jobs.retry(failed_job)
+    jobs.run(made)
     before = rows_of(failed_job)
     monkeypatch.setattr(joining, "store_of", lambda *_: Away())
     with pytest.raises(StoreUnavailable):
-        finalize(settings, table, made.job_id)
+        jobs.finalize(made)
     assert rows_of(failed_job) == before
     assert ResultsDir.of(failed_job).success.exists()
 
 
 def test_a_job_can_be_changed_while_it_is_copied(
-    settings: Settings,
-    table: JobTable,
-    failed_job: JobSpec,
-    run_shards: ShardRunner,
-    monkeypatch: pytest.MonkeyPatch,
+    jobs: SmallJobs, failed_job: JobSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = retry(settings, table, failed_job.job_id)
-    run_shards(made)
-    lock = JobDir(settings.jobs_dir, failed_job.job_id).path / ".lock"
+    made = jobs.retry(failed_job)
+    jobs.run(made)
+    lock = jobs.directory(failed_job).path / ".lock"
     copied: list[Path] = []
 
     def publish(*_: Any) -> bool:
@@ -172,5 +146,5 @@ def test_a_job_can_be_changed_while_it_is_copied(
         return True
 
     monkeypatch.setattr(joining, "publish", publish)
-    assert finalize(settings, table, made.job_id) is JobState.COMPLETED
+    assert jobs.finalize(made) is JobState.COMPLETED
     assert copied == [lock]

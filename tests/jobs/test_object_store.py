@@ -15,16 +15,14 @@ from penstock.jobs import object_store, publishing
 from penstock.jobs.inputs import UnreadableInput
 from penstock.jobs.job_dir import JobDir
 from penstock.jobs.job_table import JobTable
-from penstock.jobs.manifest import finalize
 from penstock.jobs.model import JobState, TaskSpec
 from penstock.jobs.object_store import ObjectStore, StorePlace, StoreUnavailable
 from penstock.jobs.results_dir import ResultsDir
-from penstock.jobs.retrying import retry
 from penstock.jobs.settings import Settings
 from penstock.jobs.submission import InvalidJob, PathSource, RowsSource, SubmitRequest, submit
 
-from .conftest import JobMaker, ShardRunner
 from .moto_store import CREDENTIALS, s3_server
+from .small_jobs import SmallJobs
 
 TASK = TaskSpec(model="fake", prompt="{{ row.text }}")
 OUT = "s3://bucket/some/prefix"
@@ -64,20 +62,15 @@ def names(files: fs.FileSystem, below: str) -> list[str]:
 
 
 def test_a_complete_job_is_copied_and_reads_like_any_dataset(
-    settings: Settings,
-    table: JobTable,
-    make_job: JobMaker,
-    run_shards: ShardRunner,
-    bucket: fs.FileSystem,
+    jobs: SmallJobs, bucket: fs.FileSystem
 ) -> None:
-    spec = make_job(out=OUT + "/")
+    spec = jobs.make(out=OUT + "/")
     where = f"bucket/some/prefix/{spec.job_id}"
-    assert (spec.out_url, spec.out) == (OUT, str(settings.results_dir))
-    snapshot = table.snapshot(spec.job_id)
-    assert snapshot is not None and snapshot.out == OUT
-    run_shards(spec)
+    assert (spec.out_url, spec.out) == (OUT, str(jobs.settings.results_dir))
+    assert jobs.snapshot(spec).out == OUT
+    jobs.run(spec)
     assert names(bucket, "bucket") == []  # the disk decides first
-    assert finalize(settings, table, spec.job_id) is JobState.COMPLETED
+    assert jobs.finalize(spec) is JobState.COMPLETED
     parts = [f"rows/part-{index:06}.parquet" for index in range(3)]
     assert names(bucket, where) == ["_SUCCESS", "_manifest.json", *parts]
     found = ds.dataset(f"{where}/rows", filesystem=bucket).to_table()
@@ -89,7 +82,7 @@ def test_a_complete_job_is_copied_and_reads_like_any_dataset(
 
 
 def test_every_result_goes_there_if_the_settings_say_so(
-    settings: Settings, table: JobTable, bucket: fs.FileSystem, tmp_path: Path
+    settings: Settings, table: JobTable, tmp_path: Path
 ) -> None:
     rows = RowsSource([{"text": "a"}])
     everywhere = replace(settings, results=OUT)
@@ -109,14 +102,12 @@ def test_every_result_goes_there_if_the_settings_say_so(
         ("gs://bucket/x", "directory or to s3://bucket/prefix, not gs"),
     ],
 )
-def test_a_place_that_cannot_be_is_refused_at_once(
-    settings: Settings, table: JobTable, out: str, message: str
-) -> None:
+def test_a_place_that_cannot_be_is_refused_at_once(jobs: SmallJobs, out: str, message: str) -> None:
     with pytest.raises(InvalidJob, match=message) as caught:
-        submit(settings, table, RowsSource([{"text": "a"}]), SubmitRequest(TASK, out=out))
+        submit(jobs.settings, jobs.table, RowsSource([{"text": "a"}]), SubmitRequest(TASK, out=out))
     assert caught.value.param == "output"
-    assert table.list() == []
-    assert list(JobDir.all(settings.jobs_dir)) == []
+    assert jobs.table.list() == []
+    assert list(JobDir.all(jobs.settings.jobs_dir)) == []
 
 
 def test_a_store_that_does_not_answer_is_named(settings: Settings, table: JobTable) -> None:
@@ -136,39 +127,29 @@ def test_denied_access_names_the_variables(settings: Settings) -> None:
 
 
 def test_a_bucket_that_is_gone_holds_the_job_up_until_it_is_back(
-    settings: Settings,
-    table: JobTable,
-    make_job: JobMaker,
-    run_shards: ShardRunner,
-    bucket: fs.FileSystem,
+    jobs: SmallJobs, bucket: fs.FileSystem
 ) -> None:
-    spec = make_job(out=OUT)
-    run_shards(spec)
+    spec = jobs.make(out=OUT)
+    jobs.run(spec)
     bucket.delete_dir("bucket")
     with pytest.raises(StoreUnavailable, match="there is no bucket"):
-        finalize(settings, table, spec.job_id)
-    snapshot = table.snapshot(spec.job_id)
-    assert snapshot is not None and snapshot.state is JobState.LANDING
+        jobs.finalize(spec)
+    snapshot = jobs.snapshot(spec)
+    assert snapshot.state is JobState.LANDING
     reason = f"held_up: store_unavailable: cannot write to {OUT}/{spec.job_id}: there is no bucket"
     assert (snapshot.status_reason or "").startswith(reason)
     bucket.create_dir("bucket")
-    assert finalize(settings, table, spec.job_id) is JobState.COMPLETED
-    snapshot = table.snapshot(spec.job_id)
-    assert snapshot is not None and snapshot.error is None
+    assert jobs.finalize(spec) is JobState.COMPLETED
+    assert jobs.snapshot(spec).error is None
     assert "_SUCCESS" in names(bucket, f"bucket/some/prefix/{spec.job_id}")
 
 
 def test_a_copy_that_breaks_off_goes_on_where_it_was(
-    settings: Settings,
-    table: JobTable,
-    make_job: JobMaker,
-    run_shards: ShardRunner,
-    bucket: fs.FileSystem,
-    monkeypatch: pytest.MonkeyPatch,
+    jobs: SmallJobs, bucket: fs.FileSystem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Wherever it breaks off: no `_SUCCESS` before the last part, no part twice."""
-    spec = make_job(out=OUT)
-    run_shards(spec)
+    spec = jobs.make(out=OUT)
+    jobs.run(spec)
     where = f"bucket/some/prefix/{spec.job_id}"
     put, gone_up = ObjectStore.put, []
     limit: int | None = None
@@ -184,11 +165,11 @@ def test_a_copy_that_breaks_off_goes_on_where_it_was(
     for number in range(5):
         limit = number
         with pytest.raises(StoreUnavailable, match="broke off"):
-            finalize(settings, table, spec.job_id)
+            jobs.finalize(spec)
         assert "_SUCCESS" not in names(bucket, where)
         gone_up = gone_up[:3]  # the manifest goes up again, it is small
     limit = None
-    assert finalize(settings, table, spec.job_id) is JobState.COMPLETED
+    assert jobs.finalize(spec) is JobState.COMPLETED
     assert gone_up == [
         *(f"rows/part-{index:06}.parquet" for index in range(3)),
         "_manifest.json",
@@ -197,55 +178,47 @@ def test_a_copy_that_breaks_off_goes_on_where_it_was(
 
 
 def test_what_somebody_removed_or_cut_meanwhile_goes_up_again(
-    settings: Settings,
-    table: JobTable,
-    make_job: JobMaker,
-    run_shards: ShardRunner,
-    bucket: fs.FileSystem,
-    monkeypatch: pytest.MonkeyPatch,
+    jobs: SmallJobs, bucket: fs.FileSystem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spec = make_job(out=OUT)
-    run_shards(spec)
+    spec = jobs.make(out=OUT)
+    jobs.run(spec)
     where = f"bucket/some/prefix/{spec.job_id}"
     with monkeypatch.context() as patch:
         patch.setattr("penstock.jobs.manifest.end", lambda *_: 1 / 0)  # killed just before the end
         with pytest.raises(ZeroDivisionError):
-            finalize(settings, table, spec.job_id)
+            jobs.finalize(spec)
     bucket.delete_file(f"{where}/rows/part-000001.parquet")
     with bucket.open_output_stream(f"{where}/rows/part-000002.parquet") as stream:
         stream.write(b"cut")
     with ResultsDir.of(spec).published.open("ab") as file:
         file.write(b'{"url": "torn')
-    assert finalize(settings, table, spec.job_id) is JobState.COMPLETED
+    assert jobs.finalize(spec) is JobState.COMPLETED
     found = ds.dataset(f"{where}/rows", filesystem=bucket).to_table()
     assert found["row_index"].to_pylist() == list(range(10))
 
 
-def test_only_one_copies_at_a_time(
-    settings: Settings, table: JobTable, make_job: JobMaker, run_shards: ShardRunner
-) -> None:
+def test_only_one_copies_at_a_time(jobs: SmallJobs) -> None:
     """A worker is at it for an hour, say, and the keeper thinks that nobody is."""
-    spec = make_job(out=OUT)
-    run_shards(spec)
+    spec = jobs.make(out=OUT)
+    jobs.run(spec)
     with ResultsDir.of(spec).published.open("ab") as notes:
         fcntl.flock(notes, fcntl.LOCK_EX)
-        assert finalize(settings, table, spec.job_id) is None
-        snapshot = table.snapshot(spec.job_id)
-        assert snapshot is not None
+        assert jobs.finalize(spec) is None
+        snapshot = jobs.snapshot(spec)
         assert (snapshot.state, snapshot.error) == (JobState.LANDING, None)
-    assert finalize(settings, table, spec.job_id) is JobState.COMPLETED
+    assert jobs.finalize(spec) is JobState.COMPLETED
 
 
 @pytest.mark.parametrize("suffix", ["jsonl", "csv", "parquet"])
 def test_inputs_are_read_from_the_store(
-    settings: Settings, table: JobTable, bucket: fs.FileSystem, suffix: str
+    jobs: SmallJobs, bucket: fs.FileSystem, suffix: str
 ) -> None:
     rows: list[dict[str, Any]] = [{"text": f"row {number}"} for number in range(100)]
     with bucket.open_output_stream(f"bucket/in/rows.{suffix}") as stream:
         stream.write(_written(rows, suffix))
     source = PathSource(f"s3://bucket/in/rows.{suffix}")
-    spec = submit(settings, table, source, SubmitRequest(TASK)).spec
-    with JobDir(settings.jobs_dir, spec.job_id).open_input() as sealed:
+    spec = submit(jobs.settings, jobs.table, source, SubmitRequest(TASK)).spec
+    with jobs.directory(spec).open_input() as sealed:
         found = [row.row for shard in range(spec.num_shards) for row in sealed.shard(shard)]
     assert found == rows
 
@@ -257,12 +230,10 @@ def test_inputs_are_read_from_the_store(
         ("s3://nowhere/rows.jsonl", "cannot read s3://nowhere/rows.jsonl"),
     ],
 )
-def test_an_input_that_is_not_there_is_named(
-    settings: Settings, table: JobTable, url: str, message: str
-) -> None:
+def test_an_input_that_is_not_there_is_named(jobs: SmallJobs, url: str, message: str) -> None:
     with pytest.raises(UnreadableInput, match=message):
-        submit(settings, table, PathSource(url), SubmitRequest(TASK))
-    assert list(JobDir.all(settings.jobs_dir)) == []
+        submit(jobs.settings, jobs.table, PathSource(url), SubmitRequest(TASK))
+    assert list(JobDir.all(jobs.settings.jobs_dir)) == []
 
 
 def test_the_usual_variables_name_the_endpoint(
@@ -288,18 +259,10 @@ def _written(rows: list[dict[str, Any]], suffix: str) -> bytes:
 
 
 def test_rows_that_were_retried_are_copied_over_those_that_failed(
-    settings: Settings,
-    table: JobTable,
-    make_job: JobMaker,
-    run_shards: ShardRunner,
-    bucket: fs.FileSystem,
+    jobs: SmallJobs, bucket: fs.FileSystem
 ) -> None:
-    spec = make_job(num_rows=10, shard_rows=4, out=OUT)
-    run_shards(spec, failing=[5])
-    assert finalize(settings, table, spec.job_id) is JobState.COMPLETED_WITH_ERRORS
-    made = retry(settings, table, spec.job_id)
-    run_shards(made)
-    assert finalize(settings, table, made.job_id) is JobState.COMPLETED
+    spec = jobs.complete(failing=[5], out=OUT)
+    jobs.rerun(spec)
     rows = ds.dataset(f"bucket/some/prefix/{spec.job_id}/rows", filesystem=bucket).to_table()
     assert sorted(rows["row_index"].to_pylist()) == list(range(10))
     assert set(rows["status"].to_pylist()) == {"succeeded"}

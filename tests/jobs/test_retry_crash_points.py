@@ -6,17 +6,12 @@ from pathlib import Path
 import pytest
 
 from penstock.jobs.errors import InvalidJob
-from penstock.jobs.job_table import JobTable
-from penstock.jobs.manifest import finalize
 from penstock.jobs.model import JobState
-from penstock.jobs.reconciler import rebuild_all
 from penstock.jobs.results_dir import ResultsDir
-from penstock.jobs.retrying import retry
-from penstock.jobs.settings import Settings
 
-from .conftest import JobMaker, ShardRunner
 from .durable_steps import DurableSteps, load_scripts
-from .test_retrying import statuses
+from .landed_rows import statuses
+from .small_jobs import SmallJobs
 
 NUM_ROWS = 4
 
@@ -40,48 +35,39 @@ class CutOff(DurableSteps):
 
 # A writer of Parquet closes its file when it is collected, which is a step too far.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_a_retry_survives_being_cut_off_at_every_step(
-    settings: Settings,
-    table: JobTable,
-    make_job: JobMaker,
-    run_shards: ShardRunner,
-    tmp_path: Path,
-) -> None:
-    scripts = load_scripts(table.redis, table)
+def test_a_retry_survives_being_cut_off_at_every_step(jobs: SmallJobs, tmp_path: Path) -> None:
+    scripts = load_scripts(jobs.table.redis, jobs.table)
+    data_dir = jobs.settings.data_dir
     num_cut = 0
-    spec = make_job(num_rows=NUM_ROWS, shard_rows=2)
-    run_shards(spec, failing=[0, 2])
-    finalize(settings, table, spec.job_id)
+    spec = jobs.complete(failing=[0, 2], num_rows=NUM_ROWS, shard_rows=2)
     before = tmp_path / "before"
-    shutil.copytree(settings.data_dir, before, symlinks=True)
+    shutil.copytree(data_dir, before, symlinks=True)
     while True:
-        shutil.rmtree(settings.data_dir)
-        shutil.copytree(before, settings.data_dir, symlinks=True)
-        table.redis.flushall()
-        rebuild_all(settings, table)
+        shutil.rmtree(data_dir)
+        shutil.copytree(before, data_dir, symlinks=True)
+        jobs.wipe()
+        jobs.rebuild_all()
         steps = CutOff(tmp_path, scripts, num_cut)
         try:
             with steps.watched():
-                made = retry(settings, table, spec.job_id)
-            run_shards(made)
+                made = jobs.retry(spec)
+            jobs.run(made)
             with steps.watched():
-                finalize(settings, table, made.job_id)
+                jobs.finalize(made)
         except Cut:
             assert sorted(statuses(spec)) == list(range(NUM_ROWS)), f"after {steps.taken[-1:]}"
         else:
             break
-        table.redis.flushall()
-        rebuild_all(settings, table)
+        jobs.wipe()
+        jobs.rebuild_all()
         try:
-            made = retry(settings, table, spec.job_id)
-            run_shards(made)
-            finalize(settings, table, made.job_id)
+            jobs.rerun(spec)
         except InvalidJob as nothing_left:
             assert "no row to retry" in str(nothing_left)
         seen = statuses(spec)
         assert seen == dict.fromkeys(range(NUM_ROWS), "succeeded"), f"after {steps.taken[-1:]}"
-        snapshot = table.snapshot(spec.job_id)
-        assert snapshot is not None and snapshot.state is JobState.COMPLETED
+        snapshot = jobs.snapshot(spec)
+        assert snapshot.state is JobState.COMPLETED
         assert (snapshot.counts.succeeded, snapshot.counts.failed) == (NUM_ROWS, 0)
         results = ResultsDir.of(spec)
         assert results.success.exists()
