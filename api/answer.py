@@ -110,7 +110,7 @@ async def answer(
         )
         for prompt in prompts
     ]
-    generation = Generation(services.lane, requests, sampling.n, watch)
+    generation = Generation(services.line, services.lane, requests, sampling.n, watch)
     try:
         await unless_gone(request, generation.wait_for_first())
         if body.stream:

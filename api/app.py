@@ -51,6 +51,7 @@ from .errors import NotFound, OtherStatus, shown
 from .job_object import RateGauge
 from .limits import RequestLimits
 from .meters import Meters
+from .open_files import OpenFiles
 from .rate_limit import RateLimit
 from .refusals import TRANSLATED, refusal_for
 from .request_context import RequestContext
@@ -77,9 +78,9 @@ from .routes import (
 )
 from .same_site import SameSiteCheck
 from .services import Services
+from .waiting_line import WaitingLine
 
 MAX_SUBMISSIONS = 4  # sealed at the same time; more wait
-MAX_FOLLOWERS = 1_000  # of jobs' events at the same time; more are told to come again
 _REDIS_TIMEOUT_S = 1.5  # a frozen Redis is told within two seconds
 _REBUILD_RETRY_S = 1.0
 _SWEEP_EVERY_S = 3600.0
@@ -211,13 +212,14 @@ async def _open_services(
         tenants=tenants,
         chats=chats,
         lane=lane,
+        line=WaitingLine(settings.max_waiting_chats),
         catalog=Catalog(settings.models, AsyncWorkerRegister(quick_async, keys)),
         meters=meters,
         rates=RateGauge(),
         responses=book,
         keeper=keeper,
         submissions=CapacityLimiter(MAX_SUBMISSIONS),
-        followers=CapacityLimiter(MAX_FOLLOWERS),
+        followers=CapacityLimiter(OpenFiles.of_process().followers),
     )
 
 

@@ -78,12 +78,14 @@ def api(
     from ..jobs.redis_client import connect
     from .app import create_app
     from .http_protocol import PatientProtocol
+    from .open_files import raise_limit
 
     in_force = settings_of(config, settings)
     if fd is None:  # whoever opened the socket has asked the same
         _check_is_guarded(in_force, host, no_auth)
     with _redis_is_named():
         connect(in_force).close()  # it connects when first used; a Redis that is away may come
+    raise_limit()
     server = uvicorn.Server(
         uvicorn.Config(
             create_app(in_force, host=host),

@@ -10,6 +10,7 @@ from ..jobs.interactive import InteractiveLane
 from .errors import Unavailable
 from .generation import refusal_of
 from .stopwatch import Stopwatch
+from .waiting_line import WaitingLine
 
 AT_ONCE = 64  # of one request; an engine's step has room for some, and others wait, too
 
@@ -23,7 +24,10 @@ class Embedded:
 
 
 async def embed_all(
-    lane: InteractiveLane, requests: list[InteractiveRequest], watch: Stopwatch
+    line: WaitingLine,
+    lane: InteractiveLane,
+    requests: list[InteractiveRequest],
+    watch: Stopwatch,
 ) -> Embedded:
     """Bring all prompts through the engine; the fault of one is the fault of all.
 
@@ -36,13 +40,16 @@ async def embed_all(
         async with room:
             return await _last_delta(lane, request)
 
+    place = line.enter()
     began_s = time.perf_counter()
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(embed(request)) for request in requests]
+        place.serve()
     except ExceptionGroup as failures:
         raise failures.exceptions[0] from None
     finally:
+        place.leave()
         watch.waited(began_s)
     deltas = [task.result() for task in tasks]
     num_tokens = sum(delta.prompt_tokens for delta in deltas)

@@ -14,6 +14,7 @@
     ├── BodyTooLarge 413
     ├── UnsupportedMediaType 415
     ├── TooManyRequests 429           the tenant's requests come faster than it may send them
+    │   └── Overloaded                too many wait already, whoever they are
     ├── GenerationFailed 500          the engine gave up on this request
     ├── JobDamaged 500                files of this job cannot be read
     ├── Unavailable 503               no worker, no Redis: worth another try
@@ -195,6 +196,18 @@ class TooManyRequests(ApiError):
     kind = "rate_limit_error"
     code = "rate_limit_exceeded"
     is_retryable = True
+
+
+class Overloaded(TooManyRequests):
+    """As many wait for an answer as may; it is known when there will be room."""
+
+    code = "overloaded"
+
+    def __init__(self, num_waiting: int, retry_after_s: int) -> None:
+        super().__init__(
+            f"{num_waiting} requests wait for an answer already; come again in {retry_after_s} s",
+            retry_after_s=retry_after_s,
+        )
 
 
 class GenerationFailed(ApiError):

@@ -20,6 +20,7 @@ from ..jobs.model import RequestError
 from .errors import ApiError, GenerationFailed, InvalidRequest, Unavailable
 from .sse import disconnected
 from .stopwatch import Stopwatch
+from .waiting_line import Place, WaitingLine
 
 # How long a stream waits for its first delta before it commits to status 200: a refusal that comes
 # earlier gets a status of its own, a later one goes in-band.
@@ -64,11 +65,14 @@ class Generation:
 
     def __init__(
         self,
+        line: WaitingLine,
         lane: InteractiveLane,
         requests: list[InteractiveRequest],
         n: int,
         watch: Stopwatch,
     ) -> None:
+        self._line = line
+        self._place: Place | None = None
         self._n = n
         self._watch = watch
         self._num_choices = n * len(requests)
@@ -120,14 +124,19 @@ class Generation:
         if self._first is not None:
             await _stop(self._first)
         await self._source.aclose()
+        if self._place is not None:
+            self._place.leave()
         if not self._is_closed:
             self._is_closed = True
             usage = self.usage
             self._watch.stop(usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens)
 
     async def _next(self) -> Part:
+        if self._place is None:
+            self._place = self._line.enter()
         try:
             part = await anext(self._source)
+            self._place.serve()
         except StopAsyncIteration:
             ended = [d for d in self._last_of_choice.values() if d.finish_reason is not None]
             if len(ended) < self._num_choices:

@@ -1,7 +1,9 @@
 """Reads HTTP from a connection: uvicorn's own reader over h11, with a limit to its patience.
 
 A head that does not end in time closes the connection; left alone, uvicorn waits for it for ever.
-What is no HTTP at all is told in the same envelope as any other refusal.
+More connections than there is room for are told so, as long as there is room for that; left alone,
+they would wait unheard until others leave. What is no HTTP at all is told in the same envelope as
+any other refusal.
 """
 
 import asyncio
@@ -10,23 +12,32 @@ import h11
 import msgspec
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from .errors import InvalidRequest, OtherStatus
+from .errors import ApiError, InvalidRequest, OtherStatus, Unavailable
+from .open_files import OpenFiles
 from .request_context import new_request_id
-
-_LINGER_S = 2.0
 
 
 class PatientProtocol(H11Protocol):
     """A connection that is closed when it keeps the server waiting for a request's head."""
 
     head_timeout_s = 10.0
+    linger_s = 2.0
+    open_files = staticmethod(OpenFiles.of_process)
     _head_timer: asyncio.TimerHandle | None = None
     _is_lingering = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:
-        """Start to wait for the first head."""
+        """Start to wait for the first head, if one more connection is not too many."""
         super().connection_made(transport)
-        self._wait_for_head()
+        room = self.open_files()
+        num_beyond = len(self.connections) - room.connections
+        if num_beyond > room.refusals:
+            transport.abort()
+        elif num_beyond > 0:
+            message = f"{room.connections} connections are open already; come again soon"
+            self._refuse(Unavailable(message, code="too_many_connections"))
+        else:
+            self._wait_for_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop waiting."""
@@ -65,7 +76,7 @@ class PatientProtocol(H11Protocol):
             message = f"the request's head did not end within {self.head_timeout_s:g} s"
             self._refuse(OtherStatus(408, message, {}))
 
-    def _refuse(self, refusal: InvalidRequest | OtherStatus) -> None:
+    def _refuse(self, refusal: ApiError) -> None:
         body = msgspec.json.encode(refusal.envelope())
         headers = {
             "content-type": "application/json",
@@ -85,4 +96,4 @@ class PatientProtocol(H11Protocol):
         self._stop_waiting()
         if self.transport.can_write_eof():
             self.transport.write_eof()
-        self.loop.call_later(_LINGER_S, self.transport.close)
+        self.loop.call_later(self.linger_s, self.transport.close)

@@ -24,6 +24,7 @@ from .catalog import Catalog
 from .job_object import RateGauge
 from .meters import Meters
 from .response_book import ResponseBook
+from .waiting_line import WaitingLine
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,7 @@ class Services:
     table: JobTable  # blocks: call it in a thread
     events: AsyncJobEvents
     lane: InteractiveLane
+    line: WaitingLine
     batches: BatchRecords  # so do all these
     files: FileStore
     uploads: PartUploads

@@ -106,6 +106,12 @@ class Settings:
     max_file_gb: float = _setting(
         8.0, "PENSTOCK_MAX_FILE_GB", "largest file that the API keeps, GB", at_least=0.000001
     )
+    max_waiting_chats: int = _setting(
+        1_000,
+        "PENSTOCK_MAX_WAITING_CHATS",
+        "chats of one API process that may wait for their first token; more are told to come again",
+        at_least=1,
+    )
     body_timeout_s: float = _setting(
         30.0,
         "PENSTOCK_BODY_TIMEOUT_S",

@@ -41,7 +41,8 @@ async def create_embeddings(
         for item in body.input
     ]
     try:
-        embedded = await unless_gone(request, embed_all(services.lane, requests, watch))
+        work = embed_all(services.line, services.lane, requests, watch)
+        embedded = await unless_gone(request, work)
     except ClientGone:
         return Response(status_code=CLIENT_GONE_STATUS)
     num_tokens = embedded.prompt_tokens

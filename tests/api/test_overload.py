@@ -1,0 +1,234 @@
+"""More chats than may wait, more connections than there is room for: a clear no, and when to come
+again. Whoever comes again as told gets an answer.
+"""
+
+import asyncio
+import itertools
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from typing import Any
+
+import httpx2
+import openai
+import pytest
+from fastapi import FastAPI
+
+from penstock.api.app import create_app
+from penstock.api.http_protocol import PatientProtocol
+from penstock.api.open_files import OpenFiles
+from penstock.jobs.fake_engine import expected_text
+from penstock.jobs.keys import Keys
+from penstock.jobs.redis_client import connect
+from penstock.jobs.workers import WorkerInfo, WorkerRegister
+
+from .conftest import IDLE_MODEL, MODEL, Stack
+from .serving import serving
+
+ROOM = 3
+PATIENCE_S = 30.0
+
+
+@contextmanager
+def idle_worker(stack: Stack) -> Iterator[None]:
+    """Announce a worker that takes nothing: whoever asks for its model waits."""
+    info = WorkerInfo(
+        name="idle-1",
+        model=IDLE_MODEL,
+        host="here",
+        pid=1,
+        slots=1,
+        running_rows=0,
+        waiting_rows=0,
+        tokens_per_s=0.0,
+        kv_used_fraction=0.0,
+        started_at_ms=0,
+        proved_at_ms=0,
+        has_chat_template=True,
+        max_model_len=None,
+    )
+    done = threading.Event()
+    with connect(stack.settings) as client:
+        register = WorkerRegister(client, Keys(stack.settings.namespace))
+
+        def beat() -> None:
+            while not done.wait(0.5):
+                register.announce(info)
+
+        register.announce(info)
+        beating = threading.Thread(target=beat)
+        beating.start()
+        try:
+            yield
+        finally:
+            done.set()
+            beating.join()
+            register.withdraw(info.name)
+
+
+@pytest.fixture
+def small(stack: Stack) -> Iterator[tuple[str, FastAPI]]:
+    """A second door to the same stack, with a line of three places."""
+    app = create_app(replace(stack.settings, max_waiting_chats=ROOM))
+    with idle_worker(stack), serving(app) as url:
+        yield url, app
+
+
+def body(model: str, text: str = "hello") -> dict[str, Any]:
+    return {"model": model, "messages": [{"role": "user", "content": text}], "stream": True}
+
+
+def wait_until(probe: Any, what: str) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not probe():
+        assert time.monotonic() < deadline, f"waited {PATIENCE_S:g} s in vain for {what}"
+        time.sleep(0.01)
+
+
+class Crowd:
+    """People who wait for the model that nobody serves, until they are told to leave."""
+
+    def __init__(self, url: str, app: FastAPI, size: int = ROOM) -> None:
+        self._url = url
+        self._app = app
+        self._size = size
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def num_waiting(self) -> int:
+        return len(self._app.state.services.line)
+
+    def __enter__(self) -> "Crowd":
+        self._thread.start()
+        asyncio.run_coroutine_threadsafe(self._come(), self._loop).result(PATIENCE_S)
+        wait_until(lambda: self.num_waiting == self._size, "the line to be full")
+        return self
+
+    def leave(self) -> None:
+        asyncio.run_coroutine_threadsafe(self._go(), self._loop).result(PATIENCE_S)
+
+    def __exit__(self, *_: object) -> None:
+        self.leave()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+        wait_until(lambda: self.num_waiting == 0, "the line to be empty")
+
+    async def _come(self) -> None:
+        self._tasks = [asyncio.create_task(self._ask()) for _ in range(self._size)]
+
+    async def _go(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _ask(self) -> None:
+        async with httpx2.AsyncClient(base_url=self._url, timeout=60) as http:
+            await http.post("/v1/chat/completions", json=body(IDLE_MODEL))
+
+
+@pytest.mark.parametrize(
+    ("path", "content"),
+    [
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": "hello"}]}),
+        ("/v1/completions", {"prompt": ["a", "b"]}),
+        ("/v1/responses", {"input": "hello"}),
+        ("/v1/embeddings", {"input": "hello"}),
+    ],
+)
+def test_who_finds_the_line_full_is_told_when_to_come_again(
+    small: tuple[str, FastAPI], path: str, content: dict[str, Any]
+) -> None:
+    url, app = small
+    with Crowd(url, app) as crowd, httpx2.Client(base_url=url, timeout=PATIENCE_S) as http:
+        answers = [http.post(path, json={"model": MODEL, **content}) for _ in range(3)]
+        assert crowd.num_waiting == ROOM, "who is refused does not wait, nor push others out"
+        assert http.get("/v1/models").status_code == 200, "whatever needs no engine goes on"
+    for answer in answers:
+        assert answer.status_code == 429, answer.text
+        error = answer.json()["error"]
+        assert (error["type"], error["code"]) == ("rate_limit_error", "overloaded")
+        assert str(ROOM) in error["message"]
+        assert 1 <= int(answer.headers["retry-after"]) <= 60
+        assert "x-should-retry" not in answer.headers
+    assert httpx2.post(url + path, json={"model": MODEL, **content}).status_code == 200
+
+
+def test_the_official_client_comes_again_and_is_answered(small: tuple[str, FastAPI]) -> None:
+    url, app = small
+    refusals: list[str] = []
+    with ExitStack() as stack:
+        client = stack.enter_context(openai.OpenAI(base_url=f"{url}/v1", api_key="none"))
+        for number in range(20):  # from how fast these go the server learns how fast the line is
+            client.chat.completions.create(
+                model=MODEL, messages=[{"role": "user", "content": f"{number}"}]
+            )
+        crowd = stack.enter_context(Crowd(url, app))
+
+        def note(response: httpx2.Response) -> None:
+            if response.status_code == 429:
+                refusals.append(response.headers["retry-after"])
+                crowd.leave()
+
+        hooks = {"response": [note]}
+        patient = stack.enter_context(
+            openai.OpenAI(
+                base_url=f"{url}/v1",
+                api_key="none",
+                http_client=openai.DefaultHttpxClient(event_hooks=hooks),
+            )
+        )
+        answer = patient.chat.completions.create(
+            model=MODEL, messages=[{"role": "user", "content": "patience"}]
+        )
+    assert len(refusals) == 1
+    assert answer.choices[0].message.content == expected_text("patience", num_tokens=8)
+
+
+class _FullHouse(PatientProtocol):
+    open_files = staticmethod(lambda: OpenFiles(connections=1, refusals=1, followers=1))
+    head_timeout_s = linger_s = PATIENCE_S
+
+
+async def _hello(scope: Any, receive: Any, send: Any) -> None:
+    if scope["type"] == "http":
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"hello"})
+
+
+def _read_all(connection: socket.socket) -> bytes:
+    return b"".join(iter(lambda: connection.recv(4096), b""))
+
+
+def test_connections_beyond_the_room_are_refused_as_long_as_there_is_room_to_say_so() -> None:
+    with serving(_hello, protocol=_FullHouse) as url, ExitStack() as guests:
+        host, _, port = url.removeprefix("http://").partition(":")
+
+        def connection() -> socket.socket:
+            made = socket.create_connection((host, int(port)), timeout=PATIENCE_S)
+            return guests.enter_context(made)
+
+        inside = connection()
+        refused = connection()
+        told = _read_all(refused)
+        assert told.startswith(b"HTTP/1.1 503 ")
+        assert b"retry-after: 2" in told
+        assert b'"code":"too_many_connections"' in told
+        assert _read_all(connection()) == b"", "no room even for that"
+        inside.sendall(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        assert _read_all(inside).startswith(b"HTTP/1.1 200 ")
+        refused.close()
+        statuses = (httpx2.get(url).status_code for _ in itertools.count())
+        wait_until(lambda: next(statuses) == 200, "room again")
+
+
+@pytest.mark.parametrize("limit", [256, 1_024, 4_096, 1 << 20])
+def test_what_clients_may_have_open_leaves_some_for_the_rest(limit: int) -> None:
+    room = OpenFiles.share_out(limit)
+    assert room.followers >= limit // 4 or room.followers == 1_000
+    assert room.connections + room.refusals + room.followers <= limit - 64
