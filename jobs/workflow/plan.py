@@ -1,7 +1,7 @@
 """A checked workflow: its steps in order, what each reads, adds, asks, and what it waits for.
 
-Made by `check`, which has found nothing wrong with it. Rows travel in shards. Within a region, shard
-k of every step holds descendants of the rows in shard k of the region's first step, so that a step may
+Made by `check`, which has found nothing wrong with it. Rows travel in shards. In a region, shard
+k of every step holds descendants of the rows in shard k of the region's first step, so a step may
 go on as soon as that one shard is there. Only a `gather` waits for all rows, and opens a region.
 """
 
