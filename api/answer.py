@@ -142,7 +142,8 @@ async def check_fits(
     longest = await services.catalog.max_model_len(model)
     if sampling.max_tokens is not None and longest is not None and sampling.max_tokens > longest:
         raise InvalidRequest(
-            f"max_tokens={sampling.max_tokens} is beyond the model's context of {longest} tokens",
+            f"max_tokens={sampling.max_tokens} is too large: this model's maximum context length "
+            f"is {longest} tokens",
             param="max_tokens",
             code="context_length_exceeded",
         )

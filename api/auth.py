@@ -57,7 +57,8 @@ class KeyCheck:
         principal = self._holder(key.strip())
         if len(given) > 1 or scheme.lower() != "bearer" or principal is None:
             raise InvalidKey(
-                "the API key is not valid: it must be one that `penstock keys create` has made "
+                # OpenAI's first words, by which other people's clients know the case.
+                "Incorrect API key provided: it must be one that `penstock keys create` has made "
                 "here and nobody revoked, or the server's PENSTOCK_API_KEY"
             )
         return _acting_for(principal, headers.get(TENANT_HEADER))

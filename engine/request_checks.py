@@ -38,10 +38,12 @@ def _length_refusal(
     if num_tokens <= max_prompt:
         return None
     is_models = context_window == architecture.max_position_embeddings
-    limit = "the model's context" if is_models else "max_model_len or the key-value cache"
+    by_whom = "" if is_models else " (by max_model_len or the key-value cache)"
     wish = "must leave room for an output" if room_for_output else "is too long"
     return _refused(
-        f"{wish}: {limit} allows {max_prompt} tokens, got {num_tokens}",
+        # OpenAI's words, by which other people's clients know the case.
+        f"{wish}: this model's maximum context length is {context_window} tokens{by_whom}, "
+        f"got {num_tokens}",
         code="context_length_exceeded",
     )
 

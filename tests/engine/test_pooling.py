@@ -276,7 +276,8 @@ def test_a_prompt_to_be_pooled_may_fill_the_window_and_one_too_long_says_so() ->
     assert output is not None
     assert output.error is not None
     assert output.error.message == (
-        "prompt is too long: max_model_len or the key-value cache allows 64 tokens, got 65"
+        "prompt is too long: this model's maximum context length is 64 tokens "
+        "(by max_model_len or the key-value cache), got 65"
     )
 
 
