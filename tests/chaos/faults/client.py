@@ -63,7 +63,7 @@ def _read_a_little(scene: Scene) -> None:
 
 
 def _cancel_one(scene: Scene, seed: int) -> str:
-    """Cancel one job after a while that luck chooses; its counts must hold for ever after."""
+    """Cancel one job after a while that luck chooses; its counts must add up ever after."""
     url = scene.stack.url
     job = post_job(url, scene.stack.model, Order(_SMALL_ROWS, seed, TOKENS))
     address = f"{url}/v1/jobs/{job['id']}"
@@ -77,10 +77,11 @@ def _cancel_one(scene: Scene, seed: int) -> str:
         lambda: httpx2.get(address, timeout=30).json()["status"] in ("cancelled", "completed"),
         "the cancelled job's end",
     )
+    rows = httpx2.get(f"{address}/results", params={"limit": 1000}, timeout=30).text.splitlines()
+    # Asked after the rows: what was held when the job was cancelled may land, and count, since.
     ended = httpx2.get(address, timeout=30).json()
     counts = ended["counts"]
     total = sum(count for name, count in counts.items() if name not in ("total", "rejected"))
-    rows = httpx2.get(f"{address}/results", params={"limit": 1000}, timeout=30).text.splitlines()
     if total != _SMALL_ROWS or counts["failed"] or counts["running"]:
         scene.blame(f"F32 counts of a cancelled job do not add up: {counts}")
     if len(rows) > counts["succeeded"]:
