@@ -38,6 +38,7 @@ TAKEN_TIMEOUT_S = 15.0  # from published to taken by a worker
 QUIET_LIMIT_S = 40.0  # a worker speaks of every request it has far more often than that
 _LOOK_S = 1.0  # how often a quiet request looks for lost replies and for its worker
 _MAX_WAITING = 1_000
+_MAX_BACKLOG = 256  # replies kept for one reader; a slower one reads on from the request's stream
 
 logger = logging.getLogger(__name__)
 
@@ -91,7 +92,7 @@ class InteractiveLane:
             QueueUnavailable: the request could not be handed over.
         """
         await self._check_served(request.model)
-        stream: asyncio.Queue[Reply | None] = asyncio.Queue()
+        stream: asyncio.Queue[Reply | None] = asyncio.Queue(_MAX_BACKLOG)
         self._streams[request.request_id] = stream
         is_over = False
         try:
@@ -193,7 +194,7 @@ class InteractiveLane:
                     await subscription.subscribe(channel)
                     self._is_listening.set()
                     for stream in self._streams.values():
-                        stream.put_nowait(None)  # something may have been said meanwhile
+                        _tell(stream, None)  # something may have been said meanwhile
                     while True:
                         message = await subscription.get_message(timeout=1.0)
                         if message is not None:
@@ -206,7 +207,7 @@ class InteractiveLane:
         reply = _read_reply(data)
         stream = self._streams.get(reply.request_id) if reply is not None else None
         if stream is not None:
-            stream.put_nowait(reply)
+            _tell(stream, reply)
 
 
 class _Publisher:
@@ -257,6 +258,12 @@ class _Publisher:
                 publish()
             except Exception as error:  # Redis is away: an abort is a courtesy
                 logger.warning("could not publish: %s", error)
+
+
+def _tell(stream: asyncio.Queue[Reply | None], news: Reply | None) -> None:
+    """Pass news on to a reader who keeps up; another one finds the gap, and then what is in it."""
+    with contextlib.suppress(asyncio.QueueFull):
+        stream.put_nowait(news)
 
 
 def _read_reply(data: str) -> Reply | None:
