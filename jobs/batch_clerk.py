@@ -10,15 +10,12 @@ disk the first one stands; files that the standing note does not name are remove
 work of doing things twice; nothing depends on it.
 """
 
-import fcntl
 import logging
 import shutil
 import tempfile
-import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO, Self
 
@@ -39,13 +36,12 @@ from .model import InvalidSampling, JobSnapshot, JobState, TaskSpec
 from .redis_client import connect
 from .sealed_input import CorruptInput
 from .settings import Settings
+from .sole_worker import SoleWorker
 from .submission import PathSource, SubmitRequest, submit
 from .webhook_outbox import WebhookOutbox
 from .workers import WorkerRegister
 
-TICK_S = 0.5
 _AT_ONCE = 4
-_FAULT_PAUSE_S = 5.0
 _PAUSE_S = 60.0  # before a batch that could not be brought forward is tried again
 _NOT_RUN = {
     BatchStatus.EXPIRED: "batch_expired",
@@ -69,49 +65,20 @@ class BatchClerk:
         self._records = records
         self._files = files
         self._outbox = outbox
-        self._stopping = threading.Event()
         self._under_way: dict[str, Future[None]] = {}
         self._not_before_s: dict[str, float] = {}
         self._hands = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="batches")
-        self._thread = threading.Thread(target=self._run, name="batch-clerk", daemon=True)
+        self._worker = SoleWorker(settings.data_dir / "batches" / "clerk.lock", self._tick)
 
     def start(self) -> None:
         """Start to work."""
-        self._thread.start()
+        self._worker.start()
 
     def stop(self) -> None:
         """Stop; what is under way is taken up again by the next one."""
-        self._stopping.set()
-        self._thread.join()
-        self.close()
-
-    def close(self) -> None:
-        """Let go of everything; for a clerk who was not started."""
+        self._worker.stop()
         self._hands.shutdown(wait=True, cancel_futures=True)
         self._redis.close()
-
-    def _run(self) -> None:
-        while not self._stopping.wait(TICK_S):
-            try:
-                with self._lock() as is_ours:
-                    while is_ours and not self._stopping.wait(TICK_S):
-                        self._tick()
-            except Exception:  # the disk's, say; it may do better soon
-                logger.exception("batches wait")
-                self._stopping.wait(_FAULT_PAUSE_S)
-
-    @contextmanager
-    def _lock(self) -> Iterator[bool]:
-        """Be the one clerk of this directory, if nobody else is."""
-        directory = self._settings.data_dir / "batches"
-        directory.mkdir(parents=True, exist_ok=True)
-        with (directory / "clerk.lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield False
-            else:
-                yield True
 
     def _tick(self) -> None:
         self._under_way = {k: each for k, each in self._under_way.items() if not each.done()}

@@ -5,9 +5,6 @@ changes it holds the job's lock until the job table has been told too, so that d
 never learn of two changes in a different order.
 """
 
-import fcntl
-import os
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,6 +15,7 @@ import msgspec
 
 from .durable import fsync_directory, replace_file, storage_errors
 from .errors import CorruptJob, JobBusy
+from .file_lock import file_lock
 from .job_dir import JobDir
 from .model import JobSpec
 from .seal import ChecksumMismatch
@@ -25,7 +23,6 @@ from .sealed_json import check_sealed, encode_sealed
 
 PAUSED_BY_USER = "user"
 LOCK_WAIT_S = 2.0  # for a job's lock: changes take milliseconds
-_LOCK_RETRY_S = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,34 +103,16 @@ def write_control(job_dir: JobDir, control: Control) -> None:
 
 @contextmanager
 def job_lock(job_dir: JobDir, *, wait_s: float = LOCK_WAIT_S) -> Iterator[None]:
-    """Keep all others from changing this job meanwhile. It ends with its holder, however that dies.
-
-    One that is stopped, or hangs on its disk, does not die: nobody waits for it for long.
+    """Keep all others from changing this job meanwhile; nobody waits for a holder for long.
 
     Raises:
         JobBusy: another process still holds it after `wait_s`.
         StorageFull: there is no room for the lock's file.
     """
-    with storage_errors(job_dir.path):
-        descriptor = os.open(job_dir.path / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        if not _lock(descriptor, wait_s):
+    with file_lock(job_dir.path / ".lock", wait_s=wait_s) as held:
+        if held is None:
             raise JobBusy(job_dir.job_id)
         yield
-    finally:
-        os.close(descriptor)
-
-
-def _lock(descriptor: int, wait_s: float) -> bool:
-    until_s = time.monotonic() + wait_s
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        except BlockingIOError:
-            if time.monotonic() >= until_s:
-                return False
-            time.sleep(_LOCK_RETRY_S)
 
 
 def _path(job_dir: JobDir) -> Path:

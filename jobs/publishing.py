@@ -8,17 +8,16 @@ and the job is not complete before all of it is there.
 <results>/_published.jsonl   which bytes have gone where, so that they go once
 """
 
-import fcntl
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 import msgspec
 
 from .durable import storage_errors
+from .file_lock import file_lock
 from .model import JobSpec
 from .object_store import ObjectStore, StorePlace
 from .part_file import PartFacts
@@ -57,7 +56,7 @@ def publish(settings: Settings, spec: JobSpec, parts: dict[int, PartFacts]) -> b
     if store is None:
         return True
     results = ResultsDir.of(spec)
-    with _open_notes(results.published) as notes:
+    with file_lock(results.published) as notes:
         if notes is None:
             return False
         waiting = _not_published(results, store, parts)
@@ -69,22 +68,6 @@ def publish(settings: Settings, spec: JobSpec, parts: dict[int, PartFacts]) -> b
         store.put(results.manifest, results.manifest.name)
         store.put(results.success, results.success.name)
     return True
-
-
-@contextmanager
-def _open_notes(path: Path) -> Iterator[int | None]:
-    """Open the notes for one process at a time, however that ends; None if another has them."""
-    with storage_errors(path):
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield None
-        else:
-            yield descriptor
-    finally:
-        os.close(descriptor)
 
 
 def _upload(store: ObjectStore, results: ResultsDir, notes: int, name: str, sha256: str) -> None:

@@ -4,28 +4,24 @@ Delivered at least once, in no promised order; nobody waits for it. Of the API p
 installation one sends, which a lock on the directory decides; the others stand by.
 """
 
-import fcntl
 import http.client
 import logging
-import threading
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 
-from .durable import StorageFull, make_directories
+from .durable import StorageFull
 from .public_address import RefusedAddress
+from .sole_worker import SoleWorker
 from .webhook_delivery import Deliveries, Delivery, DeliveryStatus
 from .webhook_endpoints import WebhookEndpoints
 from .webhook_sender import TIMEOUT_S, WebhookSender
 
 RETRY_AFTER_S = (5, 300, 1_800, 7_200, 28_800, 86_400)  # after each failure; then it is given up
-_TICK_S = 0.5
-_FAULT_PAUSE_S = 5.0
 _SWEEP_EVERY_S = 3_600.0
 _AT_ONCE = 16
 _AT_ONCE_PER_TENANT = 4  # so that one whose receivers are slow holds up nobody else
@@ -45,27 +41,25 @@ class WebhookOutbox:
         retry_after_s: tuple[float, ...] = RETRY_AFTER_S,
         timeout_s: float = TIMEOUT_S,
     ) -> None:
-        self._directory = directory
         self._deliveries = Deliveries(directory)
         self._endpoints = endpoints
         self._sender = WebhookSender(allowed_hosts, timeout_s)
         self._retry_after_s = retry_after_s
-        self._stopping = threading.Event()
         self._under_way: dict[str, tuple[str, Future[None]]] = {}  # id -> tenant and work
         self._swept_at_s = float("-inf")
         self._hands = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="webhooks")
-        self._thread = threading.Thread(target=self._run, name="webhook-outbox", daemon=True)
+        self._worker = SoleWorker(directory / "outbox.lock", self._tick)
 
     def start(self) -> None:
         """Start to send."""
-        self._thread.start()
+        self._worker.start()
 
     def stop(self) -> None:
         """Stop at once; what was not delivered is sent by the next one."""
-        self._stopping.set()
+        self._worker.stop()
+        self._hands.shutdown(wait=False, cancel_futures=True)
         self._sender.cut_all()
-        self._thread.join()
-        self._hands.shutdown(wait=True, cancel_futures=True)
+        self._hands.shutdown(wait=True)
 
     def announce(self, event_id: str, kind: str, data: dict[str, str], tenant: str) -> None:
         """Have every endpoint of the tenant told that wants to know; said twice, it is told once.
@@ -100,28 +94,6 @@ class WebhookOutbox:
         """Return what is on its way to an endpoint, or was lately; newest first."""
         return self._deliveries.to(endpoint_id)
 
-    def _run(self) -> None:
-        while not self._stopping.wait(_TICK_S):
-            try:
-                with self._lock() as is_ours:
-                    while is_ours and not self._stopping.wait(_TICK_S):
-                        self._tick()
-            except Exception:  # the disk's, say; it may do better soon
-                logger.exception("webhooks wait")
-                self._stopping.wait(_FAULT_PAUSE_S)
-
-    @contextmanager
-    def _lock(self) -> Iterator[bool]:
-        """Be the one who sends from this directory, if nobody else is."""
-        make_directories(self._directory)
-        with (self._directory / "outbox.lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield False
-            else:
-                yield True
-
     def _tick(self) -> None:
         self._under_way = {k: each for k, each in self._under_way.items() if not each[1].done()}
         busy = Counter(tenant for tenant, _ in self._under_way.values())
@@ -153,7 +125,7 @@ class WebhookOutbox:
         except Exception as fault:  # nobody foresaw it; it must not be tried for ever
             logger.exception("%s cannot be sent", delivery.id)
             error = f"{type(fault).__name__}: {fault}"[:300]
-        if error is not None and self._stopping.is_set():
+        if error is not None and self._worker.is_stopping:
             return  # it was we who broke it off
         try:
             self._deliveries.put(self._after(delivery, status_code, error))

@@ -84,7 +84,7 @@ class Office:
 def office(settings: Settings, table: JobTable, run_shards: ShardRunner) -> Iterator[Office]:
     office = Office(settings, table, run_shards)
     yield office
-    office.clerk.close()
+    office.clerk.stop()
 
 
 def test_a_batch_is_rendered_once_its_jobs_have_ended(office: Office) -> None:
