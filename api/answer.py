@@ -4,7 +4,7 @@ Knows neither chats nor completions: a `Shape` knows how the answer looks on the
 """
 
 import secrets
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -110,23 +110,45 @@ async def answer(
         )
         for prompt in prompts
     ]
+    try:
+        give_back = await stream_slot(request, services, is_wanted=bool(body.stream))
+    except ClientGone:
+        return Response(status_code=CLIENT_GONE_STATUS)
     generation = Generation(services.line, services.lane, requests, sampling.n, watch)
+
+    async def close() -> None:
+        give_back()
+        await generation.aclose()
+
     try:
         await unless_gone(request, generation.wait_for_first())
         if body.stream:
-            frames = _frames(generation, shape, body.include_usage)
-            return EventStream(frames, on_close=generation.aclose)
+            return EventStream(_frames(generation, shape, body.include_usage), on_close=close)
         choices = await unless_gone(request, _gather(generation))
     except ClientGone:
-        await generation.aclose()
+        await close()
         return Response(status_code=CLIENT_GONE_STATUS)
     except BaseException:
-        await generation.aclose()
+        await close()
         raise
-    await generation.aclose()
+    await close()
     return Response(
         msgspec.json.encode(shape.whole(choices, generation.usage)), media_type="application/json"
     )
+
+
+async def stream_slot(
+    request: Request, services: Services, *, is_wanted: bool
+) -> Callable[[], None]:
+    """Wait for a stream's place before the engine begins; return what gives it back.
+
+    Raises:
+        ClientGone: nobody waits any more.
+        TooManyRequests: there was no place for too long.
+    """
+    if not is_wanted:
+        return lambda: None
+    return await unless_gone(request, services.streams.take(principal_of(request.scope)))
 
 
 async def check_fits(

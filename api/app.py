@@ -37,9 +37,11 @@ from ..jobs.job_table import JobTable
 from ..jobs.keeper import Keeper
 from ..jobs.keys import Keys
 from ..jobs.part_uploads import PartUploads
+from ..jobs.quotas import QuotaWatch
 from ..jobs.reconciler import rebuild_all
 from ..jobs.redis_client import connect, connect_async
 from ..jobs.settings import Settings
+from ..jobs.stored_bytes import StoredBytes
 from ..jobs.tenants import Tenants
 from ..jobs.webhook_endpoints import WebhookEndpoints
 from ..jobs.webhook_outbox import WebhookOutbox
@@ -52,7 +54,7 @@ from .job_object import RateGauge
 from .limits import RequestLimits
 from .meters import Meters
 from .open_files import OpenFiles
-from .rate_limit import RateLimit
+from .rate_limit import RateGates, RateLimit
 from .refusals import TRANSLATED, refusal_for
 from .request_context import RequestContext
 from .response_book import ResponseBook
@@ -78,6 +80,7 @@ from .routes import (
 )
 from .same_site import SameSiteCheck
 from .services import Services
+from .stream_slots import StreamSlots
 from .waiting_line import WaitingLine
 
 MAX_SUBMISSIONS = 4  # sealed at the same time; more wait
@@ -120,11 +123,14 @@ def create_app(settings: Settings | None = None, *, host: str | None = None) -> 
     meters = Meters()
     api_keys = ApiKeys(settings.keys_dir)
     tenants = Tenants(settings.tenants_dir)
+    gates = RateGates(tenants)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None, None]:
         async with AsyncExitStack() as stack:
-            app.state.services = await _open_services(settings, meters, api_keys, tenants, stack)
+            app.state.services = await _open_services(
+                settings, meters, api_keys, tenants, gates, stack
+            )
             yield
 
     middleware = [
@@ -132,7 +138,7 @@ def create_app(settings: Settings | None = None, *, host: str | None = None) -> 
         Middleware(RequestLimits, body_idle_s=settings.body_timeout_s),
         Middleware(KeyCheck, api_key=settings.api_key, keys=api_keys),
         Middleware(SameSiteCheck, own_hosts=(host, urlsplit(settings.url).hostname)),
-        Middleware(RateLimit, tenants=tenants),
+        Middleware(RateLimit, gates=gates),
     ]
     app = FastAPI(
         title="Penstock",
@@ -156,6 +162,7 @@ async def _open_services(
     meters: Meters,
     api_keys: ApiKeys,
     tenants: Tenants,
+    gates: RateGates,
     stack: AsyncExitStack,
 ) -> Services:
     """Open everything, each thing closed again by the stack. Redis may still be away."""
@@ -180,8 +187,10 @@ async def _open_services(
     stack.push_async_callback(asyncio.to_thread, keeper.stop)
     rebuild = asyncio.create_task(_rebuild(settings))
     stack.push_async_callback(_cancel, rebuild)
-    files = FileStore(settings.data_dir / "files")
-    uploads = PartUploads(settings.data_dir / "part-uploads", files)
+    files = FileStore(settings.files_dir)
+    uploads = PartUploads(settings.part_uploads_dir, files)
+    table = JobTable(quick, keys)
+    stored = StoredBytes(settings, table)
     sweep = asyncio.create_task(_sweep(files, uploads))
     stack.push_async_callback(_cancel, sweep)
     batches = BatchRecords(settings.data_dir / "batches")
@@ -201,7 +210,7 @@ async def _open_services(
     return Services(
         settings=settings,
         redis=quick_async,
-        table=JobTable(quick, keys),
+        table=table,
         events=AsyncJobEvents(patient, keys),
         batches=batches,
         files=files,
@@ -210,6 +219,8 @@ async def _open_services(
         outbox=outbox,
         keys=api_keys,
         tenants=tenants,
+        stored=stored,
+        quotas=QuotaWatch(table, tenants, stored),
         chats=chats,
         lane=lane,
         line=WaitingLine(settings.max_waiting_chats),
@@ -217,6 +228,8 @@ async def _open_services(
         meters=meters,
         rates=RateGauge(),
         responses=book,
+        gates=gates,
+        streams=StreamSlots(tenants),
         keeper=keeper,
         submissions=CapacityLimiter(MAX_SUBMISSIONS),
         followers=CapacityLimiter(OpenFiles.of_process().followers),

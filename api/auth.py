@@ -68,7 +68,7 @@ class KeyCheck:
         if self._master is not None and hmac.compare_digest(self._digest(key), self._master):
             return Principal()
         found = self._keys.find(key)
-        return None if found is None else Principal(found.tenant, found.scopes)
+        return None if found is None else Principal(found.tenant, found.scopes, found.id)
 
     def _digest(self, key: str) -> bytes:
         return hmac.digest(self._pepper, key.encode("utf-8", "surrogatepass"), "sha256")
@@ -90,4 +90,4 @@ def _acting_for(principal: Principal, tenant: str | None) -> Principal:
         check_name(tenant)
     except InvalidTenant as error:
         raise InvalidRequest(str(error), param=TENANT_HEADER) from error
-    return Principal(tenant, principal.scopes)
+    return Principal(tenant, principal.scopes, principal.key_id)

@@ -39,8 +39,17 @@ def create(
     max_queued_tokens: Annotated[
         int | None, typer.Option(help="Tokens of the tenant at work at a time; more wait.")
     ] = None,
+    max_stored_bytes: Annotated[
+        int | None, typer.Option(help="Bytes of the tenant's files, uploads and jobs on disk.")
+    ] = None,
+    max_streams: Annotated[
+        int | None, typer.Option(help="Streams of each key at one API process; more wait.")
+    ] = None,
     requests_per_minute: Annotated[
         int | None, typer.Option(help="Requests that one API process takes from the tenant.")
+    ] = None,
+    creates_per_minute: Annotated[
+        int | None, typer.Option(help="Jobs, batches and files that it takes in, likewise.")
     ] = None,
     data: Data = None,
     config: Config = None,
@@ -59,7 +68,10 @@ def create(
         "priority_ceiling": priority_ceiling,
         "max_rows": max_rows,
         "max_queued_tokens": max_queued_tokens,
+        "max_stored_bytes": max_stored_bytes,
+        "max_streams": max_streams,
         "requests_per_minute": requests_per_minute,
+        "creates_per_minute": creates_per_minute,
     }
     limits = {each: value for each, value in given.items() if value is not None}
     wanted = _scopes(scopes)

@@ -5,6 +5,7 @@
     │   └── UnsupportedParameter 400  part of OpenAI's API, not (yet) of ours
     ├── InvalidKey 401
     ├── NotAllowed 403                the key is good, but not for this
+    │   └── StorageQuotaFull          the tenant stores as much as it may
     ├── ForeignPage 403               a web page of elsewhere, and no key asked for
     ├── NotFound 404
     │   ├── ModelNotFound
@@ -113,6 +114,13 @@ class NotAllowed(ApiError):
     status = 403
     kind = "permission_error"
     code = "insufficient_scope"
+
+
+class StorageQuotaFull(NotAllowed):
+    """The tenant stores as much as it may: something must be deleted first."""
+
+    kind = "insufficient_quota"
+    code = "storage_quota_exceeded"
 
 
 class ForeignPage(ApiError):

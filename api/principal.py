@@ -20,10 +20,12 @@ class Principal:
     Attributes:
         tenant: whose files, batches and jobs it sees.
         scopes: what it may do with them.
+        key_id: the key that says so; None for the server's own, and where none is asked for.
     """
 
     tenant: str = DEFAULT_TENANT
     scopes: frozenset[Scope] = frozenset(Scope)
+    key_id: str | None = None
 
     def may(self, scope: Scope) -> bool:
         """Tell whether this is allowed; an admin may do all."""

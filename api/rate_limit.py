@@ -1,10 +1,11 @@
-"""How fast a tenant may send requests. Knows tenants and a clock, no route.
+"""How fast a tenant may send requests, and make things. Knows tenants and a clock, no route.
 
 Each API process counts for itself, in memory: the limit keeps one tenant from crowding out the
 others at this process's door, and is no bill. Work is never refused for being much; it queues.
 """
 
 import math
+import re
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -17,43 +18,83 @@ from .errors import TooManyRequests
 from .principal import principal_of
 
 _BUCKETS_KEPT = 10_000
+_CREATING = re.compile(r"/v1/(jobs|batches|files|uploads|webhook_endpoints|jobs/[^/]+/retry)/?")
+
+
+class Buckets:
+    """A bucket of a minute's requests for each name, filled evenly."""
+
+    def __init__(self, clock_s: Callable[[], float] = time.monotonic) -> None:
+        self._clock_s = clock_s
+        self._levels: OrderedDict[str, tuple[float, float]] = OrderedDict()  # when, how full
+
+    def take(self, name: str, per_minute: int | None) -> float:
+        """Take a request out of a bucket; if there is none, say how many s until there is."""
+        if per_minute is None:
+            return 0.0
+        left = self._left(name, per_minute)
+        wait_s = 0.0 if left >= 1 else (1 - left) * 60 / per_minute
+        self._levels[name] = self._clock_s(), left if wait_s else left - 1
+        self._levels.move_to_end(name)
+        if len(self._levels) > _BUCKETS_KEPT:
+            self._levels.popitem(last=False)
+        return wait_s
+
+    def used(self, name: str, per_minute: int | None) -> int | None:
+        """Tell how much of a bucket is taken; None where there is no limit, and so no bucket."""
+        if per_minute is None:
+            return None
+        return math.ceil(per_minute - self._left(name, per_minute))
+
+    def _left(self, name: str, per_minute: int) -> float:
+        now_s = self._clock_s()
+        at_s, left = self._levels.get(name, (now_s, float(per_minute)))
+        return min(left + (now_s - at_s) * per_minute / 60, per_minute)
+
+
+class RateGates:
+    """What every request of a tenant passes, and what those pass that make something."""
+
+    def __init__(self, tenants: Tenants, clock_s: Callable[[], float] = time.monotonic) -> None:
+        self._tenants = tenants
+        self.requests = Buckets(clock_s)
+        self.creates = Buckets(clock_s)
+
+    def refusal(self, name: str, *, is_creating: bool) -> TooManyRequests | None:
+        """Say that a tenant's request comes too early, if it does."""
+        tenant = self._tenants.get(name)
+        wait_s = self.requests.take(name, tenant.requests_per_minute)
+        if wait_s > 0:
+            what = f"may send {tenant.requests_per_minute} requests a minute"
+            return _too_early(name, f"{what} (requests_per_minute)", wait_s)
+        wait_s = self.creates.take(name, tenant.creates_per_minute) if is_creating else 0.0
+        if wait_s > 0:
+            what = f"may make {tenant.creates_per_minute} jobs, batches and files a minute"
+            return _too_early(name, f"{what} (creates_per_minute)", wait_s)
+        return None
 
 
 class RateLimit:
-    """ASGI middleware: one bucket of a minute's requests per tenant, filled evenly."""
+    """ASGI middleware that shuts the gates before a body is read."""
 
-    def __init__(
-        self, app: ASGIApp, tenants: Tenants, clock_s: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, app: ASGIApp, gates: RateGates) -> None:
         self._app = app
-        self._tenants = tenants
-        self._clock_s = clock_s
-        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()  # when, how full
+        self._gates = gates
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer 429 and say when to come again."""
         if scope["type"] == "http" and scope["path"] not in OPEN_PATHS:
-            tenant = self._tenants.get(principal_of(scope).tenant)
-            wait_s = self._wait_s(tenant.name, tenant.requests_per_minute)
-            if wait_s > 0:
-                refusal = TooManyRequests(
-                    f"the tenant {tenant.name} may send {tenant.requests_per_minute} requests a "
-                    f"minute; come again in {math.ceil(wait_s)} s",
-                    retry_after_s=math.ceil(wait_s),
-                )
+            is_creating = scope["method"] == "POST" and _CREATING.fullmatch(scope["path"])
+            tenant = principal_of(scope).tenant
+            refusal = self._gates.refusal(tenant, is_creating=bool(is_creating))
+            if refusal is not None:
                 await refusal.response()(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
-    def _wait_s(self, tenant: str, per_minute: int | None) -> float:
-        """Take a request out of the bucket; if there is none, say how long until there is."""
-        if per_minute is None:
-            return 0.0
-        now_s = self._clock_s()
-        at_s, left = self._buckets.pop(tenant, (now_s, float(per_minute)))
-        left = min(left + (now_s - at_s) * per_minute / 60, per_minute)
-        wait_s = 0.0 if left >= 1 else (1 - left) * 60 / per_minute
-        self._buckets[tenant] = now_s, left if wait_s else left - 1
-        if len(self._buckets) > _BUCKETS_KEPT:
-            self._buckets.popitem(last=False)
-        return wait_s
+
+def _too_early(tenant: str, what: str, wait_s: float) -> TooManyRequests:
+    again_s = math.ceil(wait_s)
+    return TooManyRequests(
+        f"the tenant {tenant} {what}; come again in {again_s} s", retry_after_s=again_s
+    )

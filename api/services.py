@@ -16,14 +16,18 @@ from ..jobs.interactive import InteractiveLane
 from ..jobs.job_table import JobTable
 from ..jobs.keeper import Keeper
 from ..jobs.part_uploads import PartUploads
+from ..jobs.quotas import QuotaWatch
 from ..jobs.settings import Settings
+from ..jobs.stored_bytes import StoredBytes
 from ..jobs.tenants import Tenants
 from ..jobs.webhook_endpoints import WebhookEndpoints
 from ..jobs.webhook_outbox import WebhookOutbox
 from .catalog import Catalog
 from .job_object import RateGauge
 from .meters import Meters
+from .rate_limit import RateGates
 from .response_book import ResponseBook
+from .stream_slots import StreamSlots
 from .waiting_line import WaitingLine
 
 
@@ -44,11 +48,15 @@ class Services:
     outbox: WebhookOutbox
     keys: ApiKeys
     tenants: Tenants
+    stored: StoredBytes
+    quotas: QuotaWatch
     chats: ChatUsage
     catalog: Catalog
     meters: Meters
     rates: RateGauge
     responses: ResponseBook
+    gates: RateGates
+    streams: StreamSlots
     keeper: Keeper
     submissions: CapacityLimiter  # long ones must not take every thread
     followers: CapacityLimiter  # of jobs' events; each holds a connection to Redis

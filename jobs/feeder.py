@@ -23,14 +23,14 @@ from .job_dir import JobDir
 from .job_table import JobTable
 from .messages import send_shards
 from .model import JobSnapshot, JobSpec
-from .quotas import Quotas
-from .tenants import Tenants
+from .quotas import Quotas, shard_load
+from .stored_bytes import StoredBytes
+from .tenants import Load, Tenants
 from .workers import WorkerInfo, WorkerRegister
 
 LEAST_SHARDS = 4  # waiting in the queue, per worker
 ROWS_PER_SLOT = 2
 _FACTS_AGE_S = 2.0
-_COST_UNKNOWN = 256.0  # tokens per row, until a job has landed some
 _LOST_AFTER_MS = 2_000  # a message that left an empty queue and claimed nothing is lost
 _STALE_AFTER_MS = 30_000
 _CHANGES_AT_A_TIME = 500
@@ -45,7 +45,8 @@ class Feeder:
     """Issues shards of open jobs to the queues of the models that live workers serve."""
 
     def __init__(self, app: PenstockApp, table: JobTable, register: WorkerRegister) -> None:
-        self._quotas = Quotas(Tenants(app.settings.tenants_dir))
+        self._stored = StoredBytes(app.settings, table)
+        self._quotas = Quotas(Tenants(app.settings.tenants_dir), self._stored.known)
         self._app = app
         self._table = table
         self._register = register
@@ -82,6 +83,12 @@ class Feeder:
                 logger.info("%s: the messages of %d shards were lost", job_id, len(lost))
             num_reissued += len(lost)
         return num_reissued
+
+    def measure_stored(self) -> None:
+        """Look how much those store who may store only so much. It waits for disks."""
+        for name in list(self._share.tenants):
+            if self._quotas.tenant(name).max_stored_bytes is not None:
+                self._stored.measure(name)
 
     def _waiting(self) -> list[tuple[str, str]]:
         """Name model and job where shards have been queued for some time."""
@@ -129,8 +136,8 @@ class Feeder:
                 self._note_under_way(self._candidate(snapshot), shards[snapshot.job_id])
 
     def _note_under_way(self, candidate: Candidate, num_shards: int) -> None:
-        num_rows, num_tokens = candidate.num_rows * num_shards, candidate.cost * num_shards
-        self._quotas.add(candidate.tenant, num_rows, num_tokens)
+        load = Load(candidate.num_rows * num_shards, candidate.cost * num_shards)
+        self._quotas.add(candidate.tenant, load)
 
     def _publish(self, spec: JobSpec, indexes: list[int]) -> None:
         try:
@@ -187,18 +194,15 @@ class Feeder:
 
     def _candidate(self, snapshot: JobSnapshot) -> Candidate:
         tenant = self._quotas.tenant(snapshot.tenant)
-        num_landed = snapshot.counts.succeeded + snapshot.counts.failed
-        num_tokens = snapshot.prompt_tokens + snapshot.completion_tokens
-        per_row = num_tokens / num_landed if num_landed else _COST_UNKNOWN
-        num_rows = -(-snapshot.counts.total // snapshot.num_shards)
+        load = shard_load(snapshot)
         return Candidate(
             job_id=snapshot.job_id,
             tenant=snapshot.tenant,
             priority=tenant.capped(snapshot.priority),
-            cost=max(per_row, 1.0) * num_rows,
+            cost=load.tokens,
             model=snapshot.model,
             weight=tenant.weight,
-            num_rows=num_rows,
+            num_rows=load.rows,
         )
 
     @property

@@ -4,6 +4,7 @@
     reap       hand back the shards of silent workers        twice a second
     reissue    find messages that were lost                  once a second
     restore    make the job table again after Redis lost it  once a second, if need be
+    measure    look how much tenants store                   every five seconds
     enter      list jobs that were made while Redis was away every five seconds
     expire     end jobs that have passed their deadline      once a second
     unblock    let jobs go on that waited for room on a disk every two seconds
@@ -119,6 +120,7 @@ class Keeper:
             (2.0, self._unblock),
             (2.0, self._finalize),
             (5.0, self._enter),
+            (5.0, lambda: self._slow.measure(self._feeder.measure_stored)),
             (3600.0, self._slow.sweep),
         ]
         self._done_at_s = [float("-inf")] * len(self._chores)

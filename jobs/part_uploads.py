@@ -15,7 +15,7 @@ import re
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -115,6 +115,16 @@ class PartUploads:
         if upload.tenant != tenant:
             raise UnknownUpload(upload_id)
         return upload, self._status(upload)
+
+    def announced(self, tenant: str) -> int:
+        """Add up the bytes that a tenant's uploads, which have not ended, are to have."""
+        total = 0
+        for path in self._directory.glob("upload_*/upload.json"):
+            with suppress(FileNotFoundError):  # swept just now
+                upload = msgspec.json.decode(path.read_bytes(), type=PartUpload)
+                is_ours = upload.tenant == tenant and self._status(upload) == "pending"
+                total += upload.bytes if is_ours else 0
+        return total
 
     def file(self, upload: PartUpload) -> StoredFile | None:
         """Return the file that an upload has become, if it has."""

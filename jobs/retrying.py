@@ -85,20 +85,32 @@ def was_retried(job_dir: JobDir) -> bool:
     return _marker(job_dir).exists()
 
 
+def is_being_retried(settings: Settings, job_dir: JobDir) -> bool:
+    """Tell whether a retry of a job has not ended."""
+    return _latest(settings, job_dir) is not None
+
+
 def _running(settings: Settings, job_dir: JobDir, codes: frozenset[str] | None) -> JobSpec | None:
     """Find the retry that runs."""
-    try:
-        latest = msgspec.json.decode(_marker(job_dir).read_bytes(), type=_Latest)
-    except FileNotFoundError:
+    latest = _latest(settings, job_dir)
+    if latest is None:
         return None
     other = JobDir(settings.jobs_dir, latest.job_id)
-    if not other.spec.exists() or other.read_final() is not None:
-        return None
     if latest.codes != _sorted(codes):
         raise InvalidJob("codes", f"another retry of it runs: {latest.job_id}; wait, or cancel it")
     with storage_errors(other.path):
         fsync_directory(other.path)  # whoever sealed it may have died before that
     return other.read_spec()
+
+
+def _latest(settings: Settings, job_dir: JobDir) -> _Latest | None:
+    """Read which retry was made last, if it has not ended."""
+    try:
+        latest = msgspec.json.decode(_marker(job_dir).read_bytes(), type=_Latest)
+    except FileNotFoundError:
+        return None
+    other = JobDir(settings.jobs_dir, latest.job_id)
+    return latest if other.spec.exists() and other.read_final() is None else None
 
 
 def _make(

@@ -198,6 +198,16 @@ class Settings:
         return self.data_dir / "tenants"
 
     @property
+    def files_dir(self) -> Path:
+        """Where the files of clients lie."""
+        return self.data_dir / "files"
+
+    @property
+    def part_uploads_dir(self) -> Path:
+        """Where files arrive in parts."""
+        return self.data_dir / "part-uploads"
+
+    @property
     def results_dir(self) -> Path:
         """Where rows land unless another directory is named."""
         return self.data_dir / "results"

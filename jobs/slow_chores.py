@@ -4,6 +4,7 @@ A store that does not answer, or a disk that hangs, holds up what needs it and n
 
     completer   completes jobs whose rows stay on the disk
     publisher   completes jobs whose rows are copied to an object store, a few side by side
+    measurer    looks how much tenants store who may store only so much
     looker      tries whether there is room again where jobs wait for it
     sweeper     removes what killed processes left
 
@@ -11,7 +12,7 @@ Knows what is to be done for each job; when it is time to, the keeper knows.
 """
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 
 from .events import STATUS, JobEvents
@@ -46,14 +47,17 @@ class SlowChores:
         self._completer = executor or ThreadPoolExecutor(1, "completer")
         self._publisher = executor or ThreadPoolExecutor(_MAX_PUBLISHERS, "publisher")
         self._looker = executor or ThreadPoolExecutor(1, "looker")
+        self._measurer = executor or ThreadPoolExecutor(1, "measurer")
         self._sweeper = executor or ThreadPoolExecutor(1, "sweeper")
         self._completing: dict[str, Future[None]] = {}
         self._looking = _done()
+        self._measuring = _done()
         self._sweeping = _done()
 
     def close(self) -> None:
         """Begin nothing more; what is under way may be repeated by others."""
-        for executor in (self._completer, self._publisher, self._looker, self._sweeper):
+        kinds = (self._completer, self._publisher, self._looker, self._measurer, self._sweeper)
+        for executor in kinds:
             executor.shutdown(wait=False, cancel_futures=True)
 
     @property
@@ -72,6 +76,11 @@ class SlowChores:
     def look_for_room(self, job_ids: Sequence[str]) -> None:
         """Let jobs go on that have room again."""
         self._looking = self._looker.submit(self._look_for_room, job_ids)
+
+    def measure(self, measure: Callable[[], None]) -> None:
+        """Look how much tenants store, unless that is under way."""
+        if self._measuring.done():
+            self._measuring = self._measurer.submit(_measure, measure)
 
     def sweep(self) -> None:
         """Remove what killed processes left, unless that is under way."""
@@ -101,6 +110,13 @@ class SlowChores:
         else:
             if num_swept:
                 logger.info("swept what killed processes left of %d jobs", num_swept)
+
+
+def _measure(measure: Callable[[], None]) -> None:
+    try:
+        measure()
+    except Exception as error:  # the disk's or Redis' trouble; what was measured last stands
+        logger.warning("what tenants store cannot be measured yet: %s", error)
 
 
 def _done() -> "Future[None]":

@@ -3,13 +3,14 @@
     tenants/acme.json    how `acme` differs from a tenant of whom nothing was said
 
 A limit here never turns work away: what is beyond it waits its turn in the queue (see `feeder`).
-Only requests that come too fast are refused.
+Only requests that come too fast are refused, and what would need room that waiting does not make.
 """
 
 import logging
 import math
 import re
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
@@ -34,6 +35,29 @@ class InvalidTenant(ValueError):
         self.param = param
 
 
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What a tenant takes up at the moment.
+
+    Attributes:
+        rows: queued and running.
+        tokens: that they are expected to take.
+        stored_bytes: on disk.
+    """
+
+    rows: int = 0
+    tokens: float = 0.0
+    stored_bytes: int = 0
+
+    def __add__(self, other: "Load") -> "Load":
+        """Add another load."""
+        return Load(
+            self.rows + other.rows,
+            self.tokens + other.tokens,
+            self.stored_bytes + other.stored_bytes,
+        )
+
+
 class Tenant(msgspec.Struct, frozen=True, kw_only=True):
     """What a tenant may have; None stands for as much as it likes.
 
@@ -42,7 +66,10 @@ class Tenant(msgspec.Struct, frozen=True, kw_only=True):
         priority_ceiling: the highest priority that its jobs may have.
         max_rows: rows that may be queued or running for it at the same time.
         max_queued_tokens: likewise for the tokens that they are expected to take.
+        max_stored_bytes: of its files, its uploads and its jobs' inputs and rows.
+        max_streams: how many streams each of its keys may have open at one API process.
         requests_per_minute: how many requests one API process takes from it.
+        creates_per_minute: likewise for those that make a job, a batch or a file.
     """
 
     name: str
@@ -50,7 +77,10 @@ class Tenant(msgspec.Struct, frozen=True, kw_only=True):
     priority_ceiling: int | None = None
     max_rows: int | None = None
     max_queued_tokens: int | None = None
+    max_stored_bytes: int | None = None
+    max_streams: int | None = None
     requests_per_minute: int | None = None
+    creates_per_minute: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant.
@@ -60,7 +90,7 @@ class Tenant(msgspec.Struct, frozen=True, kw_only=True):
         """
         if not (math.isfinite(self.weight) and 0 < self.weight <= _MAX_WEIGHT):
             raise InvalidTenant("weight", f"weight must be above 0, got {self.weight:g}")
-        for limit in ("max_rows", "max_queued_tokens", "requests_per_minute"):
+        for limit in _COUNTS:
             value = getattr(self, limit)
             if value is not None and value < 1:
                 raise InvalidTenant(limit, f"{limit} must be at least 1, got {value}")
@@ -68,17 +98,33 @@ class Tenant(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def has_quota(self) -> bool:
         """Whether it matters how much of its work is under way."""
-        return self.max_rows is not None or self.max_queued_tokens is not None
+        quotas = (self.max_rows, self.max_queued_tokens, self.max_stored_bytes)
+        return any(quota is not None for quota in quotas)
 
     def capped(self, priority: int) -> int:
         """Return the priority at which a job of this tenant is treated."""
         return priority if self.priority_ceiling is None else min(priority, self.priority_ceiling)
 
-    def has_room(self, num_rows: int, num_tokens: float) -> bool:
-        """Tell whether more may be begun while so much is under way."""
-        return (self.max_rows is None or num_rows < self.max_rows) and (
-            self.max_queued_tokens is None or num_tokens < self.max_queued_tokens
-        )
+    def shortage(self, load: Load) -> str | None:
+        """Say why nothing more of it is begun beside such a load; None while there is room."""
+        if self.max_rows is not None and load.rows >= self.max_rows:
+            return (
+                f"quota_rows: {load.rows} rows of the tenant {self.name} are queued or running, of "
+                f"at most {self.max_rows} (max_rows); it goes on when some of them have landed"
+            )
+        if self.max_queued_tokens is not None and load.tokens >= self.max_queued_tokens:
+            return (
+                f"quota_tokens: rows of about {load.tokens:.0f} tokens of the tenant {self.name} "
+                f"are queued or running, of at most {self.max_queued_tokens} (max_queued_tokens); "
+                "it goes on when some of them have landed"
+            )
+        if self.max_stored_bytes is not None and load.stored_bytes >= self.max_stored_bytes:
+            return (
+                f"quota_bytes: the tenant {self.name} stores {load.stored_bytes} bytes of at most "
+                f"{self.max_stored_bytes} (max_stored_bytes); it goes on when files or jobs that "
+                "have ended are deleted"
+            )
+        return None
 
 
 class TenantLimits(TypedDict, total=False):
@@ -88,7 +134,13 @@ class TenantLimits(TypedDict, total=False):
     priority_ceiling: int | None
     max_rows: int | None
     max_queued_tokens: int | None
+    max_stored_bytes: int | None
+    max_streams: int | None
     requests_per_minute: int | None
+    creates_per_minute: int | None
+
+
+_COUNTS = tuple(name for name in TenantLimits.__annotations__ if "max_" in name or "_per_" in name)
 
 
 def check_name(name: str) -> None:

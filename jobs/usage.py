@@ -7,8 +7,10 @@ from typing import Any
 
 from .job_table import JobTable
 from .model import JobSnapshot, JobState
+from .removal import RemovedJob
 
 _JOBS_AT_A_TIME = 500
+_TOKENS = ("prompt_tokens", "completion_tokens", "cached_tokens")
 
 
 @dataclass(slots=True)
@@ -31,6 +33,12 @@ class Usage:
         self.completion_tokens += job.completion_tokens
         self.cached_tokens += job.cached_tokens
 
+    def add_removed(self, job: RemovedJob) -> None:
+        """Count a job of which only this is known."""
+        self.jobs += 1
+        for name in ("rows_succeeded", "rows_failed", *_TOKENS):
+            setattr(self, name, getattr(self, name) + getattr(job, name))
+
 
 @dataclass(slots=True)
 class Line:
@@ -47,16 +55,27 @@ class Line:
         self.running_rows += job.counts.running
 
 
-def used(table: JobTable, tenant: str, start_ms: int, end_ms: int) -> dict[str, Usage]:
+def used(
+    table: JobTable,
+    tenant: str,
+    start_ms: int,
+    end_ms: int,
+    removed: Iterable[RemovedJob] = (),
+) -> dict[str, Usage]:
     """Add up, by model, the jobs that a tenant made from `start_ms` on and before `end_ms`.
 
-    The rows of a retry that has joined its job are counted there.
+    The rows of a retry that has joined its job are counted there. `removed` are jobs that the
+    table does not know any more.
     """
     reply: Any = table.redis.zrangebyscore(table.keys.jobs_of(tenant), start_ms, f"({end_ms}")
     by_model: dict[str, Usage] = {}
     for job in _snapshots(table, reply):
         if job.retry_of is None or job.state is not JobState.COMPLETED:
             by_model.setdefault(job.model, Usage()).add(job)
+    known = frozenset(reply)
+    for gone in removed:
+        if start_ms <= gone.created_at_ms < end_ms and gone.job_id not in known:
+            by_model.setdefault(gone.model, Usage()).add_removed(gone)
     return by_model
 
 

@@ -1,5 +1,6 @@
 """/v1/files: what clients send to be worked on, and what comes of it, byte for byte."""
 
+import os
 import time
 from collections.abc import AsyncGenerator
 from typing import Annotated, Any, BinaryIO, Literal, get_args
@@ -15,6 +16,7 @@ from ..errors import InvalidRequest, UnsupportedMediaType, shown
 from ..pages import page_of
 from ..principal import ThePrincipal
 from ..services import TheServices
+from ..storage_quota import announced_bytes, require_room
 from ..upload import Form, is_multipart, receive_upload
 
 Purpose = Literal["assistants", "batch", "fine-tune", "vision", "user_data", "evals"]
@@ -35,6 +37,7 @@ async def create_file(
     """Keep a file; it is durable when the answer leaves."""
     if not is_multipart(request):
         raise UnsupportedMediaType("send the file as multipart/form-data: `purpose` and `file`")
+    await require_room(services, principal, announced_bytes(request))
     form = Form(
         fields=frozenset({"purpose", _ANCHOR, _SECONDS}),
         required=frozenset({"purpose", "file"}),
@@ -46,6 +49,8 @@ async def create_file(
         purpose = purpose_of(fields["purpose"])
         expires_at = _expiry(fields, purpose)
         await anyio.to_thread.run_sync(check_content, file, upload.filename)
+        num_bytes = file.seek(0, os.SEEK_END)
+        await require_room(services, principal, num_bytes, is_fresh=True)
         stored = await anyio.to_thread.run_sync(
             lambda: services.files.keep(
                 file,

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import anyio
 import anyio.to_thread
 import msgspec
-from fastapi import APIRouter, Header, Query
+from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import StreamingResponse
 from starlette.responses import Response
 
@@ -17,7 +17,9 @@ from ...jobs.events import DONE, RESET, STATUS
 from ...jobs.job_dir import JobDir
 from ...jobs.model import JobSnapshot, JobSpec, RowStatus
 from ...jobs.results import Page, read_results
+from ..answer import CLIENT_GONE_STATUS, stream_slot
 from ..errors import InvalidRequest, Unavailable, shown
+from ..generation import ClientGone
 from ..principal import Principal, ThePrincipal
 from ..refusals import refusal_for
 from ..services import Services, TheServices
@@ -132,10 +134,11 @@ def _failed_rows(
 @router.get("/v1/jobs/{job_id}/events")
 async def follow_events(
     job_id: str,
+    request: Request,
     services: TheServices,
     principal: ThePrincipal,
     last_event_id: Annotated[str | None, Header()] = None,
-) -> EventStream:
+) -> Response:
     """Stream what happens to a job. With Last-Event-ID it goes on where it broke off.
 
     Without it the job as it stands comes first. A `reset` says that events were missed and
@@ -145,16 +148,22 @@ async def follow_events(
     job = await find_job(services, principal, job_id)
     if last_event_id is not None and not EVENT_ID.fullmatch(last_event_id):
         raise InvalidRequest(f"Last-Event-ID {shown(last_event_id)} is not one of ours")
+    try:
+        give_back = await stream_slot(request, services, is_wanted=True)
+    except ClientGone:
+        return Response(status_code=CLIENT_GONE_STATUS)
     ticket = object()  # whoever gets one of the places gives the same back
     try:
         services.followers.acquire_on_behalf_of_nowait(ticket)
     except anyio.WouldBlock:
+        give_back()
         raise Unavailable(
             f"{services.followers.total_tokens:g} clients follow jobs already; try again later",
             code="too_many_followers",
         ) from None
 
     async def leave() -> None:
+        give_back()
         services.followers.release_on_behalf_of(ticket)
 
     frames = _event_frames(services, principal, job, last_event_id)

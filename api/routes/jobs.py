@@ -16,7 +16,7 @@ from fastapi.responses import JSONResponse
 from ...jobs.api_keys import Scope
 from ...jobs.control import read_control
 from ...jobs.ending import cancel
-from ...jobs.errors import CorruptJob, UnknownJob
+from ...jobs.errors import CorruptJob, InvalidJob, UnknownJob
 from ...jobs.job_dir import JobDir
 from ...jobs.job_limits import read_deadline, read_window
 from ...jobs.model import (
@@ -29,6 +29,7 @@ from ...jobs.model import (
     Message,
     TaskSpec,
 )
+from ...jobs.removal import remove
 from ...jobs.submission import (
     FileSource,
     NamedFileSource,
@@ -42,11 +43,12 @@ from ...jobs.submission import (
 from ...jobs.template_options import template_options_of
 from ...jobs.tool_use import tool_use_of
 from ..bodies import MAX_JSON_BYTES, json_body, parse, read_json
-from ..errors import InvalidRequest, JobGone, JobNotFound, Unavailable
+from ..errors import Conflict, InvalidRequest, JobGone, JobNotFound, Unavailable
 from ..job_object import job_object
 from ..job_schemas import JobRequest
 from ..principal import Principal, ThePrincipal
 from ..services import Services, TheServices
+from ..storage_quota import announced_bytes, require_room
 from ..upload import Form, is_multipart, receive_upload
 
 MAX_JOB_JSON_BYTES = 32 << 20  # rows inside the request; larger inputs come as a file
@@ -68,6 +70,7 @@ async def create_job(
     request: Request, services: TheServices, principal: ThePrincipal
 ) -> JSONResponse:
     """Accept a job: its rows are on disk when the 202 leaves."""
+    await require_room(services, principal, announced_bytes(request))
     if not is_multipart(request):
         body = await read_json(request, JobRequest, MAX_JOB_JSON_BYTES)
         source = _source_of(services, principal, body)
@@ -134,6 +137,17 @@ async def cancel_job(job_id: str, services: TheServices, principal: ThePrincipal
     return await show(services, job)
 
 
+@router.delete("/v1/jobs/{job_id}")
+async def delete_job(job_id: str, services: TheServices, principal: ThePrincipal) -> dict[str, Any]:
+    """Remove a job that has ended, its input and its rows; what it has used stays on record."""
+    job = await find_job(services, principal, job_id)
+    try:
+        await anyio.to_thread.run_sync(remove, services.settings, services.table, job)
+    except InvalidJob as error:
+        raise Conflict(str(error), param=error.param) from error
+    return {"id": job_id, "object": "job", "deleted": True}
+
+
 def check_job_id(job_id: str) -> None:
     """Refuse what cannot be a job's id before it reaches a file name or a key."""
     if not _JOB_ID.fullmatch(job_id):
@@ -178,7 +192,10 @@ async def show(services: Services, job: JobSnapshot) -> dict[str, Any]:
         metadata = (await anyio.to_thread.run_sync(read_control, job_dir, spec)).metadata
     except (JobGone, CorruptJob, OSError) as error:
         return job_object(replace(job, error=job.error or str(error)), {}, services.rates)
-    return job_object(job, metadata, services.rates)
+    reason = job.status_reason
+    if reason is None:
+        reason = await anyio.to_thread.run_sync(services.quotas.reason, job)
+    return job_object(replace(job, status_reason=reason), metadata, services.rates)
 
 
 async def read_spec(services: Services, job_id: str) -> JobSpec:

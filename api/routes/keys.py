@@ -36,7 +36,10 @@ class KeyRequest(Strict):
     priority_ceiling: int | None = Field(None, ge=-(2**31), lt=2**31)
     max_rows: Limit | None = None
     max_queued_tokens: Limit | None = None
+    max_stored_bytes: Limit | None = None
+    max_streams: Limit | None = None
     requests_per_minute: Limit | None = None
+    creates_per_minute: Limit | None = None
 
     def limits(self) -> TenantLimits:
         """Return what is said of the tenant; null takes a limit away, but no weight."""

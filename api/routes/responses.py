@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from ...jobs.frames import InteractiveRequest
 from ...jobs.model import SamplingParams
-from ..answer import CLIENT_GONE_STATUS, check_fits, new_answer_id
+from ..answer import CLIENT_GONE_STATUS, check_fits, new_answer_id, stream_slot
 from ..bodies import MAX_PROMPT_BYTES, json_body, read_json
 from ..errors import Unavailable, UnsupportedParameter
 from ..generation import ClientGone, Generation, unless_gone
@@ -33,7 +33,15 @@ async def create_response(
 ) -> Response:
     """Answer a text or a conversation."""
     body = await read_json(request, ResponsesRequest, MAX_PROMPT_BYTES)
-    generation = await _generation(request, services, body)
+    try:
+        give_back = await stream_slot(request, services, is_wanted=bool(body.stream))
+    except ClientGone:
+        return Response(status_code=CLIENT_GONE_STATUS)
+    try:
+        generation = await _generation(request, services, body)
+    except BaseException:
+        give_back()
+        raise
     draft = ResponseDraft(body)
     if body.background:
         kept = services.responses.start(principal.tenant, draft, _complete(generation, draft))
@@ -43,6 +51,7 @@ async def create_response(
         return _json(kept)
 
     async def close() -> None:
+        give_back()
         await generation.aclose()
         if body.store is not False and draft.status.is_final:
             services.responses.keep(principal.tenant, draft)
@@ -53,10 +62,10 @@ async def create_response(
             return EventStream(_frames(generation, draft), on_close=close)
         await unless_gone(request, _gather(generation, draft))
     except ClientGone:
-        await generation.aclose()
+        await close()
         return Response(status_code=CLIENT_GONE_STATUS)
     except BaseException:
-        await generation.aclose()
+        await close()
         raise
     await close()
     return _json(msgspec.json.encode(draft.to_object()))

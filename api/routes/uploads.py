@@ -12,6 +12,7 @@ from ..bodies import MAX_JSON_BYTES, json_body, read_json
 from ..errors import InvalidRequest, UnsupportedMediaType
 from ..principal import ThePrincipal
 from ..services import Services, TheServices
+from ..storage_quota import require_room
 from ..strict import Strict
 from ..upload import Form, is_multipart, receive_upload
 from .files import expiry, file_object, purpose_of
@@ -54,6 +55,7 @@ async def create_upload(
     limit = services.settings.max_file_bytes
     if body.bytes > limit:
         raise InvalidRequest(f"bytes may be at most {limit}, got {body.bytes}", param="bytes")
+    await require_room(services, principal, body.bytes, is_fresh=True)
     purpose = purpose_of(body.purpose)
     seconds = None if body.expires_after is None else body.expires_after.seconds
     upload = await anyio.to_thread.run_sync(

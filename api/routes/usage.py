@@ -9,7 +9,8 @@ import msgspec
 from fastapi import APIRouter, Query
 
 from ...jobs.api_keys import Scope
-from ...jobs.tenants import DEFAULT_TENANT
+from ...jobs.removal import removed_jobs
+from ...jobs.tenants import DEFAULT_TENANT, Tenant
 from ...jobs.usage import Usage, used
 from ..errors import InvalidRequest
 from ..principal import ThePrincipal
@@ -54,7 +55,9 @@ def _all(services: Services) -> list[str]:
 
 
 def _usage_object(services: Services, name: str, start_s: int, end_s: int) -> dict[str, Any]:
-    by_model = used(services.table, name, start_s * 1000, end_s * 1000)
+    tenant = services.tenants.get(name)
+    removed = removed_jobs(services.settings, name)
+    by_model = used(services.table, name, start_s * 1000, end_s * 1000, removed)
     total = {
         each.name: sum(getattr(usage, each.name) for usage in by_model.values())
         for each in fields(Usage)
@@ -70,5 +73,20 @@ def _usage_object(services: Services, name: str, start_s: int, end_s: int) -> di
             model: msgspec.to_builtins(tokens)
             for model, tokens in sorted(services.chats.used(name, start_s, end_s).items())
         },
-        "limits": limits_of(services.tenants.get(name)),
+        "limits": limits_of(tenant),
+        "in_use": _in_use(services, tenant),
+    }
+
+
+def _in_use(services: Services, tenant: Tenant) -> dict[str, Any]:
+    """Return what stands against the limits now; requests and streams are this process's."""
+    name, load, gates = tenant.name, services.quotas.load(tenant.name), services.gates
+    return {
+        "max_rows": load.rows,
+        "max_queued_tokens": round(load.tokens),
+        "max_stored_bytes": load.stored_bytes,
+        "max_streams": services.streams.num_open(name),
+        "requests_per_minute": gates.requests.used(name, tenant.requests_per_minute),
+        "creates_per_minute": gates.creates.used(name, tenant.creates_per_minute),
+        "stored_bytes": asdict(services.stored.of(name)),
     }

@@ -17,10 +17,10 @@ from penstock.api.auth import needed_scope
 from penstock.api.cli import make_app
 from penstock.api.local import LocalStack
 from penstock.api.principal import Principal, note_principal
-from penstock.api.rate_limit import RateLimit
+from penstock.api.rate_limit import RateGates, RateLimit
 from penstock.jobs.api_keys import ApiKeys, Scope, UnknownKey
 from penstock.jobs.settings import Settings
-from penstock.jobs.tenants import InvalidTenant, Tenant, TenantLimits, Tenants
+from penstock.jobs.tenants import InvalidTenant, Load, Tenant, TenantLimits, Tenants
 
 from .conftest import Stack
 from .serving import serving
@@ -92,7 +92,8 @@ def test_what_a_tenant_may_have_is_kept(tmp_path: Path) -> None:
     kept = Tenants(tmp_path).get("acme")
     assert (kept.weight, kept.max_rows, kept.priority_ceiling) == (3.0, 10, 5)
     assert (kept.capped(9), kept.capped(-1)) == (5, -1)
-    assert (kept.has_room(9, 1e9), kept.has_room(10, 0)) == (True, False)
+    assert kept.shortage(Load(rows=9, tokens=1e9)) is None
+    assert "10 rows" in (kept.shortage(Load(rows=10)) or "")
     wrong: list[TenantLimits] = [{"weight": 0.0}, {"weight": float("nan")}, {"max_rows": 0}]
     for limits in wrong:
         with pytest.raises(InvalidTenant):
@@ -162,7 +163,9 @@ def test_keys_are_made_and_revoked_over_http(door: Door) -> None:
             assert http.post("/v1/keys", json=wrong).status_code == 400
 
 
-async def _requests(limit: RateLimit, tenant: str, times: int) -> list[int]:
+async def _requests(
+    limit: RateLimit, tenant: str, times: int, method: str = "GET", path: str = "/v1/jobs"
+) -> list[int]:
     statuses: list[int] = []
 
     async def send(message: Any) -> None:
@@ -173,7 +176,7 @@ async def _requests(limit: RateLimit, tenant: str, times: int) -> list[int]:
         raise AssertionError("nobody reads a body here")
 
     for _ in range(times):
-        scope: AsgiScope = {"type": "http", "path": "/v1/jobs"}
+        scope: AsgiScope = {"type": "http", "method": method, "path": path}
         note_principal(scope, Principal(tenant))
         await limit(scope, receive, send)
     return statuses
@@ -187,13 +190,27 @@ def test_requests_that_come_too_fast_are_told_to_wait(tmp_path: Path) -> None:
     tenants = Tenants(tmp_path)
     tenants.change("acme", {"requests_per_minute": 2})
     now_s = [0.0]
-    limit = RateLimit(_ok, tenants, lambda: now_s[0])
+    gates = RateGates(tenants, lambda: now_s[0])
+    limit = RateLimit(_ok, gates)
     assert asyncio.run(_requests(limit, "acme", 3)) == [200, 200, 429]
     assert asyncio.run(_requests(limit, "other", 3)) == [200, 200, 200]
+    assert (gates.requests.used("acme", 2), gates.requests.used("other", None)) == (2, None)
     now_s[0] = 29.0
     assert asyncio.run(_requests(limit, "acme", 1)) == [429]
     now_s[0] = 31.0
     assert asyncio.run(_requests(limit, "acme", 2)) == [200, 429]
+
+
+def test_what_makes_something_has_a_limit_of_its_own(tmp_path: Path) -> None:
+    tenants = Tenants(tmp_path)
+    tenants.change("acme", {"creates_per_minute": 1})
+    limit = RateLimit(_ok, RateGates(tenants, lambda: 0.0))
+    assert asyncio.run(_requests(limit, "acme", 3)) == [200, 200, 200]
+    assert asyncio.run(_requests(limit, "acme", 2, "POST", "/v1/files")) == [200, 429]
+    for path in ("/v1/jobs", "/v1/batches", "/v1/uploads", "/v1/jobs/job_1/retry"):
+        assert asyncio.run(_requests(limit, "acme", 1, "POST", path)) == [429]
+    for path in ("/v1/chat/completions", "/v1/jobs/job_1/cancel", "/v1/uploads/upload_1/parts"):
+        assert asyncio.run(_requests(limit, "acme", 2, "POST", path)) == [200, 200]
 
 
 def _run(*arguments: str) -> tuple[int, str]:

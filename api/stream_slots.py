@@ -1,0 +1,87 @@
+"""How many streams each key has open at this API process. Knows keys and tenants, no frames.
+
+Who has as many open as its tenant allows waits until one of them ends, first come, first served;
+not for ever, as some streams are open as long as somebody watches.
+"""
+
+import asyncio
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable
+
+from ..jobs.tenants import Tenants
+from .errors import TooManyRequests
+from .principal import Principal
+
+PATIENCE_S = 10.0
+
+
+class StreamSlots:
+    """Belongs to one event loop."""
+
+    def __init__(self, tenants: Tenants, patience_s: float = PATIENCE_S) -> None:
+        self._tenants = tenants
+        self._patience_s = patience_s
+        self._open: Counter[Principal] = Counter()
+        self._waiting: defaultdict[Principal, deque[asyncio.Future[None]]] = defaultdict(deque)
+
+    def num_open(self, tenant: str) -> int:
+        """Count the streams of all keys of a tenant."""
+        return sum(count for holder, count in self._open.items() if holder.tenant == tenant)
+
+    async def take(self, holder: Principal) -> Callable[[], None]:
+        """Take a place for one stream, when there is one; return what gives it back.
+
+        Raises:
+            TooManyRequests: there was none all the while.
+        """
+        limit = self._limit(holder)
+        if limit is not None and self._open[holder] >= limit:
+            await self._wait_for_place(holder, limit)
+        else:
+            self._open[holder] += 1
+        return self._way_back(holder)
+
+    def _way_back(self, holder: Principal) -> Callable[[], None]:
+        is_open = True
+
+        def give_back() -> None:
+            nonlocal is_open
+            if is_open:
+                is_open = False
+                self._give_back(holder)
+
+        return give_back
+
+    def _give_back(self, holder: Principal) -> None:
+        limit, waiting = self._limit(holder), self._waiting.get(holder)
+        while waiting and (limit is None or self._open[holder] <= limit):
+            turn = waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)  # the place is taken over, not freed
+                return
+        self._open[holder] -= 1
+        if not self._open[holder]:
+            del self._open[holder]
+            self._waiting.pop(holder, None)
+
+    async def _wait_for_place(self, holder: Principal, limit: int) -> None:
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting[holder].append(turn)
+        try:
+            await asyncio.wait({turn}, timeout=self._patience_s)
+        except asyncio.CancelledError:
+            if turn.done():  # it came as its taker left
+                self._give_back(holder)
+            raise
+        finally:
+            turn.cancel()
+        if turn.cancelled():
+            raise TooManyRequests(
+                f"this key has {limit} streams open, as many as it may (max_streams); close one, "
+                "or come again",
+                code="too_many_streams",
+                retry_after_s=1,
+            )
+
+    def _limit(self, holder: Principal) -> int | None:
+        return self._tenants.get(holder.tenant).max_streams

@@ -1,0 +1,94 @@
+"""Removes jobs that have ended: input, rows and all. What they have used stays on record.
+
+    removed/<tenant>/job_01K3….json    what one of them had used: `usage` still counts it
+
+    noted -> job.json, so that it is a job no more -> its rows -> the job table
+
+Done again after a crash, it goes on where it was; what is left without its `job.json` is swept.
+"""
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from .control import job_lock
+from .durable import make_directories, replace_file
+from .errors import InvalidJob
+from .job_dir import JobDir
+from .job_table import JobTable
+from .model import JobSnapshot, JobState
+from .results_dir import ResultsDir
+from .retrying import is_being_retried
+from .settings import Settings
+
+logger = logging.getLogger(__name__)
+
+
+class RemovedJob(msgspec.Struct, frozen=True, kw_only=True):
+    """What a removed job had used."""
+
+    job_id: str
+    model: str
+    created_at_ms: int
+    rows_succeeded: int
+    rows_failed: int
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+
+
+def remove(settings: Settings, table: JobTable, job: JobSnapshot) -> None:
+    """Remove a job that has ended from disk and table. Copies in an object store stay.
+
+    Raises:
+        InvalidJob: it has not ended, or some of its rows are run again.
+        JobBusy: another process is changing it just now.
+        StorageFull: what it had used cannot be noted; it stays.
+    """
+    job_dir = JobDir(settings.jobs_dir, job.job_id)
+    if not job.state.is_final:
+        raise InvalidJob("job_id", f"{job.job_id} has not ended: cancel it first")
+    if job_dir.path.is_dir():
+        with job_lock(job_dir):
+            if is_being_retried(settings, job_dir):
+                raise InvalidJob("job_id", f"a retry of {job.job_id} runs: cancel that first")
+            if job.retry_of is None or job.state is not JobState.COMPLETED:
+                _note(settings, job)  # or it is counted where its rows are now
+            path = job_dir.linked_results()
+            job_dir.spec.unlink(missing_ok=True)
+            if path is not None and path.name == job.job_id:
+                ResultsDir(path).remove()
+            job_dir.remove()
+    table.forget(job)
+    logger.info("%s was removed", job.job_id)
+
+
+def removed_jobs(settings: Settings, tenant: str) -> Iterator[RemovedJob]:
+    """Read what a tenant's removed jobs had used."""
+    for path in _directory(settings, tenant).glob("job_*.json"):
+        try:
+            yield msgspec.json.decode(path.read_bytes(), type=RemovedJob)
+        except (OSError, msgspec.MsgspecError) as error:
+            logger.warning("cannot read %s, which is left out: %s", path, error)
+
+
+def _note(settings: Settings, job: JobSnapshot) -> None:
+    directory = _directory(settings, job.tenant)
+    make_directories(directory)
+    used = RemovedJob(
+        job_id=job.job_id,
+        model=job.model,
+        created_at_ms=job.created_at_ms,
+        rows_succeeded=job.counts.succeeded,
+        rows_failed=job.counts.failed,
+        prompt_tokens=job.prompt_tokens,
+        completion_tokens=job.completion_tokens,
+        cached_tokens=job.cached_tokens,
+    )
+    replace_file(directory / f"{job.job_id}.json", msgspec.json.encode(used))
+
+
+def _directory(settings: Settings, tenant: str) -> Path:
+    return settings.data_dir / "removed" / tenant

@@ -1,0 +1,108 @@
+"""How much of the disk is a tenant's: files, uploads, its jobs' inputs and rows. Changes nothing.
+
+What has ended grows no more and is measured once; a job that runs is measured again each time.
+"""
+
+import os
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .file_store import FileStore
+from .job_dir import JobDir
+from .job_table import JobTable
+from .model import JobSnapshot
+from .part_uploads import PartUploads
+from .settings import Settings
+
+_MAX_AGE_S = 2.0
+_JOBS_AT_A_TIME = 500
+_JOBS_KEPT = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """Bytes of a tenant, by what they are. Uploads count as large as they are announced to be."""
+
+    files: int = 0
+    uploads: int = 0
+    jobs: int = 0
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.files + self.uploads + self.jobs
+
+
+class StoredBytes:
+    """Measures what tenants store. It blocks, and may take long for a tenant with many parts."""
+
+    def __init__(self, settings: Settings, table: JobTable) -> None:
+        self._jobs_dir = settings.jobs_dir
+        self._table = table
+        self._files = FileStore(settings.files_dir)
+        self._uploads = PartUploads(settings.part_uploads_dir, self._files)
+        self._ended: dict[tuple[str, int | None], int] = {}  # (job, when it ended) -> bytes
+        self._measured: dict[str, tuple[float, Stored]] = {}
+
+    def of(self, tenant: str) -> Stored:
+        """Measure what a tenant stores, unless that was done a moment ago."""
+        at_s, stored = self._measured.get(tenant, (float("-inf"), Stored()))
+        if time.monotonic() - at_s > _MAX_AGE_S:
+            return self.measure(tenant)
+        return stored
+
+    def measure(self, tenant: str) -> Stored:
+        """Measure what a tenant stores now."""
+        stored = Stored(
+            files=sum(file.bytes for file in self._files.list(tenant)),
+            uploads=self._uploads.announced(tenant),
+            jobs=self._of_jobs(tenant),
+        )
+        self._measured[tenant] = time.monotonic(), stored
+        return stored
+
+    def known(self, tenant: str) -> int:
+        """Return what was last measured, without waiting; 0 if nothing was."""
+        return self._measured[tenant][1].total if tenant in self._measured else 0
+
+    def _of_jobs(self, tenant: str) -> int:
+        if len(self._ended) > _JOBS_KEPT:
+            self._ended.clear()
+        names: Any = self._table.redis.zrange(self._table.keys.jobs_of(tenant), 0, -1)
+        total = 0
+        for first in range(0, len(names), _JOBS_AT_A_TIME):
+            for job in self._table.snapshots(names[first : first + _JOBS_AT_A_TIME]):
+                total += 0 if job is None else self._of_job(job)
+        return total
+
+    def _of_job(self, job: JobSnapshot) -> int:
+        key = job.job_id, job.finished_at_ms
+        if job.state.is_final and key in self._ended:
+            return self._ended[key]
+        job_dir = JobDir(self._jobs_dir, job.job_id)
+        total = _size(job_dir.path)
+        results = job_dir.linked_results()
+        if results is not None and job.retry_of is None:  # a retry's lie in those of its job
+            total += _size(results)
+        if job.state.is_final:
+            self._ended[key] = total
+        return total
+
+
+def _size(directory: Path) -> int:
+    """Add up the files below a directory; one that is not there has none, links are not followed.
+
+    What vanishes meanwhile does not count.
+    """
+    total = 0
+    with suppress(FileNotFoundError), os.scandir(directory) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                total += _size(Path(entry.path))
+            else:
+                with suppress(FileNotFoundError):
+                    total += entry.stat(follow_symlinks=False).st_size
+    return total

@@ -1,0 +1,94 @@
+"""An ended job can be removed: nothing of it stays but what it has used."""
+
+from pathlib import Path
+
+import pytest
+import redis
+
+from penstock.jobs.errors import InvalidJob
+from penstock.jobs.job_table import JobTable
+from penstock.jobs.model import JobSpec
+from penstock.jobs.removal import remove, removed_jobs
+from penstock.jobs.results_dir import ResultsDir
+from penstock.jobs.stored_bytes import StoredBytes
+from penstock.jobs.usage import Usage, used
+
+from .small_jobs import SmallJobs
+
+EVER = 2**50
+
+
+def _remove(jobs: SmallJobs, spec: JobSpec) -> None:
+    remove(jobs.settings, jobs.table, jobs.snapshot(spec))
+
+
+def _used(jobs: SmallJobs) -> dict[str, Usage]:
+    removed = removed_jobs(jobs.settings, "default")
+    return used(jobs.table, "default", 0, EVER, removed)
+
+
+def test_nothing_stays_but_what_it_has_used(jobs: SmallJobs) -> None:
+    spec, other = jobs.complete(), jobs.complete()
+    stored, before = StoredBytes(jobs.settings, jobs.table), _used(jobs)
+    size = stored.measure("default").jobs
+    _remove(jobs, spec)
+    assert not jobs.directory(spec).path.exists()
+    assert not ResultsDir.of(spec).path.exists()
+    assert jobs.table.snapshot(spec.job_id) is None
+    assert [job.job_id for job in jobs.table.list(tenant="default")] == [other.job_id]
+    assert 0 < stored.measure("default").jobs < size
+    assert _used(jobs) == before
+    jobs.wipe()
+    jobs.rebuild_all()
+    assert jobs.table.snapshot(spec.job_id) is None, "it does not come back"
+    assert _used(jobs) == before
+
+
+def test_what_a_crash_left_is_removed_by_the_next_try(
+    jobs: SmallJobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = jobs.complete()
+    before = _used(jobs)
+
+    def away(*_: object) -> None:
+        raise redis.ConnectionError("away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(JobTable, "forget", away)
+        with pytest.raises(redis.ConnectionError):
+            _remove(jobs, spec)
+    assert not jobs.directory(spec).path.exists()
+    assert _used(jobs) == before, "it is noted, and in the table: that is one job"
+    _remove(jobs, spec)
+    assert jobs.table.snapshot(spec.job_id) is None
+    assert _used(jobs) == before
+
+
+def test_what_runs_is_not_removed(jobs: SmallJobs) -> None:
+    spec = jobs.make()
+    with pytest.raises(InvalidJob, match="cancel it first"):
+        _remove(jobs, spec)
+    failed = jobs.complete(failing=[1])
+    made = jobs.retry(failed)
+    with pytest.raises(InvalidJob, match=f"a retry of {failed.job_id} runs"):
+        _remove(jobs, failed)
+    assert jobs.directory(failed).spec.exists() and ResultsDir.of(failed).rows.is_dir()
+    jobs.cancel(made)
+    _remove(jobs, failed)
+    assert not ResultsDir.of(failed).path.exists()
+
+
+def test_bytes_are_counted_once(jobs: SmallJobs, tmp_path: Path) -> None:
+    stored = StoredBytes(jobs.settings, jobs.table)
+    assert stored.measure("default").total == 0
+    spec = jobs.complete(failing=[1])
+    directories = (jobs.directory(spec).path, ResultsDir.of(spec).path)
+    files = [path for each in directories for path in each.rglob("*")]
+    size = sum(path.lstat().st_size for path in files if path.is_file())
+    measured = stored.measure("default")
+    assert size <= measured.jobs <= size + 512, "a link's own bytes count, too"
+    assert stored.known("default") == measured.total
+    assert stored.known("other") == stored.measure("other").total == 0
+    jobs.rerun(spec)  # which lands below the job that it retries
+    grown = stored.measure("default").jobs
+    assert measured.jobs < grown < 4 * measured.jobs
