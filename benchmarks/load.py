@@ -1,28 +1,29 @@
-"""How chats fare under load: users, many streams, slow readers, a bulk job beside them.
+"""How chats fare under load: many users, and a bulk job beside them.
 
-    python benchmarks/load.py users --users 10 50 100              # the server's own share
-    python benchmarks/load.py users --users 10 --bulk-rows 200000  # chats beside a job
-    python benchmarks/load.py users --users 10 --model penstock-demo --every-s 4
-    python benchmarks/load.py streams --streams 1000 --slow 0.05
+    python benchmarks/load.py --users 10 50 100 --seconds 120      # the server's own share
+    python benchmarks/load.py --users 10 --bulk                    # and beside a job
+    python benchmarks/load.py --users 10 --model penstock-demo --every-s 4
 
 The load is open: chats are due at Poisson times, one every `--every-s` seconds per user, whatever
 has become of the earlier ones, and all waiting is counted from when a chat was due. The same chats
 at the same times then go to the engine alone, in this process: what the ratios are ratios to.
 `overhead_ms` is the whole price of API and queue: a chat's time through the stack less the same
 chat's time in the engine alone. `header_ms` is the API's own share of it, as `x-overhead-ms` tells.
+With `--bulk` they go a third time, beside a job that keeps every slot of the engine full.
 Client, server and engine share the machine, so processor time is told, too: it does not depend on
-who else is at work.
+who else is at work. `load` is the machine's, before and after.
 """
 
 import argparse
 import asyncio
 import json
+import os
 import random
-import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -34,13 +35,13 @@ from penstock.jobs.model import SamplingParams
 from penstock.jobs.settings import Settings
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from benchmarks.figures import cuts, per
 from benchmarks.process_cpu import cpu_by_part
 from benchmarks.sse_client import Answer, stream_chat
 from tests.e2e.stack import Stack, running_stack
 
 FAKE = "fake:step_ms=10;tokens=32"
 WARM_UP = 5
-SLOW_PAUSE_S = 0.25
 _LEAD_S = 0.5
 
 
@@ -114,13 +115,6 @@ def through_the_engine(model: str, chats: list[Chat], tokens: int) -> list[Answe
     return [answers[str(number)] for number in range(len(chats))]
 
 
-def cuts(samples_s: Iterable[float]) -> dict[str, float]:
-    """Return what half, 95 and 99 of 100 samples stay below, in milliseconds."""
-    samples = [sample * 1000 for sample in samples_s]
-    found = statistics.quantiles(samples, n=100, method="inclusive")
-    return {"p50": round(found[49], 2), "p95": round(found[94], 2), "p99": round(found[98], 2)}
-
-
 def ratios(ours: dict[str, float], alone: dict[str, float]) -> dict[str, float]:
     return {name: round(ours[name] / alone[name], 3) for name in ours}
 
@@ -145,106 +139,75 @@ def compare(ours: Sequence[Answer], alone: Sequence[Answer]) -> dict[str, object
     return report
 
 
-def per(number: int, spent_s: dict[str, float]) -> dict[str, float]:
-    return {part: round(used_s * 1000 / number, 2) for part, used_s in spent_s.items()}
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """What became of all chats of a trace on their way through the stack."""
+
+    answers: list[Answer]
+    cpu_ms_per_chat: dict[str, float]
+    load: tuple[float, float]
 
 
-def run_users(stack: Stack, asked: argparse.Namespace) -> None:
-    for users in asked.users:
-        chats = trace(users, asked.every_s, asked.seconds, asked.seed)
-        job = None
-        if asked.bulk_rows:
-            job = Client(stack.url).jobs.submit(
-                ({"n": number} for number in range(asked.bulk_rows)),
-                model=asked.model,
-                prompt="Tell a story about the number {{ row.n }}.",
-                sampling={"max_tokens": asked.tokens},
-            )
-            while not job.refresh().counts.succeeded:
-                time.sleep(0.1)
-        client_s, parts_s = time.process_time(), cpu_by_part()
-        ours = asyncio.run(through_the_stack(stack.url, asked.model, chats, asked.tokens))
-        spent = {"client": time.process_time() - client_s}
-        spent |= {part: used_s - parts_s[part] for part, used_s in cpu_by_part().items()}
-        if job is not None:
-            if job.refresh().status.is_final:
-                sys.exit("the job ended before the chats did; ask for more with --bulk-rows")
-            job.cancel()
-        alone = through_the_engine(asked.model, chats, asked.tokens)
-        report: dict[str, object] = {"users": users, "bulk": bool(job)}
-        report |= compare(ours, alone)
-        report["cpu_ms_per_chat"] = per(len(chats), spent)
-        print(json.dumps(report), flush=True)
-
-
-def run_streams(stack: Stack, asked: argparse.Namespace) -> None:
-    """Open all streams at once; a few are read slowly. Every one must arrive in full."""
-    address = urlsplit(stack.url)
-    host, port = address.hostname or "", address.port or 0
-    num_slow = round(asked.streams * asked.slow)
-
-    async def run() -> list[Answer]:
-        body: dict[str, object] = {"model": asked.model, "max_tokens": asked.tokens}
-        due_s = time.perf_counter()
-        return await asyncio.gather(
-            *(
-                stream_chat(
-                    host,
-                    port,
-                    body | {"messages": messages(f"Tell me of number {number}.")},
-                    due_s,
-                    pause_s=SLOW_PAUSE_S if number < num_slow else 0.0,
-                )
-                for number in range(asked.streams)
-            )
-        )
-
-    client_s, parts_s = time.process_time(), cpu_by_part()
-    answers = asyncio.run(run())
+def pass_through(stack: Stack, model: str, chats: list[Chat], tokens: int) -> Passage:
+    """Send a trace through the stack, and note what it cost."""
+    load, client_s, parts_s = os.getloadavg()[0], time.process_time(), cpu_by_part()
+    answers = asyncio.run(through_the_stack(stack.url, model, chats, tokens))
     spent = {"client": time.process_time() - client_s}
     spent |= {part: used_s - parts_s[part] for part, used_s in cpu_by_part().items()}
-    quick = [answer for answer in answers[num_slow:] if answer.is_whole]
-    frames = sum(len(answer.times_s) for answer in answers)
-    span_s = max(answer.end_s or 0.0 for answer in quick) - quick[0].due_s
-    report = {
-        "streams": asked.streams,
-        "slow": num_slow,
-        "whole": sum(answer.is_whole for answer in answers),
-        "frames_lost": asked.streams * asked.tokens - frames,
-        "errors": sorted({answer.error for answer in answers if answer.error}),
-        "ttft_ms": cuts(answer.ttft_s for answer in quick),
-        "itl_ms": cuts(gap for answer in quick for gap in answer.gaps_s),
-        "frames_per_s": round(sum(len(answer.times_s) for answer in quick) / span_s),
-        "cpu_ms_per_stream": per(asked.streams, spent),
-    }
-    print(json.dumps(report), flush=True)
+    return Passage(answers, per(len(chats), spent), (load, os.getloadavg()[0]))
+
+
+@contextmanager
+def job_beside(stack: Stack, model: str, rows: int, tokens: int) -> Iterator[None]:
+    """Keep the engine full of a job's rows; the job must not end before the block does."""
+    job = Client(stack.url).jobs.submit(
+        ({"n": number} for number in range(rows)),
+        model=model,
+        prompt="Tell a story about the number {{ row.n }}.",
+        sampling={"max_tokens": tokens},
+    )
+    while not job.refresh().counts.succeeded:
+        time.sleep(0.1)
+    yield
+    if job.refresh().status.is_final:
+        sys.exit("the job ended before the chats did; ask for more with --bulk-rows")
+    job.cancel()
+
+
+def measure(stack: Stack, users: int, asked: argparse.Namespace) -> None:
+    """Send one trace every way there is, and print what came of it."""
+    chats = trace(users, asked.every_s, asked.seconds, asked.seed)
+    passages = {"idle": pass_through(stack, asked.model, chats, asked.tokens)}
+    if asked.bulk:
+        with job_beside(stack, asked.model, asked.bulk_rows, asked.tokens):
+            passages["beside a job"] = pass_through(stack, asked.model, chats, asked.tokens)
+    alone = through_the_engine(asked.model, chats, asked.tokens)
+    for name, passage in passages.items():
+        report: dict[str, object] = {"users": users, "stack": name}
+        report |= compare(passage.answers, alone)
+        report |= {"cpu_ms_per_chat": passage.cpu_ms_per_chat, "load": passage.load}
+        print(json.dumps(report), flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    profiles = parser.add_subparsers(required=True)
-    users = profiles.add_parser("users")
-    users.add_argument("--users", type=int, nargs="+", default=[10, 50, 100])
-    users.add_argument("--every-s", type=float, default=5.0)
-    users.add_argument("--seconds", type=float, default=30.0)
-    users.add_argument("--bulk-rows", type=int, default=0)
-    users.add_argument("--seed", type=int, default=0)
-    users.set_defaults(run=run_users)
-    streams = profiles.add_parser("streams")
-    streams.add_argument("--streams", type=int, default=1000)
-    streams.add_argument("--slow", type=float, default=0.05)
-    streams.set_defaults(run=run_streams)
-    for profile in (users, streams):
-        profile.add_argument("--model", default=FAKE)
-        profile.add_argument("--tokens", type=int, default=32)
+    parser.add_argument("--users", type=int, nargs="+", default=[10, 50, 100])
+    parser.add_argument("--every-s", type=float, default=5.0)
+    parser.add_argument("--seconds", type=float, default=30.0)
+    parser.add_argument("--bulk", action="store_true", help="once more beside a job")
+    parser.add_argument("--bulk-rows", type=int, default=100_000, help="of that job")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--model", default=FAKE)
+    parser.add_argument("--tokens", type=int, default=32)
     asked = parser.parse_args()
     with (
         tempfile.TemporaryDirectory(prefix="ps") as folder,
         running_stack(Path(folder) / "data", "--no-flower", "--model", asked.model) as stack,
     ):
-        asked.run(stack, asked)
+        for users in asked.users:
+            measure(stack, users, asked)
 
 
 if __name__ == "__main__":

@@ -45,6 +45,7 @@ from penstock.jobs.submission import RowsSource, SubmitRequest, submit
 from penstock.jobs.workers import WorkerInfo, WorkerRegister
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from benchmarks.process_cpu import memory_mb
 from tests.chaos.stack import Part
 from tests.e2e.stack import PENSTOCK, Stack, free_port
 
@@ -172,14 +173,6 @@ def _answers(url: str) -> bool:
         return httpx2.get(url, timeout=5).status_code == 200
     except httpx2.HTTPError:
         return False
-
-
-def memory_mb(pid: int) -> dict[str, int]:
-    """Read what a process has in memory, and the most it ever had."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    fields = dict(line.split(":", 1) for line in lines)
-    kb = {name: int(fields[name].split()[0]) for name in ("VmRSS", "VmHWM")}
-    return {"now": kb["VmRSS"] // 1024, "most": kb["VmHWM"] // 1024}
 
 
 def make_many_jobs(site: Site, num_jobs: int) -> list[str]:
