@@ -142,13 +142,23 @@ class Filter(_Step, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="
 
 
 class Split(Struct, frozen=True, forbid_unknown_fields=True):
-    """Cut a text in pieces, which overlap by `overlap` of the same units."""
+    """Cut a text in pieces of `size` units, which overlap by `overlap` of the same units.
+
+    By default a piece has 1000 tokens, characters or words, and one line, paragraph or part.
+    """
 
     field: Expression  # what to cut, such as row.text
     by: Literal["tokens", "characters", "words", "lines", "paragraphs", "separator"] = "characters"
-    size: Annotated[int, Meta(ge=1)] = 1000
+    size: Annotated[int, Meta(ge=1)] | None = None
     overlap: Annotated[int, Meta(ge=0)] = 0
     separator: str | None = None
+
+    @property
+    def piece_size(self) -> int:
+        """Units in a piece; more than `overlap`."""
+        if self.size is not None:
+            return self.size
+        return 1000 if self.by in ("tokens", "characters", "words") else 1
 
 
 class Expand(_Step, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="expand"):
