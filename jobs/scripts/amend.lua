@@ -8,17 +8,8 @@ end
 for number = 10, #ARGV do
   redis.call('SETBIT', LANDED, ARGV[number], 1)
 end
-for _, name in ipairs(redis.call('HKEYS', JOB)) do
-  if string.sub(name, 1, 6) == 'error:' then
-    redis.call('HDEL', JOB, name)
-  end
-end
-for code, count in string.gmatch(ARGV[9], '([^=,]+)=(%d+)') do
-  redis.call('HINCRBY', JOB, 'error:' .. code, count)
-end
 if redis.call('HGET', JOB, 'state') ~= ARGV[1] then
   redis.call('HSET', JOB, 'state', ARGV[1], 'finished_at_ms', ARGV[2], 'error', '')
 end
-redis.call('HSET', JOB, 'shards_landed', ARGV[3], 'succeeded', ARGV[4] - ARGV[5],
-  'failed', ARGV[5], 'prompt_tokens', ARGV[6], 'completion_tokens', ARGV[7],
-  'cached_tokens', ARGV[8])
+redis.call('HSET', JOB, 'shards_landed', ARGV[3])
+retell(unpack(ARGV, 4, 9))

@@ -135,8 +135,27 @@ local function judge_errors()
   return is_too_much
 end
 
+-- Adds rows that failed, by what they failed of: "code=rows,code=rows".
+local function add_errors(errors)
+  for code, count in string.gmatch(errors, '([^=,]+)=(%d+)') do
+    redis.call('HINCRBY', JOB, 'error:' .. code, count)
+  end
+end
+
+-- Tells the sums of all landed shards anew.
+local function retell(rows, failed, prompt, completion, cached, errors)
+  for _, name in ipairs(redis.call('HKEYS', JOB)) do
+    if string.sub(name, 1, 6) == 'error:' then
+      redis.call('HDEL', JOB, name)
+    end
+  end
+  add_errors(errors)
+  redis.call('HSET', JOB, 'succeeded', rows - failed, 'failed', failed, 'prompt_tokens', prompt,
+    'completion_tokens', completion, 'cached_tokens', cached)
+end
+
 -- Marks a shard landed and adds its counts; returns how many shards are left. An end stands.
--- errors: "code=rows,code=rows". landing_at_ms: since when whoever completes the job is at it.
+-- landing_at_ms: since when whoever completes the job is at it.
 local function add_landed(landing_at_ms, shard, rows, failed, prompt, completion, cached, errors)
   redis.call('SETBIT', LANDED, shard, 1)
   redis.call('ZREM', LEASES, shard)
@@ -148,9 +167,7 @@ local function add_landed(landing_at_ms, shard, rows, failed, prompt, completion
   redis.call('HINCRBY', JOB, 'prompt_tokens', prompt)
   redis.call('HINCRBY', JOB, 'completion_tokens', completion)
   redis.call('HINCRBY', JOB, 'cached_tokens', cached)
-  for code, count in string.gmatch(errors, '([^=,]+)=(%d+)') do
-    redis.call('HINCRBY', JOB, 'error:' .. code, count)
-  end
+  add_errors(errors)
   redis.call('HDEL', JOB, 'trouble')
   local landed = redis.call('HINCRBY', JOB, 'shards_landed', 1)
   local left = redis.call('HGET', JOB, 'num_shards') - landed

@@ -16,16 +16,8 @@ redis.call('HINCRBY', JOB, 'shards_landed', -reopened)
 if ARGV[7] ~= '1' then
   return 1
 end
-for _, name in ipairs(redis.call('HKEYS', JOB)) do
-  if string.sub(name, 1, 6) == 'error:' then
-    redis.call('HDEL', JOB, name)
-  end
-end
-for code, count in string.gmatch(ARGV[6], '([^=,]+)=(%d+)') do
-  redis.call('HINCRBY', JOB, 'error:' .. code, count)
-end
-redis.call('HSET', JOB, 'state', 'running', 'succeeded', ARGV[1] - ARGV[2], 'failed', ARGV[2],
-  'prompt_tokens', ARGV[3], 'completion_tokens', ARGV[4], 'cached_tokens', ARGV[5])
+retell(unpack(ARGV, 1, 6))
+redis.call('HSET', JOB, 'state', 'running')
 redis.call('ZREM', LANDING, JOB_ID)
 wake()
 return 1
