@@ -4,6 +4,8 @@ Knows the client and how to print; a watcher who leaves never harms the job.
 """
 
 import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 import typer
@@ -184,10 +186,21 @@ def follow_to_the_end(printer: Printer, job: Job, how_to_return: str) -> None:
     """Show a job's progress until it has ended.
 
     Raises:
-        typer.Exit: the watcher left with Ctrl-C; `how_to_return` says what that means.
+        typer.Exit: the watcher left; see `leaving`.
+    """
+    with leaving(printer, how_to_return):
+        job.wait(progress=True)
+
+
+@contextmanager
+def leaving(printer: Printer, how_to_return: str) -> Iterator[None]:
+    """Let Ctrl-C end the block in good order, at whatever moment it comes.
+
+    Raises:
+        typer.Exit: somebody left; `how_to_return` has told what that means.
     """
     try:
-        job.wait(progress=True)
+        yield
     except KeyboardInterrupt:
         printer.note(how_to_return)
         raise typer.Exit(EXIT_INTERRUPTED) from None

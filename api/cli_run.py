@@ -17,7 +17,7 @@ import typer
 from ..jobs.model import JobState
 from ..jobs.settings import Settings
 from . import tables
-from .cli_jobs import exit_code, follow_to_the_end, note_errors, note_rejected
+from .cli_jobs import exit_code, follow_to_the_end, leaving, note_errors, note_rejected
 from .cli_options import (
     ApiKey,
     Config,
@@ -102,6 +102,7 @@ def run(
         options["output"] = str(directory)  # a server elsewhere has directories of its own
     key = None if again else _key_of(rows, options)
     with (
+        leaving(printer, "stopped before the job had begun; the same command goes on from here"),
         _server(printer, in_force, server_url) as server,
         Client(server.url, in_force.api_key) as client,
     ):
@@ -110,7 +111,8 @@ def run(
         if job.is_final:
             printer.note(f"{job.id} did this before; --again does it anew")
         else:
-            server.wait_until_ready()
+            with leaving(printer, server.how_to_return(job)):
+                server.wait_until_ready()
         try:
             follow_to_the_end(printer, job, server.how_to_return(job))
         except JobFailed as error:

@@ -170,7 +170,7 @@ class LocalStack:
         redis = None
         try:
             if self.settings.redis_url is None:
-                redis = RedisServer(self.settings.data_dir / "redis").start()
+                redis = RedisServer(self.settings.data_dir / "redis", users_url=self.url).start()
                 self.settings = replace(self.settings, redis_url=redis.url)
             self.children = self._make_children()
             for child in self.children:

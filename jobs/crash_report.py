@@ -5,9 +5,14 @@ the worker's request to show where it stands, write all threads' stacks into it,
 help: that works in the middle of a kernel too.
 
     $data/crashes/TIME-WORKER-NUMBER.txt     the newest `_MOST_REPORTS` are kept
+    $data/crashes/.TIME-WORKER-NUMBER.txt    of a process that lives, which holds its lock
+
+Only a report that says something ever gets its name, also when a worker dies with its engine: then
+the next worker that starts one here sees to it.
 """
 
 import faulthandler
+import fcntl
 import logging
 import os
 import re
@@ -22,6 +27,7 @@ SHOW_STACKS = signal.SIGUSR1
 _MOST_REPORTS = 20
 _LARGEST_REPORT = 256 * 1024
 _STACKS_WAIT_S = 2.0  # a process that was stopped never answers
+_UNLOCKED_S = 600.0  # a process that was just started has not locked its report yet
 _FRAME = re.compile(r'File "([^"\n]+)", line (\d+),? in (\S+)')
 
 logger = logging.getLogger(__name__)
@@ -39,9 +45,12 @@ class CrashReports:
         """Name the report of a process that is about to start; None if none can be written."""
         self._number += 1
         started = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-        path = self._directory / f"{started}-{self._worker}-{self._number:06}.txt"
+        path = self._directory / f".{started}-{self._worker}-{self._number:06}.txt"
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
+            for abandoned in self._directory.glob(".*.txt"):
+                if _is_abandoned(abandoned):
+                    self.take(abandoned)
             path.touch()
         except OSError as error:
             logger.warning("crashes cannot be reported: %s", error)
@@ -55,23 +64,33 @@ class CrashReports:
         with suppress(OSError):  # whatever happens to a report must not keep engines from serving
             if path.stat().st_size > _LARGEST_REPORT:
                 os.truncate(path, _LARGEST_REPORT)
-            self._forget_old()
             if path.stat().st_size > 0:
-                return path
+                named = path.rename(path.with_name(path.name.removeprefix(".")))
+                self._forget_old()
+                return named
             path.unlink()
         return None
 
     def _forget_old(self) -> None:
-        for path in sorted(self._directory.glob("*.txt"))[:-_MOST_REPORTS]:
+        for path in sorted(self._directory.glob("[!.]*.txt"))[:-_MOST_REPORTS]:
             path.unlink(missing_ok=True)
 
 
 def report_crashes(path: Path) -> TextIO:
     """Have this process write its report; the file must stay open as long as it lives."""
     file = path.open("w", encoding="utf-8")
+    fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # for as long as this process lives
     faulthandler.enable(file, all_threads=True)
     faulthandler.register(SHOW_STACKS, file, all_threads=True)
     return file
+
+
+def _is_abandoned(path: Path) -> bool:
+    """Tell whether the process that was to write a report has died, and its worker with it."""
+    with suppress(OSError), path.open("rb") as file:  # somebody else takes it just now, or locks it
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return time.time() - path.stat().st_mtime > _UNLOCKED_S
+    return False
 
 
 def report_exception(file: TextIO, error: BaseException) -> None:

@@ -23,6 +23,7 @@ import redis
 from .parent_death import launch_command
 
 OLDEST_MAJOR_VERSION = 7
+_LONGEST_URL = 200
 LONGEST_SOCKET_PATH = 107  # sun_path holds 108 bytes with its closing zero
 START_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 10.0
@@ -39,8 +40,11 @@ class RedisServer:
         url: what `redis.Redis.from_url` takes, once started.
     """
 
-    def __init__(self, directory: Path, *, program: Path | None = None) -> None:
+    def __init__(
+        self, directory: Path, *, program: Path | None = None, users_url: str | None = None
+    ) -> None:
         self.directory = directory
+        self.users_url = users_url
         self.program = program or find_server()
         self.socket_path = _socket_path(directory)
         self.url = f"unix://{self.socket_path}?db=0"
@@ -72,7 +76,7 @@ class RedisServer:
         """
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.directory.chmod(0o700)
-        self._lock = self._lock or _lock_directory(self.directory)
+        self._lock = self._lock or _lock_directory(self.directory, self.users_url)
         self.socket_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.socket_path.unlink(missing_ok=True)
         if self._process is not None:
@@ -206,16 +210,23 @@ def _socket_path(directory: Path) -> Path:
     return Path(tempfile.mkdtemp(prefix="penstock-")) / "redis.sock"
 
 
-def _lock_directory(directory: Path) -> IO[str]:
-    lock = (directory / "lock").open("w")
+def _lock_directory(directory: Path, users_url: str | None) -> IO[str]:
+    """Keep others out of a directory, and let them read whom to turn to."""
+    lock = (directory / "lock").open("a+")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
+        lock.seek(0)
+        url = lock.read(_LONGEST_URL).strip()
         lock.close()
+        where, named = (f" at {url}", url) if url else ("", "http://…")
         raise RedisUnavailable(
-            f"another Penstock already runs its Redis in {directory}: use it (`penstock submit`, "
-            "or `penstock run --url http://…`), stop it, or choose another directory with --data"
+            f"{directory.parent} is in use: another Penstock{where} runs its Redis there. Use it "
+            f"(--url {named}), stop it, or choose another directory with --data"
         ) from error
+    lock.truncate(0)
+    lock.write(users_url or "")
+    lock.flush()
     return lock
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pyarrow.parquet as pq
 import pytest
@@ -269,6 +270,23 @@ class TestRun:
         assert second != cancelled
         assert detach() == second
         penstock("cancel", second, "--url", stack.url)
+
+    @pytest.mark.parametrize("moment", ["starting", "waiting"])
+    def test_ctrl_c_says_what_it_means_at_any_moment(
+        self, penstock: Penstock, stack: Stack, rows: Path, moment: str
+    ) -> None:
+        place = {"starting": "_submit", "waiting": "_Server.wait_until_ready"}[moment]
+        rows.write_text('{"text": "[[long]]"}')
+        command = ("run", rows, "--prompt", "{{ row.text }}", "-m", MODEL, "--url", stack.url)
+        with patch(f"penstock.api.cli_run.{place}", side_effect=KeyboardInterrupt):
+            run = penstock(*command, "--again")
+        assert run.code == 130
+        told = {"starting": "the same command goes on", "waiting": "detached; the job goes on"}
+        assert told[moment] in run.err
+        with Client(stack.url) as client:
+            for job in client.jobs.list():
+                if not job.is_final:
+                    job.cancel()
 
     def test_what_is_done_or_wrong_waits_for_no_engine(
         self,

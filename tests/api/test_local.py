@@ -171,7 +171,7 @@ class TestStack:
         assert httpx2.get(f"{flower}/api/workers").status_code == 401  # nobody has a password
 
     def test_a_second_stack_is_refused_the_same_directory(self, stack: LocalStack) -> None:
-        with pytest.raises(StackFailed, match="another Penstock already runs"):
+        with pytest.raises(StackFailed, match=f"in use: another Penstock at {stack.url} runs"):
             LocalStack(Settings(data=stack.settings.data, models=(MODEL,))).start()
 
     def test_redis_comes_back_and_finished_jobs_are_still_known(self, stack: LocalStack) -> None:

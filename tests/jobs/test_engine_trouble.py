@@ -1,5 +1,6 @@
 """What a worker makes of an engine that dies, is damaged, or belongs to another version."""
 
+import fcntl
 import os
 import re
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from penstock.jobs.crash_report import CrashReports, place_of
+from penstock.jobs.crash_report import CrashReports, place_of, report_crashes
 from penstock.jobs.engine_process import FIRST_PAUSE_S, LONGEST_PAUSE_S, SHORTEST_PAUSE_S
 from penstock.jobs.events import JobEvents
 from penstock.jobs.frames import VERSION, ModelTrouble, Ready
@@ -102,12 +103,36 @@ def test_few_and_small_reports_are_kept(tmp_path: Path) -> None:
         path.write_text(f"{number}\n" + "x" * 300_000)
         os.utime(path, (number, number))
         kept.append(reports.take(path))
+        assert not path.exists() and path.name.startswith(".")
     left = sorted((tmp_path / "crashes").iterdir())
     assert len(left) == 20 and all(path.stat().st_size == 256 * 1024 for path in left)
     assert kept[-1] in left
     empty = reports.begin()
     assert reports.take(empty) is None and empty is not None and not empty.exists()
     assert reports.take(None) is None
+
+
+def test_who_starts_next_clears_up_after_workers_that_were_killed(tmp_path: Path) -> None:
+    killed, crashes = CrashReports(tmp_path / "crashes", "killed"), tmp_path / "crashes"
+    silent, telling, young, alive = (killed.begin() for _ in range(4))
+    assert silent is not None and telling is not None and young is not None and alive is not None
+    telling.write_text("where it stood")
+    with alive.open() as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        for path in (silent, telling, alive):
+            os.utime(path, (1, 1))
+        begun = CrashReports(crashes, "next").begin()
+        assert begun is not None
+        told = crashes / telling.name.removeprefix(".")
+        assert set(crashes.iterdir()) == {told, young, alive, begun}
+    assert told.read_text() == "where it stood"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("faulthandler.enable", lambda *_, **__: None)
+        patch.setattr("faulthandler.register", lambda *_, **__: None)
+        with report_crashes(young):  # as the process does that lives
+            os.utime(young, (1, 1))
+            CrashReports(crashes, "another").begin()
+            assert young.exists()
 
 
 def test_a_directory_that_cannot_be_written_costs_only_reports(
