@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .api.async_client import AsyncClient
     from .api.client import Client, Job
+    from .api.workflow import Workflow
     from .engine.llm import LLM
     from .engine.sampling_params import SamplingParams
 
 __version__ = "0.1.0"
-__all__ = ["LLM", "AsyncClient", "Client", "Job", "SamplingParams"]
+__all__ = ["LLM", "AsyncClient", "Client", "Job", "SamplingParams", "Workflow"]
 
 _HOME_OF = {
     "AsyncClient": ".api.async_client",
@@ -22,6 +23,7 @@ _HOME_OF = {
     "Job": ".api.client",
     "LLM": ".engine.llm",
     "SamplingParams": ".engine.sampling_params",
+    "Workflow": ".api.workflow",
 }
 
 
