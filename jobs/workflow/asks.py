@@ -19,6 +19,7 @@ class Ask:
     url: str
     model: str
     body: Mapping[str, Any]
+    cache_key: str = ""  # of the content, where an earlier answer to it may stand; see `cache`
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,278 @@
+"""Does a run's work, piece by piece: reads shards, computes, writes shards. Knows no Redis.
+
+Everything it makes follows from what lies on the disk already, so any piece may be done twice, by
+anybody. It runs in a process of its own (see `workshop`), which people's templates may exhaust.
+"""
+
+import logging
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+
+from ..durable import StorageFull, make_directories
+from ..errors import CorruptJob, UnknownJob
+from ..part_file import CorruptPart
+from ..results_dir import ResultsDir
+from ..sealed_input import CorruptInput
+from . import asking, gather, local
+from .asks import Answer, Ask
+from .cache import RowCache, ask_key
+from .check import check
+from .orders import read_answers
+from .plan import INPUT, Plan, PlannedStep
+from .row import Applied, Row
+from .run_dir import RunDir, RunResults, RunSpec
+from .selection import selected
+from .shard_file import ShardReport, read_report, read_shard, summed, write_shard
+from .work import (
+    AskOrSettle,
+    Broken,
+    Compute,
+    Emit,
+    Gather,
+    Gathered,
+    Made,
+    Missing,
+    Outcome,
+    Wanted,
+    Work,
+)
+
+MAX_ROUNDS = 1_000  # of one shard of a step
+
+_OPEN_RUNS = 8
+
+logger = logging.getLogger(__name__)
+
+
+class _Unreadable(Exception):
+    """A shard of a step is damaged or gone."""
+
+    def __init__(self, step_id: str, shard: int, error: CorruptPart) -> None:
+        super().__init__(str(error))
+        self.step_id = step_id
+        self.shard = shard
+
+
+@dataclass(frozen=True, slots=True)
+class _OpenRun:
+    """What is kept of a run between its pieces."""
+
+    directory: RunDir
+    spec: RunSpec
+    plan: Plan
+    results: RunResults
+
+
+def plan_of(spec: RunSpec) -> Plan:
+    """Plan a sealed run again; what it was planned from has not changed."""
+    columns = {name: dataset.columns for name, dataset in spec.inputs.items()}
+    return check(spec.workflow, spec.params, columns)
+
+
+class Workbench:
+    """Where pieces of work are done, one at a time."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._runs_dir = data_dir / "runs"
+        self._cache_dir = data_dir / "cache"
+        self._runs: OrderedDict[str, _OpenRun] = OrderedDict()
+        self._caches: dict[str, RowCache] = {}
+
+    def do(self, work: Work) -> Outcome:
+        """Do one piece. Whatever goes wrong is told, not raised."""
+        try:
+            run = self._open(work.run_id)
+            match work:
+                case Compute():
+                    return self._compute(run, work)
+                case AskOrSettle():
+                    return self._ask_or_settle(run, work)
+                case Gather():
+                    return self._gather(run, work)
+                case Emit():
+                    return self._emit(run, work)
+        except _Unreadable as error:
+            return self._set_aside(self._open(work.run_id), error)
+        except (UnknownJob, CorruptJob, CorruptInput) as error:
+            return Broken(str(error), is_lasting=True)
+        except (OSError, StorageFull, CorruptPart, MemoryError) as error:
+            return Broken(f"{type(error).__name__}: {error}", is_lasting=False)
+        except Exception as error:
+            logger.exception("a piece of %s cannot be done", work.run_id)
+            return Broken(f"{type(error).__name__}: {error}", is_lasting=True)
+
+    def _compute(self, run: _OpenRun, work: Compute) -> Outcome:
+        step = run.plan.step(work.step_id)
+        sources = [_rows(run, source, work.shard) for source in step.sources]
+        applied = local.apply(run.plan, step, sources)
+        report = _report(step, sum(map(len, sources)), applied)
+        return Made(_write(run, step, work.shard, applied.rows, report))
+
+    def _ask_or_settle(self, run: _OpenRun, work: AskOrSettle) -> Outcome:
+        step = run.plan.step(work.step_id)
+        rows = _rows(run, step.sources[0], work.shard)
+        cache = self._cache(run, step)
+        answers: dict[str, Answer] = {}
+        for order in work.orders:
+            found = read_answers(run.spec, order, order.shares[0])
+            for key, each in found.items():
+                answers.setdefault(key, each.answer)
+            if cache is not None:
+                cache.put_many(
+                    {each.cache_key: each.answer for each in found.values() if each.cache_key}
+                )
+        for _ in range(MAX_ROUNDS):
+            ahead = asking.next_round(run.plan, step, rows, answers, seed=run.spec.seed)
+            asks = [ask for ask in ahead.asks if ask.key not in answers]
+            if not asks and not ahead.refused.keys() - answers.keys():
+                break
+            answers.update(ahead.refused)
+            asks = _cached(cache, asks, answers)
+            if asks:
+                return Wanted(tuple(asks))
+        else:
+            return Broken(f"{step.id}: it asks for ever", is_lasting=True)
+        applied = asking.settle(run.plan, step, rows, answers)
+        report = _with_usage(_report(step, len(rows), applied), answers.values())
+        return Made(_write(run, step, work.shard, applied.rows, report))
+
+    def _gather(self, run: _OpenRun, work: Gather) -> Outcome:
+        step = run.plan.step(work.step_id)
+        known = run.results.gathered(step.id)
+        if known is not None:
+            place = run.results.step(step.id)
+            return Gathered(known, summed(read_report(place.part(k)) for k in range(known)))
+        num_in = Counter[str]()
+
+        def rows_of(source: str, num_shards: int) -> Iterator[Row]:
+            for shard in range(num_shards):
+                rows = _rows(run, source, shard)
+                num_in["rows"] += len(rows)
+                yield from rows
+
+        sources = [rows_of(*each) for each in zip(step.sources, work.num_shards, strict=True)]
+        scratch = run.directory.path / "scratch"
+        make_directories(scratch)
+        made = gather.gather(run.plan, step, sources, scratch)
+        reports = []
+        for shard, rows in enumerate(_chunks(made, run.plan.shard_rows)):
+            report = ShardReport(rows_out=len(rows))
+            reports.append(_write(run, step, shard, rows, report))
+        run.results.note_gathered(step.id, len(reports))
+        out = summed(reports)
+        dropped = max(0, num_in["rows"] - out.rows_out)
+        return Gathered(len(reports), replace(out, rows_in=num_in["rows"], dropped=dropped))
+
+    def _emit(self, run: _OpenRun, work: Emit) -> Outcome:
+        step = run.plan.step(run.plan.output_step)
+        rows = [selected(run.plan, row) for row in _rows(run, step.id, work.shard)]
+        report = ShardReport(rows_in=len(rows), rows_out=len(rows))
+        place, columns = run.results.output, run.plan.output_columns
+        return Made(write_shard(place, work.shard, rows, columns, report, has_lineage=False))
+
+    def _open(self, run_id: str) -> _OpenRun:
+        if run_id not in self._runs:
+            directory = RunDir(self._runs_dir, run_id)
+            spec = directory.read()
+            self._runs[run_id] = _OpenRun(directory, spec, plan_of(spec), RunResults.of(spec))
+            if len(self._runs) > _OPEN_RUNS:
+                self._runs.popitem(last=False)
+        self._runs.move_to_end(run_id)
+        return self._runs[run_id]
+
+    def _cache(self, run: _OpenRun, step: PlannedStep) -> RowCache | None:
+        """Open the tenant's earlier answers, if the step may use them."""
+        if not (run.spec.use_cache and getattr(step.spec, "cache", False)):
+            return None
+        tenant = run.spec.tenant
+        if tenant not in self._caches:
+            self._caches[tenant] = RowCache.open(self._cache_dir, tenant)
+        return self._caches[tenant]
+
+    def _set_aside(self, run: _OpenRun, error: _Unreadable) -> Outcome:
+        place = run.results.step(error.step_id)
+        part = place.part(error.shard)
+        with suppress(FileNotFoundError):
+            make_directories(place.damaged)
+            part.replace(place.damaged / part.name)
+        logger.error("%s; it is made again", error)
+        return Missing(error.step_id, error.shard, str(error))
+
+
+def _rows(run: _OpenRun, source: str, shard: int) -> list[Row]:
+    """Read a shard of a step, or of an input."""
+    if source.startswith(INPUT):
+        return _input_rows(run, source.removeprefix(INPUT), shard)
+    path = run.results.step(source).part(shard)
+    try:
+        return read_shard(path, run.plan.step(source).columns)
+    except CorruptPart as error:
+        raise _Unreadable(source, shard, error) from error
+
+
+def _input_rows(run: _OpenRun, name: str, shard: int) -> list[Row]:
+    columns = run.spec.inputs[name].columns
+    prefix = f"{name}:" if len(run.spec.inputs) > 1 else ""
+    with run.directory.open_input(name) as sealed:
+        return [
+            Row(f"{prefix}{each.row_index}", {column: each.row.get(column) for column in columns})
+            for each in sealed.shard(shard)
+        ]
+
+
+def _write(
+    run: _OpenRun, step: PlannedStep, shard: int, rows: Sequence[Row], report: ShardReport
+) -> ShardReport:
+    place: ResultsDir = run.results.step(step.id)
+    return write_shard(place, shard, rows, step.columns, report)
+
+
+def _report(step: PlannedStep, num_in: int, applied: Applied) -> ShardReport:
+    fatal = None
+    if applied.faults and step.on_error == "fail":
+        first = applied.faults[0]
+        fatal = (first.row_id, first.error.code, first.error.message)
+    return ShardReport(
+        rows_in=num_in,
+        rows_out=len(applied.rows),
+        dropped=applied.num_dropped,
+        failed=len(applied.faults),
+        errors=dict(Counter(fault.error.code for fault in applied.faults)),
+        fatal=fatal,
+    )
+
+
+def _with_usage(report: ShardReport, answers: Iterable[Answer]) -> ShardReport:
+    answers = list(answers)
+    computed = [answer for answer in answers if not answer.is_cached]
+    return replace(
+        report,
+        asked=len(answers),
+        cached=len(answers) - len(computed),
+        prompt_tokens=sum(answer.prompt_tokens for answer in computed),
+        completion_tokens=sum(answer.completion_tokens for answer in computed),
+        cached_tokens=sum(answer.cached_tokens for answer in computed),
+    )
+
+
+def _cached(
+    cache: RowCache | None, asks: Sequence[Ask], answers: dict[str, Answer]
+) -> Sequence[Ask]:
+    """Answer what an earlier run has answered; return the rest, each with its key."""
+    if cache is None:
+        return asks
+    keyed = [replace(ask, cache_key=ask_key(ask)) for ask in asks]
+    found: Mapping[str, Answer] = cache.get_many([ask.cache_key for ask in keyed])
+    for ask in keyed:
+        if ask.cache_key in found:
+            answers[ask.key] = replace(found[ask.cache_key], is_cached=True)
+    return [ask for ask in keyed if ask.cache_key not in found]
+
+
+def _chunks(rows: Iterator[Row], size: int) -> Iterator[list[Row]]:
+    while chunk := list(islice(rows, size)):
+        yield chunk
