@@ -25,7 +25,7 @@ from ..services import Services, TheServices
 from ..storage_quota import require_room
 from ..strict import Strict
 from .files import MAX_LIFE_S, MIN_LIFE_S
-from .jobs import now_ms
+from .jobs import now_ms, require_home
 from .uploads import ExpiresAfter
 
 ENDPOINTS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings")
@@ -61,6 +61,7 @@ async def create_batch(
         message = f"output_expires_after.seconds must be {MIN_LIFE_S} to {MAX_LIFE_S}, got {life_s}"
         raise InvalidRequest(message, param="output_expires_after.seconds")
     deadline_ms = await _deadline_ms(services, body.completion_window)
+    require_home(services)
     await require_room(services, principal)
     files, tenant = services.files, principal.tenant
     stored = await anyio.to_thread.run_sync(files.get, body.input_file_id, tenant)

@@ -18,6 +18,7 @@ from ..principal import ThePrincipal
 from ..services import TheServices
 from ..storage_quota import announced_bytes, require_room
 from ..upload import Form, is_multipart, receive_upload
+from .jobs import require_home
 
 Purpose = Literal["assistants", "batch", "fine-tune", "vision", "user_data", "evals"]
 
@@ -37,6 +38,7 @@ async def create_file(
     """Keep a file; it is durable when the answer leaves."""
     if not is_multipart(request):
         raise UnsupportedMediaType("send the file as multipart/form-data: `purpose` and `file`")
+    require_home(services)
     await require_room(services, principal, announced_bytes(request))
     form = Form(
         fields=frozenset({"purpose", _ANCHOR, _SECONDS}),

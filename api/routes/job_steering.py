@@ -16,7 +16,7 @@ from ..job_object import job_object
 from ..job_schemas import JobChange, RetryRequest
 from ..principal import Principal, ThePrincipal
 from ..services import Services, TheServices
-from .jobs import find_job, now_ms, priority_for, show
+from .jobs import find_job, now_ms, priority_for, require_home, show
 
 MAX_BODY_BYTES = 64 << 10
 
@@ -70,6 +70,7 @@ async def retry_job(
     body = RetryRequest()
     if request.headers.get("content-length", "0") != "0":  # clients may send none
         body = await read_json(request, RetryRequest, MAX_BODY_BYTES)
+    require_home(services)
     await find_job(services, principal, job_id)
     if body.priority is not None:
         priority_for(services, principal, body.priority)

@@ -70,6 +70,7 @@ async def create_job(
     request: Request, services: TheServices, principal: ThePrincipal
 ) -> JSONResponse:
     """Accept a job: its rows are on disk when the 202 leaves."""
+    require_home(services)
     await require_room(services, principal, announced_bytes(request))
     if not is_multipart(request):
         body = await read_json(request, JobRequest, MAX_JOB_JSON_BYTES)
@@ -140,12 +141,24 @@ async def cancel_job(job_id: str, services: TheServices, principal: ThePrincipal
 @router.delete("/v1/jobs/{job_id}")
 async def delete_job(job_id: str, services: TheServices, principal: ThePrincipal) -> dict[str, Any]:
     """Remove a job that has ended, its input and its rows; what it has used stays on record."""
+    require_home(services)
     job = await find_job(services, principal, job_id)
     try:
         await anyio.to_thread.run_sync(remove, services.settings, services.table, job)
     except InvalidJob as error:
         raise Conflict(str(error), param=error.param) from error
     return {"id": job_id, "object": "job", "deleted": True}
+
+
+def require_home(services: Services) -> None:
+    """Refuse to take in or remove anything on a disk that is not the queue's.
+
+    Raises:
+        Unavailable: no worker would find it there.
+    """
+    if services.keeper.is_elsewhere:
+        message = "this API has another data directory than the queue; nothing was changed"
+        raise Unavailable(message, code="storage_unavailable")
 
 
 def check_job_id(job_id: str) -> None:
@@ -218,9 +231,6 @@ async def _create(
     body: JobRequest,
     source: Source,
 ) -> JSONResponse:
-    if services.keeper.is_elsewhere:  # no worker would find the job
-        message = "this API has another data directory than the queue; nothing was accepted"
-        raise Unavailable(message, code="storage_unavailable")
     if body.output and body.output.path:
         principal.require(Scope.ADMIN, "to name a place on the server for the rows (output.path)")
     wish = SubmitRequest(

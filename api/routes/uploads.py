@@ -16,6 +16,7 @@ from ..storage_quota import require_room
 from ..strict import Strict
 from ..upload import Form, is_multipart, receive_upload
 from .files import expiry, file_object, purpose_of
+from .jobs import require_home
 
 _PART = Form(file="data", required=frozenset({"data"}), max_file_bytes=MAX_PART_BYTES)
 
@@ -55,6 +56,7 @@ async def create_upload(
     limit = services.settings.max_file_bytes
     if body.bytes > limit:
         raise InvalidRequest(f"bytes may be at most {limit}, got {body.bytes}", param="bytes")
+    require_home(services)
     await require_room(services, principal, body.bytes, is_fresh=True)
     purpose = purpose_of(body.purpose)
     seconds = None if body.expires_after is None else body.expires_after.seconds

@@ -43,18 +43,34 @@ def test_a_disk_that_does_not_answer_is_told_and_hides_no_job(
     assert http.post(f"/v1/jobs/{job['id']}/cancel").json()["status"] == "cancelled"
 
 
-def test_no_job_is_accepted_on_a_disk_that_is_not_the_queues(
+def test_nothing_is_accepted_on_a_disk_that_is_not_the_queues(
     http: httpx2.Client, stack: Stack
 ) -> None:
+    job = http.post("/v1/jobs", json=TASK).json()
+    http.post(f"/v1/jobs/{job['id']}/cancel")
+    lines = {"file": ("in.jsonl", b"{}")}
+    file_id = http.post("/v1/files", data={"purpose": "batch"}, files=lines).json()["id"]
+    batch = {"input_file_id": file_id, "endpoint": "/v1/embeddings", "completion_window": "24h"}
+    upload = {"filename": "a", "purpose": "batch", "bytes": 3, "mime_type": "text/plain"}
     key = Keys(stack.settings.namespace).installation
     with redis.Redis.from_url(str(stack.settings.redis_url), decode_responses=True) as client:
         home: Any = wait_for(lambda: client.get(key), "the queue to know its data directory")
         client.set(key, "another")
         try:
             refused = wait_for(lambda: refusal(http), "the API to notice")
+            others = [
+                http.post("/v1/batches", json=batch),
+                http.post("/v1/uploads", json=upload),
+                http.post("/v1/files", data={"purpose": "batch"}, files=lines),
+                http.post(f"/v1/jobs/{job['id']}/retry"),
+                http.delete(f"/v1/jobs/{job['id']}"),
+            ]
         finally:
             client.set(key, home)
     assert refused == (503, "storage_unavailable")
+    for answer in others:
+        assert (answer.status_code, answer.json()["error"]["code"]) == refused
+    assert http.get(f"/v1/jobs/{job['id']}").status_code == 200
     wait_for(lambda: refusal(http) is None, "the API to take jobs again")
 
 
