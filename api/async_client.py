@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, overload
 
 import httpx2
@@ -11,11 +10,11 @@ import httpx2
 from . import chat_calls, job_calls, tables
 from .address import Address
 from .chat_calls import Messages
-from .client_errors import ServerUnreachable, StreamFailed
+from .chat_stream import AsyncChatStream
 from .job_calls import JobChanges, SubmitOptions
 from .job_facts import JobFacts
 from .payloads import JobInput, open_upload
-from .records import ChatAnswer, ChatDelta, JobEvent, JobRecord, Row
+from .records import ChatAnswer, JobEvent, JobRecord, Row
 from .retry_policy import RetryPolicy
 from .talk import Talk
 
@@ -68,7 +67,7 @@ class AsyncClient:
         model: str | None = ...,
         stream: Literal[True],
         **sampling: Any,
-    ) -> "AsyncChatStream": ...
+    ) -> AsyncChatStream: ...
     async def chat(
         self,
         messages: Messages,
@@ -76,7 +75,7 @@ class AsyncClient:
         model: str | None = None,
         stream: bool = False,
         **sampling: Any,
-    ) -> "ChatAnswer | AsyncChatStream":
+    ) -> ChatAnswer | AsyncChatStream:
         """Ask a model now, ahead of all bulk work. A string is one user message.
 
         `sampling` takes OpenAI's names, such as `temperature=0, max_tokens=100`.
@@ -111,12 +110,7 @@ class AsyncClient:
         """Enter a block that closes the client."""
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         """Close."""
         await self.close()
 
@@ -337,54 +331,3 @@ class AsyncJob(JobFacts):
         retry = self._client.retry
         talk = job_calls.wait_for_job(self.id, retry, timeout_s=timeout_s, on_record=on_record)
         self.record = await self._client.run(talk)
-
-
-class AsyncChatStream:
-    """An answer that arrives piece by piece: use `async for`. Its connection always gets closed."""
-
-    def __init__(self, response: httpx2.Response) -> None:
-        self._response = response
-        self._deltas = self._read()
-
-    def __aiter__(self) -> AsyncIterator[ChatDelta]:
-        """Yield the pieces.
-
-        Raises:
-            StreamFailed: the server broke off and said why, or fell silent before the end.
-            ServerUnreachable: the connection was cut.
-        """
-        return self._deltas
-
-    async def text(self) -> str:
-        """Read to the end and join the pieces."""
-        return "".join([delta.text async for delta in self])
-
-    async def close(self) -> None:
-        """Stop reading; the server stops generating."""
-        await self._response.aclose()
-
-    async def __aenter__(self) -> Self:
-        """Enter a block that closes the stream."""
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Close."""
-        await self.close()
-
-    async def _read(self) -> AsyncIterator[ChatDelta]:
-        try:
-            async for event in httpx2.EventSource(self._response):
-                delta = chat_calls.read_chat_event(event)
-                if delta is None:
-                    return
-                yield delta
-            raise StreamFailed("the stream ended before the answer did")
-        except httpx2.TransportError as error:
-            raise ServerUnreachable(f"the stream was cut off: {error}") from error
-        finally:
-            await self._response.aclose()

@@ -6,7 +6,6 @@ Knows how to carry a talk out with blocking sockets; what is said is written in 
 
 import time
 from collections.abc import Iterator, Sequence
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, overload
 
 import httpx2
@@ -14,11 +13,11 @@ import httpx2
 from . import chat_calls, job_calls, tables
 from .address import Address
 from .chat_calls import Messages
-from .client_errors import ServerUnreachable, StreamFailed
+from .chat_stream import ChatStream
 from .job_calls import JobChanges, SubmitOptions
 from .job_facts import JobFacts
 from .payloads import JobInput, open_upload
-from .records import ChatAnswer, ChatDelta, JobEvent, JobRecord, Row
+from .records import ChatAnswer, JobEvent, JobRecord, Row
 from .retry_policy import RetryPolicy
 from .talk import Talk
 
@@ -71,7 +70,7 @@ class Client:
         model: str | None = ...,
         stream: Literal[True],
         **sampling: Any,
-    ) -> "ChatStream": ...
+    ) -> ChatStream: ...
     def chat(
         self,
         messages: Messages,
@@ -79,7 +78,7 @@ class Client:
         model: str | None = None,
         stream: bool = False,
         **sampling: Any,
-    ) -> "ChatAnswer | ChatStream":
+    ) -> ChatAnswer | ChatStream:
         """Ask a model now, ahead of all bulk work. A string is one user message.
 
         `sampling` takes OpenAI's names, such as `temperature=0, max_tokens=100`.
@@ -114,12 +113,7 @@ class Client:
         """Enter a block that closes the client."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close."""
         self.close()
 
@@ -332,54 +326,3 @@ class Job(JobFacts):
         retry = self._client.retry
         talk = job_calls.wait_for_job(self.id, retry, timeout_s=timeout_s, on_record=on_record)
         self.record = self._client.run(talk)
-
-
-class ChatStream:
-    """An answer that arrives piece by piece: iterate over it. Its connection always gets closed."""
-
-    def __init__(self, response: httpx2.Response) -> None:
-        self._response = response
-        self._deltas = self._read()
-
-    def __iter__(self) -> Iterator[ChatDelta]:
-        """Yield the pieces.
-
-        Raises:
-            StreamFailed: the server broke off and said why, or fell silent before the end.
-            ServerUnreachable: the connection was cut.
-        """
-        return self._deltas
-
-    def text(self) -> str:
-        """Read to the end and join the pieces."""
-        return "".join(delta.text for delta in self)
-
-    def close(self) -> None:
-        """Stop reading; the server stops generating."""
-        self._response.close()
-
-    def __enter__(self) -> Self:
-        """Enter a block that closes the stream."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Close."""
-        self.close()
-
-    def _read(self) -> Iterator[ChatDelta]:
-        try:
-            for event in httpx2.EventSource(self._response):
-                delta = chat_calls.read_chat_event(event)
-                if delta is None:
-                    return
-                yield delta
-            raise StreamFailed("the stream ended before the answer did")
-        except httpx2.TransportError as error:
-            raise ServerUnreachable(f"the stream was cut off: {error}") from error
-        finally:
-            self._response.close()

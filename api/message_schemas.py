@@ -27,22 +27,31 @@ def not_too_long(text: str) -> str:
     return text
 
 
-def _as_text(content: Any) -> Any:
-    """Join the text parts of a message; other kinds of parts are a different model's business."""
+def join_text_parts(content: Any, kinds: tuple[str, ...], param: str) -> Any:
+    """Join the parts of a content that is a list; those of no such kind are no business of ours.
+
+    Raises:
+        UnsupportedParameter: a part is of another kind.
+        InvalidRequest: a part has no text.
+    """
     if not isinstance(content, list):
         return content
     texts = []
     for part in content:
         kind = part.get("type") if isinstance(part, dict) else None
-        if kind != "text":
+        if kind not in kinds:
             raise UnsupportedParameter(
-                f"messages may hold text only; parts of type {kind!r} are not supported",
-                param="messages",
+                f"{param} may hold text only; parts of type {kind!r} are not supported",
+                param=param,
             )
         if not isinstance(part.get("text"), str):
-            raise InvalidRequest("a text part needs a string in `text`", param="messages")
+            raise InvalidRequest("a text part needs a string in `text`", param=param)
         texts.append(part["text"])
     return "".join(texts)
+
+
+def _as_text(content: Any) -> Any:
+    return join_text_parts(content, ("text",), "messages")
 
 
 def _known_role(role: str) -> str:

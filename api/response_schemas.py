@@ -6,29 +6,14 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from ..jobs.response_format import structured_outputs_of
 from .errors import InvalidRequest, UnsupportedParameter
-from .message_schemas import Role, not_too_long
+from .message_schemas import Role, join_text_parts, not_too_long
 from .schemas import MAX_MESSAGES, Metadata, ShortText
 from .strict import Strict
-
-_TEXT_PARTS = frozenset({"input_text", "output_text"})
 
 
 def _as_text(content: Any) -> Any:
     """Join the text parts of an item; an answer of ours, sent back as it came, has them too."""
-    if not isinstance(content, list):
-        return content
-    texts = []
-    for part in content:
-        kind = part.get("type") if isinstance(part, dict) else None
-        if kind not in _TEXT_PARTS:
-            raise UnsupportedParameter(
-                f"input may hold text only; parts of type {kind!r} are not supported",
-                param="input",
-            )
-        if not isinstance(part.get("text"), str):
-            raise InvalidRequest("a text part needs a string in `text`", param="input")
-        texts.append(part["text"])
-    return "".join(texts)
+    return join_text_parts(content, ("input_text", "output_text"), "input")
 
 
 class InputMessage(Strict):

@@ -187,6 +187,10 @@ def test_what_must_not_be_stored_is_not(client: openai.OpenAI) -> None:
         ({"background": True, "store": False}, "store"),
         ({"input": [{"type": "function_call_output", "output": "x"}]}, "input"),
         ({"input": [{"role": "user", "content": [{"type": "input_image"}]}]}, "input"),
+        (
+            {"input": [{"role": "user", "content": [{"type": ["input_text"], "text": "x"}]}]},
+            "input",
+        ),
         ({"input": []}, "input"),
         ({"max_output_tokens": 0}, "max_tokens"),
         ({"max_output_tokens": 10**6}, "max_tokens"),
