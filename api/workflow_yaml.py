@@ -39,6 +39,7 @@ _CORE_SCHEMA = (
     ("bool", re.compile(r"^(true|True|TRUE|false|False|FALSE)$"), [*"tTfF"]),
     ("null", re.compile(r"^(~|null|Null|NULL|)$"), [*"~nN", ""]),
 )
+_LINE_BREAK = re.compile(r"[\r\x85\u2028\u2029]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
@@ -206,8 +207,12 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _write_text(dumper: yaml.SafeDumper, text: str) -> ScalarNode:
-    is_block = "\n" in text and not any(line != line.rstrip() for line in text.split("\n"))
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if is_block else None)
+    style = None
+    if _LINE_BREAK.search(text):  # to YAML 1.1, and unlike others lost if it stands unescaped
+        style = '"'
+    elif "\n" in text and not any(line != line.rstrip() for line in text.split("\n")):
+        style = "|"
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
 _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_integer)
