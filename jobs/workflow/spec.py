@@ -212,7 +212,8 @@ class Reduce(_Asks, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="
 class Join(_Step, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="join"):
     """Bring the rows of two steps together where `on` is equal: columns, or `row_id`.
 
-    The columns of the second come under `row.<id>`. Of several matches, each makes a row.
+    The columns of the second come under `row.<id>`. By `row_id` a row stays the row it was; by
+    columns each match makes a child of it. Null is equal to nothing.
     """
 
     on: str | tuple[str, ...] | dict[str, str] = "row_id"  # a mapping: left column -> right column
@@ -221,7 +222,10 @@ class Join(_Step, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="jo
 
 
 class Concat(_Step, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="concat"):
-    """Put the rows of several steps one behind the other; columns that one lacks are null."""
+    """Put the rows of several steps one behind the other; columns that one lacks are null.
+
+    Each becomes a child, `17/<id>#<place of its step>`: two steps may have a row 17 both.
+    """
 
 
 class Dedupe(_Step, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="dedupe"):
