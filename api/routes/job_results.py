@@ -1,36 +1,27 @@
 """What came of a job: its rows, its errors, and the events while it runs."""
 
-import re
 from collections.abc import AsyncGenerator
 from dataclasses import asdict
 from itertools import islice
 from typing import Annotated, Any, Literal
 
-import anyio
 import anyio.to_thread
 import msgspec
 from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import StreamingResponse
 from starlette.responses import Response
 
-from ...jobs.events import DONE, RESET, STATUS
 from ...jobs.job_dir import JobDir
-from ...jobs.model import JobSnapshot, JobSpec, RowStatus
+from ...jobs.model import JobSpec, RowStatus
 from ...jobs.results import Page, read_results
-from ..answer import CLIENT_GONE_STATUS, stream_slot
-from ..errors import InvalidRequest, Unavailable, shown
-from ..generation import ClientGone
-from ..principal import Principal, ThePrincipal
-from ..refusals import refusal_for
+from ..event_feed import event_feed
+from ..principal import ThePrincipal
 from ..services import Services, TheServices
-from ..sse import SLOW_CONSUMER, EventStream, frame
 from .jobs import find_job, read_spec, show
 
 PAGE_ROWS = 1_000
 MAX_PAGE_ROWS = 10_000
 NDJSON = "application/x-ndjson"
-EVENT_ID = re.compile(r"\d{1,20}-\d{1,20}")
-RETRY_FRAME = b"retry: 2000\n\n"  # how long, in ms, a client waits before it connects again
 
 router = APIRouter(tags=["jobs"])
 
@@ -145,52 +136,13 @@ async def follow_events(
     carries the job as well. Who reads too slowly is cut off with an `error` of the code
     `slow_consumer`, and goes on in the same way.
     """
-    job = await find_job(services, principal, job_id)
-    if last_event_id is not None and not EVENT_ID.fullmatch(last_event_id):
-        raise InvalidRequest(f"Last-Event-ID {shown(last_event_id)} is not one of ours")
-    try:
-        give_back = await stream_slot(request, services, is_wanted=True)
-    except ClientGone:
-        return Response(status_code=CLIENT_GONE_STATUS)
-    ticket = object()  # whoever gets one of the places gives the same back
-    try:
-        services.followers.acquire_on_behalf_of_nowait(ticket)
-    except anyio.WouldBlock:
-        give_back()
-        raise Unavailable(
-            f"{services.followers.total_tokens:g} clients follow jobs already; try again later",
-            code="too_many_followers",
-        ) from None
+    await find_job(services, principal, job_id)
 
-    async def leave() -> None:
-        give_back()
-        services.followers.release_on_behalf_of(ticket)
+    async def look() -> tuple[dict[str, Any], bool]:
+        job = await find_job(services, principal, job_id)
+        return await show(services, job), job.state.is_final
 
-    frames = _event_frames(services, principal, job, last_event_id)
-    return EventStream(frames, on_close=leave, on_slow=b"event: error\n" + SLOW_CONSUMER)
-
-
-async def _event_frames(
-    services: Services, principal: Principal, job: JobSnapshot, last_id: str | None
-) -> AsyncGenerator[bytes, None]:
-    async def now() -> dict[str, Any]:
-        return await show(services, await find_job(services, principal, job.job_id))
-
-    async def is_final() -> bool:
-        return (await find_job(services, principal, job.job_id)).state.is_final
-
-    yield RETRY_FRAME
-    try:
-        if last_id is None:
-            yield frame(await show(services, job), event=STATUS)
-            if job.state.is_final:
-                yield frame(await now(), event=DONE)
-                return
-        async for event in services.events.follow(job.job_id, last_id, is_final=is_final):
-            data = await now() if event.kind in (RESET, DONE) else event.data
-            yield frame(data, event=event.kind, event_id=event.id)
-    except Exception as error:
-        yield frame(refusal_for(error).envelope(), event="error")
+    return await event_feed(request, services, job_id, last_event_id, look)
 
 
 def _lines(page: Page) -> bytes:

@@ -1,0 +1,81 @@
+"""The events of one job or run, as a stream over HTTP. Knows neither: who looks at it is handed in.
+
+Without Last-Event-ID the thing as it stands comes first; with it the stream goes on where it broke
+off. A `reset` says that events were missed, and carries the thing as well. Who reads too slowly is
+cut off with an `error` of the code `slow_consumer`, and goes on in the same way.
+"""
+
+import re
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import Any, TypeAlias
+
+import anyio
+from fastapi import Request
+from starlette.responses import Response
+
+from ..jobs.events import DONE, RESET, STATUS
+from .answer import CLIENT_GONE_STATUS, stream_slot
+from .errors import InvalidRequest, Unavailable, shown
+from .generation import ClientGone
+from .refusals import refusal_for
+from .services import Services
+from .sse import SLOW_CONSUMER, EventStream, frame
+
+EVENT_ID = re.compile(r"\d{1,20}-\d{1,20}")
+RETRY_FRAME = b"retry: 2000\n\n"  # how long, in ms, a client waits before it connects again
+
+Look: TypeAlias = Callable[[], Awaitable[tuple[dict[str, Any], bool]]]
+
+
+async def event_feed(
+    request: Request, services: Services, subject: str, last_event_id: str | None, look: Look
+) -> Response:
+    """Stream what happens to `subject`; `look` shows it, and tells whether it has ended.
+
+    Raises:
+        InvalidRequest: the event's id is none.
+        Unavailable: too many follow already.
+    """
+    if last_event_id is not None and not EVENT_ID.fullmatch(last_event_id):
+        raise InvalidRequest(f"Last-Event-ID {shown(last_event_id)} is not one of ours")
+    try:
+        give_back = await stream_slot(request, services, is_wanted=True)
+    except ClientGone:
+        return Response(status_code=CLIENT_GONE_STATUS)
+    ticket = object()  # whoever gets one of the places gives the same back
+    try:
+        services.followers.acquire_on_behalf_of_nowait(ticket)
+    except anyio.WouldBlock:
+        give_back()
+        raise Unavailable(
+            f"{services.followers.total_tokens:g} clients follow jobs already; try again later",
+            code="too_many_followers",
+        ) from None
+
+    async def leave() -> None:
+        give_back()
+        services.followers.release_on_behalf_of(ticket)
+
+    frames = _frames(services, subject, last_event_id, look)
+    return EventStream(frames, on_close=leave, on_slow=b"event: error\n" + SLOW_CONSUMER)
+
+
+async def _frames(
+    services: Services, subject: str, last_id: str | None, look: Look
+) -> AsyncGenerator[bytes, None]:
+    async def is_final() -> bool:
+        return (await look())[1]
+
+    yield RETRY_FRAME
+    try:
+        if last_id is None:
+            now, has_ended = await look()
+            yield frame(now, event=STATUS)
+            if has_ended:
+                yield frame((await look())[0], event=DONE)
+                return
+        async for event in services.events.follow(subject, last_id, is_final=is_final):
+            data = (await look())[0] if event.kind in (RESET, DONE) else event.data
+            yield frame(data, event=event.kind, event_id=event.id)
+    except Exception as error:
+        yield frame(refusal_for(error).envelope(), event="error")
