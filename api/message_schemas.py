@@ -41,7 +41,7 @@ def join_text_parts(content: Any, kinds: tuple[str, ...], param: str) -> Any:
         kind = part.get("type") if isinstance(part, dict) else None
         if kind not in kinds:
             raise UnsupportedParameter(
-                f"{param} may hold text only; parts of type {kind!r} are not supported",
+                f"{param} may hold text only; parts of type {repr(kind)[:40]} are not supported",
                 param=param,
             )
         if not isinstance(part.get("text"), str):

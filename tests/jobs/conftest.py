@@ -21,6 +21,7 @@ from penstock.jobs.model import (
 from penstock.jobs.settings import Settings
 
 from .engines import Heard, engine_processes
+from .live import Live, live_queue
 from .small_jobs import SmallJobs
 
 SpecMaker = Callable[..., JobSpec]
@@ -86,6 +87,14 @@ def engines(tmp_path: Path) -> Iterator[Callable[..., tuple[EngineProcess, Heard
     """Starts engine processes as a worker does."""
     with engine_processes(tmp_path) as start:
         yield start
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    """A queue with one worker that the tests of a file share."""
+    with live_queue(tmp_path_factory.mktemp("served")) as live:
+        live.start_worker()
+        yield live
 
 
 @pytest.fixture

@@ -21,14 +21,6 @@ from penstock.jobs.model import JobState, new_job_id
 from .live import MODEL, Live, live_queue, stop, wait_for
 
 
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
-    """A queue with one worker that tests share."""
-    with live_queue(tmp_path_factory.mktemp("served")) as live:
-        live.start_worker()
-        yield live
-
-
 @pytest.fixture
 def live(tmp_path: Path) -> Iterator[Live]:
     """A queue for one test, which may break everything."""

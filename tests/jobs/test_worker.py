@@ -24,14 +24,6 @@ def prompts_of(num_rows: int) -> list[str]:
     return [f"prompt {number}" for number in range(num_rows)]
 
 
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
-    """A queue with one worker that tests share."""
-    with live_queue(tmp_path_factory.mktemp("served")) as live:
-        live.start_worker()
-        yield live
-
-
 @pytest.fixture
 def live(tmp_path: Path) -> Iterator[Live]:
     """A queue for one test, which may break everything."""
