@@ -5,7 +5,6 @@ bytes per shard are kept, never a prompt. Time is Redis' own. `scripts/` holds e
 touches more than one key; `scripts/prelude.lua` draws how a shard moves between them.
 """
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -13,8 +12,9 @@ from typing import Any, Literal
 import redis
 
 from .agenda import Agenda
-from .control import PAUSED_BY_USER, Control
+from .control import Control
 from .errors import UnknownJob
+from .job_fields import control_fields, count_arguments, job_fields
 from .keys import JOB_PARTS, Keys
 from .lua_script import register
 from .model import JobSnapshot, JobSpec, JobState, ShardRef
@@ -27,7 +27,6 @@ REAP_GAP_MS = 3_000  # a reaper that looked away for longer lets workers renew b
 REAP_GRACE_MS = 5_000
 
 _REAP_JOBS = 200  # looked at in one call of `reap`
-_CODE = re.compile(r"[^A-Za-z0-9_.-]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +125,7 @@ class JobTable:
         for first in range(0, max(len(shards), 1), ABSORB_CHUNK):
             arguments: list[Any] = [start]
             for shard in shards[first : first + ABSORB_CHUNK]:
-                arguments += [shard, *_counts_of(landed[shard])]
+                arguments += [shard, *count_arguments(landed[shard])]
             absorbed += int(self._absorb(self._keys(spec.job_id), arguments))
         if final is not None:
             self.finish(spec.job_id, final, error, at_ms=final_at_ms)
@@ -159,7 +158,7 @@ class JobTable:
         taken back at once: whoever finds their messages is turned away. A job that paused because
         of its errors goes on only if it was resumed since: of the rows before, it is not judged.
         """
-        fields = _fields_of(control)
+        fields = control_fields(control)
         arguments = [fields["deadline_ms"], control.pause_reason or ""]
         arguments += [control.judged_from_rows, control.judged_from_failed]
         arguments += [item for pair in fields.items() for item in pair]
@@ -212,7 +211,7 @@ class JobTable:
 
         The commit that leaves nothing moves the job to `landing`.
         """
-        arguments = [ref.index, attempt, *_counts_of(counts)]
+        arguments = [ref.index, attempt, *count_arguments(counts)]
         status, left, has_paused = self._commit(self._keys(ref.job_id), arguments)
         return Commit(status, int(left), bool(int(has_paused)))
 
@@ -254,7 +253,7 @@ class JobTable:
 
         `staying` adds up all the others. False if the job was not about to be completed.
         """
-        sums, is_reopened = _counts_of(staying), False
+        sums, is_reopened = count_arguments(staying), False
         for first in range(0, len(shards), ABSORB_CHUNK):
             end = first + ABSORB_CHUNK
             arguments = [*sums, int(end >= len(shards)), *shards[first:end]]
@@ -268,7 +267,7 @@ class JobTable:
 
         `landed` names all shards that have a part.
         """
-        settled = [state.value, at_ms, len(landed), *_counts_of(totals)]
+        settled = [state.value, at_ms, len(landed), *count_arguments(totals)]
         for first in range(0, max(len(landed), 1), ABSORB_CHUNK):
             shards = landed[first : first + ABSORB_CHUNK]
             self._amend(self._keys(job_id), [*settled, *shards])
@@ -338,60 +337,11 @@ class JobTable:
         return [snapshot for snapshot in self.snapshots(job_ids) if snapshot is not None]
 
     def _enter(self, spec: JobSpec, control: Control, state: JobState) -> bool:
-        settled = _fields_of(control)
-        fields = {
-            **settled,
-            "state": state.value,
-            "model": spec.task.model,
-            "tenant": spec.tenant,
-            "out": spec.out_url or spec.out,
-            "num_rows": spec.num_rows,
-            "num_rejected": spec.num_rejected,
-            "num_shards": spec.num_shards,
-            "shard_rows": spec.shard_rows,
-            "created_at_ms": spec.created_at_ms,
-            "cursor": 0,
-            "last_attempt": 0,
-            "shards_landed": 0,
-            "succeeded": 0,
-            "failed": 0,
-            "prompt_tokens": 0,
-            "completion_tokens": 0,
-            "cached_tokens": 0,
-            "judged_from_rows": control.judged_from_rows,
-            "judged_from_failed": control.judged_from_failed,
-            "retry_of": spec.retry_of or "",
-        }
-        if state is JobState.PAUSED:
-            fields["pause_reason"] = control.pause_reason or PAUSED_BY_USER
-        arguments = [spec.created_at_ms, int(state.is_alive), settled["deadline_ms"]]
+        fields = job_fields(spec, control, state)
+        arguments = [spec.created_at_ms, int(state.is_alive), fields["deadline_ms"]]
         arguments += [item for pair in fields.items() for item in pair]
         keys = [*self._keys(spec.job_id), self.keys.jobs_of(spec.tenant)]
         return bool(self._create(keys, arguments))
 
     def _keys(self, job_id: str) -> "list[str]":
         return self.keys.of_job(job_id)
-
-
-def _fields_of(control: Control) -> dict[str, str | int | float]:
-    """Write what can be changed about a job as fields of its hash; "" stands for none."""
-    rate, deadline_ms = control.max_error_rate, control.deadline_ms
-    return {
-        "name": control.name or "",
-        "priority": control.priority,
-        "deadline_ms": "" if deadline_ms is None else deadline_ms,
-        "max_error_rate": "" if rate is None else rate,
-        "error_rate_after": control.error_rate_after,
-    }
-
-
-def _counts_of(part: PartCounts) -> tuple[int | str, ...]:
-    errors = (f"{_CODE.sub('_', code)[:60]}={count}" for code, count in part.errors.items())
-    return (
-        part.rows,
-        part.failed,
-        part.prompt_tokens,
-        part.completion_tokens,
-        part.cached_tokens,
-        ",".join(errors),
-    )
