@@ -6,7 +6,7 @@ budget of work per row, and a cap on what comes out. What would not be bounded b
 its row (`'a' * 5e7`, macros, `range(10**9)`) is refused.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Self
@@ -15,10 +15,12 @@ import jinja2
 from jinja2 import meta, nodes
 
 from .model import RequestError, TaskSpec
+from .template_paths import TemplatePath, template_paths
 from .template_sandbox import CUSTOM_ID, ROW, SPEND, Budget, RowSandbox
 
 MAX_TEMPLATE_CHARS = 100_000
 MAX_OUTPUT_CHARS = 1_000_000
+ROW_NAMES = frozenset({ROW, CUSTOM_ID})
 _ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
 
 
@@ -53,15 +55,26 @@ class Prompt:
 
 
 class Template:
-    """A compiled template. `columns` are those it names as `row.x` or `row["x"]`."""
+    """A compiled template.
 
-    def __init__(self, columns: frozenset[str], template: jinja2.Template) -> None:
+    Attributes:
+        columns: those it names as `row.x` or `row["x"]`.
+        paths: what it reads, from the name on: `("row", "judge", "score")`.
+    """
+
+    def __init__(
+        self,
+        columns: frozenset[str],
+        paths: frozenset[TemplatePath],
+        template: jinja2.Template,
+    ) -> None:
         self.columns = columns
+        self.paths = paths
         self._template = template
 
     @classmethod
-    def compile(cls, text: str) -> Self:
-        """Read a template.
+    def compile(cls, text: str, names: frozenset[str] = ROW_NAMES) -> Self:
+        """Read a template over some names.
 
         Raises:
             TemplateError: it is no template, or does what no template may do.
@@ -74,18 +87,19 @@ class Template:
         try:
             tree = sandbox.parse(text)
             sandbox.check(tree)
-            unknown = meta.find_undeclared_variables(tree) - {ROW, CUSTOM_ID, *sandbox.globals}
+            unknown = meta.find_undeclared_variables(tree) - {*names, *sandbox.globals}
             if unknown:
                 name = min(unknown)
                 raise TemplateError(f"unknown name {name!r}; a column is called {ROW}.{name}")
             columns = frozenset(_columns(tree))
+            paths = template_paths(tree, names)
             code = sandbox.compile(sandbox.meter(tree))
         except jinja2.TemplateSyntaxError as error:
             raise TemplateError(error.message or "cannot be parsed", error.lineno) from None
         except (RecursionError, SyntaxError, MemoryError) as error:
             raise TemplateError(f"is nested too deeply ({type(error).__name__})") from None
         template = jinja2.Template.from_code(sandbox, code, dict(sandbox.globals))
-        return cls(columns, template)
+        return cls(columns, paths, template)
 
     def render(self, row: dict[str, Any], custom_id: str | None = None) -> str:
         """Fill the template in.
@@ -93,7 +107,15 @@ class Template:
         Raises:
             RenderError: a column is missing, an expression fails, or the bounds are exceeded.
         """
-        context = {ROW: row, CUSTOM_ID: custom_id, SPEND: Budget()}
+        return self.render_in({ROW: row, CUSTOM_ID: custom_id})
+
+    def render_in(self, scope: Mapping[str, Any]) -> str:
+        """Fill the template in with all the names that it may use.
+
+        Raises:
+            RenderError: a column is missing, an expression fails, or the bounds are exceeded.
+        """
+        context = {**scope, SPEND: Budget()}
         pieces: list[str] = []
         num_chars = 0
         try:
@@ -105,7 +127,7 @@ class Template:
         except RenderError:
             raise
         except jinja2.UndefinedError as error:
-            raise RenderError(_missing(error, row)) from None
+            raise RenderError(_missing(error, scope.get(ROW, {}))) from None
         except Exception as error:  # whatever an expression does to a row, only this row fails
             text = str(error) or type(error).__name__
             raise RenderError(f"the template cannot be rendered: {text[:500]}") from None
@@ -209,6 +231,6 @@ def _bad_messages(what: str) -> RenderError:
     return RenderError(f"messages{joint}{what}", code="invalid_request", param="messages")
 
 
-def _missing(error: jinja2.UndefinedError, row: dict[str, Any]) -> str:
+def _missing(error: jinja2.UndefinedError, row: Mapping[str, Any]) -> str:
     columns = ", ".join(sorted(row))[:200]
     return f"{error.message} (the row has: {columns})"
