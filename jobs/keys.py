@@ -27,6 +27,7 @@ A score there may be lower than it should be, never higher: whoever looks finds 
     {ns}:reply:{api}          channel events          answers on their way to one API process
     {ns}:worker:{name}        string  worker          its last heartbeat as JSON, expires in 6 s
     {ns}:workers              set     worker          names that may have a heartbeat
+    {ns}:run:{run}            string  advancer        how a workflow's run stands, as JSON, one day
     {ns}:leader:{role}        string  keeper          who holds the role, expires in 3 s
     {ns}:restored             string  keeper          run of the server that the table was made for
     {ns}:installation         string  keeper          id of the data directory it is made from
@@ -76,6 +77,10 @@ class Keys:
     def events(self, job_id: str) -> str:
         """Name the stream of a job's events."""
         return f"{self.namespace}:events:{{{job_id}}}"
+
+    def run(self, run_id: str) -> str:
+        """Name what was last told of a workflow's run."""
+        return f"{self.namespace}:run:{run_id}"
 
     def tail(self, request_id: str) -> str:
         """Name the stream that keeps one streamed answer."""

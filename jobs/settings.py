@@ -188,6 +188,11 @@ class Settings:
         return self.data_dir / "jobs"
 
     @property
+    def runs_dir(self) -> Path:
+        """Where the directories of workflows' runs are."""
+        return self.data_dir / "runs"
+
+    @property
     def keys_dir(self) -> Path:
         """Where the API's keys are kept."""
         return self.data_dir / "keys"

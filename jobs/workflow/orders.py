@@ -193,8 +193,8 @@ def _answer(row: dict[str, Any]) -> Answer:
 def _create(jobs_dir: Path, run_id: str, place: int) -> JobDir:
     """Make a directory under a number that no other order of the step has, or ever had."""
     taken = [path.name.rpartition("-")[2] for path in jobs_dir.glob(f"{run_id}-{place:02}-*")]
-    number = max((int(each) for each in taken if each.isdigit()), default=-1) + 1
-    for number in range(number, _NUMBER):
+    last = max((int(each) for each in taken if each.isdigit()), default=-1)
+    for number in range(last + 1, _NUMBER):
         job_dir = JobDir(jobs_dir, f"{run_id}-{place:02}-{number:04}")
         with suppress(
             FileExistsError

@@ -16,7 +16,7 @@ $data/runs/.open/<run_id>  as long as anything is left to be done about it
 
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -253,11 +253,10 @@ class RunResults:
         path = self.path / "steps" / step_id / "gathered.json"
         replace_file(path, msgspec.json.encode({"num_shards": num_shards}))
 
+    def forget_gathered(self, step_id: str) -> None:
+        """Let a step gather once more: one of its shards is damaged."""
+        (self.path / "steps" / step_id / "gathered.json").unlink(missing_ok=True)
+
     def remove(self) -> None:
         """Remove all rows."""
         shutil.rmtree(self.path, ignore_errors=True)
-
-
-def shards_in(directory: ResultsDir) -> Iterator[int]:
-    """Find which shards have landed in a directory."""
-    yield from directory.parts()

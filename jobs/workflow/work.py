@@ -70,7 +70,7 @@ class Gathered(msgspec.Struct, frozen=True, tag="gathered"):
 
 
 class Missing(msgspec.Struct, frozen=True, tag="missing"):
-    """A shard that should be there cannot be read: it has been set aside, and must be made again."""
+    """A shard that should be there cannot be read. It is out of the way, to be made again."""
 
     step_id: str
     shard: int

@@ -20,9 +20,9 @@ from ..sealed_input import CorruptInput
 from . import asking, gather, local
 from .asks import Answer, Ask
 from .cache import RowCache, ask_key
-from .check import check
 from .orders import read_answers
 from .plan import INPUT, Plan, PlannedStep
+from .replanning import plan_of
 from .row import Applied, Row
 from .run_dir import RunDir, RunResults, RunSpec
 from .selection import selected
@@ -65,12 +65,6 @@ class _OpenRun:
     spec: RunSpec
     plan: Plan
     results: RunResults
-
-
-def plan_of(spec: RunSpec) -> Plan:
-    """Plan a sealed run again; what it was planned from has not changed."""
-    columns = {name: dataset.columns for name, dataset in spec.inputs.items()}
-    return check(spec.workflow, spec.params, columns)
 
 
 class Workbench:
@@ -199,6 +193,8 @@ class Workbench:
         with suppress(FileNotFoundError):
             make_directories(place.damaged)
             part.replace(place.damaged / part.name)
+        if run.plan.step(error.step_id).kind == "gather":
+            run.results.forget_gathered(error.step_id)
         logger.error("%s; it is made again", error)
         return Missing(error.step_id, error.shard, str(error))
 

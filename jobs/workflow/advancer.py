@@ -1,0 +1,157 @@
+"""Advances workflows: makes whatever can be made next, until nothing is left to make.
+
+It looks at what stands on the disk and in the job table, not at what it did before: whoever leads
+the queue may take over at any moment, and two who lead for a moment do no harm. What people's
+templates compute runs elsewhere (`workshop`), what models answer too (`orders`).
+
+    sources stand -> ask: Wanted -> order -> landed -> ask again, or Made      a step's shard
+                  -> compute: Made                                             another's
+    all stand     -> gather: Gathered                                          all shards at once
+    output step   -> emit: Made                                                a part of the result
+"""
+
+import logging
+import threading
+import time
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+
+import redis
+
+from ..durable import StorageFull
+from ..errors import CorruptJob, UnknownJob
+from ..events import JobEvents
+from ..job_table import JobTable
+from ..settings import Settings
+from .run_at_work import RunAtWork
+from .run_dir import RunDir
+from .work import Outcome, Work
+from .workshop import Workshop
+
+NUM_BENCHES = 2
+LEAD_S = 3.0  # without a word from the keeper for so long, somebody else may lead
+_TICK_S = 0.1
+_LOOK_S = 0.2
+_FAULT_PAUSE_S = 2.0
+_AHEAD = 2  # pieces of work per process that wait their turn
+
+logger = logging.getLogger(__name__)
+
+
+class Advancer:
+    """Does so in a thread of its own, as long as `lead` is called every now and then."""
+
+    def __init__(self, settings: Settings, table: JobTable, events: JobEvents) -> None:
+        self._settings = settings
+        self._table = table
+        self._events = events
+        self._led_at_s = float("-inf")
+        self._thread: threading.Thread | None = None
+        self._stopping = threading.Event()
+        self._runs: dict[str, RunAtWork] = {}
+        self._broken: dict[str, float] = {}  # runs that could not be opened -> when to try again
+        self._futures: dict[Future[Outcome], tuple[RunAtWork, Work]] = {}
+        self._workshop: Workshop | None = None
+        self._looked_at_s = float("-inf")
+
+    def lead(self) -> None:
+        """Go on for a while, if there is a run that wants it."""
+        self._led_at_s = time.monotonic()
+        is_idle = self._thread is None or not self._thread.is_alive()
+        if is_idle and not self._stopping.is_set() and RunDir.unsettled(self._settings.runs_dir):
+            self._thread = threading.Thread(target=self._run, name="advancer", daemon=True)
+            self._thread.start()
+
+    def close(self, timeout_s: float = 5.0) -> None:
+        """Stop; whoever leads next goes on from what stands."""
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join(timeout_s)
+
+    def _run(self) -> None:
+        self._workshop = Workshop(self._settings.data_dir, NUM_BENCHES)
+        try:
+            while not self._stopping.is_set() and self._is_leading:
+                self._step()
+                if not self._runs and not self._futures and not self._broken:
+                    return
+        finally:
+            self._workshop.close()
+            self._runs.clear()
+            self._futures.clear()
+
+    @property
+    def _is_leading(self) -> bool:
+        return time.monotonic() - self._led_at_s < LEAD_S
+
+    def _step(self) -> None:
+        try:
+            self._take_outcomes()
+            now_s = time.monotonic()
+            if now_s - self._looked_at_s >= _LOOK_S:
+                self._looked_at_s = now_s
+                self._find_runs()
+                for run in list(self._runs.values()):
+                    self._look_after(run)
+            self._begin_work()
+        except redis.RedisError as error:
+            logger.warning("Redis does not answer; workflows wait: %s", error)
+            self._stopping.wait(_FAULT_PAUSE_S)
+        except Exception:  # of whatever kind: the other runs must go on
+            logger.exception("workflows could not be advanced")
+            self._stopping.wait(_FAULT_PAUSE_S)
+
+    def _find_runs(self) -> None:
+        now_s = time.monotonic()
+        for run_id in RunDir.unsettled(self._settings.runs_dir):
+            if run_id in self._runs or self._broken.get(run_id, 0.0) > now_s:
+                continue
+            self._broken.pop(run_id, None)
+            try:
+                directory = RunDir(self._settings.runs_dir, run_id)
+                self._runs[run_id] = RunAtWork(self._settings, self._table, self._events, directory)
+            except UnknownJob:
+                self._forget_unborn(directory)
+            except (CorruptJob, OSError, StorageFull, ValueError) as error:
+                logger.error("%s cannot be advanced: %s", run_id, error)
+                self._broken[run_id] = now_s + 30.0
+
+    def _forget_unborn(self, directory: RunDir) -> None:
+        """Let go of a run that was never sealed; one that is being sealed has a moment yet."""
+        self._broken[directory.run_id] = time.monotonic() + 5.0
+        if not directory.path.exists():
+            directory.settle()
+            self._broken.pop(directory.run_id, None)
+
+    def _look_after(self, run: RunAtWork) -> None:
+        try:
+            is_over = run.look_after()
+        except (OSError, StorageFull) as error:
+            run.note(f"storage_unavailable: {error}")
+            return
+        if is_over:
+            del self._runs[run.run_id]
+
+    def _begin_work(self) -> None:
+        """Give the workshop enough to do, of every run in turn."""
+        assert self._workshop is not None
+        room = _AHEAD * self._workshop.num_benches - len(self._futures)
+        runs = list(self._runs.values())
+        while room > 0 and runs:
+            for run in list(runs):
+                work = run.next_work()
+                if work is None:
+                    runs.remove(run)
+                elif room > 0:
+                    self._futures[self._workshop.submit(work)] = (run, work)
+                    room -= 1
+
+    def _take_outcomes(self) -> None:
+        """Wait a little for pieces of work to be done, and take what came of them."""
+        if not self._futures:
+            self._stopping.wait(_TICK_S)
+            return
+        done, _ = wait(self._futures, timeout=_TICK_S, return_when=FIRST_COMPLETED)
+        for future in done:
+            run, work = self._futures.pop(future)
+            if not future.cancelled() and run.run_id in self._runs:
+                run.take(work, future.result())

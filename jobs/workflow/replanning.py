@@ -1,0 +1,11 @@
+"""Plans a sealed run again: what it was planned from has not changed. Knows no file."""
+
+from .check import check
+from .plan import Plan
+from .run_dir import RunSpec
+
+
+def plan_of(spec: RunSpec) -> Plan:
+    """Return the plan of a run."""
+    columns = {name: dataset.columns for name, dataset in spec.inputs.items()}
+    return check(spec.workflow, spec.params, columns)

@@ -1,0 +1,289 @@
+"""One run while it is advanced: its state, its orders, and what is told about it.
+
+Knows the job table and the run's directory. `Advancer` decides when it gets a turn; what it hands
+to the workshop, and takes from there, are pieces of `work`.
+"""
+
+import logging
+import time
+from dataclasses import replace
+
+import redis
+
+from ..durable import StorageFull
+from ..ending import cancel
+from ..errors import CorruptJob, JobBusy, UnknownJob
+from ..events import JobEvents
+from ..found_part import set_aside
+from ..job_table import JobTable
+from ..model import JobState
+from ..settings import Settings
+from ..steering import pause, resume
+from .open_orders import OpenOrders, OrderStopped
+from .orders import order_of, orders_of, place_order
+from .replanning import plan_of
+from .report import RunReport, report_of
+from .run_dir import RunDir, RunFinal, RunPause
+from .run_manifest import damaged_parts, write_run_manifest
+from .run_state import RunState, StepState
+from .telling import RunNews
+from .work import (
+    AskOrSettle,
+    Broken,
+    Compute,
+    Emit,
+    Gather,
+    Gathered,
+    Made,
+    Missing,
+    Outcome,
+    Wanted,
+    Work,
+)
+
+WINDOW_ROWS = 16_384  # that a step may have asked for, and not been answered
+ORDER_ROWS = 2_048  # worth an order of their own while others are under way
+ORDER_WAIT_S = 0.5  # and how long fewer than these wait for more
+JUDGED_AFTER = 100  # rows that a model was asked about, before their errors may pause a run
+RETRY_S = 2.0
+
+logger = logging.getLogger(__name__)
+
+
+class RunAtWork:
+    """A run that somebody advances.
+
+    Raises:
+        UnknownJob: there is no such run.
+        CorruptJob: it cannot be read.
+    """
+
+    def __init__(
+        self, settings: Settings, table: JobTable, events: JobEvents, directory: RunDir
+    ) -> None:
+        self._settings = settings
+        self._table = table
+        self._directory = directory
+        spec = directory.read()
+        self.run_id = spec.run_id
+        self._spec = spec
+        self._run = RunState(spec, plan_of(spec))
+        self._orders = OpenOrders(table)
+        self._news = RunNews(table, events, spec.run_id)
+        self._started_at_ms: int | None = None
+        self._trouble: str | None = None
+        self._failed_step: str | None = None
+        self._pause = RunPause(is_on=False)
+        self._later: list[tuple[float, Work]] = []  # pieces to be tried again, and when
+        self._asked_at_s: dict[str, float] = {}  # since when something of a step waits for an order
+        self._run.load()
+        for order in orders_of(settings.jobs_dir, spec.run_id):
+            if order.step_id in self._run.steps:
+                self._run.order_placed(order)
+                self._orders.add(order)
+        if any(state.done for state in self._run.steps.values()) or len(self._orders):
+            self._started_at_ms = spec.created_at_ms
+
+    def note(self, trouble: str | None) -> None:
+        """Say what holds it up, until something is made again."""
+        if trouble is not None and trouble != self._trouble:
+            logger.warning("%s: %s", self.run_id, trouble)
+        self._trouble = trouble
+
+    def look_after(self) -> bool:
+        """Do what is due about the run beside its work; returns whether nothing is left to do."""
+        final = self._directory.read_final()
+        if final is not None:
+            return self._settle(final)
+        self._heed_pause()
+        try:
+            for order, share in self._orders.look():
+                self._run.share_landed(order, share)
+        except OrderStopped as error:
+            self._end(JobState.FAILED, str(error))
+            return False
+        if not self._pause.is_on:
+            self._place_orders()
+        if self._run.is_complete:
+            self._complete()
+        else:
+            self._news.tell(self._report(self._state))
+        return False
+
+    def next_work(self) -> Work | None:
+        """Choose what to do next, if anything can be done now."""
+        if self._pause.is_on or self._failed_step is not None:
+            return None
+        now_s = time.monotonic()
+        for due in self._later:
+            if due[0] <= now_s:
+                self._later.remove(due)
+                return due[1]
+        shard = self._run.next_emit()
+        if shard is not None:
+            return Emit(self.run_id, shard)
+        return self._run.next_work(WINDOW_ROWS)
+
+    def take(self, work: Work, outcome: Outcome) -> None:
+        """Take what came of a piece of work."""
+        self._started_at_ms = self._started_at_ms or _now_ms()
+        match outcome:
+            case Made(report) if isinstance(work, Emit):
+                self._run.emit_done(work.shard, report)
+            case Made(report) if isinstance(work, Compute | AskOrSettle):
+                self.note(None)
+                self._run.stands(work.step_id, work.shard, report)
+                if report.fatal is not None:
+                    row_id, code, message = report.fatal
+                    self._fail(work.step_id, f"row {row_id}: {code}: {message}")
+                self._judge_errors()
+            case Gathered(num_shards, report) if isinstance(work, Gather):
+                self._run.gathered(work.step_id, num_shards, report)
+            case Wanted(asks) if isinstance(work, AskOrSettle):
+                state = self._run.steps[work.step_id]
+                for model in dict.fromkeys(ask.model for ask in asks):
+                    wanted = [ask for ask in asks if ask.model == model]
+                    state.waiting.setdefault(model, []).append((work.shard, wanted))
+                    state.pending[work.shard] = state.pending.get(work.shard, 0) + 1
+                state.num_waiting += len(asks)
+                state.busy.discard(work.shard)
+                self._asked_at_s.setdefault(work.step_id, time.monotonic())
+            case Missing(step_id, shard, message):
+                self.note(message)
+                self._run.lost(step_id, shard)
+                self._later.append((time.monotonic() + RETRY_S, work))
+            case Broken(message, is_lasting) if is_lasting and not isinstance(work, Emit):
+                self._fail(work.step_id, message)
+            case Broken(message):
+                self.note(message)
+                self._later.append((time.monotonic() + RETRY_S, work))
+            case _:
+                raise TypeError(f"{outcome} cannot come of {work}")
+
+    @property
+    def _state(self) -> JobState:
+        if self._pause.is_on:
+            return JobState.PAUSED
+        return JobState.QUEUED if self._started_at_ms is None else JobState.RUNNING
+
+    def _report(self, state: JobState) -> RunReport:
+        return report_of(
+            self._run,
+            state,
+            started_at_ms=self._started_at_ms,
+            trouble=self._pause.reason if self._pause.is_on else self._trouble,
+            failed_step=self._failed_step,
+        )
+
+    def _place_orders(self) -> None:
+        for state in self._run.steps.values():
+            for model in list(state.waiting):
+                self._place_order(state, model)
+
+    def _place_order(self, state: StepState, model: str) -> None:
+        """Order what a step wants of a model, unless more of it is about to come."""
+        waiting = state.waiting[model]
+        step_id = state.step.id
+        num_rows = sum(len(asks) for _, asks in waiting)
+        has_waited = time.monotonic() - self._asked_at_s.get(step_id, 0.0) > ORDER_WAIT_S
+        is_due = num_rows >= ORDER_ROWS or has_waited
+        if not is_due and self._orders.has_open(step_id, model):
+            return
+        shares = waiting[:]
+        spec = place_order(
+            self._settings.jobs_dir,
+            self._spec,
+            step_id,
+            state.place,
+            shares,
+            self._spec.priority,
+        )
+        del state.waiting[model]
+        state.num_waiting -= num_rows
+        for shard, _ in shares:
+            state.pending[shard] -= 1
+        if not state.waiting:
+            self._asked_at_s.pop(step_id, None)
+        order = order_of(spec)
+        self._run.order_placed(order)
+        self._orders.add(order)
+        try:
+            self._table.create(spec)
+        except redis.RedisError as error:  # the keeper will find the directory
+            logger.warning("%s is not in the job table yet: %s", spec.job_id, error)
+
+    def _judge_errors(self) -> None:
+        """Pause when too many rows failed since the run was last resumed."""
+        rate = self._spec.workflow.max_error_rate
+        if rate is None or self._pause.is_on:
+            return
+        rows, failed = self._tally()
+        rows, failed = rows - self._pause.judged_from_rows, failed - self._pause.judged_from_failed
+        if rows < JUDGED_AFTER or failed <= rate * rows:
+            return
+        reason = f"error_rate: {failed} of {rows} rows failed, more than {rate:.1%}"
+        self._directory.write_pause(replace(self._pause, is_on=True, reason=reason))
+
+    def _tally(self) -> tuple[int, int]:
+        asked = [each for each in self._run.steps.values() if each.step.kind == "ask"]
+        return sum(each.report.rows_in for each in asked), sum(e.report.failed for e in asked)
+
+    def _heed_pause(self) -> None:
+        """Let the orders pause, or go on, as the run does."""
+        wanted = self._directory.read_pause()
+        if wanted == self._pause:
+            return
+        steer = pause if wanted.is_on else resume
+        if wanted.is_on != self._pause.is_on:
+            for job_id in self._orders.job_ids:
+                try:
+                    steer(self._settings, self._table, job_id)
+                except (UnknownJob, CorruptJob) as error:
+                    logger.warning("%s cannot be steered: %s", job_id, error)
+                except JobBusy:  # comes again
+                    return
+        self._pause = wanted
+        self._news.status(self._state, wanted.reason)
+
+    def _fail(self, step_id: str, message: str) -> None:
+        self._failed_step = step_id
+        self._end(JobState.FAILED, f"step {step_id}: {message}")
+
+    def _complete(self) -> None:
+        has_faults = any(state.report.failed for state in self._run.steps.values())
+        state = JobState.COMPLETED_WITH_ERRORS if has_faults else JobState.COMPLETED
+        damaged = damaged_parts(self._spec)
+        if damaged:
+            for index in damaged:
+                set_aside(self._run.results.output, index)
+            self._run.output_lost(damaged)
+            return
+        write_run_manifest(self._spec, self._run.plan, state, self._report(state))
+        self._end(state)
+
+    def _end(self, state: JobState, error: str | None = None) -> None:
+        report = self._report(state)
+        try:
+            self._directory.write_final(RunFinal(state, _now_ms(), error, report))
+        except StorageFull as trouble:
+            self.note(f"storage_full: {trouble}")
+
+    def _settle(self, final: RunFinal) -> bool:
+        """Leave nothing behind of a run that has ended; returns whether nothing is left."""
+        if final.state not in (JobState.COMPLETED, JobState.COMPLETED_WITH_ERRORS):
+            for job_id in self._orders.job_ids:
+                try:
+                    cancel(self._settings, self._table, job_id)
+                except (UnknownJob, CorruptJob) as error:
+                    logger.warning("%s cannot be cancelled: %s", job_id, error)
+                except JobBusy:
+                    return False
+        self._news.tell(self._report(final.state), at_once=True)
+        self._news.status(final.state, final.error)
+        self._news.done(final.state)
+        self._directory.settle()
+        return True
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

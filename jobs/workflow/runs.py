@@ -1,0 +1,386 @@
+"""Runs of workflows, as everybody else sees them: made, looked at, steered, read.
+
+    check the workflow -> seal the inputs -> run.json, fsync -> the advancer finds it
+
+Whatever fails on the way, no half of a run stays behind. All of it blocks: call it in a thread.
+"""
+
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ..columns import ColumnTypes
+from ..destination import destination
+from ..durable import storage_errors
+from ..ending import cancel
+from ..errors import CorruptJob, InvalidJob, JobBusy, UnknownJob
+from ..events import DONE, STATUS, JobEvents
+from ..inputs import InputRow
+from ..job_table import JobTable
+from ..model import DEFAULT_PRIORITY, JobState, RejectedLine, new_job_id
+from ..part_file import read_part
+from ..results_dir import ResultsDir
+from ..sealed_input import InputSealer
+from ..settings import Settings
+from ..sources import FileSource, Source
+from ..submission import input_items
+from .check import check
+from .plan import ColumnKind
+from .replanning import plan_of
+from .report import RunReport, StepProgress, progress_of
+from .run_dir import RunDir, RunFinal, RunResults, RunSpec, SealedDataset
+from .run_state import RunState
+from .spec import Workflow
+from .telling import read_news
+
+MAX_COLUMNS = 1_000
+PEEKED_ROWS = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class RunRequest:
+    """What is to be run, on what. `first_rows` takes only so many rows of each input."""
+
+    workflow: Workflow
+    sources: Mapping[str, Source]
+    params: Mapping[str, Any] = field(default_factory=dict)
+    tenant: str = "default"
+    priority: int = DEFAULT_PRIORITY
+    name: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    idempotency_key: str | None = None
+    first_rows: int | None = None
+    seed: int = 0
+    use_cache: bool = True
+    out: str | None = None
+    formats: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class RunSnapshot:
+    """How a run stands."""
+
+    run_id: str
+    workflow_name: str
+    name: str | None
+    tenant: str
+    state: JobState
+    created_at_ms: int
+    started_at_ms: int | None
+    finished_at_ms: int | None
+    error: str | None
+    status_reason: str | None
+    num_rows: int
+    num_rejected: int
+    output_rows: int
+    out: str
+    priority: int
+    metadata: Mapping[str, str]
+    steps: tuple[StepProgress, ...]
+    is_preview: bool = False
+
+
+def submit_run(settings: Settings, table: JobTable, request: RunRequest) -> RunSnapshot:
+    """Make a run, durably; when this returns, its rows cannot be lost any more.
+
+    Raises:
+        InvalidWorkflow: the workflow cannot run on these inputs; it names all that is wrong.
+        InvalidJob: something else about the request; `param` names the part at fault.
+        UnreadableInput: an input as a whole cannot be read.
+        StorageFull: there is no room.
+    """
+    where = destination(settings, request.out or _sink(request.workflow))
+    if where.url is not None:
+        raise InvalidJob("output", "a workflow's rows go to a directory; name one")
+    _check_sources(request)
+    run_id = new_job_id("run")
+    directory = RunDir(settings.runs_dir, run_id)
+    try:
+        directory.create()
+        peeked = {name: _peek(_items(settings, request, name)) for name in request.sources}
+        plan = check(request.workflow, request.params, peeked)
+        inputs: dict[str, SealedDataset] = {}
+        for name in request.sources:
+            items = islice(_items(settings, request, name), request.first_rows)
+            inputs[name] = _seal(directory, name, items, plan.shard_rows)
+            _check_promise(request.workflow, name, inputs[name])
+        check(request.workflow, request.params, {name: d.columns for name, d in inputs.items()})
+        spec = RunSpec(
+            run_id=run_id,
+            workflow=request.workflow,
+            params=dict(request.params),
+            inputs=inputs,
+            out=where.directory,
+            created_at_ms=time.time_ns() // 1_000_000,
+            tenant=request.tenant,
+            priority=request.priority,
+            name=request.name,
+            metadata=dict(request.metadata),
+            seed=request.seed,
+            use_cache=request.use_cache,
+            is_preview=request.first_rows is not None,
+            idempotency_key=request.idempotency_key,
+        )
+        RunResults.of(spec).output.create()
+        directory.seal(spec)
+    except BaseException:
+        directory.remove()
+        raise
+    return read_run(settings, table, run_id)
+
+
+def read_run(settings: Settings, table: JobTable, run_id: str) -> RunSnapshot:
+    """Tell how a run stands.
+
+    Raises:
+        UnknownJob: there is no such run.
+        CorruptJob: it is damaged.
+    """
+    directory = RunDir(settings.runs_dir, run_id)
+    spec = directory.read()
+    final = directory.read_final()
+    report = _report_of(final) if final is not None else None
+    if report is None:
+        with suppress(OSError):  # Redis is away: the disk tells less, and enough
+            report = read_news(table, run_id)
+    if report is None:
+        report = RunReport(JobState.QUEUED, _untouched(spec))
+    state, reason = report.state, report.trouble
+    if final is not None:
+        state, reason = final.state, None
+    elif (pause := directory.read_pause()).is_on:
+        state, reason = JobState.PAUSED, pause.reason
+    return RunSnapshot(
+        run_id=run_id,
+        workflow_name=spec.workflow.name,
+        name=spec.name,
+        tenant=spec.tenant,
+        state=state,
+        created_at_ms=spec.created_at_ms,
+        started_at_ms=report.started_at_ms,
+        finished_at_ms=final.at_ms if final is not None else None,
+        error=final.error if final is not None else None,
+        status_reason=reason,
+        num_rows=spec.num_rows,
+        num_rejected=sum(each.num_rejected for each in spec.inputs.values()),
+        output_rows=report.output_rows,
+        out=str(RunResults.of(spec).path),
+        priority=spec.priority,
+        metadata=spec.metadata,
+        steps=report.steps,
+        is_preview=spec.is_preview,
+    )
+
+
+def list_runs(
+    settings: Settings,
+    table: JobTable,
+    *,
+    tenant: str | None = None,
+    after: str | None = None,
+    limit: int = 20,
+) -> list[RunSnapshot]:
+    """Read runs, all or a tenant's, newest first, beginning behind the run `after`."""
+    found: list[RunSnapshot] = []
+    for run_id in RunDir.all(settings.runs_dir):
+        if after is not None and run_id >= after:
+            continue
+        with suppress(UnknownJob, CorruptJob):  # removed meanwhile, or not to be read
+            run = read_run(settings, table, run_id)
+            if tenant in (None, run.tenant):
+                found.append(run)
+        if len(found) == limit:
+            break
+    return found
+
+
+def pause_run(settings: Settings, table: JobTable, run_id: str) -> RunSnapshot:
+    """Begin nothing more of a run. What is held by workers goes on to its end, and lands.
+
+    Raises:
+        UnknownJob: there is no such run.
+        StorageFull: it could not be recorded, so the run goes on.
+    """
+    return _steer(settings, table, run_id, is_on=True)
+
+
+def resume_run(settings: Settings, table: JobTable, run_id: str) -> RunSnapshot:
+    """Let a paused run go on. The rows that failed so far are not held against it any more.
+
+    Raises:
+        UnknownJob: there is no such run.
+        StorageFull: it could not be recorded, so the run still pauses.
+    """
+    return _steer(settings, table, run_id, is_on=False)
+
+
+def cancel_run(settings: Settings, table: JobTable, run_id: str) -> RunSnapshot:
+    """Cancel a run: what has landed stays, nothing more is begun. An end stands.
+
+    Raises:
+        UnknownJob: there is no such run.
+        StorageFull: its end could not be recorded, so it goes on.
+    """
+    directory = RunDir(settings.runs_dir, run_id)
+    directory.read()
+    if directory.read_final() is None:
+        report = read_news(table, run_id)
+        directory.write_final(
+            RunFinal(JobState.CANCELLED, time.time_ns() // 1_000_000, None, report)
+        )
+        for path in sorted(settings.jobs_dir.glob(f"{run_id}-*")):
+            with suppress(UnknownJob, CorruptJob, JobBusy):  # the advancer comes after us
+                cancel(settings, table, path.name)
+        events = JobEvents(table.redis, table.keys)
+        events.publish(run_id, STATUS, {"status": JobState.CANCELLED})
+        events.publish(run_id, DONE, {"status": JobState.CANCELLED})
+    return read_run(settings, table, run_id)
+
+
+def step_rows(
+    settings: Settings, run_id: str, step_id: str | None = None, *, after: int = 0, limit: int
+) -> Iterator[dict[str, Any]]:
+    """Read rows of a step, or of the output, in the order of its shards, while it runs too.
+
+    They stop before the first shard that has not landed: `after` counts rows that were read before,
+    so that none is skipped.
+
+    Raises:
+        UnknownJob: there is no such run, or it has no such step.
+        CorruptPart: a part is damaged.
+    """
+    spec = RunDir(settings.runs_dir, run_id).read()
+    results = RunResults.of(spec)
+    if step_id is None:
+        place: ResultsDir = results.output
+    else:
+        if step_id not in {step.id for step in plan_of(spec).steps}:
+            raise UnknownJob(f"{run_id}/{step_id}")
+        place = results.step(step_id)
+    yield from islice(_rows_in(place, after), limit)
+
+
+def _rows_in(place: ResultsDir, after: int) -> Iterator[dict[str, Any]]:
+    for expected, (index, path) in enumerate(place.parts().items()):
+        if index != expected:
+            return
+        rows = read_part(path).to_pylist()
+        yield from rows[after:]
+        after = max(0, after - len(rows))
+
+
+def _sink(workflow: Workflow) -> str | None:
+    return workflow.output.sink.uri if workflow.output.sink is not None else None
+
+
+def _check_sources(request: RunRequest) -> None:
+    """Insist that every input is brought, and nothing else."""
+    declared = set(request.workflow.inputs)
+    for name in sorted(set(request.sources) - declared):
+        raise InvalidJob(f"inputs.{name}", f"the workflow has no input {name!r}")
+    for name in sorted(declared - set(request.sources)):
+        raise InvalidJob(f"inputs.{name}", f"the workflow's input {name!r} is missing")
+
+
+def _items(settings: Settings, request: RunRequest, name: str) -> Iterator[InputRow | RejectedLine]:
+    source = request.sources[name]
+    if isinstance(source, FileSource):
+        source.file.seek(0)
+    return input_items(settings, source, request.formats.get(name))
+
+
+def _peek(items: Iterator[InputRow | RejectedLine]) -> dict[str, ColumnKind]:
+    """Learn the columns from the first rows: most of what is wrong shows before all are read."""
+    columns = ColumnTypes()
+    for item in islice(items, PEEKED_ROWS):
+        if isinstance(item, InputRow):
+            columns.add(item.row)
+    return _kinds(columns)
+
+
+def _check_promise(workflow: Workflow, name: str, dataset: SealedDataset) -> None:
+    """Hold an input against the columns that the workflow expects of it."""
+    for column, kind in workflow.inputs[name].columns.items():
+        found = dataset.columns.get(column)
+        is_fit = found == kind or (found, kind) in (("int64", "float64"), ("string", "json"))
+        if not is_fit:
+            what = f"is {found}" if found else "is missing"
+            raise InvalidJob(
+                f"inputs.{name}", f"column {column!r} {what}; the workflow expects {kind}"
+            )
+
+
+def _kinds(columns: ColumnTypes) -> dict[str, ColumnKind]:
+    return {name: kind.value for name, kind in columns.settled().items()}
+
+
+def _seal(
+    directory: RunDir, name: str, items: Iterator[InputRow | RejectedLine], shard_rows: int
+) -> SealedDataset:
+    """Stream an input into the run's directory, and say what is in it."""
+    columns = ColumnTypes()
+    num_rejected, first = 0, None
+    path = directory.input(name)
+    with storage_errors(path):
+        sealer = InputSealer(path, shard_rows)
+        try:
+            for row_index, item in enumerate(items):
+                if isinstance(item, RejectedLine):
+                    num_rejected, first = num_rejected + 1, first or item
+                    continue
+                columns.add(item.row)
+                if len(columns) > MAX_COLUMNS:
+                    raise InvalidJob(f"inputs.{name}", f"has more than {MAX_COLUMNS} columns")
+                sealer.add(row_index, None, msgspec.json.encode(item.row).decode())
+            sealer.close()
+        except BaseException:
+            sealer.abandon()
+            raise
+    if sealer.num_rows == 0:
+        why = f": line {first.line} {first.message}" if first is not None else ""
+        raise InvalidJob(f"inputs.{name}", f"the input has no usable rows{why}")
+    _fsync(path)
+    return SealedDataset(sealer.num_rows, sealer.num_shards, _kinds(columns), num_rejected)
+
+
+def _steer(settings: Settings, table: JobTable, run_id: str, *, is_on: bool) -> RunSnapshot:
+    """Let a run pause or go on; the advancer passes it on to what models are asked just now."""
+    directory = RunDir(settings.runs_dir, run_id)
+    directory.read()
+    before = directory.read_pause()
+    if directory.read_final() is None and before.is_on != is_on:
+        pause = RunPause(is_on=is_on)
+        report = read_news(table, run_id)
+        if not is_on and report is not None:
+            asked = [step for step in report.steps if step.asked]
+            pause = replace(
+                pause,
+                judged_from_rows=sum(step.rows_in for step in asked),
+                judged_from_failed=sum(step.failed for step in asked),
+            )
+        directory.write_pause(pause)
+    return read_run(settings, table, run_id)
+
+
+def _report_of(final: RunFinal) -> RunReport | None:
+    with suppress(msgspec.ValidationError):
+        return msgspec.convert(final.report, RunReport | None)
+    return None
+
+
+def _untouched(spec: RunSpec) -> tuple[StepProgress, ...]:
+    """Tell of the steps of a run that nobody has advanced yet."""
+    run = RunState(spec, plan_of(spec))
+    return tuple(progress_of(each) for each in run.steps.values() if not each.step.is_internal)
+
+
+def _fsync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
