@@ -2,6 +2,8 @@
 
 The currency is tokens, so that a job with long answers does not crowd out one with short answers.
 A tenant of weight 3 is given three times as much as one of weight 1, while both want something.
+Jobs that serve one workflow share as one; of these, the one nearest to the end goes first, so that
+what is begun gets finished.
 Knows numbers only. A choice among ten thousand jobs costs no more than one among ten.
 """
 
@@ -28,9 +30,18 @@ class Candidate:
     model: str = ""
     weight: float = 1.0
     num_rows: int = 1
+    group: str = ""
+    depth: int = 0
+
+    @property
+    def account(self) -> str:
+        """Whose share it is that a job takes from within its tenant's."""
+        return self.group or self.job_id
 
 
-_Heap = list[tuple[float, str]]  # (what a job was given, its id); may hold what is out of date
+# (what an account was given, minus the depth of a job, its id); may hold what is out of date
+_Entry = tuple[float, int, str]
+_Heap = list[_Entry]
 _Lines = dict[int, dict[str, _Heap]]  # priority -> tenant -> its jobs, least given first
 
 
@@ -45,7 +56,8 @@ class FairShare:
     def __init__(self) -> None:
         self._candidates: dict[str, Candidate] = {}
         self._tenants: dict[str, float] = {}
-        self._jobs: dict[str, float] = {}
+        self._accounts: dict[str, float] = {}
+        self._holders: dict[str, set[str]] = defaultdict(set)  # of every account, the jobs in line
         self._num_jobs: dict[str, int] = defaultdict(int)  # of every tenant
         self._lines: dict[str, _Lines] = defaultdict(dict)
 
@@ -76,15 +88,19 @@ class FairShare:
             self._num_jobs[candidate.tenant] += 1
             if candidate.tenant not in self._tenants:
                 self._tenants[candidate.tenant] = min(self._tenants.values(), default=0.0)
-            self._jobs[candidate.job_id] = self._least(heap, candidate)
-        heapq.heappush(heap, (self._jobs[candidate.job_id], candidate.job_id))
+            if candidate.account not in self._accounts:
+                self._accounts[candidate.account] = self._least(heap, candidate)
+            self._holders[candidate.account].add(candidate.job_id)
+        self._push(candidate)
 
     def withdraw(self, job_id: str) -> None:
         """Take a job out of the line, and forget it; with its last job its tenant."""
         candidate = self._candidates.pop(job_id, None)
         if candidate is None:
             return
-        del self._jobs[job_id]
+        self._holders[candidate.account].discard(job_id)
+        if not self._holders[candidate.account]:
+            del self._holders[candidate.account], self._accounts[candidate.account]
         self._num_jobs[candidate.tenant] -= 1
         if not self._num_jobs[candidate.tenant]:
             del self._num_jobs[candidate.tenant], self._tenants[candidate.tenant]
@@ -96,16 +112,16 @@ class FairShare:
         """
         lines = self._lines.get(model, {})
         for priority in sorted(lines, reverse=True):
-            tops: list[tuple[float, float, str]] = []
+            tops: list[tuple[float, _Entry]] = []
             for tenant, heap in list(lines[priority].items()):
                 top = self._top(heap, model, priority)
                 if top is None:
                     del lines[priority][tenant]
                 else:
-                    tops.append((self._tenants[tenant], *top))
-            free = [top for top in tops if self._candidates[top[2]].tenant not in barred]
+                    tops.append((self._tenants[tenant], top))
+            free = [top for top in tops if self._candidates[top[1][2]].tenant not in barred]
             if free:
-                return self._candidates[min(free)[2]]
+                return self._candidates[min(free)[1][2]]
             if not tops:
                 del lines[priority]
         return None
@@ -113,31 +129,35 @@ class FairShare:
     def charge(self, candidate: Candidate, num_shards: int) -> None:
         """Note that a chosen job was given shards."""
         self._tenants[candidate.tenant] += candidate.cost * num_shards / candidate.weight
-        self._jobs[candidate.job_id] += candidate.cost * num_shards
-        entry = (self._jobs[candidate.job_id], candidate.job_id)
+        self._accounts[candidate.account] += candidate.cost * num_shards
+        for job_id in self._holders[candidate.account]:
+            self._push(self._candidates[job_id])
+
+    def _push(self, candidate: Candidate) -> None:
+        entry = (self._accounts[candidate.account], -candidate.depth, candidate.job_id)
         heapq.heappush(self._heap(candidate), entry)
 
     def _heap(self, candidate: Candidate) -> _Heap:
         tenants = self._lines[candidate.model].setdefault(candidate.priority, {})
         return tenants.setdefault(candidate.tenant, [])
 
-    def _top(self, heap: _Heap, model: str, priority: int) -> tuple[float, str] | None:
+    def _top(self, heap: _Heap, model: str, priority: int) -> _Entry | None:
         """Find the first entry that is still true, and drop those before it."""
         while heap:
-            given, job_id = heap[0]
+            given, _, job_id = heap[0]
             candidate = self._candidates.get(job_id)
             is_true = (
                 candidate is not None
                 and (candidate.model, candidate.priority) == (model, priority)
-                and self._jobs[job_id] == given
+                and self._accounts[candidate.account] == given
             )
             if is_true:
-                return given, job_id
+                return heap[0]
             heapq.heappop(heap)
         return None
 
     def _least(self, heap: _Heap, newcomer: Candidate) -> float:
-        """Tell what the job of the same line was given that was given least."""
+        """Tell what was given to whoever in the same line was given least."""
         top = self._top(heap, newcomer.model, newcomer.priority)
         return 0.0 if top is None else top[0]
 

@@ -106,8 +106,8 @@ class Advancer:
             if run_id in self._runs or self._broken.get(run_id, 0.0) > now_s:
                 continue
             self._broken.pop(run_id, None)
+            directory = RunDir(self._settings.runs_dir, run_id)
             try:
-                directory = RunDir(self._settings.runs_dir, run_id)
                 self._runs[run_id] = RunAtWork(self._settings, self._table, self._events, directory)
             except UnknownJob:
                 self._forget_unborn(directory)

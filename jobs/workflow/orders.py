@@ -3,8 +3,6 @@
 An order is a job whose rows bring their own requests (`body`), and whose `custom_id`s are the keys
 of the asks. It serves many shards of a step, and says in its metadata which rows are whose: so the
 job directory alone tells what has been asked, and a run goes on from that wherever it was stopped.
-
-    <run_id>-<place of the step in the plan>-<number>
 """
 
 import time
@@ -24,6 +22,7 @@ from ..results_dir import ResultsDir
 from ..sealed_input import LARGE_SHARD_ROWS, SMALL_SHARD_ROWS, InputSealer
 from ..vectors import pack
 from .asks import Answer, Ask
+from .order_names import order_name
 from .run_dir import RunResults, RunSpec
 
 RUN = "penstock.run"
@@ -63,18 +62,6 @@ class Order:
     def num_rows(self) -> int:
         """Count its requests."""
         return sum(share.num_rows for share in self.shares)
-
-
-def run_of(job_id: str) -> str | None:
-    """Tell of which run a job is an order, if it is one."""
-    run_id, dash, _ = job_id.partition("-")
-    return run_id if dash and run_id.startswith("run_") else None
-
-
-def depth_of(job_id: str) -> int:
-    """Tell the place of an order's step in the plan: the later, the nearer to the end."""
-    parts = job_id.split("-")
-    return int(parts[1]) if len(parts) == 3 and parts[1].isdigit() else 0
 
 
 def place_order(
@@ -195,7 +182,7 @@ def _create(jobs_dir: Path, run_id: str, place: int) -> JobDir:
     taken = [path.name.rpartition("-")[2] for path in jobs_dir.glob(f"{run_id}-{place:02}-*")]
     last = max((int(each) for each in taken if each.isdigit()), default=-1)
     for number in range(last + 1, _NUMBER):
-        job_dir = JobDir(jobs_dir, f"{run_id}-{place:02}-{number:04}")
+        job_dir = JobDir(jobs_dir, order_name(run_id, place, number))
         with suppress(
             FileExistsError
         ):  # another leader was quicker; what is asked twice costs only

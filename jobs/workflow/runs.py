@@ -35,7 +35,7 @@ from .check import check
 from .plan import ColumnKind
 from .replanning import plan_of
 from .report import RunReport, StepProgress, progress_of
-from .run_dir import RunDir, RunFinal, RunResults, RunSpec, SealedDataset
+from .run_dir import RunDir, RunFinal, RunPause, RunResults, RunSpec, SealedDataset
 from .run_state import RunState
 from .spec import Workflow
 from .telling import read_news

@@ -355,3 +355,34 @@ def replaced_slots(slots: int) -> "feeder_module.WorkerInfo":
     import msgspec
 
     return msgspec.structs.replace(worker("big", MODEL), slots=slots)
+
+
+def test_the_jobs_of_a_run_share_as_one_and_the_last_step_goes_first() -> None:
+    share = FairShare()
+    steps = [
+        Candidate(f"run_1-0{depth}-0000", "a", 0, cost=1.0, group="run_1", depth=depth)
+        for depth in range(3)
+    ]
+    for step in steps:
+        share.offer(step)
+    share.offer(Candidate("lone", "a", 0, cost=1.0))
+    given: Counter[str] = Counter()
+    for _ in range(10):
+        chosen = share.choose()
+        assert chosen is not None
+        share.charge(chosen, 1)
+        given[chosen.job_id] += 1
+    assert given == {"run_1-02-0000": 5, "lone": 5}
+    share.withdraw("run_1-02-0000")
+    chosen = {share.choose().job_id}  # pyright: ignore[reportOptionalMemberAccess]
+    for _ in range(2):
+        candidate = share.choose()
+        assert candidate is not None
+        share.charge(candidate, 1)
+        chosen.add(candidate.job_id)
+    assert chosen == {"run_1-01-0000", "lone"}, "what the run was given is not forgotten"
+    for step in steps:
+        share.withdraw(step.job_id)
+    share.withdraw("lone")
+    assert share.choose() is None
+    assert len(share) == 0
