@@ -73,17 +73,6 @@ def new_answer_id(prefix: str) -> str:
     return f"{prefix}-{secrets.token_hex(12)}"
 
 
-def token_entry(token: dict[str, Any]) -> dict[str, Any]:
-    """Return OpenAI's object for one token; the bytes of half a character are not known here."""
-    text = token["token"]
-    is_whole = "\ufffd" not in text
-    return {
-        "token": text,
-        "logprob": token["logprob"],
-        "bytes": list(text.encode("utf-8")) if is_whole else None,
-    }
-
-
 async def answer(
     request: Request,
     services: Services,

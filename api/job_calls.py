@@ -53,6 +53,8 @@ class SubmitOptions(TypedDict, total=False):
     """Whether an answer may call several times."""
     chat_template_kwargs: Mapping[str, Any] | None
     """Switches of the model's chat template, such as `{"enable_thinking": False}`."""
+    dimensions: int | None
+    """How many numbers a vector has; the model's own unless told. For `/v1/embeddings`."""
     id: str | None
     """The column that becomes `custom_id`."""
     name: str | None

@@ -49,6 +49,7 @@ class JobRequest(Strict):
     tool_choice: str | dict[str, Any] | None = None
     parallel_tool_calls: bool | None = None
     chat_template_kwargs: dict[str, Any] | None = None
+    dimensions: Annotated[int | None, Field(ge=1)] = None
     id: str | None = None
     priority: Priority | None = None
     deadline: float | str | None = None

@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 import msgspec
 
 from .batch_record import Usage
+from .logprob_shapes import chat_logprobs, completion_logprobs
 from .model import EMBED, JobSpec, RowStatus
 from .part_file import CorruptPart, read_part
 from .results_dir import ResultsDir
@@ -135,7 +136,7 @@ def _chat(spec: JobSpec, samples: list[dict[str, Any]]) -> dict[str, Any]:
             {
                 "index": row["sample_index"],
                 "message": _message(row),
-                "logprobs": None,
+                "logprobs": chat_logprobs(row.get("logprobs")),
                 "finish_reason": row["finish_reason"],
             }
             for row in samples
@@ -150,7 +151,7 @@ def _completion(spec: JobSpec, samples: list[dict[str, Any]]) -> dict[str, Any]:
             {
                 "index": row["sample_index"],
                 "text": row["output"] or "",
-                "logprobs": None,
+                "logprobs": completion_logprobs(row.get("logprobs")),
                 "finish_reason": row["finish_reason"],
             }
             for row in samples

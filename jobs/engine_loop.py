@@ -34,7 +34,7 @@ from .open_request import OpenRequest
 from .prompt_encoder import Tokenizer
 from .quarantine import Quarantine
 from .shard_run import NO_REASON, ShardRun
-from .token_entries import TokenEntries
+from .token_entries import TokenEntries, TokenTexts
 from .tool_use import ToolFormat
 from .vectors import pack
 
@@ -78,7 +78,8 @@ class EngineLoop:
         self.proved_at_ms = 0
         self._engine = engine
         self._tokenizer = tokenizer
-        self._entries = TokenEntries(tokenizer)
+        self._texts = TokenTexts(tokenizer)
+        self._entries = TokenEntries(self._texts)
         self._send = send
         self._on_shard_done = on_shard_done
         self._num_unread_shards = num_unread_shards
@@ -202,7 +203,7 @@ class EngineLoop:
         for output in outputs:
             run = self._shard_of.get(output.request_id)
             if run is not None:
-                if run.take(output):
+                if run.take(output, self._texts):
                     del self._shard_of[output.request_id]
                     gained[run.key] = run
             elif output.request_id in self._open:

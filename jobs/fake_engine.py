@@ -25,7 +25,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
-from ..engine.outputs import FinishReason, Request, RequestError, StepOutput
+from ..engine.outputs import FinishReason, Request, RequestError, StepOutput, TokenLogprobs
 from ..engine.tool_calls import ToolFormat
 from .errors import CorruptModel
 
@@ -255,10 +255,16 @@ class FakeEngine:
             sample_index=sequence.index,
             text=sequence.words[-1],
             token_ids=(num_words,),
+            logprobs=_logprobs(num_words, request.params.logprobs),
             finish_reason=FinishReason.STOP if num_words >= sequence.limit else None,
             num_prompt_tokens=len(request.prompt_token_ids),
             num_completion_tokens=num_words,
         )
+
+
+def expected_logprob(token_id: int) -> float:
+    """Return the log-probability that the engine gives a token."""
+    return -token_id / 4
 
 
 def expected_text(prompt: str, *, num_tokens: int, sample_index: int = 0) -> str:
@@ -272,6 +278,14 @@ def expected_vector(prompt: str, dimensions: int | None = None) -> tuple[float, 
     numbers = [byte - 127.5 for byte in digest[:dimensions]]
     length = math.hypot(*numbers)
     return tuple(number / length for number in numbers)
+
+
+def _logprobs(token_id: int, num_top: int | None) -> tuple[TokenLogprobs, ...] | None:
+    """Make up how likely a token was, and that the next ones were the likeliest beside it."""
+    if num_top is None:
+        return None
+    top = ((each, expected_logprob(each)) for each in range(token_id, token_id + num_top))
+    return (TokenLogprobs(token_id, expected_logprob(token_id), tuple(top)),)
 
 
 def _word(prompt: str, sample_index: int, number: int) -> str:

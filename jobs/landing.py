@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from .durable import StorageFull, create_file
 from .found_part import found_counts
+from .landed_logprobs import logprobs_column
 from .model import ColumnType, JobSpec, RequestError, RowStatus
 from .parsed_column import parsed_value
 from .part_counts import PartCounts
@@ -64,6 +65,7 @@ class LandedRow:
     finished_at_ms: int | None = None
     columns: dict[str, Any] = field(default_factory=dict)
     embedding: bytes | None = None  # see `vectors`
+    logprobs: bytes | None = None  # see `landed_logprobs`
 
 
 def land(spec: JobSpec, index: int, attempt: int, rows: Sequence[LandedRow]) -> PartCounts:
@@ -150,11 +152,14 @@ def encode_part(
 def _encode(spec: JobSpec, counts: PartCounts, rows: Iterable[LandedRow]) -> bytes:
     ordered = sorted(rows, key=lambda row: (row.row_index, row.sample_index))
     schema = row_schema(spec)
-    columns = [pa.array(values, schema.field(name).type) for name, values in _values(spec, ordered)]
+    columns = [
+        values if isinstance(values, pa.Array) else pa.array(values, schema.field(name).type)
+        for name, values in _values(spec, ordered)
+    ]
     return encode_part(spec, counts, pa.table(columns, schema=schema))
 
 
-def _values(spec: JobSpec, rows: Sequence[LandedRow]) -> Iterable[tuple[str, list[Any]]]:
+def _values(spec: JobSpec, rows: Sequence[LandedRow]) -> Iterable[tuple[str, list[Any] | pa.Array]]:
     """Yield every column of the schema, in its order."""
     ours = our_columns(spec)
     for name in ours.names:
@@ -166,6 +171,8 @@ def _values(spec: JobSpec, rows: Sequence[LandedRow]) -> Iterable[tuple[str, lis
         elif name == PARSED:
             kind = ours.field(name).type
             yield name, [parsed_value(row.output_json, kind) for row in rows]
+        elif name == "logprobs":
+            yield name, logprobs_column([row.logprobs for row in rows])
         elif value_of is None:  # a column that nothing fills yet
             yield name, [None] * len(rows)
         else:

@@ -47,7 +47,7 @@ __all__ = [
 DEFAULT_PRIORITY = 0
 ERROR_RATE_AFTER = 100
 EMBED = "/v1/embeddings"
-SPEC_VERSION = 3  # the newest that is read; `spec_version` says what each brought
+SPEC_VERSION = 4  # the newest that is read; `spec_version` says what each brought
 
 
 class JobState(StrEnum):
@@ -134,6 +134,7 @@ class TaskSpec:
     response_format: dict[str, Any] | None = None  # OpenAI's; a row's own outranks it
     tools: ToolUse | None = None  # likewise
     template_options: dict[str, Any] = field(default_factory=dict)  # of the chat template
+    dimensions: int | None = None  # of a vector's; a row's own outranks it
 
     def sampling_params(self) -> SamplingParams:
         """Read `sampling`; without `max_tokens` an answer may go on to the context's end.
@@ -179,15 +180,19 @@ class JobSpec:
     error_rate_after: int = ERROR_RATE_AFTER  # rows, before it is judged
     out_url: str | None = None  # s3://bucket/prefix that receives a copy when all rows are there
     retry_of: str | None = None  # the job whose failed rows these are
+    has_logprobs: bool = False  # some row asks for log-probabilities: there is a column for them
     version: int = 1  # `spec_version` says which one it takes
 
 
-def spec_version(task: TaskSpec, columns: Collection[str]) -> int:
+def spec_version(task: TaskSpec, columns: Collection[str], *, has_logprobs: bool = False) -> int:
     """Return the oldest version that says all of this: older workers go on with what they know.
 
+    4: log-probabilities, dimensions of vectors
     3: vectors in place of answers
     2: response_format, tools, template_options, typed documents, and requests in a column `body`
     """
+    if has_logprobs or task.dimensions is not None:
+        return 4
     if task.endpoint == EMBED:
         return 3
     wishes = (task.response_format, task.tools, task.template_options or None)

@@ -18,15 +18,17 @@ from .tool_use import ToolUse, tool_use_of
 CHAT, PLAIN = "/v1/chat/completions", "/v1/completions"
 
 _SAMPLING = frozenset(field.name for field in fields(SamplingParams))
-_IGNORED = frozenset(  # labels and hints: leaving them aside changes no answer
+_IGNORED = frozenset(  # labels and hints, or read apart
     {
         *("model", "messages", "prompt", "user", "metadata", "store", "safety_identifier"),
         *("prompt_cache_key", "service_tier", "max_completion_tokens", "tools", "tool_choice"),
         *("parallel_tool_calls", "response_format", "chat_template_kwargs"),
+        *("logprobs", "top_logprobs"),
     }
 )
 _EMBEDDING = frozenset({"model", "input", "dimensions", "encoding_format", "user"})
-_NEUTRAL: dict[str, tuple[object, ...]] = {"stream": (False,), "logprobs": (False,)}
+_NEUTRAL: dict[str, tuple[object, ...]] = {"stream": (False,)}
+_MOST_LOGPROBS, _MOST_TOP_LOGPROBS = 5, 20  # as at OpenAI, of completions and of chats
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,13 @@ def row_request(
         return RequestError("invalid_request", str(error), param=error.param, stage="validate")
 
 
+def asks_for_logprobs(row: dict[str, Any]) -> bool:
+    """Tell whether the request that a row brings asks for log-probabilities."""
+    body = row.get("body")
+    wanted = body.get("logprobs") if isinstance(body, dict) else None
+    return wanted is not None and wanted is not False
+
+
 def row_params(params: SamplingParams, job_id: str, row_index: int) -> SamplingParams:
     """Give a row chances of its own: equal prompts differ, and a row run again repeats itself.
 
@@ -90,7 +99,8 @@ def _own_request(
         raise _wrong("url", f"must be {CHAT} or {PLAIN}, got {str(url)[:80]!r}")
     if body.get("model") not in (None, task.model):
         raise _wrong("model", f"must be the job's, {task.model!r}, got {str(body['model'])[:80]!r}")
-    sampling = _sampling(body)
+    is_chat = body.get("messages") is not None if url is None else url == CHAT
+    sampling = _sampling(body, is_chat=is_chat)
     if sampling:
         params = SamplingParams.from_mapping({**params.to_mapping(), **sampling})
     options = template_options_of(body.get("chat_template_kwargs")) or task.template_options
@@ -104,7 +114,7 @@ def _embedding(task: TaskSpec, row: dict[str, Any], custom_id: str | None) -> Ro
         prompt = render_task(task, row, custom_id)
         if prompt.text is None:
             raise _wrong("messages", "have no vector; give a text in `prompt`")
-        return RowRequest(prompt, SamplingParams(), None, {}, Embed())
+        return RowRequest(prompt, SamplingParams(), None, {}, Embed(task.dimensions))
     if row.get("url") not in (None, EMBED):
         raise _wrong("url", f"must be the job's, {EMBED}, got {str(row['url'])[:80]!r}")
     if body.get("model") not in (None, task.model):
@@ -120,6 +130,8 @@ def _embedding(task: TaskSpec, row: dict[str, Any], custom_id: str | None) -> Ro
         case _:
             raise _wrong("input", "must be one text; a row has one vector")
     dimensions = body.get("dimensions")
+    if dimensions is None:
+        dimensions = task.dimensions
     if dimensions is not None and (type(dimensions) is not int or dimensions < 1):
         raise _wrong("dimensions", f"must be an integer from 1, got {str(dimensions)[:20]!r}")
     return RowRequest(own, SamplingParams(), None, {}, Embed(dimensions))
@@ -139,18 +151,21 @@ def _tools(of_task: ToolUse | None, body: dict[str, Any]) -> ToolUse | None:
     return use
 
 
-def _sampling(body: dict[str, Any]) -> dict[str, Any]:
+def _sampling(body: dict[str, Any], *, is_chat: bool) -> dict[str, Any]:
     """Return what a body says about sampling, under our names."""
     said: dict[str, Any] = {}
     for name, value in body.items():
         is_neutral = any(value is neutral for neutral in _NEUTRAL.get(name, ()))  # 0 is not False
         if value is None or is_neutral or name in _IGNORED:
             continue
-        if name in ("logprobs", "prompt_logprobs"):
-            raise _wrong(name, "cannot be landed yet; leave it out")
+        if name == "prompt_logprobs":
+            raise _wrong(name, "cannot be landed; leave it out")
         if name not in _SAMPLING:
             raise _wrong(name, "is not known, or not supported in a row")
         said[name] = value
+    logprobs = _logprobs(body, is_chat=is_chat)
+    if logprobs is not None:
+        said["logprobs"] = logprobs
     if body.get("max_completion_tokens") is not None:
         said["max_tokens"] = body["max_completion_tokens"]
     form = structured_outputs_of(body.get("response_format"))
@@ -159,6 +174,23 @@ def _sampling(body: dict[str, Any]) -> dict[str, Any]:
     elif body.get("response_format") is not None:  # any text will do, whatever the task wants
         said.setdefault("structured_outputs", None)
     return said
+
+
+def _logprobs(body: dict[str, Any], *, is_chat: bool) -> int | None:
+    """Read how many tokens are to be told beside each one; chats and completions say it apart."""
+    wanted, top = body.get("logprobs"), body.get("top_logprobs")
+    if top is not None and not (is_chat and wanted is True):
+        raise _wrong("top_logprobs", "takes a chat with logprobs=true")
+    if wanted is None or wanted is False:
+        return None
+    if is_chat and wanted is not True:
+        raise _wrong("logprobs", f"must be true or false in a chat, got {str(wanted)[:20]!r}")
+    name, number, most = "logprobs", wanted, _MOST_LOGPROBS
+    if is_chat:
+        name, number, most = "top_logprobs", top if top is not None else 0, _MOST_TOP_LOGPROBS
+    if type(number) is not int or not 0 <= number <= most:
+        raise _wrong(name, f"must be an integer from 0 to {most}, got {str(number)[:20]!r}")
+    return number
 
 
 def _wrong(param: str, message: str) -> InvalidSampling:

@@ -6,6 +6,7 @@ Ours come first, then the user's own under their own names; a name that we use a
 
 import pyarrow as pa
 
+from .landed_logprobs import LOGPROBS
 from .model import EMBED, ColumnType, JobSpec
 from .parsed_column import parsed_type
 
@@ -70,16 +71,19 @@ PARSED = "parsed"
 def our_columns(spec: JobSpec) -> pa.Schema:
     """Return the columns that are ours.
 
-    One more where a schema of simple types is declared, or where it is vectors that are asked for.
+    One more where a schema of simple types is declared, where log-probabilities are asked for, or
+    where it is vectors.
     """
     place = OUR_COLUMNS.get_field_index("output_json") + 1
     if spec.task.endpoint == EMBED:
         return OUR_COLUMNS.insert(place, pa.field("embedding", pa.list_(pa.float32())))
+    columns = OUR_COLUMNS
+    if spec.has_logprobs:
+        behind_calls = columns.get_field_index("tool_calls") + 1
+        columns = columns.insert(behind_calls, pa.field("logprobs", LOGPROBS))
     schema = spec.task.document_schema()
     kind = None if schema is None else parsed_type(schema)
-    if kind is None:
-        return OUR_COLUMNS
-    return OUR_COLUMNS.insert(place, pa.field(PARSED, kind))
+    return columns if kind is None else columns.insert(place, pa.field(PARSED, kind))
 
 
 def landed_names(spec: JobSpec) -> dict[str, str]:

@@ -5,12 +5,13 @@ SealedRow -> (rendered, tokenized) -> Request -> StepOutput... -> LandedRow, one
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from ..engine.outputs import FinishReason, Request, RequestError, StepOutput
+from ..engine.outputs import FinishReason, Request, RequestError, StepOutput, TokenLogprobs
 from .frames import RunShard, ShardProgress
 from .journal import Journal
+from .landed_logprobs import pack_logprobs
 from .landing import LandedRow
 from .model import JobSpec, RowStatus
 from .parsed_column import canonical_json
@@ -35,7 +36,10 @@ class PreparedRow:
 class _Row:
     """A row in flight: its samples' text so far, and the samples that ended."""
 
-    __slots__ = ("calls", "ended", "is_json", "is_suspect", "sealed", "started_at_ms", "texts")
+    __slots__ = (
+        *("calls", "ended", "is_json", "is_suspect", "logprobs", "sealed", "started_at_ms"),
+        "texts",
+    )
 
     def __init__(self, row: PreparedRow, num_samples: int, *, is_suspect: bool) -> None:
         self.sealed = row.sealed
@@ -43,6 +47,7 @@ class _Row:
         self.calls = row.calls
         self.is_json = row.is_json
         self.texts: list[list[str]] = [[] for _ in range(num_samples)]
+        self.logprobs: dict[int, list[TokenLogprobs]] = {}  # by sample, where they are asked for
         self.ended: list[StepOutput | None] = [None] * num_samples
         self.started_at_ms: int | None = None
 
@@ -123,18 +128,23 @@ class ShardRun:
         """Name the requests that have not ended."""
         return list(self._in_flight)
 
-    def take(self, output: StepOutput) -> bool:
-        """Take what a step added to one of this shard's rows; returns whether the row has ended."""
+    def take(self, output: StepOutput, text_of: Callable[[int], str]) -> bool:
+        """Take what a step added to one of this shard's rows; returns whether the row has ended.
+
+        `text_of` tells the text of a token, for those whose log-probabilities are to land.
+        """
         row = self._in_flight[output.request_id]
         row.texts[output.sample_index].append(output.text)
         self.num_tokens += len(output.token_ids)
+        if output.logprobs is not None:
+            row.logprobs.setdefault(output.sample_index, []).extend(output.logprobs)
         if output.finish_reason is None:
             return False
         row.ended[output.sample_index] = output
         if None in row.ended:
             return False
         del self._in_flight[output.request_id]
-        self._finish(row)
+        self._finish(row, text_of)
         return True
 
     def refuse(self, refusal: StepOutput) -> None:
@@ -182,10 +192,11 @@ class ShardRun:
         self._in_flight[request.request_id].started_at_ms = _now_ms()
         return request
 
-    def _finish(self, row: _Row) -> None:
+    def _finish(self, row: _Row, text_of: Callable[[int], str]) -> None:
         outputs = [output for output in row.ended if output is not None]
         samples: list[LandedRow] = []
         for output, texts in zip(outputs, row.texts, strict=True):
+            logprobs = row.logprobs.get(output.sample_index)
             is_ok = output.finish_reason in (FinishReason.STOP, FinishReason.LENGTH)
             said = self._read(row, output.sample_index, "".join(texts)) if is_ok else Parsed()
             is_call = said.calls and output.finish_reason is FinishReason.STOP
@@ -211,6 +222,7 @@ class ShardRun:
                     finished_at_ms=_now_ms(),
                     columns=row.sealed.row,
                     embedding=None if output.pooled is None else pack(output.pooled),
+                    logprobs=None if logprobs is None else pack_logprobs(logprobs, text_of),
                 )
             )
         self._landed += samples

@@ -36,6 +36,7 @@ from .model import (
 )
 from .object_store import is_store_url
 from .results_dir import ResultsDir
+from .row_request import asks_for_logprobs
 from .sealed_input import InputSealer
 from .settings import Settings
 from .sources import FileSource, NamedFileSource, PathSource, RowsSource, Source
@@ -52,6 +53,7 @@ __all__ = [
     "Submission",
     "SubmitRequest",
     "UnreadableInput",
+    "input_items",
     "submit",
 ]
 
@@ -116,7 +118,7 @@ def submit(
         job_dir.create()
         job_dir.link_results(results.path)
         create_results(results)
-        items = _items(settings, source, request)
+        items = input_items(settings, source, request.format)
         spec = _seal_input(job_dir, items, request, where, templates)
         quicker = _seal(job_dir, spec, key)
     except BaseException:
@@ -166,6 +168,8 @@ def _check_embedding(task: TaskSpec) -> None:
     for name in ("messages", "sampling", "response_format", "tools", "template_options"):
         if getattr(task, name):
             raise InvalidJob(name, f"{name} has no meaning for {EMBED}; leave it out")
+    if task.dimensions is not None and task.dimensions < 1:
+        raise InvalidJob("dimensions", f"dimensions must be at least 1, got {task.dimensions}")
 
 
 def _check(request: SubmitRequest) -> dict[str, frozenset[str]]:
@@ -182,14 +186,15 @@ def _check(request: SubmitRequest) -> dict[str, frozenset[str]]:
         raise InvalidJob("endpoint", f"endpoint must be one of {known}, got {task.endpoint!r}")
     if task.endpoint == EMBED:
         _check_embedding(task)
+    elif task.dimensions is not None:
+        raise InvalidJob("dimensions", f"dimensions has no meaning but for {EMBED}; leave it out")
     if request.shard_rows is not None and request.shard_rows < 1:
         raise InvalidJob("shard_rows", f"shard_rows must be at least 1, got {request.shard_rows}")
     check_deadline(request.deadline_ms)
     check_error_rate(request.max_error_rate)
     params = task.sampling_params()
-    for name in ("logprobs", "prompt_logprobs"):
-        if getattr(params, name) is not None:
-            raise InvalidJob(name, f"{name} cannot be landed yet; leave it out")
+    if params.prompt_logprobs is not None:
+        raise InvalidJob("prompt_logprobs", "prompt_logprobs cannot be landed; leave it out")
     try:
         return task_columns(task)
     except TemplateError as error:
@@ -206,6 +211,9 @@ def _seal_input(
 ) -> JobSpec:
     """Stream the input into the job directory, and say what is in it."""
     columns = ColumnTypes()
+    task = request.task
+    brings_requests = task.prompt is None and task.messages is None
+    has_logprobs = task.sampling_params().logprobs is not None
     num_rejected = 0
     first_rejected: RejectedLine | None = None
     with storage_errors(job_dir.path):
@@ -214,6 +222,7 @@ def _seal_input(
             with job_dir.bad_lines.open("wb") as bad_lines:
                 for row_index, item in enumerate(items):
                     if isinstance(item, InputRow):
+                        has_logprobs |= brings_requests and asks_for_logprobs(item.row)
                         item = _sealed(sealer, row_index, item, request, columns)
                     if item is not None:
                         num_rejected += 1
@@ -232,7 +241,7 @@ def _seal_input(
     _check_columns(request, templates, list(types))
     return JobSpec(
         job_id=job_dir.job_id,
-        task=request.task,
+        task=task,
         num_rows=sealer.num_rows,
         num_shards=sealer.num_shards,
         shard_rows=sealer.shard_rows,
@@ -250,22 +259,28 @@ def _seal_input(
         deadline_ms=request.deadline_ms,
         max_error_rate=request.max_error_rate,
         error_rate_after=request.error_rate_after,
-        version=spec_version(request.task, types),
+        has_logprobs=has_logprobs,
+        version=spec_version(task, types, has_logprobs=has_logprobs),
     )
 
 
-def _items(
-    settings: Settings, source: Source, request: SubmitRequest
+def input_items(
+    settings: Settings, source: Source, format: str | None
 ) -> Iterator[InputRow | RejectedLine]:
+    """Read the rows of a source, and the lines that cannot become rows.
+
+    Raises:
+        UnreadableInput: it cannot be read as a whole.
+    """
     match source:
         case PathSource(path) if is_store_url(path):
-            return open_object(str(path), settings.s3_endpoint, request.format)
+            return open_object(str(path), settings.s3_endpoint, format)
         case PathSource(path):
-            return open_input(path, request.format)
+            return open_input(path, format)
         case NamedFileSource(path, filename):
-            return open_input(path, request.format, filename=filename)
+            return open_input(path, format, filename=filename)
         case FileSource(file, filename):
-            return open_input(file, request.format, filename=filename)
+            return open_input(file, format, filename=filename)
         case RowsSource(rows):
             return rows_input(rows)
 

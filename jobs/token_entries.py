@@ -7,11 +7,26 @@ from ..engine.outputs import TokenLogprobs
 from .prompt_encoder import Tokenizer
 
 
-class TokenEntries:
-    """Describes tokens as plain data: text, id, log-probability, and the likeliest in `top`."""
+class TokenTexts:
+    """The texts of tokens, each looked up once: rows name the same few thousand again and again."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
+        self._known: dict[int, str] = {}
+
+    def __call__(self, token_id: int) -> str:
+        """Return the text of a token by itself; half a character has none that can be read."""
+        text = self._known.get(token_id)
+        if text is None:
+            text = self._known[token_id] = self._tokenizer.decode([token_id])
+        return text
+
+
+class TokenEntries:
+    """Describes tokens as plain data: text, id, log-probability, and the likeliest in `top`."""
+
+    def __init__(self, texts: TokenTexts) -> None:
+        self._texts = texts
 
     def of_output(self, records: Sequence[TokenLogprobs]) -> tuple[dict[str, Any], ...]:
         """Describe generated tokens."""
@@ -29,5 +44,4 @@ class TokenEntries:
         return {**self._entry(record.token_id, record.logprob), "top": top}
 
     def _entry(self, token_id: int, logprob: float | None) -> dict[str, Any]:
-        text = self._tokenizer.decode([token_id])
-        return {"token": text, "token_id": token_id, "logprob": logprob}
+        return {"token": self._texts(token_id), "token_id": token_id, "logprob": logprob}

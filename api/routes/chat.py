@@ -6,9 +6,10 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from ...jobs.logprob_shapes import chat_logprobs
 from ...jobs.template_options import template_options_of
 from ...jobs.tool_use import ToolCall
-from ..answer import Choice, answer, new_answer_id, token_entry
+from ..answer import Choice, answer, new_answer_id
 from ..bodies import MAX_PROMPT_BYTES, json_body, read_json
 from ..generation import Part, Usage
 from ..schemas import ChatRequest
@@ -52,7 +53,7 @@ class ChatShape:
                 {
                     "index": choice.index,
                     "message": _message(choice),
-                    "logprobs": _logprobs(choice.logprobs),
+                    "logprobs": chat_logprobs(choice.logprobs),
                     "finish_reason": choice.finish_reason,
                 }
                 for choice in choices
@@ -77,7 +78,7 @@ class ChatShape:
             said["tool_calls"] = [
                 {"index": index, **_tool_call(call)} for index, call in enumerate(calls, first)
             ]
-        logprobs = _logprobs(delta.logprobs)
+        logprobs = chat_logprobs(delta.logprobs)
         if not calls or delta.finish_reason is None:
             return [self._frame(part.choice, said, logprobs, delta.finish_reason)]
         return [
@@ -117,13 +118,3 @@ def _message(choice: Choice) -> dict[str, Any]:
 def _tool_call(call: ToolCall) -> dict[str, Any]:
     function = {"name": call.name, "arguments": call.arguments}
     return {"id": call.id, "type": "function", "function": function}
-
-
-def _logprobs(tokens: Any) -> dict[str, Any] | None:
-    if tokens is None:
-        return None
-    content = [
-        {**token_entry(token), "top_logprobs": [token_entry(top) for top in token["top"]]}
-        for token in tokens
-    ]
-    return {"content": content, "refusal": None}

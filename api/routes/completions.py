@@ -6,6 +6,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from ...jobs.logprob_shapes import completion_logprobs
 from ..answer import Choice, answer, new_answer_id
 from ..bodies import MAX_PROMPT_BYTES, json_body, read_json
 from ..generation import Part, Usage
@@ -49,7 +50,7 @@ class CompletionShape:
                 {
                     "index": choice.index,
                     "text": choice.text,
-                    "logprobs": _logprobs(choice.logprobs, 0),
+                    "logprobs": completion_logprobs(choice.logprobs),
                     "finish_reason": choice.finish_reason,
                 }
                 for choice in choices
@@ -64,7 +65,7 @@ class CompletionShape:
         choice = {
             "index": part.choice,
             "text": part.delta.text,
-            "logprobs": _logprobs(part.delta.logprobs, offset),
+            "logprobs": completion_logprobs(part.delta.logprobs, offset),
             "finish_reason": part.delta.finish_reason,
         }
         return [{**self._head, "choices": [choice]}]
@@ -72,21 +73,3 @@ class CompletionShape:
     def usage_chunk(self, usage: Usage) -> dict[str, Any]:
         """Return the frame that only tells the usage."""
         return {**self._head, "choices": [], "usage": usage.to_openai()}
-
-
-def _logprobs(tokens: Any, offset: int) -> dict[str, Any] | None:
-    """Return the four parallel lists that completions have where chats have objects."""
-    if tokens is None:
-        return None
-    offsets = []
-    for token in tokens:
-        offsets.append(offset)
-        offset += len(token["token"])
-    return {
-        "tokens": [token["token"] for token in tokens],
-        "token_logprobs": [token["logprob"] for token in tokens],
-        "top_logprobs": [
-            {top["token"]: top["logprob"] for top in token["top"]} or None for token in tokens
-        ],
-        "text_offset": offsets,
-    }

@@ -342,6 +342,7 @@ async def _task_of(services: Services, body: JobRequest) -> TaskSpec:
         response_format=body.response_format,
         tools=tool_use_of(body.tools, body.tool_choice, body.parallel_tool_calls),
         template_options=template_options_of(body.chat_template_kwargs),
+        dimensions=body.dimensions,
     )
 
 

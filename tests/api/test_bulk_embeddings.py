@@ -9,6 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from penstock.api.client import Client
+from penstock.api.client_errors import BadRequest
 from penstock.jobs.fake_engine import DIMENSIONS, expected_vector
 
 from .conftest import MODEL, Stack
@@ -100,3 +102,16 @@ def test_a_batch_brings_vectors(client: openai.OpenAI) -> None:
         "5": "encoding_format",
     }
     assert {answer["status_code"] for answer in refused.values()} == {400}
+
+
+def test_a_job_says_how_long_its_vectors_are(stack: Stack) -> None:
+    rows = [{"text": "a"}, {"text": "bb"}]
+    with Client(stack.url) as client:
+        job = client.jobs.submit(
+            rows, prompt="{{ row.text }}", model=MODEL, endpoint=EMBED, dimensions=3
+        )
+        job.wait(timeout_s=60)
+        vectors = [row["embedding"] for row in job.results()]
+        with pytest.raises(BadRequest, match="dimensions"):
+            client.jobs.submit(rows, prompt="{{ row.text }}", model=MODEL, dimensions=3)
+    assert vectors == [pytest.approx(expected_vector(row["text"], 3), abs=1e-6) for row in rows]

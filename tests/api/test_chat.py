@@ -7,11 +7,11 @@ import httpx2
 import openai
 import pytest
 
-from penstock.api.answer import token_entry
 from penstock.api.generation import Part, Usage, refusal_of
 from penstock.api.routes.chat import ChatShape
 from penstock.jobs.fake_engine import expected_text
 from penstock.jobs.frames import Delta
+from penstock.jobs.logprob_shapes import token_entry
 from penstock.jobs.model import RequestError
 
 from .conftest import MODEL, Stack

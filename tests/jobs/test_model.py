@@ -58,8 +58,10 @@ def test_answers_of_a_job_are_not_cut_short_unless_it_says_so() -> None:
         (TaskSpec(model="m", prompt="p", sampling={"structured_outputs": {"json": "{}"}}), 2),
         (TaskSpec(model="m"), 2),  # its column holds requests
         (TaskSpec(model="m", endpoint=EMBED), 3),
+        (TaskSpec(model="m", endpoint=EMBED, dimensions=4), 4),
     ],
 )
 def test_a_spec_has_the_oldest_version_that_says_it(task: TaskSpec, version: int) -> None:
     assert spec_version(task, ["id", "body"]) == version <= SPEC_VERSION
     assert spec_version(TaskSpec(model="m"), ["prompt"]) == 1
+    assert spec_version(TaskSpec(model="m"), ["prompt"], has_logprobs=True) == 4

@@ -103,8 +103,15 @@ def test_a_template_comes_before_a_column_called_body() -> None:
         ({"messages": HI, "model": "other"}, "model"),
         ({"messages": HI, "temperature": 9}, "temperature"),
         ({"messages": HI, "stream": True}, "stream"),
-        ({"messages": HI, "logprobs": True}, "logprobs"),
         ({"messages": HI, "logprobs": 0}, "logprobs"),
+        ({"messages": HI, "top_logprobs": 1}, "top_logprobs"),
+        ({"messages": HI, "logprobs": False, "top_logprobs": 1}, "top_logprobs"),
+        ({"messages": HI, "logprobs": True, "top_logprobs": 21}, "top_logprobs"),
+        ({"messages": HI, "logprobs": True, "top_logprobs": True}, "top_logprobs"),
+        ({"prompt": "hi", "logprobs": True}, "logprobs"),
+        ({"prompt": "hi", "logprobs": 6}, "logprobs"),
+        ({"prompt": "hi", "logprobs": 1, "top_logprobs": 1}, "top_logprobs"),
+        ({"prompt": "hi", "prompt_logprobs": 1}, "prompt_logprobs"),
         ({"messages": HI, "parallel_tool_calls": 1}, "parallel_tool_calls"),
         ({"messages": HI, "foo": 1}, "foo"),
         ({"messages": HI, "tools": [{}]}, "tools"),
@@ -120,6 +127,31 @@ def test_a_bad_request_is_that_rows_error(body: dict[str, Any], param: str) -> N
     error = read(body)
     assert isinstance(error, RequestError)
     assert (error.code, error.param) == ("invalid_request", param)
+
+
+@pytest.mark.parametrize(
+    ("body", "logprobs"),
+    [
+        ({"messages": HI}, None),
+        ({"messages": HI, "logprobs": None, "top_logprobs": None}, None),
+        ({"messages": HI, "logprobs": False}, None),
+        ({"messages": HI, "logprobs": True}, 0),
+        ({"messages": HI, "logprobs": True, "top_logprobs": 20}, 20),
+        ({"prompt": "hi", "logprobs": False}, None),
+        ({"prompt": "hi", "logprobs": 0}, 0),
+        ({"prompt": "hi", "logprobs": 5}, 5),
+    ],
+)
+def test_chats_and_completions_ask_for_logprobs_apart(
+    body: dict[str, Any], logprobs: int | None
+) -> None:
+    assert wish(body).params.logprobs == logprobs
+
+
+def test_a_row_without_a_wish_has_the_tasks_logprobs() -> None:
+    task = TaskSpec(model="m", sampling={"logprobs": 3})
+    assert wish({"messages": HI}, task).params.logprobs == 3
+    assert wish({"messages": HI, "logprobs": True}, task).params.logprobs == 0
 
 
 def test_another_url_is_that_rows_error() -> None:

@@ -19,12 +19,14 @@ from penstock.jobs.model import (
     ColumnType,
     Counts,
     InvalidSampling,
+    JobSpec,
     JobState,
     Message,
     RejectedLine,
     TaskSpec,
 )
 from penstock.jobs.results_dir import ResultsDir
+from penstock.jobs.row_schema import row_schema
 from penstock.jobs.sealed_input import InputSealer
 from penstock.jobs.settings import Settings
 from penstock.jobs.submission import (
@@ -351,9 +353,36 @@ def test_a_key_that_made_another_job_is_refused(
     assert len(table.list()) == 1
 
 
-def test_logprobs_are_refused_as_long_as_they_do_not_land(
+def test_only_who_asks_for_logprobs_gets_a_column_for_them(
     settings: Settings, table: JobTable
 ) -> None:
-    task = replace(TASK, sampling={"logprobs": 2})
-    with pytest.raises(InvalidJob, match="logprobs cannot be landed yet"):
-        submit(settings, table, ROWS, SubmitRequest(task))
+    def made(task: TaskSpec, *rows: dict[str, Any]) -> JobSpec:
+        return submit(settings, table, RowsSource(list(rows)), SubmitRequest(task)).spec
+
+    asks = {"body": {"messages": [], "logprobs": True}, "text": "x"}
+    asks_too = {"body": {"prompt": "x", "logprobs": 0}}
+    silent = {"body": {"messages": [], "logprobs": False}, "prompt": "x"}
+    own = TaskSpec(model="m")
+    for task, rows, has_logprobs in (
+        (replace(TASK, sampling={"logprobs": 0}), [{"text": "x"}], True),
+        (own, [silent, asks], True),
+        (own, [asks_too], True),
+        (own, [silent, {"body": "text"}, {"prompt": "x"}], False),
+        (TASK, [asks], False),
+    ):
+        spec = made(task, *rows)
+        assert spec.has_logprobs is has_logprobs
+        assert (spec.version == 4) is has_logprobs
+        assert ("logprobs" in row_schema(spec).names) is has_logprobs
+    with pytest.raises(InvalidJob, match="prompt_logprobs cannot be landed"):
+        made(replace(TASK, sampling={"prompt_logprobs": 2}), {"text": "x"})
+
+
+def test_dimensions_are_for_vectors(settings: Settings, table: JobTable) -> None:
+    vectors = replace(TASK, endpoint="/v1/embeddings", dimensions=4)
+    spec = submit(settings, table, ROWS, SubmitRequest(vectors)).spec
+    assert (spec.task.dimensions, spec.version) == (4, 4)
+    for task in (replace(TASK, dimensions=4), replace(vectors, dimensions=0)):
+        with pytest.raises(InvalidJob, match="dimensions") as caught:
+            submit(settings, table, ROWS, SubmitRequest(task))
+        assert caught.value.param == "dimensions"

@@ -215,7 +215,7 @@ _WRONG_IN_JOBS: dict[str, list[Any]] = {
     "messages": [[], "x", [{"role": "user"}], [{"role": "wizard", "content": "x"}]],
     "model": ["no-such-model", 7],
     "endpoint": ["http://127.0.0.1/", "/v1/secrets", 7],
-    "sampling": [[], {"temperature": "hot"}, {"surprise": 1}, {"n": 0}, {"logprobs": 3}],
+    "sampling": [[], {"temperature": "hot"}, {"surprise": 1}, {"n": 0}, {"prompt_logprobs": 3}],
     "priority": ["high; DROP", 1.5, 101, -101, True],
     "name": ["x" * 513, 7],
     "idempotency_key": ["x" * 513, 7],
