@@ -26,10 +26,15 @@ help:  ## list the targets
 
 install: .venv/ready  ## make .venv with everything in it
 
+.venv/clients/ready: .venv/ready
+	$(PYTHON) -m venv --without-pip .venv/clients  # see the group in pyproject.toml
+	$(BIN)/pip --python .venv/clients install --quiet --quiet --no-compile --group clients
+	touch $@
+
 demo: .venv/ready  ## run one bulk job and one chat on this machine
 	$(BIN)/penstock demo
 
-test: .venv/ready  ## run the tests
+test: .venv/ready .venv/clients/ready  ## run the tests
 	$(BIN)/pytest -m "not soak" --numprocesses $(TESTERS) --dist loadfile
 
 soak: .venv/ready  ## run the tests that take minutes
