@@ -5,7 +5,7 @@ bytes per shard are kept, never a prompt. Time is Redis' own. `scripts/` holds e
 touches more than one key; `scripts/prelude.lua` draws how a shard moves between them.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -27,6 +27,7 @@ REAP_GAP_MS = 3_000  # a reaper that looked away for longer lets workers renew b
 REAP_GRACE_MS = 5_000
 
 _REAP_JOBS = 200  # looked at in one call of `reap`
+_LISTED_AT_A_TIME = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,9 +321,16 @@ class JobTable:
         self.redis.zadd(self.keys.jobs_of(job.tenant), {job.job_id: job.created_at_ms})
 
     def list(
-        self, after: str | None = None, limit: int = 20, *, tenant: str | None = None
+        self,
+        after: str | None = None,
+        limit: int = 20,
+        *,
+        tenant: str | None = None,
+        is_listed: Callable[[str], bool] = lambda _: True,
     ) -> list[JobSnapshot]:
         """Read jobs, all or a tenant's, newest first, beginning behind the job `after`.
+
+        Those whose ids are not to be listed are passed over.
 
         Raises:
             UnknownJob: `after` is the id of none of them.
@@ -333,8 +341,17 @@ class JobTable:
             if rank is None:
                 raise UnknownJob(after)
             start = rank + 1
-        job_ids: Any = self.redis.zrevrange(index, start, start + limit - 1)
-        return [snapshot for snapshot in self.snapshots(job_ids) if snapshot is not None]
+        found: list[str] = []
+        while len(found) < limit:
+            page: Any = self.redis.zrevrange(
+                index, start, start + max(limit, _LISTED_AT_A_TIME) - 1
+            )
+            found += filter(is_listed, page)
+            start += len(page)
+            if not page:
+                break
+        snapshots = self.snapshots(found[:limit])
+        return [snapshot for snapshot in snapshots if snapshot is not None]
 
     def _enter(self, spec: JobSpec, control: Control, state: JobState) -> bool:
         fields = job_fields(spec, control, state)

@@ -42,6 +42,7 @@ from ...jobs.submission import (
 )
 from ...jobs.template_options import template_options_of
 from ...jobs.tool_use import tool_use_of
+from ...jobs.workflow.order_names import run_of
 from ..bodies import MAX_JSON_BYTES, json_body, parse, read_json
 from ..errors import Conflict, InvalidRequest, JobGone, JobNotFound, Unavailable
 from ..job_object import job_object
@@ -95,10 +96,16 @@ async def list_jobs(
     limit: Annotated[int, Query(ge=1, le=LONGEST_LIST)] = 20,
     after: str | None = None,
 ) -> dict[str, Any]:
-    """List jobs, newest first."""
+    """List jobs, newest first. Those that serve a workflow's run show in the run."""
     if after is not None:
         check_job_id(after)
-    work = partial(services.table.list, after, limit + 1, tenant=principal.tenant)
+    work = partial(
+        services.table.list,
+        after,
+        limit + 1,
+        tenant=principal.tenant,
+        is_listed=lambda listed: run_of(listed) is None,
+    )
     jobs = await anyio.to_thread.run_sync(work)
     data = [await show(services, job) for job in jobs[:limit]]
     return {
