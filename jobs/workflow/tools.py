@@ -1,0 +1,99 @@
+"""What steps may use beside their rows: tokenizers, and operations that the operator registered.
+
+A workflow never brings code. An operation is named in PENSTOCK_WORKFLOW_OPS, and imported by the
+worker that is told to.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any, TypeAlias
+
+from .ledger import RowFailed
+from .plan import Plan
+from .splitting import TokenEnds
+
+Operation: TypeAlias = Callable[[Mapping[str, Any]], Any]
+Tokens: TypeAlias = Callable[[str, str], Sequence[int]]
+
+
+class InvalidOperation(ValueError):
+    """An operation that was to be registered cannot be; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What is at hand in this process.
+
+    `tokens` takes a text and the name of a model, and says at which character each token ends.
+    """
+
+    tokens: Tokens | None = None
+    operations: Mapping[str, Operation] = field(default_factory=dict)
+
+    def token_ends(self, plan: Plan) -> TokenEnds:
+        """Return the tokenizer by which texts of a workflow are cut: its default model's.
+
+        Raises:
+            RowFailed: there is none.
+        """
+        model = token_model(plan)
+        tokens = self.tokens
+        if tokens is None or model is None:
+            what = "no tokenizer is at hand here" if model else "the workflow names no model"
+            raise RowFailed.because("invalid_request", f"{what}, so nothing can be cut by tokens")
+        return lambda text: tokens(text, model)
+
+    def perform(self, name: str, values: Mapping[str, Any]) -> Any:
+        """Apply an operation to a row's columns; returns plain data.
+
+        Raises:
+            RowFailed: nobody has registered it, it fails, or returns what is no data.
+        """
+        if name not in self.operations:
+            known = ", ".join(sorted(self.operations)) or "none"
+            raise _failed(
+                f"no operation {name!r} is registered here; known: {known}. "
+                "The operator of the workers names them in PENSTOCK_WORKFLOW_OPS"
+            )
+        try:
+            return json.loads(json.dumps(self.operations[name](dict(values))))
+        except Exception as error:  # whatever an operation does, only this row fails
+            raise _failed(f"{name}: {type(error).__name__}: {error}"[:500]) from None
+
+
+def _failed(message: str) -> RowFailed:
+    return RowFailed.because("operation_error", message)
+
+
+NO_TOOLS = Tools()
+
+
+def token_model(plan: Plan) -> str | None:
+    """Name the model whose tokens count: the default, or the first that is asked."""
+    asked = (model for step in plan.steps for model in step.models)
+    return plan.defaults.model or next(asked, None)
+
+
+def read_operations(entries: Sequence[str]) -> Mapping[str, Operation]:
+    """Import operations that are written as `name=module:function`.
+
+    Raises:
+        InvalidOperation: one cannot be imported, or is written in another way.
+    """
+    return dict(_imported(entry) for entry in entries)
+
+
+def _imported(entry: str) -> tuple[str, Operation]:
+    name, _, target = entry.partition("=")
+    module, _, function = target.partition(":")
+    if not (name.isidentifier() and module and function.isidentifier()):
+        raise InvalidOperation(f"write an operation as name=module:function, got {entry!r}")
+    try:
+        found = getattr(import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise InvalidOperation(f"the operation {entry!r} cannot be imported: {error}") from error
+    if not callable(found):
+        raise InvalidOperation(f"the operation {entry!r} is no function")
+    return name, found
