@@ -186,7 +186,8 @@ def _json(value: Any) -> str | None:
     try:
         return msgspec.json.encode(value).decode()
     except (UnicodeEncodeError, ValueError):  # a lone surrogate, or an integer of many digits
-        return json.dumps(value, default=str)
+        text = json.dumps(value, default=str, ensure_ascii=False)
+        return text.encode("utf-8", "replace").decode()
 
 
 def _string(value: Any) -> str | None:

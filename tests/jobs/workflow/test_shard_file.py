@@ -1,0 +1,106 @@
+from pathlib import Path
+
+import pytest
+
+from penstock.jobs.part_file import CorruptPart
+from penstock.jobs.results_dir import ResultsDir
+from penstock.jobs.workflow.plan import ColumnKind
+from penstock.jobs.workflow.row import Row
+from penstock.jobs.workflow.shard_file import (
+    ShardReport,
+    read_report,
+    read_shard,
+    summed,
+    write_shard,
+)
+
+COLUMNS: dict[str, ColumnKind] = {
+    "flag": "bool",
+    "count": "int64",
+    "share": "float64",
+    "text": "string",
+    "document": "json",
+    "meaning": "vector",
+}
+VALUES = {
+    "flag": True,
+    "count": 2**62,
+    "share": 0.5,
+    "text": "é\n",
+    "document": {"a": [1, None, "x"]},
+    "meaning": [0.5, -2.0],
+}
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> ResultsDir:
+    return ResultsDir(tmp_path / "step")
+
+
+def test_rows_come_back_with_their_lineage_and_values(place: ResultsDir) -> None:
+    rows = [
+        Row("3/cand#1", VALUES),
+        Row("report#0", dict.fromkeys(COLUMNS), parents=("1", "2")),
+    ]
+    write_shard(place, 0, rows, COLUMNS, ShardReport(rows_in=2, rows_out=2))
+    assert read_shard(place.part(0), COLUMNS) == rows
+
+
+def test_a_shard_may_be_empty(place: ResultsDir) -> None:
+    write_shard(place, 4, [], COLUMNS, ShardReport(rows_in=7, dropped=7))
+    assert read_shard(place.part(4), COLUMNS) == []
+    assert read_report(place.part(4)).dropped == 7
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "read"),
+    [
+        ("int64", "12", None),
+        ("int64", 2**63, None),
+        ("bool", 1, None),
+        ("float64", 3, 3.0),
+        ("string", {"a": 1}, '{"a":1}'),
+        ("string", "\ud800", "?"),
+        ("json", 10**30, 10**30),
+        ("json", ["\ud800"], ["?"]),
+        ("vector", "text", None),
+    ],
+)
+def test_a_value_of_another_kind_costs_no_part(
+    place: ResultsDir, kind: ColumnKind, value: object, read: object
+) -> None:
+    write_shard(place, 0, [Row("0", {"x": value})], {"x": kind}, ShardReport())
+    (row,) = read_shard(place.part(0), {"x": kind})
+    assert row.values["x"] == read
+
+
+def test_the_first_writer_wins(place: ResultsDir) -> None:
+    write_shard(place, 0, [Row("0", VALUES)], COLUMNS, ShardReport(rows_out=1))
+    standing = write_shard(place, 0, [], COLUMNS, ShardReport(rows_out=0))
+    assert standing.rows_out == 1
+    assert len(read_shard(place.part(0), COLUMNS)) == 1
+
+
+def test_a_flipped_byte_is_noticed(place: ResultsDir) -> None:
+    write_shard(place, 0, [Row("0", VALUES)], COLUMNS, ShardReport())
+    data = bytearray(place.part(0).read_bytes())
+    data[len(data) // 2] ^= 1
+    place.part(0).write_bytes(bytes(data))
+    with pytest.raises(CorruptPart):
+        read_shard(place.part(0), COLUMNS)
+    with pytest.raises(CorruptPart):
+        read_shard(place.part(1), COLUMNS)
+
+
+def test_reports_add_up() -> None:
+    first = ShardReport(rows_in=3, rows_out=2, failed=1, errors={"a": 1}, prompt_tokens=5)
+    second = ShardReport(rows_in=1, dropped=1, errors={"a": 1, "b": 2}, fatal=("7", "b", "why"))
+    assert summed([first, second]) == ShardReport(
+        rows_in=4,
+        rows_out=2,
+        dropped=1,
+        failed=1,
+        errors={"a": 2, "b": 2},
+        prompt_tokens=5,
+        fatal=("7", "b", "why"),
+    )
