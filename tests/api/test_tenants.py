@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from collections.abc import AsyncGenerator, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -165,6 +166,7 @@ def test_lists_hold_ones_own(house: House, name: str, kind: str) -> None:
         answer = client.get(f"/v1/{name}", headers=headers)
         return {each["id"] for each in answer.json()["data"]}
 
+    wait_for_the_batch(house)
     of_bob = listed(house.bob)
     assert house.of_bob[kind] in of_bob
     assert listed(house.alice).isdisjoint(of_bob)
@@ -258,7 +260,17 @@ def test_the_engine_keeps_tenants_prefixes_apart(
     assert [request.cache_salt for request in asked] == ["bob"] * 3
 
 
+def wait_for_the_batch(house: House) -> None:
+    """Let what bob's batch makes be there: its job is made by and by."""
+    path = f"/v1/batches/{house.of_bob['batch_id']}"
+    deadline = time.monotonic() + 60
+    while house.bob.get(path).json()["status"] == "validating":
+        assert time.monotonic() < deadline, "the batch was never looked at"
+        time.sleep(0.05)
+
+
 def test_usage_is_ones_own_and_adds_up(house: House) -> None:
+    wait_for_the_batch(house)
     [before] = house.bob.get("/v1/usage").json()["data"]
     job_id = _id(house.bob.post("/v1/jobs", json=JOB))
     table = house.table
