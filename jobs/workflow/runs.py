@@ -1,66 +1,31 @@
-"""Runs of workflows, as everybody else sees them: made, looked at, steered, read.
+"""Runs of workflows, as everybody else sees them: looked at, steered, read. See `run_submission`.
 
-    check the workflow -> seal the inputs -> run.json, fsync -> the advancer finds it
-
-Whatever fails on the way, no half of a run stays behind. All of it blocks: call it in a thread.
+All of it blocks: call it in a thread.
 """
 
-import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import msgspec
+import redis
 
-from ..columns import ColumnTypes
-from ..destination import destination
-from ..durable import storage_errors
 from ..ending import cancel
-from ..errors import CorruptJob, InvalidJob, JobBusy, UnknownJob
+from ..errors import CorruptJob, JobBusy, UnknownJob
 from ..events import DONE, STATUS, JobEvents
-from ..inputs import InputRow
 from ..job_table import JobTable
-from ..model import DEFAULT_PRIORITY, JobState, RejectedLine, new_job_id
+from ..model import JobState
 from ..part_file import read_part
 from ..results_dir import ResultsDir
-from ..sealed_input import InputSealer
 from ..settings import Settings
-from ..sources import FileSource, Source
-from ..submission import input_items
-from .check import check
-from .plan import ColumnKind
 from .replanning import plan_of
 from .report import RunReport, StepProgress, progress_of
-from .run_dir import RunDir, RunFinal, RunPause, RunResults, RunSpec, SealedDataset
+from .run_dir import RunDir, RunFinal, RunPause, RunResults, RunSpec
 from .run_state import RunState
-from .spec import Workflow
 from .telling import read_news
-
-MAX_COLUMNS = 1_000
-PEEKED_ROWS = 1_000
-
-
-@dataclass(frozen=True, slots=True)
-class RunRequest:
-    """What is to be run, on what. `first_rows` takes only so many rows of each input."""
-
-    workflow: Workflow
-    sources: Mapping[str, Source]
-    params: Mapping[str, Any] = field(default_factory=dict)
-    tenant: str = "default"
-    priority: int = DEFAULT_PRIORITY
-    name: str | None = None
-    metadata: Mapping[str, str] = field(default_factory=dict)
-    idempotency_key: str | None = None
-    first_rows: int | None = None
-    seed: int = 0
-    use_cache: bool = True
-    out: str | None = None
-    formats: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,55 +52,6 @@ class RunSnapshot:
     is_preview: bool = False
 
 
-def submit_run(settings: Settings, table: JobTable, request: RunRequest) -> RunSnapshot:
-    """Make a run, durably; when this returns, its rows cannot be lost any more.
-
-    Raises:
-        InvalidWorkflow: the workflow cannot run on these inputs; it names all that is wrong.
-        InvalidJob: something else about the request; `param` names the part at fault.
-        UnreadableInput: an input as a whole cannot be read.
-        StorageFull: there is no room.
-    """
-    where = destination(settings, request.out or _sink(request.workflow))
-    if where.url is not None:
-        raise InvalidJob("output", "a workflow's rows go to a directory; name one")
-    _check_sources(request)
-    run_id = new_job_id("run")
-    directory = RunDir(settings.runs_dir, run_id)
-    try:
-        directory.create()
-        peeked = {name: _peek(_items(settings, request, name)) for name in request.sources}
-        plan = check(request.workflow, request.params, peeked)
-        inputs: dict[str, SealedDataset] = {}
-        for name in request.sources:
-            items = islice(_items(settings, request, name), request.first_rows)
-            inputs[name] = _seal(directory, name, items, plan.shard_rows)
-            _check_promise(request.workflow, name, inputs[name])
-        check(request.workflow, request.params, {name: d.columns for name, d in inputs.items()})
-        spec = RunSpec(
-            run_id=run_id,
-            workflow=request.workflow,
-            params=dict(request.params),
-            inputs=inputs,
-            out=where.directory,
-            created_at_ms=time.time_ns() // 1_000_000,
-            tenant=request.tenant,
-            priority=request.priority,
-            name=request.name,
-            metadata=dict(request.metadata),
-            seed=request.seed,
-            use_cache=request.use_cache,
-            is_preview=request.first_rows is not None,
-            idempotency_key=request.idempotency_key,
-        )
-        RunResults.of(spec).output.create()
-        directory.seal(spec)
-    except BaseException:
-        directory.remove()
-        raise
-    return read_run(settings, table, run_id)
-
-
 def read_run(settings: Settings, table: JobTable, run_id: str) -> RunSnapshot:
     """Tell how a run stands.
 
@@ -148,7 +64,7 @@ def read_run(settings: Settings, table: JobTable, run_id: str) -> RunSnapshot:
     final = directory.read_final()
     report = _report_of(final) if final is not None else None
     if report is None:
-        with suppress(OSError):  # Redis is away: the disk tells less, and enough
+        with suppress(redis.RedisError):  # it is away: the disk tells less, and enough
             report = read_news(table, run_id)
     if report is None:
         report = RunReport(JobState.QUEUED, _untouched(spec))
@@ -276,80 +192,6 @@ def _rows_in(place: ResultsDir, after: int) -> Iterator[dict[str, Any]]:
         after = max(0, after - len(rows))
 
 
-def _sink(workflow: Workflow) -> str | None:
-    return workflow.output.sink.uri if workflow.output.sink is not None else None
-
-
-def _check_sources(request: RunRequest) -> None:
-    """Insist that every input is brought, and nothing else."""
-    declared = set(request.workflow.inputs)
-    for name in sorted(set(request.sources) - declared):
-        raise InvalidJob(f"inputs.{name}", f"the workflow has no input {name!r}")
-    for name in sorted(declared - set(request.sources)):
-        raise InvalidJob(f"inputs.{name}", f"the workflow's input {name!r} is missing")
-
-
-def _items(settings: Settings, request: RunRequest, name: str) -> Iterator[InputRow | RejectedLine]:
-    source = request.sources[name]
-    if isinstance(source, FileSource):
-        source.file.seek(0)
-    return input_items(settings, source, request.formats.get(name))
-
-
-def _peek(items: Iterator[InputRow | RejectedLine]) -> dict[str, ColumnKind]:
-    """Learn the columns from the first rows: most of what is wrong shows before all are read."""
-    columns = ColumnTypes()
-    for item in islice(items, PEEKED_ROWS):
-        if isinstance(item, InputRow):
-            columns.add(item.row)
-    return _kinds(columns)
-
-
-def _check_promise(workflow: Workflow, name: str, dataset: SealedDataset) -> None:
-    """Hold an input against the columns that the workflow expects of it."""
-    for column, kind in workflow.inputs[name].columns.items():
-        found = dataset.columns.get(column)
-        is_fit = found == kind or (found, kind) in (("int64", "float64"), ("string", "json"))
-        if not is_fit:
-            what = f"is {found}" if found else "is missing"
-            raise InvalidJob(
-                f"inputs.{name}", f"column {column!r} {what}; the workflow expects {kind}"
-            )
-
-
-def _kinds(columns: ColumnTypes) -> dict[str, ColumnKind]:
-    return {name: kind.value for name, kind in columns.settled().items()}
-
-
-def _seal(
-    directory: RunDir, name: str, items: Iterator[InputRow | RejectedLine], shard_rows: int
-) -> SealedDataset:
-    """Stream an input into the run's directory, and say what is in it."""
-    columns = ColumnTypes()
-    num_rejected, first = 0, None
-    path = directory.input(name)
-    with storage_errors(path):
-        sealer = InputSealer(path, shard_rows)
-        try:
-            for row_index, item in enumerate(items):
-                if isinstance(item, RejectedLine):
-                    num_rejected, first = num_rejected + 1, first or item
-                    continue
-                columns.add(item.row)
-                if len(columns) > MAX_COLUMNS:
-                    raise InvalidJob(f"inputs.{name}", f"has more than {MAX_COLUMNS} columns")
-                sealer.add(row_index, None, msgspec.json.encode(item.row).decode())
-            sealer.close()
-        except BaseException:
-            sealer.abandon()
-            raise
-    if sealer.num_rows == 0:
-        why = f": line {first.line} {first.message}" if first is not None else ""
-        raise InvalidJob(f"inputs.{name}", f"the input has no usable rows{why}")
-    _fsync(path)
-    return SealedDataset(sealer.num_rows, sealer.num_shards, _kinds(columns), num_rejected)
-
-
 def _steer(settings: Settings, table: JobTable, run_id: str, *, is_on: bool) -> RunSnapshot:
     """Let a run pause or go on; the advancer passes it on to what models are asked just now."""
     directory = RunDir(settings.runs_dir, run_id)
@@ -379,8 +221,3 @@ def _untouched(spec: RunSpec) -> tuple[StepProgress, ...]:
     """Tell of the steps of a run that nobody has advanced yet."""
     run = RunState(spec, plan_of(spec))
     return tuple(progress_of(each) for each in run.steps.values() if not each.step.is_internal)
-
-
-def _fsync(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
