@@ -9,6 +9,7 @@ import httpx2
 
 from . import chat_calls, job_calls, tables
 from .address import Address
+from .async_workflow_client import AsyncWorkflows
 from .chat_calls import Messages
 from .chat_stream import AsyncChatStream
 from .job_calls import JobChanges, SubmitOptions
@@ -48,6 +49,7 @@ class AsyncClient:
         self.jobs = AsyncJobs(self)
         self.models = AsyncModels(self)
         self.workers = AsyncWorkers(self)
+        self.workflows = AsyncWorkflows(self)
         self._http = httpx2.AsyncClient(**self.address.http_options(timeout_s), transport=transport)
 
     @overload

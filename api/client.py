@@ -20,6 +20,7 @@ from .payloads import JobInput, open_upload
 from .records import ChatAnswer, JobEvent, JobRecord, Row
 from .retry_policy import RetryPolicy
 from .talk import Talk
+from .workflow_client import Workflows
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -51,6 +52,7 @@ class Client:
         self.jobs = Jobs(self)
         self.models = Models(self)
         self.workers = Workers(self)
+        self.workflows = Workflows(self)
         self._http = httpx2.Client(**self.address.http_options(timeout_s), transport=transport)
 
     @overload

@@ -3,10 +3,10 @@
 from collections.abc import Iterable
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from .client_errors import MissingPackage
-from .records import JobRecord, Row
+from .records import Row
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -14,7 +14,16 @@ if TYPE_CHECKING:
 _BATCH_ROWS = 10_000
 
 
-def landed_table(record: JobRecord) -> "pa.Table | None":
+class Landed(Protocol):
+    """A job, or a run of a workflow."""
+
+    @property
+    def output_path(self) -> str | None:
+        """The directory with `rows/`, as the server names it."""
+        ...
+
+
+def landed_table(record: Landed) -> "pa.Table | None":
     """Read a finished job's Parquet directly, or None when its directory is not on this machine."""
     if record.output_path is None or not (Path(record.output_path) / "_SUCCESS").is_file():
         return None

@@ -33,6 +33,7 @@ class Send:
     headers: Mapping[str, str] = field(default_factory=dict)
     body: Any = None  # sent as JSON
     upload: Upload | None = None  # sent as multipart, beside the body
+    form: Mapping[str, str] | None = None  # what stands beside an upload instead of the body
     read_timeout_s: float | None = None  # None: the client's own
     stream: bool = False
     after_s: float = 0.0
@@ -43,7 +44,7 @@ class Send:
         if self.upload is not None:
             self.upload.file.seek(0)
             content = {
-                "data": {"request": json.dumps(self.body)},
+                "data": self.form or {"request": json.dumps(self.body)},
                 "files": {"file": (self.upload.filename, self.upload.file)},
             }
         if self.read_timeout_s is not None:

@@ -1,0 +1,62 @@
+"""Waiting for something on the server to end. Knows no job and no run; does no IO (see `talk`)."""
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+import httpx2
+
+from .client_errors import ApiError, PenstockError, ServerUnreachable, WaitTimedOut
+from .retry_policy import RetryPolicy
+from .talk import Send, Talk, ask
+
+T = TypeVar("T")
+
+LONG_POLL_S = 10.0
+PAUSE_S = 0.25  # between two looks
+_PATIENCE_S = 120.0  # how long a server is borne that is away
+
+
+def wait_for_end(
+    path: str,
+    read: Callable[[httpx2.Response], T],
+    is_final: Callable[[T], bool],
+    retry: RetryPolicy,
+    *,
+    timeout_s: float | None,
+    on_look: Callable[[T], None],
+    how_it_goes_on: Callable[[T | None], str],
+) -> Talk[T]:
+    """Look at a path until what is there has ended. A server away for two minutes is borne.
+
+    Raises:
+        WaitTimedOut: the time is up; the message is what `how_it_goes_on` says of the last look.
+    """
+    deadline = None if timeout_s is None else time.monotonic() + timeout_s
+    last_answer = time.monotonic()
+    seen: T | None = None
+    pause_s = 0.0
+    while True:
+        left_s = LONG_POLL_S if deadline is None else deadline - time.monotonic()
+        send = Send(
+            "GET",
+            path,
+            params={"wait": round(max(0.0, min(LONG_POLL_S, left_s)), 2)} if pause_s else {},
+            after_s=min(pause_s, max(0.0, left_s)),
+        )
+        pause_s = PAUSE_S
+        try:
+            seen = yield from ask(send, retry, read)
+        except PenstockError as error:
+            is_away = isinstance(error, ServerUnreachable) or (
+                isinstance(error, ApiError) and error.status_code >= 500
+            )
+            if not is_away or time.monotonic() - last_answer > _PATIENCE_S:
+                raise
+        else:
+            last_answer = time.monotonic()
+            on_look(seen)
+            if is_final(seen):
+                return seen
+        if deadline is not None and time.monotonic() >= deadline:
+            raise WaitTimedOut(how_it_goes_on(seen))

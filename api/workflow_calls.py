@@ -1,0 +1,323 @@
+"""What is said about workflows. Knows the REST paths and their answers; does no IO (see `talk`)."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeAlias, TypedDict
+from urllib.parse import quote
+from uuid import uuid4
+
+import httpx2
+
+from ..jobs.model import JobState
+from .client_errors import InvalidInput, JobFailed, JobPaused
+from .patient_wait import LONG_POLL_S, PAUSE_S, wait_for_end
+from .payloads import JobInput, Remote, Upload
+from .records import Row
+from .retry_policy import RetryPolicy
+from .talk import Send, Talk, ask, post, read_list
+from .workflow import Workflow
+from .workflow_document import plain
+from .workflow_inputs import count_of, sample_of
+from .workflow_records import RunRecord
+
+AnyWorkflow: TypeAlias = Workflow | Mapping[str, Any] | Path | str
+Inputs: TypeAlias = Mapping[str, JobInput]
+OnRun: TypeAlias = Callable[[RunRecord], None]
+
+_RUNS = "/v1/workflows/runs"
+_KEPT = {  # for a day, should nobody come to delete it
+    "purpose": "user_data",
+    "expires_after[anchor]": "created_at",
+    "expires_after[seconds]": "86400",
+}
+_SEALING_S = 3600.0  # the server reads and checks all inputs before it answers
+
+
+class RunOptions(TypedDict, total=False):
+    """What may be said about a run beside its workflow and its inputs."""
+
+    params: Mapping[str, Any] | None
+    """Values for the workflow's `params`."""
+    name: str | None
+    """A name for people."""
+    metadata: Mapping[str, str] | None
+    """Whatever the caller wants to find again."""
+    priority: int | None
+    """Larger is served first."""
+    seed: int | None
+    """Decides all chances: the same seed gives the same answers."""
+    use_cache: bool | None
+    """Whether answers of earlier runs may stand for equal requests; they do unless told."""
+    output: str | Path | None
+    """What receives `<run_id>/rows`: a directory of the server's machine."""
+    idempotency_key: str | None
+    """The same key never makes a second run; made up if left out."""
+
+
+def specified(workflow: AnyWorkflow) -> dict[str, Any] | str:
+    """Say a workflow as the server takes it: its specification, or a stored one's name.
+
+    Raises:
+        InvalidInput: a file cannot be read, or is no specification.
+    """
+    match workflow:
+        case str():
+            return workflow
+        case Workflow():
+            return workflow.to_dict()
+        case Path():
+            return Workflow.load(workflow).to_dict()
+        case Mapping():
+            return Workflow.from_dict(workflow).to_dict()
+    raise InvalidInput(f"a workflow is one, a file or a name, got {type(workflow).__name__}")
+
+
+def run_workflow(
+    workflow: AnyWorkflow,
+    inputs: Mapping[str, Upload | Remote],
+    options: RunOptions,
+    retry: RetryPolicy,
+) -> Talk[RunRecord]:
+    """Send the rows and what to do with them; returns when the server has them on disk.
+
+    One file goes with the request; where there are more, the others are kept as files meanwhile.
+    """
+    unknown = set(options) - set(RunOptions.__annotations__)
+    if unknown:
+        known = ", ".join(RunOptions.__annotations__)
+        raise TypeError(f"unknown option {min(unknown)!r} for a run; there are {known}")
+    body = {key: value for key, value in options.items() if value is not None}
+    key = body.pop("idempotency_key", None) or uuid4().hex
+    if "params" in body:
+        body["params"] = plain(body["params"], "params")
+    if "output" in body:
+        body["output"] = {"path": str(body["output"])}  # the server's, so not ours to resolve
+    body["workflow"] = specified(workflow)
+    body["inputs"] = {
+        name: {"path": rows.url} for name, rows in inputs.items() if isinstance(rows, Remote)
+    }
+    uploads = [(name, rows) for name, rows in inputs.items() if isinstance(rows, Upload)]
+    kept: list[str] = []
+    for name, upload in uploads[:-1]:
+        kept.append((yield from _keep_file(upload, retry)))
+        body["inputs"][name] = {"file_id": kept[-1]}
+    if uploads:
+        body["upload"] = uploads[-1][0]
+    send = Send(
+        "POST",
+        _RUNS,
+        headers={"Idempotency-Key": str(key)},
+        body=body,
+        upload=uploads[-1][1] if uploads else None,
+        read_timeout_s=_SEALING_S,
+    )
+    run = yield from ask(send, retry, _read_run)
+    for file_id in kept:  # the run has a copy of its own
+        yield from ask(Send("DELETE", f"/v1/files/{file_id}"), retry, lambda response: None)
+    return run
+
+
+def _keep_file(upload: Upload, retry: RetryPolicy) -> Talk[str]:
+    send = Send(
+        "POST",
+        "/v1/files",
+        upload=upload,
+        form=_KEPT,
+        read_timeout_s=_SEALING_S,
+    )
+    return (yield from ask(send, retry, lambda response: response.json()["id"]))
+
+
+def validate(
+    workflow: AnyWorkflow, inputs: Inputs, params: Mapping[str, Any] | None, retry: RetryPolicy
+) -> Talk[dict[str, Any]]:
+    """Have a workflow checked, with the first rows of its inputs."""
+    body = _trial(workflow, inputs, params)
+    return (yield from ask(Send("POST", "/v1/workflows/validate", body=body), retry, _read_json))
+
+
+def preview(
+    workflow: AnyWorkflow,
+    inputs: Inputs,
+    params: Mapping[str, Any] | None,
+    retry: RetryPolicy,
+    *,
+    num_rows: int,
+    on_run: OnRun,
+) -> Talk[dict[str, Any]]:
+    """Have the first rows sent through every step, and look at what came of them."""
+    body = {**_trial(workflow, inputs, params, num_rows), "rows": num_rows, "wait": 0}
+    found = yield from ask(Send("POST", "/v1/workflows/preview", body=body), retry, _read_json)
+    run_id = found["run"]["id"]
+    yield from wait_for_run(run_id, retry, timeout_s=None, on_run=on_run)
+    return (yield from ask(Send("GET", f"{_RUNS}/{run_id}/preview"), retry, _read_json))
+
+
+def plan(
+    workflow: AnyWorkflow,
+    inputs: Inputs,
+    params: Mapping[str, Any] | None,
+    retry: RetryPolicy,
+    *,
+    sample_rows: int,
+    num_rows: Mapping[str, int] | None,
+    on_run: OnRun,
+) -> Talk[dict[str, Any]]:
+    """Have rows, tokens and time of each step estimated from a sample."""
+    counted = {name: count_of(rows) for name, rows in inputs.items()}
+    counts = {name: count for name, count in counted.items() if count is not None}
+    counts |= num_rows or {}
+    body = _trial(workflow, inputs, params, sample_rows)
+    body |= {"sample_rows": sample_rows, "wait": 0}
+    found = yield from ask(Send("POST", "/v1/workflows/plan", body=body), retry, _read_json)
+    run_id = found["run"]["id"]
+    yield from wait_for_run(run_id, retry, timeout_s=None, on_run=on_run)
+    said = "&".join(f"num_rows={quote(f'{name}={count}')}" for name, count in counts.items())
+    send = Send("GET", f"{_RUNS}/{run_id}/plan" + (f"?{said}" if said else ""))
+    return (yield from ask(send, retry, _read_json))
+
+
+def _trial(
+    workflow: AnyWorkflow, inputs: Inputs, params: Mapping[str, Any] | None, *num_rows: int
+) -> dict[str, Any]:
+    return {
+        "workflow": specified(workflow),
+        "params": plain(params or {}, "params"),
+        "inputs": {name: sample_of(rows, *num_rows) for name, rows in inputs.items()},
+    }
+
+
+def store_workflow(workflow: AnyWorkflow, retry: RetryPolicy) -> Talk[dict[str, Any]]:
+    """Keep a workflow under its name; a change becomes its next version."""
+    send = Send("POST", "/v1/workflows", body={"workflow": specified(workflow)})
+    return (yield from ask(send, retry, _read_json))
+
+
+def get_workflow(name: str, version: int | None, retry: RetryPolicy) -> Talk[Workflow]:
+    """Fetch a workflow that is kept."""
+    params = {} if version is None else {"version": version}
+    send = Send("GET", f"/v1/workflows/{quote(name, safe='')}", params=params)
+    return (yield from ask(send, retry, lambda r: Workflow.from_dict(r.json()["workflow"])))
+
+
+def list_workflows(retry: RetryPolicy) -> Talk[list[dict[str, Any]]]:
+    """List the newest version of each workflow that is kept."""
+    return (yield from ask(Send("GET", "/v1/workflows"), retry, read_list))
+
+
+def get_schema(retry: RetryPolicy) -> Talk[dict[str, Any]]:
+    """Fetch the JSON Schema of specifications."""
+    return (yield from ask(Send("GET", "/v1/workflows/schema"), retry, _read_json))
+
+
+def get_run(run_id: str, retry: RetryPolicy) -> Talk[RunRecord]:
+    """Look at a run once."""
+    return (yield from ask(Send("GET", f"{_RUNS}/{run_id}"), retry, _read_run))
+
+
+def list_runs(limit: int, after: str | None, retry: RetryPolicy) -> Talk[list[RunRecord]]:
+    """List runs, newest first."""
+    params: dict[str, str | int] = {"limit": limit} | ({"after": after} if after else {})
+    runs = yield from ask(Send("GET", _RUNS, params=params), retry, read_list)
+    return [RunRecord.from_json(run) for run in runs]
+
+
+def steer_run(run_id: str, verb: str, retry: RetryPolicy) -> Talk[RunRecord]:
+    """Say `pause`, `resume` or `cancel` to a run."""
+    return (yield from ask(post(f"{_RUNS}/{run_id}/{verb}"), retry, _read_run))
+
+
+def wait_for_run(
+    run_id: str, retry: RetryPolicy, *, timeout_s: float | None, on_run: OnRun
+) -> Talk[RunRecord]:
+    """Look at a run until it has ended.
+
+    Raises:
+        WaitTimedOut: the time is up; the run goes on, or pauses.
+    """
+    return (
+        yield from wait_for_end(
+            f"{_RUNS}/{run_id}",
+            _read_run,
+            lambda run: run.status.is_final,
+            retry,
+            timeout_s=timeout_s,
+            on_look=on_run,
+            how_it_goes_on=lambda run: (
+                f"run {run_id} has not ended after {timeout_s:g} s; it is "
+                + (f"{run.status} ({run.status_reason})" if run and run.status_reason else "at it")
+            ),
+        )
+    )
+
+
+def trace_row(run_id: str, row_id: str, retry: RetryPolicy) -> Talk[list[dict[str, Any]]]:
+    """Fetch the history of a row: what each step asked, was answered, and made of it."""
+    send = Send("GET", f"{_RUNS}/{run_id}/rows", params={"row_id": row_id})
+    return (yield from ask(send, retry, lambda response: response.json()["steps"]))
+
+
+def open_run_events(run_id: str, last_id: str | None, retry: RetryPolicy) -> Talk[httpx2.Response]:
+    """Open the stream of a run's events, behind the last one seen."""
+    headers = {"Last-Event-ID": last_id} if last_id else {}
+    send = Send("GET", f"{_RUNS}/{run_id}/events", headers=headers, stream=True)
+    return (yield from ask(send, retry, lambda response: response))
+
+
+class RunPager:
+    """Walks the rows of a run's output, or of one step, page by page.
+
+    With `follow` it waits for rows that have not landed yet, until the run has ended.
+    """
+
+    def __init__(self, run_id: str, step: str | None, *, follow: bool, page_rows: int) -> None:
+        self.is_done = False
+        self._run_id = run_id
+        self._run = f"{_RUNS}/{run_id}"
+        self._path = f"{self._run}/results" if step is None else f"{self._run}/steps/{step}/rows"
+        self._follow = follow
+        self._page_rows = page_rows
+        self._cursor: str | None = None
+        self._is_paused = False
+
+    def next_page(self, retry: RetryPolicy) -> Talk[tuple[Row, ...]]:
+        """Fetch the next rows; none at all is a page, too.
+
+        Raises:
+            JobPaused: those that are to come are waiting for somebody to resume the run.
+        """
+        params: dict[str, str | int] = {"limit": self._page_rows}
+        params |= {"after": self._cursor} if self._cursor else {}
+        response = yield from ask(Send("GET", self._path, params=params), retry, lambda r: r)
+        # Not iter_lines(): it would also break lines at U+2028, which JSON text may hold.
+        rows = tuple(Row(json.loads(line)) for line in response.content.split(b"\n") if line)
+        self._cursor = response.headers.get("x-next-cursor") or None
+        is_all_for_now = len(rows) < self._page_rows
+        is_incomplete = response.headers.get("x-incomplete") == "true"
+        self.is_done = self._cursor is None or (
+            is_all_for_now and not (is_incomplete and self._follow)
+        )
+        if is_all_for_now and not self.is_done:
+            if self._is_paused and not rows:  # and nothing has come since we saw that
+                raise JobPaused(f"run {self._run_id} pauses: resume it", self._run_id)
+            # Comes back when something has changed.
+            send = Send("GET", self._run, params={"wait": LONG_POLL_S}, after_s=PAUSE_S)
+            run = yield from ask(send, retry, _read_run)
+            self._is_paused = run.status is JobState.PAUSED
+        return rows
+
+
+def raise_if_failed(run: RunRecord) -> None:
+    """Raise `JobFailed` when a run as a whole failed; rows that failed alone do not count."""
+    if run.status == "failed":
+        reason = run.error or "the server gave no reason"
+        raise JobFailed(f"run {run.id} failed: {reason}", run.id, run.status)
+
+
+def _read_run(response: httpx2.Response) -> RunRecord:
+    return RunRecord.from_json(response.json())
+
+
+def _read_json(response: httpx2.Response) -> dict[str, Any]:
+    return response.json()

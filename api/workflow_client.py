@@ -1,0 +1,247 @@
+"""Workflows as a program runs them; `async_workflow_client` is the twin for asyncio.
+
+Knows how to carry a talk out with blocking sockets; what is said is written in `workflow_calls`.
+"""
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, Self, Unpack
+
+import httpx2
+
+from . import job_calls, tables, workflow_calls
+from .payloads import open_upload
+from .records import JobEvent, Row
+from .run_facts import RunFacts
+from .workflow import Workflow
+from .workflow_calls import AnyWorkflow, Inputs, RunOptions
+from .workflow_records import RunRecord
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from .client import Client
+
+
+class Workflows:
+    """Workflows: checked, tried, kept and run.
+
+    A workflow is a `Workflow`, its specification as a mapping, a `Path` to a file of YAML or JSON,
+    or the name under which one is kept. `inputs` are rows by the names of the workflow's inputs:
+    files, iterables of dicts or data frames, as `jobs.submit` takes them.
+    """
+
+    def __init__(self, client: "Client") -> None:
+        self._client = client
+
+    def run(
+        self, workflow: AnyWorkflow, inputs: Inputs, **options: Unpack[RunOptions]
+    ) -> "WorkflowRun":
+        """Begin a run; returns once the server has its rows safely on disk.
+
+        Raises:
+            InvalidInput: the rows, or the workflow's file, cannot be read or sent.
+            BadRequest: the server found something wrong; `errors` lists all of it.
+        """
+        with ExitStack() as stack:
+            uploads = {
+                name: stack.enter_context(open_upload(rows)) for name, rows in inputs.items()
+            }
+            talk = workflow_calls.run_workflow(workflow, uploads, options, self._client.retry)
+            return WorkflowRun(self._client, self._client.run(talk))
+
+    def validate(
+        self, workflow: AnyWorkflow, inputs: Inputs, *, params: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Check a workflow with the first rows of its inputs: its steps, their columns and models.
+
+        Raises:
+            BadRequest: it cannot run; `errors` lists all problems.
+        """
+        talk = workflow_calls.validate(workflow, inputs, params, self._client.retry)
+        return self._client.run(talk)
+
+    def preview(
+        self,
+        workflow: AnyWorkflow,
+        inputs: Inputs,
+        *,
+        params: Mapping[str, Any] | None = None,
+        rows: int = 3,
+    ) -> dict[str, Any]:
+        """Send the first rows through every step: what was asked, answered and made of each."""
+        talk = workflow_calls.preview(
+            workflow, inputs, params, self._client.retry, num_rows=rows, on_run=_ignore
+        )
+        return self._client.run(talk)
+
+    def plan(
+        self,
+        workflow: AnyWorkflow,
+        inputs: Inputs,
+        *,
+        params: Mapping[str, Any] | None = None,
+        sample_rows: int = 16,
+        num_rows: Mapping[str, int] | None = None,
+    ) -> dict[str, Any]:
+        """Estimate rows, tokens and time of each step from a sample.
+
+        `num_rows` says how many rows an input has, where that cannot be seen from it.
+        """
+        talk = workflow_calls.plan(
+            workflow,
+            inputs,
+            params,
+            self._client.retry,
+            sample_rows=sample_rows,
+            num_rows=num_rows,
+            on_run=_ignore,
+        )
+        return self._client.run(talk)
+
+    def save(self, workflow: AnyWorkflow) -> int:
+        """Keep a workflow under its name; returns its version."""
+        talk = workflow_calls.store_workflow(workflow, self._client.retry)
+        return self._client.run(talk)["version"]
+
+    def load(self, name: str, *, version: int | None = None) -> Workflow:
+        """Fetch a workflow that is kept, by default its newest version."""
+        return self._client.run(workflow_calls.get_workflow(name, version, self._client.retry))
+
+    def saved(self) -> list[dict[str, Any]]:
+        """List the newest version of each workflow that is kept."""
+        return self._client.run(workflow_calls.list_workflows(self._client.retry))
+
+    def schema(self) -> dict[str, Any]:
+        """Give the JSON Schema of specifications."""
+        return self._client.run(workflow_calls.get_schema(self._client.retry))
+
+    def get(self, run_id: str) -> "WorkflowRun":
+        """Find a run by its id."""
+        talk = workflow_calls.get_run(run_id, self._client.retry)
+        return WorkflowRun(self._client, self._client.run(talk))
+
+    def list(self, *, limit: int = 20, after: str | None = None) -> "list[WorkflowRun]":
+        """List runs, newest first; `after` is the last id of the page before."""
+        talk = workflow_calls.list_runs(limit, after, self._client.retry)
+        return [WorkflowRun(self._client, record) for record in self._client.run(talk)]
+
+
+class WorkflowRun(RunFacts):
+    """A run of a workflow."""
+
+    def __init__(self, client: "Client", record: RunRecord) -> None:
+        super().__init__(record)
+        self._client = client
+
+    def refresh(self) -> Self:
+        """Look at the run again."""
+        self.record = self._client.run(workflow_calls.get_run(self.id, self._client.retry))
+        return self
+
+    def wait(self, *, progress: bool = False, timeout_s: float | None = None) -> Self:
+        """Wait until the run has ended. An interruption leaves the run alone.
+
+        Raises:
+            WaitTimedOut: it has not ended in time.
+            JobFailed: it could not run as a whole.
+        """
+        if progress:
+            from .run_progress import RunProgress  # rich is slow to import
+
+            with RunProgress() as board:
+                self._wait(timeout_s, board.show)
+        else:
+            self._wait(timeout_s, _ignore)
+        workflow_calls.raise_if_failed(self.record)
+        return self
+
+    def results(self, *, follow: bool = True, page_rows: int = 1000) -> Iterator[Row]:
+        """Yield the rows of the output, waiting for those that are to come.
+
+        Args:
+            follow: False ends with what has landed by now.
+            page_rows: how many rows one request asks for.
+
+        Raises:
+            JobPaused: with `follow`, once somebody is wanted to resume the run.
+        """
+        return self._rows(None, follow, page_rows)
+
+    def step_rows(self, step: str, *, follow: bool = True, page_rows: int = 1000) -> Iterator[Row]:
+        """Yield the rows of one step; see `results`."""
+        return self._rows(step, follow, page_rows)
+
+    def row(self, row_id: str) -> list[dict[str, Any]]:
+        """Tell the history of a row: each step's requests, answers and value, from the input on."""
+        return self._client.run(workflow_calls.trace_row(self.id, row_id, self._client.retry))
+
+    def events(self) -> Iterator[JobEvent]:
+        """Yield what happens to the run, to its end; a broken connection goes on where it was."""
+        last_id = None
+        while True:
+            talk = workflow_calls.open_run_events(self.id, last_id, self._client.retry)
+            response = self._client.run(talk)
+            try:
+                for frame in httpx2.EventSource(response):
+                    event = job_calls.read_job_event(frame)
+                    if event.kind == "error":  # as good as a broken connection
+                        break
+                    last_id = event.id or last_id
+                    yield event
+                    if event.kind == "done":
+                        return
+            except httpx2.TransportError:
+                pass
+            finally:
+                response.close()
+            time.sleep(job_calls.REOPEN_S)
+
+    def cancel(self) -> Self:
+        """Stop the run; what has landed stays."""
+        return self._steer("cancel")
+
+    def pause(self) -> Self:
+        """Begin nothing more; what runs goes on to its end, and is kept."""
+        return self._steer("pause")
+
+    def resume(self) -> Self:
+        """Go on after a pause."""
+        return self._steer("resume")
+
+    def to_arrow(self, *, follow: bool = True) -> "pa.Table":
+        """Give all rows as an Arrow table: the Parquet itself when it is on this machine.
+
+        There documents are JSON text; over the wire they are read.
+        """
+        table = tables.landed_table(self.record)
+        return tables.table_of(self.results(follow=follow)) if table is None else table
+
+    def to_pandas(self, *, follow: bool = True) -> Any:
+        """Give all rows as a pandas DataFrame; see `to_arrow`."""
+        return tables.to_pandas(self.to_arrow(follow=follow))
+
+    def to_polars(self, *, follow: bool = True) -> Any:
+        """Give all rows as a polars DataFrame; see `to_arrow`."""
+        return tables.to_polars(self.to_arrow(follow=follow))
+
+    def _rows(self, step: str | None, follow: bool, page_rows: int) -> Iterator[Row]:
+        pager = workflow_calls.RunPager(self.id, step, follow=follow, page_rows=page_rows)
+        while not pager.is_done:
+            yield from self._client.run(pager.next_page(self._client.retry))
+
+    def _steer(self, verb: str) -> Self:
+        talk = workflow_calls.steer_run(self.id, verb, self._client.retry)
+        self.record = self._client.run(talk)
+        return self
+
+    def _wait(self, timeout_s: float | None, on_run: workflow_calls.OnRun) -> None:
+        talk = workflow_calls.wait_for_run(
+            self.id, self._client.retry, timeout_s=timeout_s, on_run=on_run
+        )
+        self.record = self._client.run(talk)
+
+
+def _ignore(record: RunRecord) -> None:
+    """Let it pass."""
