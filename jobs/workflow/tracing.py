@@ -8,9 +8,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from ..errors import UnknownJob
 from ..job_dir import JobDir
 from ..part_file import CorruptPart, read_part
@@ -78,12 +75,13 @@ def _found(
     spec: RunSpec, plan: Plan, step: PlannedStep, lineage: list[str]
 ) -> Iterator[tuple[int, Row]]:
     """Find the rows of a step that are the row or its ancestors, and their shard."""
+    wanted = set(lineage)
     for shard, path in RunResults.of(spec).step(step.id).parts().items():
         with suppress(CorruptPart):
-            ids = read_part(path).column("row_id")
-            if pc.any(pc.is_in(ids, value_set=pa.array(lineage))).as_py():
+            ids = read_part(path).column("row_id").to_pylist()
+            if not wanted.isdisjoint(ids):
                 rows = read_shard(path, plan.step(step.id).columns)
-                yield from ((shard, row) for row in rows if row.row_id in lineage)
+                yield from ((shard, row) for row in rows if row.row_id in wanted)
 
 
 def _trace(
