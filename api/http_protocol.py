@@ -7,14 +7,21 @@ any other refusal.
 """
 
 import asyncio
+import socket
+import struct
+from typing import cast
 
 import h11
 import msgspec
+from starlette.types import Scope
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from .errors import ApiError, InvalidRequest, OtherStatus, Unavailable
 from .open_files import OpenFiles
 from .request_context import new_request_id
+from .sse import offer_to_hang_up
+
+_NO_LINGERING = struct.pack("ii", 1, 0)
 
 
 class PatientProtocol(H11Protocol):
@@ -52,6 +59,8 @@ class PatientProtocol(H11Protocol):
     def handle_events(self) -> None:
         """Take in what has arrived; whatever is left of the next head is waited for."""
         super().handle_events()
+        if self.scope is not None:
+            offer_to_hang_up(cast("Scope", self.scope), self._hang_up)  # uvicorn's is its own type
         if self.conn.their_state is not h11.IDLE:
             self._stop_waiting()
         elif self._head_timer is None and self.conn.trailing_data[0]:
@@ -89,6 +98,12 @@ class PatientProtocol(H11Protocol):
         for event in (response, h11.Data(data=body), h11.EndOfMessage()):
             self.transport.write(self.conn.send(event) or b"")
         self._linger()
+
+    def _hang_up(self) -> None:
+        """End the connection with all that waits in it, in our buffer and in the system's."""
+        connection = self.transport.get_extra_info("socket")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGERING)
+        self.transport.abort()
 
     def _linger(self) -> None:
         """Close when the other side has, or soon: closing on unread bytes would lose the answer."""

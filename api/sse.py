@@ -20,6 +20,7 @@ SLOW_S = 10.0  # a client that takes longer for one frame is told to come back
 STUCK_S = 60.0  # one that takes this long is left alone
 
 Frames = AsyncGenerator[bytes, None]
+_HANG_UP = "penstock.hang_up"  # an extension of ASGI: ends a connection with what waits in it
 logger = logging.getLogger("penstock.api")
 
 
@@ -102,6 +103,7 @@ class EventStream(Response):
                 group.start_soon(self._ping, send_body)
         except* TimeoutError:
             logger.info("a client that did not read for %g s was let go", self._stuck_s)
+            await _hang_up(scope)
         finally:
             with anyio.CancelScope(shield=True):
                 await self._frames.aclose()
@@ -116,6 +118,19 @@ class EventStream(Response):
                 await send_body(PING)
                 quiet_s = 0.0
             await anyio.sleep(self._ping_interval_s - quiet_s)
+
+
+def offer_to_hang_up(scope: Scope, hang_up: Callable[[], None]) -> None:
+    """Let the application end the request's connection, whatever still waits to be sent."""
+    scope.setdefault("extensions", {})[_HANG_UP] = hang_up
+
+
+async def _hang_up(scope: Scope) -> None:
+    """Leave no connection to a client that takes nothing: closing alone would wait for it."""
+    hang_up = scope.get("extensions", {}).get(_HANG_UP)
+    if hang_up is not None:
+        hang_up()
+        await anyio.sleep(0)  # so that the server knows before this answer ends unfinished
 
 
 async def disconnected(receive: Receive) -> None:

@@ -1,4 +1,4 @@
-"""How figures are told: what half, 95 and 99 of 100 stay below, and the most. Knows only numbers."""
+"""How figures are told: what half, 95 and 99 of 100 stay below, and the most. Knows numbers."""
 
 import statistics
 from collections.abc import Iterable, Mapping

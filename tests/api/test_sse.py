@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncGenerator
 
 import httpx2
+import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.routing import Route
@@ -143,3 +144,20 @@ def test_who_does_not_read_at_all_is_let_go() -> None:
 
     asyncio.run(run())
     assert ended == ["closed"]
+
+
+def test_who_takes_a_stream_through_a_straw_loses_the_connection() -> None:
+    """Closing it would not do: what waits to be sent would hold it open until it is drunk up."""
+
+    async def flood(request: Request) -> EventStream:
+        return EventStream(_flood(), stuck_s=0.2)
+
+    with serving(Starlette(routes=[Route("/flood", flood)])) as url, socket.socket() as straw:
+        host, _, port = url.removeprefix("http://").partition(":")
+        straw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        straw.settimeout(20)
+        straw.connect((host, int(port)))
+        straw.sendall(b"GET /flood HTTP/1.1\r\nhost: x\r\n\r\n")
+        with pytest.raises(ConnectionResetError):
+            while straw.recv(4):
+                time.sleep(0.001)
