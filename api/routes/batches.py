@@ -18,6 +18,8 @@ from ...jobs.batch_record import (
 from ...jobs.job_limits import read_window
 from ..bodies import MAX_JSON_BYTES, json_body, read_json
 from ..errors import Conflict, InvalidRequest, shown
+from ..home import require_home
+from ..job_wish import now_ms
 from ..pages import page_of
 from ..principal import ThePrincipal
 from ..schemas import Metadata, ShortText
@@ -25,7 +27,6 @@ from ..services import Services, TheServices
 from ..storage_quota import require_room
 from ..strict import Strict
 from .files import MAX_LIFE_S, MIN_LIFE_S
-from .jobs import now_ms, require_home
 from .uploads import ExpiresAfter
 
 ENDPOINTS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings")

@@ -13,12 +13,12 @@ from pyarrow import ArrowInvalid
 
 from ...jobs.file_store import StoredFile
 from ..errors import InvalidRequest, UnsupportedMediaType, shown
+from ..home import require_home
 from ..pages import page_of
 from ..principal import ThePrincipal
 from ..services import TheServices
 from ..storage_quota import announced_bytes, require_room
 from ..upload import Form, is_multipart, receive_upload
-from .jobs import require_home
 
 Purpose = Literal["assistants", "batch", "fine-tune", "vision", "user_data", "evals"]
 

@@ -15,9 +15,9 @@ from ...jobs.job_dir import JobDir
 from ...jobs.model import JobSpec, RowStatus
 from ...jobs.results import Page, read_results
 from ..event_feed import event_feed
+from ..job_lookup import find_job, read_spec, show
 from ..principal import ThePrincipal
 from ..services import Services, TheServices
-from .jobs import find_job, read_spec, show
 
 PAGE_ROWS = 1_000
 MAX_PAGE_ROWS = 10_000

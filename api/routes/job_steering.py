@@ -12,11 +12,13 @@ from ...jobs.retrying import retry
 from ...jobs.steering import Changes, change, pause, resume
 from ..bodies import json_body, read_json
 from ..errors import Conflict
+from ..home import require_home
+from ..job_lookup import find_job, show
 from ..job_object import job_object
 from ..job_schemas import JobChange, RetryRequest
+from ..job_wish import now_ms, priority_for
 from ..principal import Principal, ThePrincipal
 from ..services import Services, TheServices
-from .jobs import find_job, now_ms, priority_for, require_home, show
 
 MAX_BODY_BYTES = 64 << 10
 

@@ -1,9 +1,7 @@
 """/v1/jobs: submit, list, look at and cancel bulk jobs. What came of them: see job_results."""
 
-import re
 import tempfile
 import time
-from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any
 
@@ -13,40 +11,19 @@ import redis
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
 
-from ...jobs.api_keys import Scope
-from ...jobs.control import read_control
 from ...jobs.ending import cancel
-from ...jobs.errors import CorruptJob, InvalidJob, UnknownJob
-from ...jobs.job_dir import JobDir
-from ...jobs.job_limits import read_deadline, read_window
-from ...jobs.model import (
-    DEFAULT_PRIORITY,
-    ERROR_RATE_AFTER,
-    Counts,
-    JobSnapshot,
-    JobSpec,
-    JobState,
-    Message,
-    TaskSpec,
-)
+from ...jobs.errors import InvalidJob
+from ...jobs.model import Counts, JobSnapshot, JobSpec, JobState
 from ...jobs.removal import remove
-from ...jobs.submission import (
-    FileSource,
-    NamedFileSource,
-    PathSource,
-    RowsSource,
-    Source,
-    Submission,
-    SubmitRequest,
-    submit,
-)
-from ...jobs.template_options import template_options_of
-from ...jobs.tool_use import tool_use_of
+from ...jobs.submission import FileSource, Source, Submission, submit
 from ...jobs.workflow.order_names import run_of
 from ..bodies import MAX_JSON_BYTES, json_body, parse, read_json
-from ..errors import Conflict, InvalidRequest, JobGone, JobNotFound, Unavailable
+from ..errors import Conflict, InvalidRequest, Unavailable
+from ..home import require_home
+from ..job_lookup import check_job_id, find_job, show
 from ..job_object import job_object
 from ..job_schemas import JobRequest
+from ..job_wish import source_of, wish_of
 from ..principal import Principal, ThePrincipal
 from ..services import Services, TheServices
 from ..storage_quota import announced_bytes, require_room
@@ -61,7 +38,6 @@ _UPLOAD = Form(
     required=frozenset({"request", "file"}),
     max_field_bytes=MAX_JSON_BYTES,
 )
-_JOB_ID = re.compile(r"job_[0-9A-HJKMNP-TV-Z]{26}")
 
 router = APIRouter(tags=["jobs"])
 
@@ -75,7 +51,7 @@ async def create_job(
     await require_room(services, principal, announced_bytes(request))
     if not is_multipart(request):
         body = await read_json(request, JobRequest, MAX_JOB_JSON_BYTES)
-        source = _source_of(services, principal, body)
+        source = source_of(services, principal, body)
         return await _create(request, services, principal, body, source)
     spool = services.settings.data_dir / "uploads"
     spool.mkdir(parents=True, exist_ok=True)
@@ -157,80 +133,6 @@ async def delete_job(job_id: str, services: TheServices, principal: ThePrincipal
     return {"id": job_id, "object": "job", "deleted": True}
 
 
-def require_home(services: Services) -> None:
-    """Refuse to take in or remove anything on a disk that is not the queue's.
-
-    Raises:
-        Unavailable: no worker would find it there.
-    """
-    if services.keeper.is_elsewhere:
-        message = "this API has another data directory than the queue; nothing was changed"
-        raise Unavailable(message, code="storage_unavailable")
-
-
-def check_job_id(job_id: str) -> None:
-    """Refuse what cannot be a job's id before it reaches a file name or a key."""
-    if not _JOB_ID.fullmatch(job_id):
-        raise JobNotFound(job_id)
-
-
-async def find_job(services: Services, principal: Principal, job_id: str) -> JobSnapshot:
-    """Look a job up. Another tenant's is as one that is not there.
-
-    Raises:
-        JobNotFound: there is no such job.
-        Unavailable: it is on disk, and the table has not been told of it yet, or again.
-    """
-    check_job_id(job_id)
-    job = await anyio.to_thread.run_sync(services.table.snapshot, job_id)
-    if job is None or job.tenant != principal.tenant:
-        if await anyio.to_thread.run_sync(_is_on_disk, services, principal.tenant, job_id):
-            raise Unavailable(
-                f"{job_id} is safe on disk, but not in the job table at the moment; look again",
-                code="queue_unavailable",
-            )
-        raise JobNotFound(job_id)
-    return job
-
-
-def _is_on_disk(services: Services, tenant: str, job_id: str) -> bool:
-    try:
-        return JobDir(services.settings.jobs_dir, job_id).read_spec().tenant == tenant
-    except (UnknownJob, CorruptJob):
-        return False
-
-
-async def show(services: Services, job: JobSnapshot) -> dict[str, Any]:
-    """Return a job as clients see it; its metadata is in the job directory only.
-
-    A directory that is gone or damaged is told as the job's error: it must not hide the job, nor
-    the others of a list.
-    """
-    try:
-        spec = await read_spec(services, job.job_id)
-        job_dir = JobDir(services.settings.jobs_dir, job.job_id)
-        metadata = (await anyio.to_thread.run_sync(read_control, job_dir, spec)).metadata
-    except (JobGone, CorruptJob, OSError) as error:
-        return job_object(replace(job, error=job.error or str(error)), {}, services.rates)
-    reason = job.status_reason
-    if reason is None:
-        reason = await anyio.to_thread.run_sync(services.quotas.reason, job)
-    return job_object(replace(job, status_reason=reason), metadata, services.rates)
-
-
-async def read_spec(services: Services, job_id: str) -> JobSpec:
-    """Read what a job that the table knows was told to do.
-
-    Raises:
-        JobGone: its directory is not there any more.
-        CorruptJob: it cannot be read.
-    """
-    try:
-        return await anyio.to_thread.run_sync(JobDir(services.settings.jobs_dir, job_id).read_spec)
-    except UnknownJob:
-        raise JobGone(job_id) from None
-
-
 async def _create(
     request: Request,
     services: Services,
@@ -238,24 +140,7 @@ async def _create(
     body: JobRequest,
     source: Source,
 ) -> JSONResponse:
-    if body.output and body.output.path:
-        principal.require(Scope.ADMIN, "to name a place on the server for the rows (output.path)")
-    wish = SubmitRequest(
-        task=await _task_of(services, body),
-        name=body.name,
-        id_column=body.id,
-        tenant=principal.tenant,
-        priority=priority_for(services, principal, body.priority),
-        deadline_ms=await _deadline(services, body),
-        max_error_rate=body.max_error_rate,
-        error_rate_after=(
-            ERROR_RATE_AFTER if body.error_rate_after is None else body.error_rate_after
-        ),
-        out=body.output.path if body.output else None,
-        metadata=body.metadata or {},
-        idempotency_key=_idempotency_key(request, body),
-        format=body.format,
-    )
+    wish = await wish_of(request, services, principal, body)
     work = partial(submit, services.settings, services.table, source, wish)
     submission = await anyio.to_thread.run_sync(work, limiter=services.submissions)
     return await _accepted(services, principal, submission)
@@ -283,23 +168,6 @@ async def _accepted(
     )
 
 
-def priority_for(services: Services, principal: Principal, wanted: int | None) -> int:
-    """Return the priority that a job gets, which must not be above its tenant's ceiling.
-
-    Raises:
-        InvalidRequest: more is asked for than the tenant may have.
-    """
-    tenant = services.tenants.get(principal.tenant)
-    priority = DEFAULT_PRIORITY if wanted is None else wanted
-    if wanted is not None and tenant.capped(priority) < priority:
-        raise InvalidRequest(
-            f"priority may be at most {tenant.priority_ceiling} for this tenant, got {priority}",
-            param="priority",
-            code="priority_above_ceiling",
-        )
-    return tenant.capped(priority)
-
-
 def _unentered(spec: JobSpec) -> JobSnapshot:
     """Return how a job stands that the table has not heard of: all of it waits."""
     return JobSnapshot(
@@ -320,68 +188,6 @@ def _unentered(spec: JobSpec) -> JobSnapshot:
         tenant=spec.tenant,
         out=spec.out,
     )
-
-
-async def _deadline(services: Services, body: JobRequest) -> int | None:
-    """Say by when the job must have ended, by the queue's own clock."""
-    if body.completion_window is not None:
-        return read_window(body.completion_window, await now_ms(services))
-    return None if body.deadline is None else read_deadline(body.deadline, await now_ms(services))
-
-
-async def now_ms(services: Services) -> int:
-    """Read the one clock by which deadlines are judged."""
-    return await anyio.to_thread.run_sync(services.table.now_ms)
-
-
-async def _task_of(services: Services, body: JobRequest) -> TaskSpec:
-    model = body.model or await services.catalog.only()
-    await services.catalog.require(model)
-    messages = None
-    if body.messages is not None:
-        messages = tuple(Message(each.role, each.content) for each in body.messages)
-    return TaskSpec(
-        model=model,
-        prompt=body.prompt,
-        messages=messages,
-        endpoint=body.endpoint,
-        sampling=body.sampling or {},
-        response_format=body.response_format,
-        tools=tool_use_of(body.tools, body.tool_choice, body.parallel_tool_calls),
-        template_options=template_options_of(body.chat_template_kwargs),
-        dimensions=body.dimensions,
-    )
-
-
-def _source_of(services: Services, principal: Principal, body: JobRequest) -> Source:
-    given = body.input and (body.input.path, body.input.file_id, body.input.rows)
-    if body.input is None or given is None:
-        raise InvalidRequest(
-            "input is required: {path}, {file_id} or {rows}, or upload a file as "
-            "multipart/form-data",
-            param="input",
-            code="missing_required_parameter",
-        )
-    if sum(each is not None for each in given) != 1:
-        raise InvalidRequest("input takes one of path, file_id and rows", param="input")
-    if body.input.rows is not None:
-        return RowsSource(body.input.rows)
-    if body.input.file_id is not None:
-        stored = services.files.get(body.input.file_id, principal.tenant)
-        return NamedFileSource(services.files.path(stored), stored.filename)
-    principal.require(Scope.ADMIN, "to read a file of the server (input.path)")
-    return PathSource(body.input.path or "")
-
-
-def _idempotency_key(request: Request, body: JobRequest) -> str | None:
-    header = request.headers.get("idempotency-key")
-    if header and len(header) > 512:
-        raise InvalidRequest("idempotency-key may have at most 512 characters")
-    if header and body.idempotency_key and header != body.idempotency_key:
-        raise InvalidRequest(
-            "the header Idempotency-Key and idempotency_key differ", param="idempotency_key"
-        )
-    return header or body.idempotency_key
 
 
 def _face(job: JobSnapshot) -> tuple[object, ...]:

@@ -10,13 +10,13 @@ from pydantic import Field
 from ...jobs.part_uploads import MAX_PART_BYTES, MAX_PARTS, PartUpload, Status
 from ..bodies import MAX_JSON_BYTES, json_body, read_json
 from ..errors import InvalidRequest, UnsupportedMediaType
+from ..home import require_home
 from ..principal import ThePrincipal
 from ..services import Services, TheServices
 from ..storage_quota import require_room
 from ..strict import Strict
 from ..upload import Form, is_multipart, receive_upload
 from .files import expiry, file_object, purpose_of
-from .jobs import require_home
 
 _PART = Form(file="data", required=frozenset({"data"}), max_file_bytes=MAX_PART_BYTES)
 

@@ -40,7 +40,7 @@ TENANT_SAFEGUARDS = (
     # -- tenants
     Safeguard(
         "another tenant's job is not there",
-        "api/routes/jobs.py",
+        "api/job_lookup.py",
         "if job is None or job.tenant != principal.tenant:",
         "if job is None:",
         _TENANTS,
@@ -48,13 +48,13 @@ TENANT_SAFEGUARDS = (
     Safeguard(
         "a list holds its tenant's jobs",
         "api/routes/jobs.py",
-        "limit + 1, tenant=principal.tenant)",
-        "limit + 1)",
+        "        tenant=principal.tenant,\n        is_listed",
+        "        is_listed",
         _TENANTS,
     ),
     Safeguard(
         "the server's files are for admins",
-        "api/routes/jobs.py",
+        "api/job_wish.py",
         'principal.require(Scope.ADMIN, "to read a file of the server (input.path)")',
         "",
         _TENANTS,
