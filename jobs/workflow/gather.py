@@ -5,6 +5,7 @@ are in the order in which their first rows came.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 
@@ -162,6 +163,6 @@ def _reduced(
             members.add(number, row, rank(plan, spec, row, ledger))
             yield
         for number in range(members.num_keys):
-            group = Group(number, members.rows(number))
-            reduce_group(plan, step, spec, group, ledger)
+            with closing(members.rows(number)) as group_rows:
+                reduce_group(plan, step, spec, Group(number, group_rows), ledger)
             yield

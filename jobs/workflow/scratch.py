@@ -8,7 +8,7 @@ import json
 import os
 import sqlite3
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from hashlib import blake2b
 from pathlib import Path
@@ -89,8 +89,11 @@ class Scratch:
         self._connection.execute("INSERT INTO member VALUES (?, ?, ?, ?, ?)", values).close()
         self._num_rows += 1
 
-    def rows(self, number: int, limit: int = -1) -> Iterator[Row]:
-        """Yield the rows under a number, in order of their ranks, then as they came."""
+    def rows(self, number: int, limit: int = -1) -> Generator[Row, None, None]:
+        """Yield the rows under a number, in order of their ranks, then as they came.
+
+        Close it, if it is not read to its end.
+        """
         query = "SELECT content FROM member WHERE number = ? ORDER BY tier, rank, place LIMIT ?"
         with closing(self._connection.execute(query, (number, limit))) as cursor:
             for (content,) in cursor:

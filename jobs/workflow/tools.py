@@ -22,6 +22,10 @@ class InvalidOperation(ValueError):
     """An operation that was to be registered cannot be; the message says why."""
 
 
+class MissingTool(RuntimeError):
+    """A step needs what this process does not have; no row of it can be computed here."""
+
+
 @dataclass(frozen=True, slots=True)
 class Tools:
     """What is at hand in this process.
@@ -36,35 +40,33 @@ class Tools:
         """Return the tokenizer by which texts of a workflow are cut: its default model's.
 
         Raises:
-            RowFailed: there is none.
+            MissingTool: there is none.
         """
         model = token_model(plan)
         tokens = self.tokens
         if tokens is None or model is None:
             what = "no tokenizer is at hand here" if model else "the workflow names no model"
-            raise RowFailed.because("invalid_request", f"{what}, so nothing can be cut by tokens")
+            raise MissingTool(f"{what}, so tokens cannot be counted")
         return lambda text: tokens(text, model)
 
     def perform(self, name: str, values: Mapping[str, Any]) -> Any:
         """Apply an operation to a row's columns; returns plain data.
 
         Raises:
-            RowFailed: nobody has registered it, it fails, or returns what is no data.
+            MissingTool: nobody has registered it.
+            RowFailed: it fails, or returns what is no data.
         """
         if name not in self.operations:
             known = ", ".join(sorted(self.operations)) or "none"
-            raise _failed(
+            raise MissingTool(
                 f"no operation {name!r} is registered here; known: {known}. "
                 "The operator of the workers names them in PENSTOCK_WORKFLOW_OPS"
             )
         try:
             return json.loads(json.dumps(self.operations[name](dict(values))))
         except Exception as error:  # whatever an operation does, only this row fails
-            raise _failed(f"{name}: {type(error).__name__}: {error}"[:500]) from None
-
-
-def _failed(message: str) -> RowFailed:
-    return RowFailed.because("operation_error", message)
+            message = f"{name}: {type(error).__name__}: {error}"[:500]
+            raise RowFailed.because("operation_error", message) from None
 
 
 NO_TOOLS = Tools()

@@ -165,7 +165,7 @@ def test_whatever_is_asked_otherwise_has_another_key(other: Mapping[str, Any]) -
 
 
 def test_the_key_is_of_what_is_asked_not_of_who_asks() -> None:
-    turned = Ask("18", CHAT, "m", dict(reversed(ask().body.items())))
+    turned = Ask("18", CHAT, "m", dict(reversed(list(ask().body.items()))))
     assert ask_key(turned) == ask_key(ask())
 
 
