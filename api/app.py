@@ -47,6 +47,7 @@ from ..jobs.webhook_endpoints import WebhookEndpoints
 from ..jobs.webhook_outbox import WebhookOutbox
 from ..jobs.workers import AsyncWorkerRegister
 from .auth import KeyCheck
+from .background_responses import BackgroundResponses
 from .bodies import refusal_of_fields
 from .catalog import Catalog
 from .errors import NotFound, OtherStatus, shown
@@ -202,8 +203,6 @@ async def _open_services(
     chats = ChatUsage(settings.data_dir / "usage")
     chats.start()
     stack.push_async_callback(asyncio.to_thread, chats.stop)
-    book = ResponseBook()
-    stack.push_async_callback(book.close)
     clerk = BatchClerk(settings, batches, files, outbox)
     clerk.start()
     stack.push_async_callback(asyncio.to_thread, clerk.stop)
@@ -227,7 +226,8 @@ async def _open_services(
         catalog=Catalog(settings.models, AsyncWorkerRegister(quick_async, keys)),
         meters=meters,
         rates=RateGauge(),
-        responses=book,
+        responses=ResponseBook(),
+        background=BackgroundResponses(settings, table),
         gates=gates,
         streams=StreamSlots(tenants),
         keeper=keeper,

@@ -25,7 +25,11 @@ _LONG_NUMBER = re.compile(rb"\d{19}")
 
 Schema = TypeVar("Schema", bound=BaseModel)
 
-_NOT_NAMES = frozenset({"query", "path", "header", "[key]"})  # pydantic's words for where it looked
+# Pydantic's words for where it looked; of two kinds of items in one list, the tags.
+_NOT_NAMES = frozenset(
+    {"query", "path", "header", "[key]"}
+    | {"[message]", "[function_call]", "[function_call_output]"}
+)
 _SUBJECT = re.compile(r"^(Value error, |\w+ (?=should ))")  # "String should ..."; we name the field
 _CODE_OF = {  # pydantic's names for what is wrong -> OpenAI's
     "missing": "missing_required_parameter",

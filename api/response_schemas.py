@@ -5,41 +5,12 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from ..jobs.response_format import structured_outputs_of
+from ..jobs.tool_use import ToolUse, tool_use_of
 from .errors import InvalidRequest, UnsupportedParameter
-from .message_schemas import Role, join_text_parts, not_too_long
+from .message_schemas import not_too_long
+from .response_input import InputItem, as_items, chat_messages, chat_tool_choice, chat_tools
 from .schemas import MAX_MESSAGES, Metadata, ShortText
 from .strict import Strict
-
-
-def _as_text(content: Any) -> Any:
-    """Join the text parts of an item; an answer of ours, sent back as it came, has them too."""
-    return join_text_parts(content, ("input_text", "output_text"), "input")
-
-
-class InputMessage(Strict):
-    """One message of the input, or one of an earlier answer's output."""
-
-    role: Role
-    content: Annotated[str, BeforeValidator(_as_text), AfterValidator(not_too_long)]
-    type: Literal["message"] = "message"
-    id: ShortText | None = None
-    status: Literal["in_progress", "completed", "incomplete"] | None = None
-
-    not_supported: ClassVar = {"phase": ()}
-
-
-def _as_messages(value: Any) -> Any:
-    """Bring a lone text into the form of messages, and name what else we have not."""
-    if isinstance(value, str):
-        return [{"role": "user", "content": value}]
-    for item in value if isinstance(value, list) else ():
-        kind = item.get("type", "message") if isinstance(item, dict) else None
-        if isinstance(kind, str) and kind != "message":
-            raise UnsupportedParameter(
-                f"input may hold messages only; items of type {kind[:40]!r} are not supported",
-                param="input",
-            )
-    return value
 
 
 class TextOptions(Strict):
@@ -68,15 +39,15 @@ class ResponsesRequest(Strict):
 
     model: str
     input: Annotated[
-        list[InputMessage],
-        BeforeValidator(_as_messages),
-        Field(min_length=1, max_length=MAX_MESSAGES),
+        list[InputItem], BeforeValidator(as_items), Field(min_length=1, max_length=MAX_MESSAGES)
     ]
     instructions: Annotated[str, AfterValidator(not_too_long)] | None = None
     max_output_tokens: int | None = None
     temperature: float | None = None
     top_p: float | None = None
     text: TextOptions | None = None
+    tools: list[Any] | None = None
+    tool_choice: str | dict[str, Any] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     background: bool | None = None
@@ -100,8 +71,6 @@ class ResponsesRequest(Strict):
         "max_tool_calls": (),
         "prompt": (),
         "reasoning": ({},),
-        "tool_choice": ("auto", "none"),
-        "tools": ([],),
         "top_logprobs": (0,),
         "truncation": ("disabled",),
     }
@@ -122,12 +91,36 @@ class ResponsesRequest(Strict):
             raise InvalidRequest(message, param="store")
         return self
 
-    def messages(self) -> tuple[dict[str, str], ...]:
+    def messages(self) -> tuple[dict[str, Any], ...]:
         """Return the conversation as a chat template takes it."""
-        said = tuple({"role": item.role, "content": item.content} for item in self.input)
-        if self.instructions is None:
-            return said
-        return ({"role": "system", "content": self.instructions}, *said)
+        said = chat_messages(self.input)
+        if self.instructions is not None:
+            said.insert(0, {"role": "system", "content": self.instructions})
+        return tuple(said)
+
+    def tool_use(self) -> ToolUse | None:
+        """Return the tools that may be called, or must be; None without any.
+
+        Raises:
+            InvalidSampling: the tools, or the choice among them, cannot be used.
+        """
+        choice = chat_tool_choice(self.tool_choice)
+        return tool_use_of(chat_tools(self.tools), choice, self.parallel_tool_calls)
+
+    def chat_body(self) -> dict[str, Any]:
+        """Return the same request as a row says it, which is a chat's body."""
+        said = {
+            "model": self.model,
+            "messages": list(self.messages()),
+            "max_completion_tokens": self.max_output_tokens,
+            "temperature": self.temperature,
+            "top_p": self.top_p,
+            "response_format": self.text and self.text.response_format(),
+            "tools": chat_tools(self.tools),
+            "tool_choice": chat_tool_choice(self.tool_choice),
+            "parallel_tool_calls": self.parallel_tool_calls,
+        }
+        return {name: value for name, value in said.items() if value is not None}
 
     def sampling(self) -> dict[str, Any]:
         """Return what was said about sampling; without a limit the answer may fill the window."""

@@ -22,6 +22,7 @@ from ..jobs.stored_bytes import StoredBytes
 from ..jobs.tenants import Tenants
 from ..jobs.webhook_endpoints import WebhookEndpoints
 from ..jobs.webhook_outbox import WebhookOutbox
+from .background_responses import BackgroundResponses
 from .catalog import Catalog
 from .job_object import RateGauge
 from .meters import Meters
@@ -55,6 +56,7 @@ class Services:
     meters: Meters
     rates: RateGauge
     responses: ResponseBook
+    background: BackgroundResponses  # blocks, too
     gates: RateGates
     streams: StreamSlots
     keeper: Keeper

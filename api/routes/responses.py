@@ -1,10 +1,13 @@
-"""OpenAI's /v1/responses: text in, text out, whole, streamed or in the background.
+"""OpenAI's /v1/responses: text and tools in, text and calls out; whole, streamed, or in background.
 
-A response is kept for a while, in this process (see `response_book`), so that it can be retrieved.
+What was answered at once is kept for a while, in this process (see `response_book`), so that it can
+be retrieved. What runs in the background is a job, and outlives every process.
 """
 
 from collections.abc import AsyncGenerator
+from functools import partial
 
+import anyio.to_thread
 import msgspec
 from fastapi import APIRouter, Request
 from starlette.responses import Response
@@ -12,17 +15,23 @@ from starlette.responses import Response
 from ...jobs.frames import InteractiveRequest
 from ...jobs.model import SamplingParams
 from ..answer import CLIENT_GONE_STATUS, check_fits, new_answer_id, stream_slot
+from ..background_responses import is_background
 from ..bodies import MAX_PROMPT_BYTES, json_body, read_json
-from ..errors import Unavailable, UnsupportedParameter
+from ..errors import InvalidRequest, UnsupportedParameter
 from ..generation import ClientGone, Generation, unless_gone
-from ..principal import ThePrincipal, principal_of
-from ..refusals import TRANSLATED, refusal_for
-from ..response_book import MAX_RUNNING
-from ..response_object import EventTeller, ResponseDraft
+from ..home import require_home
+from ..job_wish import priority_for
+from ..principal import Principal, ThePrincipal, principal_of
+from ..refusals import refusal_for
+from ..response_events import EventTeller
+from ..response_object import ResponseDraft
 from ..response_schemas import ResponsesRequest
 from ..services import Services, TheServices
 from ..sse import EventStream
 from ..stopwatch import Stopwatch
+from ..storage_quota import require_room
+
+MAX_KEY_CHARS = 500
 
 router = APIRouter(tags=["generation"])
 
@@ -33,6 +42,8 @@ async def create_response(
 ) -> Response:
     """Answer a text or a conversation."""
     body = await read_json(request, ResponsesRequest, MAX_PROMPT_BYTES)
+    if body.background:
+        return await _in_the_background(request, services, principal, body)
     try:
         give_back = await stream_slot(request, services, is_wanted=bool(body.stream))
     except ClientGone:
@@ -42,13 +53,7 @@ async def create_response(
     except BaseException:
         give_back()
         raise
-    draft = ResponseDraft(body)
-    if body.background:
-        kept = services.responses.start(principal.tenant, draft, _complete(generation, draft))
-        if kept is None:
-            message = f"{MAX_RUNNING} responses are under way in the background already"
-            raise Unavailable(message, code="too_many_responses")
-        return _json(kept)
+    draft = ResponseDraft.of(body)
 
     async def close() -> None:
         give_back()
@@ -79,6 +84,9 @@ async def retrieve_response(
     if request.query_params.get("stream", "false") != "false":
         message = "a response that is retrieved is not streamed; ask again until it has ended"
         raise UnsupportedParameter(message, param="stream")
+    if is_background(response_id):
+        get = services.background.get
+        return _json(await anyio.to_thread.run_sync(get, response_id, principal.tenant))
     return _json(services.responses.get(response_id, principal.tenant))
 
 
@@ -87,7 +95,10 @@ async def cancel_response(
     response_id: str, services: TheServices, principal: ThePrincipal
 ) -> Response:
     """Stop a response in the background; one that has ended stays as it is."""
-    return _json(await services.responses.cancel(response_id, principal.tenant))
+    if is_background(response_id):
+        cancel = services.background.cancel
+        return _json(await anyio.to_thread.run_sync(cancel, response_id, principal.tenant))
+    return _json(services.responses.get(response_id, principal.tenant))
 
 
 @router.delete("/v1/responses/{response_id}")
@@ -95,9 +106,34 @@ async def delete_response(
     response_id: str, services: TheServices, principal: ThePrincipal
 ) -> Response:
     """Forget a response."""
-    await services.responses.delete(response_id, principal.tenant)
+    if is_background(response_id):
+        require_home(services)
+        delete = services.background.delete
+        await anyio.to_thread.run_sync(delete, response_id, principal.tenant)
+    else:
+        services.responses.delete(response_id, principal.tenant)
     gone = {"id": response_id, "object": "response", "deleted": True}
     return _json(msgspec.json.encode(gone))
+
+
+async def _in_the_background(
+    request: Request, services: Services, principal: Principal, body: ResponsesRequest
+) -> Response:
+    """Make a job of it; what can be said against it at once is said."""
+    require_home(services)
+    await require_room(services, principal)
+    key = request.headers.get("idempotency-key")
+    if key is not None and len(key) > MAX_KEY_CHARS:
+        raise InvalidRequest(f"idempotency-key may have at most {MAX_KEY_CHARS} characters")
+    body.tool_use()
+    sampling = SamplingParams.from_mapping(body.sampling())
+    await check_fits(services, body.model, sampling, num_prompts=1)
+    await services.catalog.require(body.model)
+    priority = priority_for(services, principal, None)
+    start = partial(services.background.start, principal.tenant, body, priority=priority, key=key)
+    begun = await anyio.to_thread.run_sync(start, limiter=services.submissions)
+    services.meters.count_job(body.model)
+    return _json(begun)
 
 
 async def _generation(request: Request, services: Services, body: ResponsesRequest) -> Generation:
@@ -108,6 +144,7 @@ async def _generation(request: Request, services: Services, body: ResponsesReque
         request_id=new_answer_id("gen"),
         model=body.model,
         messages=body.messages(),
+        tools=body.tool_use(),
         sampling=sampling.to_mapping(),
         cache_salt=principal_of(request.scope).tenant,
     )
@@ -115,35 +152,21 @@ async def _generation(request: Request, services: Services, body: ResponsesReque
 
 
 async def _gather(generation: Generation, draft: ResponseDraft) -> None:
-    draft.begin()
     async for part in generation:
         draft.add(part)
     draft.end(generation.usage)
 
 
-async def _complete(generation: Generation, draft: ResponseDraft) -> None:
-    """Complete a draft; what goes wrong is told in it."""
-    try:
-        await _gather(generation, draft)
-    except Exception as error:
-        draft.fail(refusal_for(error))
-        if not isinstance(error, TRANSLATED):
-            raise
-    finally:
-        await generation.aclose()
-
-
 async def _frames(generation: Generation, draft: ResponseDraft) -> AsyncGenerator[bytes, None]:
     """Yield the stream's frames; one that breaks ends with `response.failed`."""
     teller = EventTeller(draft)
-    draft.begin()
     for told in teller.begin():
         yield told
     try:
         async for part in generation:
             draft.add(part)
-            if part.delta.text:
-                yield teller.delta(part.delta.text)
+            for told in teller.news():
+                yield told
     except Exception as error:
         draft.fail(refusal_for(error))
         yield teller.last()

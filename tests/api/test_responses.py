@@ -1,8 +1,7 @@
-"""/v1/responses as OpenAI's own client uses it: whole, streamed, in the background."""
+"""/v1/responses as OpenAI's own client uses it: whole and streamed."""
 
 import asyncio
-import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from typing import Any, cast
 
 import httpx2
@@ -12,8 +11,8 @@ from openai.types.responses import Response
 
 from penstock.api.errors import Unavailable
 from penstock.api.generation import Part, Usage
-from penstock.api.response_book import MAX_RUNNING, ResponseBook, UnknownResponse
-from penstock.api.response_object import ResponseDraft, Status
+from penstock.api.response_book import ResponseBook, UnknownResponse
+from penstock.api.response_object import ResponseDraft
 from penstock.api.response_schemas import ResponsesRequest
 from penstock.api.routes.responses import _frames as frames_of
 from penstock.jobs.fake_engine import expected_text
@@ -23,14 +22,7 @@ from .conftest import MODEL
 
 
 def draft(**more: Any) -> ResponseDraft:
-    return ResponseDraft(ResponsesRequest.model_validate({"model": "m", "input": "hi", **more}))
-
-
-def until(is_so: Callable[[], bool], limit_s: float = 30.0) -> None:
-    deadline_s = time.monotonic() + limit_s
-    while not is_so():
-        assert time.monotonic() < deadline_s, "it did not come to pass"
-        time.sleep(0.02)
+    return ResponseDraft.of(ResponsesRequest.model_validate({"model": "m", "input": "hi", **more}))
 
 
 def test_a_text_is_answered(client: openai.OpenAI) -> None:
@@ -71,7 +63,6 @@ def test_a_limit_is_obeyed(client: openai.OpenAI) -> None:
 
 def test_one_that_is_cut_says_why() -> None:
     cut = draft()
-    cut.begin()
     cut.add(Part(0, Delta("r", text="wat", finish_reason="length")))
     cut.end(Usage(1, 1, 0))
     told = Response.model_validate(cut.to_object())
@@ -139,37 +130,6 @@ def test_a_failure_is_a_status_or_an_event(client: openai.OpenAI) -> None:
     assert caught.value.code == "engine_error"
 
 
-def test_in_the_background(client: openai.OpenAI) -> None:
-    response = client.responses.create(model=MODEL, input="hi", background=True)
-    assert response.status in ("queued", "in_progress")
-    until(lambda: client.responses.retrieve(response.id).status == "completed")
-    done = client.responses.retrieve(response.id)
-    assert done.output_text == expected_text("hi", num_tokens=8)
-    assert client.responses.cancel(response.id).status == "completed"
-    client.responses.delete(response.id)
-    with pytest.raises(openai.NotFoundError):
-        client.responses.retrieve(response.id)
-
-
-def test_a_failure_in_the_background_is_told_on_retrieval(client: openai.OpenAI) -> None:
-    response = client.responses.create(model=MODEL, input="[[fail]]", background=True)
-    until(lambda: client.responses.retrieve(response.id).status == "failed")
-    error = client.responses.retrieve(response.id).error
-    assert error is not None
-    assert "asked for it" in error.message
-
-
-def test_cancelling_stops_the_engine(client: openai.OpenAI, http: httpx2.Client) -> None:
-    def num_running() -> int:
-        return http.get("/v1/workers").json()["data"][0]["running_rows"]
-
-    response = client.responses.create(model=MODEL, input="[[long]]", background=True)
-    until(lambda: num_running() > 0)
-    assert client.responses.cancel(response.id).status == "cancelled"
-    until(lambda: num_running() == 0)
-    assert client.responses.retrieve(response.id).status == "cancelled"
-
-
 def test_what_must_not_be_stored_is_not(client: openai.OpenAI) -> None:
     response = client.responses.create(model=MODEL, input="hi", store=False)
     with pytest.raises(openai.NotFoundError) as caught:
@@ -185,7 +145,13 @@ def test_what_must_not_be_stored_is_not(client: openai.OpenAI) -> None:
         ({"tools": [{"type": "web_search"}]}, "tools"),
         ({"background": True, "stream": True}, "stream"),
         ({"background": True, "store": False}, "store"),
-        ({"input": [{"type": "function_call_output", "output": "x"}]}, "input"),
+        ({"input": [{"type": "reasoning", "summary": []}]}, "input"),
+        ({"input": [{"type": "function_call_output", "output": "x"}]}, "input.0.call_id"),
+        ({"input": [{"role": "user", "content": 7}]}, "input.0.content"),
+        ({"tools": [{"type": "function"}]}, "tools"),
+        ({"tools": [], "tool_choice": "required"}, "tool_choice"),
+        ({"tool_choice": "required", "background": True}, "tool_choice"),
+        ({"max_output_tokens": 0, "background": True}, "max_tokens"),
         ({"input": [{"role": "user", "content": [{"type": "input_image"}]}]}, "input"),
         (
             {"input": [{"role": "user", "content": [{"type": ["input_text"], "text": "x"}]}]},
@@ -204,27 +170,16 @@ def test_what_we_lack_is_refused(http: httpx2.Client, change: dict, param: str) 
 
 
 def test_other_tenants_see_nothing() -> None:
-    async def walk() -> None:
-        book = ResponseBook()
-        kept = draft()
-        book.keep("one", kept)
-        assert kept.id.encode() in book.get(kept.id, "one")
-        for call in (book.cancel, book.delete):
-            with pytest.raises(UnknownResponse):
-                await call(kept.id, "two")
+    book = ResponseBook()
+    kept = draft()
+    book.keep("one", kept)
+    for call in (book.get, book.delete):
         with pytest.raises(UnknownResponse):
-            book.get(kept.id, "two")
-        assert book.get(kept.id, "one")
-        running = draft(background=True)
-        assert book.start("one", running, asyncio.sleep(3600)) is not None
-        for call in (book.cancel, book.delete):
-            with pytest.raises(UnknownResponse):
-                await call(running.id, "two")
-        assert running.status is Status.QUEUED
-        await book.cancel(running.id, "one")
-        assert running.status is Status.CANCELLED
-
-    asyncio.run(walk())
+            call(kept.id, "two")
+    assert kept.id.encode() in book.get(kept.id, "one")
+    book.delete(kept.id, "one")
+    with pytest.raises(UnknownResponse):
+        book.get(kept.id, "one")
 
 
 def test_the_book_is_bounded() -> None:
@@ -240,19 +195,3 @@ def test_the_book_is_bounded() -> None:
     forgetful.keep("t", kept[0])
     with pytest.raises(UnknownResponse):
         forgetful.get(kept[0].id, "t")
-
-
-def test_the_background_is_bounded_and_ends_with_the_server() -> None:
-    async def forever() -> None:
-        await asyncio.Event().wait()
-
-    async def walk() -> None:
-        book = ResponseBook()
-        drafts = [draft(background=True) for _ in range(MAX_RUNNING + 1)]
-        told = [book.start("t", each, forever()) for each in drafts]
-        assert [body is not None for body in told] == [True] * MAX_RUNNING + [False]
-        await asyncio.sleep(0)
-        await book.close()
-        assert {each.status for each in drafts[:-1]} == {Status.CANCELLED}
-
-    asyncio.run(walk())
