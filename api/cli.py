@@ -10,7 +10,17 @@ import typer
 
 from .. import __version__
 from ..jobs.settings import InvalidSetting
-from . import cli_chat, cli_jobs, cli_keys, cli_run, cli_serve, cli_steering, demo, doctor
+from . import (
+    cli_chat,
+    cli_jobs,
+    cli_keys,
+    cli_run,
+    cli_serve,
+    cli_steering,
+    cli_workflow,
+    demo,
+    doctor,
+)
 from .cli_options import UsageProblem
 from .client_errors import BadRequest, InvalidInput, PenstockError, ServerUnreachable
 
@@ -56,6 +66,7 @@ def make_app() -> typer.Typer:
         for verb in verbs:
             app.command(rich_help_panel=panel)(verb)
     app.add_typer(cli_keys.keys, name="keys", rich_help_panel=_SERVE)
+    app.add_typer(cli_workflow.workflow, name="workflow", rich_help_panel=_JOBS)
     return app
 
 

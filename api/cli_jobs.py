@@ -28,10 +28,12 @@ from .cli_options import (
     Schema,
     System,
     Url,
+    UsageProblem,
     number_or_text,
     task_options,
 )
 from .cli_output import Printer, cell, place_of, summary
+from .cli_runs import is_run, run_results, show_run, steer_run, watch_run
 from .client import Job
 from .client_errors import PenstockError
 from .job_calls import SubmitOptions
@@ -97,8 +99,10 @@ def submit(
 
 
 def watch(job_id: JobId, url: Url = None, api_key: ApiKey = None, output: Output = None) -> None:
-    """Follow a job to its end. Ctrl-C leaves, and the job goes on."""
+    """Follow a job, or a run of a workflow, to its end. Ctrl-C leaves, and it goes on."""
     with open_client(url, api_key) as client:
+        if is_run(job_id):
+            watch_run(client, Printer(output), job_id)
         watch_job(Printer(output), client.jobs.get(job_id))
 
 
@@ -115,10 +119,25 @@ def jobs(
     Printer(output).jobs(job.record for job in found)
 
 
-def show(job_id: JobId, url: Url = None, api_key: ApiKey = None, output: Output = None) -> None:
-    """Show one job."""
+def show(
+    job_id: JobId,
+    row: Annotated[
+        str | None,
+        typer.Option("--row", metavar="ID", help="Of a run: the history of this row."),
+    ] = None,
+    url: Url = None,
+    api_key: ApiKey = None,
+    output: Output = None,
+) -> None:
+    """Show one job, one run of a workflow, or what a run did for one row."""
+    printer = Printer(output)
     with open_client(url, api_key) as client:
-        Printer(output).job(client.jobs.get(job_id).record)
+        if is_run(job_id):
+            show_run(client, printer, job_id, row)
+        elif row is not None:
+            raise UsageProblem(f"--row is for runs of workflows (run_…), got {job_id}")
+        else:
+            printer.job(client.jobs.get(job_id).record)
 
 
 def results(
@@ -133,12 +152,19 @@ def results(
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Wait for rows that are to come.")
     ] = False,
+    step: Annotated[
+        str | None, typer.Option(help="Of a run: the rows of this step, not of the output.")
+    ] = None,
     url: Url = None,
     api_key: ApiKey = None,
     output: Output = None,
 ) -> None:
     """Print landed rows in the order of the input."""
     printer = Printer(output)
+    if is_run(job_id):
+        with open_client(url, api_key) as client:
+            run_results(client, printer, job_id, limit=limit, follow=follow, step=step)
+        return
     if limit is None and not printer.is_json:
         limit = _SCREENFUL
         if follow:
@@ -171,9 +197,12 @@ def errors(job_id: JobId, url: Url = None, api_key: ApiKey = None, output: Outpu
 
 
 def cancel(job_id: JobId, url: Url = None, api_key: ApiKey = None, output: Output = None) -> None:
-    """Stop a job; what has landed stays."""
+    """Stop a job, or a run of a workflow; what has landed stays."""
+    printer = Printer(output)
     with open_client(url, api_key) as client:
-        printer = Printer(output)
+        if is_run(job_id):
+            steer_run(client, printer, job_id, "cancel")
+            return
         job = client.jobs.get(job_id)
         if job.is_final:
             printer.note(f"the job had ended ({job.status}): nothing was done")

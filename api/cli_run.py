@@ -7,15 +7,12 @@ job. Works for people who have never heard of a server.
 import hashlib
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from ..jobs.model import JobState
-from ..jobs.settings import Settings
 from . import tables
 from .cli_jobs import exit_code, follow_to_the_end, leaving, note_errors, note_rejected
 from .cli_options import (
@@ -39,17 +36,14 @@ from .cli_options import (
     task_options,
 )
 from .cli_output import Printer, summary
+from .cli_server import Server, running_server, server_for
 from .client import Client, Job
-from .client_errors import InvalidInput, JobFailed, PenstockError
+from .client_errors import InvalidInput, JobFailed
 from .job_calls import SubmitOptions
 from .payloads import is_remote
 from .records import Row
 
-if TYPE_CHECKING:
-    from .local import LocalStack
-
 _NUM_SAMPLES = 5
-_PROBE_TIMEOUT_S = 2.0
 _COMPLETE = (JobState.COMPLETED, JobState.COMPLETED_WITH_ERRORS)
 
 
@@ -95,7 +89,7 @@ def run(
         _check_readable(Path(rows))
     server_url = None if sources["url"] == "default" else in_force.url
     if server_url is None and not settings and sources["data"] == "default":
-        server_url = _running_server(printer, in_force, model)
+        server_url = running_server(printer, in_force, [model] if model else [])
     if directory is None:
         options["output"] = out
     elif server_url is None:
@@ -103,7 +97,7 @@ def run(
     key = None if again else _key_of(rows, options)
     with (
         leaving(printer, "stopped before the job had begun; the same command goes on from here"),
-        _server(printer, in_force, server_url) as server,
+        server_for(printer, in_force, server_url) as server,
         Client(server.url, in_force.api_key) as client,
     ):
         job = _submit(client, rows, options, key, server)
@@ -111,16 +105,16 @@ def run(
         if job.is_final:
             printer.note(f"{job.id} did this before; --again does it anew")
         else:
-            with leaving(printer, server.how_to_return(job)):
+            with leaving(printer, server.how_to_return(job.id)):
                 server.wait_until_ready()
         try:
-            follow_to_the_end(printer, job, server.how_to_return(job))
+            follow_to_the_end(printer, job, server.how_to_return(job.id))
         except JobFailed as error:
             printer.note(str(error))
         if directory is not None and server.stack is None and job.status in _COMPLETE:
             _fetch_rows(printer, job, directory / job.id / "rows" / "part-000000.parquet")
         print_results(printer, job)
-        note_errors(printer, job, server.how_to_see_errors(job))
+        note_errors(printer, job, server.how_to_see_errors(job.id))
         if server.stack is not None and _has_landed(job):
             printer.note(f"{job.output_path}/rows/*.parquet")
     raise typer.Exit(exit_code(job.record))
@@ -143,33 +137,8 @@ def first_rows(job: Job) -> Iterator[Row]:
         yield row
 
 
-@dataclass(frozen=True, slots=True)
-class _Server:
-    """Where the job runs; `stack` is set when the server is ours and ends with us."""
-
-    url: str
-    stack: "LocalStack | None" = None
-
-    def wait_until_ready(self) -> None:
-        """Wait for the engines of our own; those of a named server are not ours to judge."""
-        if self.stack is not None:
-            self.stack.wait_until_ready()
-
-    def how_to_return(self, job: Job) -> str:
-        """Say what becomes of a job whose watcher left."""
-        if self.stack is None:
-            return f"detached; the job goes on. penstock watch {job.id}  re-attaches"
-        return "stopped; nothing that has landed is lost. The same command goes on from here"
-
-    def how_to_see_errors(self, job: Job) -> str:
-        """Say which command lists them; our own stack ends before it can be typed."""
-        if self.stack is None:
-            return f"penstock errors {job.id}"
-        return f"penstock up --data {self.stack.settings.data}, then penstock errors {job.id}"
-
-
 def _submit(
-    client: Client, rows: str, options: SubmitOptions, key: str | None, server: _Server
+    client: Client, rows: str, options: SubmitOptions, key: str | None, server: Server
 ) -> Job:
     """Submit under the key; each job that came to nothing hands it on, so that a chain forms.
 
@@ -189,36 +158,6 @@ def _fetch_rows(printer: Printer, job: Job, path: Path) -> None:
     if not path.exists():
         tables.save_parquet(job.to_arrow(), path)
     printer.note(f"the rows are in {path}")
-
-
-def _running_server(printer: Printer, settings: Settings, model: str | None) -> str | None:
-    """Find a server at the usual address that can take the job; None when there is none."""
-    try:
-        with Client(
-            settings.url, settings.api_key, timeout_s=_PROBE_TIMEOUT_S, max_retries=0
-        ) as client:
-            ready = client.models.ready()
-    except PenstockError:
-        return None
-    if model is not None and model not in ready:
-        return None
-    printer.note(f"using the server at {settings.url}; --data DIR starts one of its own")
-    return settings.url
-
-
-@contextmanager
-def _server(printer: Printer, settings: Settings, url: str | None) -> Iterator[_Server]:
-    """Use the server that is named, or run one for as long as the block lasts."""
-    if url is not None:
-        yield _Server(url)
-        return
-    from .local import LocalStack
-    from .stop_signals import sigterm_as_interrupt
-
-    with sigterm_as_interrupt(), LocalStack(settings, on_trouble=printer.note) as stack:
-        printer.note(f"no server is named: starting one here, logs in {stack.log_dir}")
-        stack.wait_until_up()  # what is wrong with the job, or done already, waits for no engine
-        yield _Server(stack.url, stack)
 
 
 def _check_readable(path: Path) -> None:

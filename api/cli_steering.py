@@ -20,6 +20,7 @@ from .cli_options import (
     number_or_text,
 )
 from .cli_output import Printer
+from .cli_runs import is_run, steer_run
 from .job_calls import JobChanges
 
 Code = Annotated[
@@ -29,9 +30,12 @@ Code = Annotated[
 
 
 def pause(job_id: JobId, url: Url = None, api_key: ApiKey = None, output: Output = None) -> None:
-    """Begin nothing more of a job; what runs goes on to its end."""
+    """Begin nothing more of a job, or of a run of a workflow; what runs goes on to its end."""
     printer = Printer(output)
     with open_client(url, api_key) as client:
+        if is_run(job_id):
+            steer_run(client, printer, job_id, "pause")
+            return
         job = client.jobs.get(job_id)
         if not job.is_final:
             job.pause()
@@ -41,9 +45,12 @@ def pause(job_id: JobId, url: Url = None, api_key: ApiKey = None, output: Output
 
 
 def resume(job_id: JobId, url: Url = None, api_key: ApiKey = None, output: Output = None) -> None:
-    """Let a paused job go on."""
+    """Let a paused job, or run of a workflow, go on."""
     printer = Printer(output)
     with open_client(url, api_key) as client:
+        if is_run(job_id):
+            steer_run(client, printer, job_id, "resume")
+            return
         job = client.jobs.resume(job_id)
     if job.is_final:
         printer.note(f"the job had ended ({job.status}): `penstock retry` runs again what failed")

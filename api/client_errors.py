@@ -21,7 +21,7 @@ PenstockError
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 _SHORT = 300  # characters of a foreign answer (a proxy's HTML page) that are worth showing
@@ -73,7 +73,10 @@ class WaitTimedOut(PenstockError, TimeoutError):
 
 
 class ApiError(PenstockError):
-    """The server refused. `request_id` finds the call in the server's log."""
+    """The server refused. `request_id` finds the call in the server's log.
+
+    `errors` are all the problems, each with `param` and `message`, where it told more than one.
+    """
 
     def __init__(
         self,
@@ -84,8 +87,10 @@ class ApiError(PenstockError):
         param: str | None = None,
         kind: str | None = None,
         request_id: str | None = None,
+        errors: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         super().__init__(message)
+        self.errors = tuple(errors)
         self.message = message
         self.status_code = status_code
         self.code = code
@@ -110,6 +115,7 @@ class ApiError(PenstockError):
             param=envelope.get("param"),
             kind=envelope.get("type"),
             request_id=headers.get("x-request-id"),
+            errors=envelope.get("errors") or (),
         )
 
 

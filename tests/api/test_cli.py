@@ -18,7 +18,7 @@ from penstock import __version__
 from penstock.api import cli
 from penstock.api.app import create_app
 from penstock.api.cli_output import Printer
-from penstock.api.cli_run import _running_server
+from penstock.api.cli_server import running_server
 from penstock.api.client import Client
 from penstock.api.local import LocalStack
 from penstock.jobs.redis_server import RedisServer
@@ -275,7 +275,7 @@ class TestRun:
     def test_ctrl_c_says_what_it_means_at_any_moment(
         self, penstock: Penstock, stack: Stack, rows: Path, moment: str
     ) -> None:
-        place = {"starting": "_submit", "waiting": "_Server.wait_until_ready"}[moment]
+        place = {"starting": "_submit", "waiting": "Server.wait_until_ready"}[moment]
         rows.write_text('{"text": "[[long]]"}')
         command = ("run", rows, "--prompt", "{{ row.text }}", "-m", MODEL, "--url", stack.url)
         with patch(f"penstock.api.cli_run.{place}", side_effect=KeyboardInterrupt):
@@ -310,10 +310,10 @@ class TestRun:
 
     def test_a_server_that_runs_is_used_if_it_has_the_model(self, stack: Stack) -> None:
         printer, here = Printer(), replace(stack.settings, url=stack.url)
-        assert _running_server(printer, here, MODEL) == stack.url
-        assert _running_server(printer, here, None) == stack.url
-        assert _running_server(printer, here, "another") is None
-        assert _running_server(printer, replace(here, url=NOWHERE), None) is None
+        assert running_server(printer, here, [MODEL]) == stack.url
+        assert running_server(printer, here, []) == stack.url
+        assert running_server(printer, here, [MODEL, "another"]) is None
+        assert running_server(printer, replace(here, url=NOWHERE), []) is None
 
     def test_a_terminal_gets_samples(
         self, penstock: Penstock, stack: Stack, rows: Path, tmp_path: Path

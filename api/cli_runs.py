@@ -1,0 +1,96 @@
+"""The verbs about jobs, where what they are given is a run of a workflow: `penstock show run_…`.
+
+Knows the client and how to print; a watcher who leaves never harms the run.
+"""
+
+from itertools import islice
+
+import typer
+
+from .cli_output import Printer
+from .cli_workflow_output import print_rows, print_run, print_trace, run_summary
+from .client import Client
+from .client_errors import JobFailed
+from .workflow_client import WorkflowRun
+
+EXIT_CODES = {"completed": 0, "completed_with_errors": 4}
+EXIT_FAILED = 3
+EXIT_INTERRUPTED = 130
+
+_PREFIX = "run_"
+_SCREENFUL = 20
+
+
+def is_run(subject_id: str) -> bool:
+    """Tell whether an id is that of a run; all others are of jobs."""
+    return subject_id.startswith(_PREFIX)
+
+
+def show_run(client: Client, printer: Printer, run_id: str, row_id: str | None = None) -> None:
+    """Show a run, or the history of one of its rows."""
+    run = client.workflows.get(run_id)
+    if row_id is None:
+        print_run(printer, run.record)
+    else:
+        print_trace(printer, run.row(row_id))
+
+
+def watch_run(client: Client, printer: Printer, run_id: str) -> None:
+    """Follow a run to its end, and say how it ended; the exit code says so too."""
+    run = client.workflows.get(run_id)
+    follow_run(printer, run, f"detached; the run goes on. penstock watch {run_id}  re-attaches")
+    if printer.is_json:
+        printer.json_line(run.record.raw)
+    printer.note(run_summary(run.record))
+    if run.record.error:
+        printer.note(f"error: {run.record.error}")
+    raise typer.Exit(EXIT_CODES.get(run.status, EXIT_FAILED))
+
+
+def run_results(
+    client: Client,
+    printer: Printer,
+    run_id: str,
+    *,
+    limit: int | None,
+    follow: bool,
+    step: str | None = None,
+) -> None:
+    """Print rows of a run's output, or of one of its steps."""
+    run = client.workflows.get(run_id)
+    if limit is None and not printer.is_json:
+        limit = _SCREENFUL
+    page_rows = min(1000, limit or 1000)
+    rows = (
+        run.results(follow=follow, page_rows=page_rows)
+        if step is None
+        else run.step_rows(step, follow=follow, page_rows=page_rows)
+    )
+    print_rows(printer, islice(rows, limit))
+    if not follow and not run.is_final:
+        printer.note(f"the run is {run.status}: this is what has landed; --follow waits")
+
+
+def steer_run(client: Client, printer: Printer, run_id: str, verb: str) -> None:
+    """Pause, resume or cancel a run."""
+    run = client.workflows.get(run_id)
+    if run.is_final:
+        printer.note(f"the run had ended ({run.status}): nothing was done")
+    else:
+        {"pause": run.pause, "resume": run.resume, "cancel": run.cancel}[verb]()
+    print_run(printer, run.record)
+
+
+def follow_run(printer: Printer, run: WorkflowRun, how_to_return: str) -> None:
+    """Show a run's progress until it has ended.
+
+    Raises:
+        typer.Exit: the watcher left with Ctrl-C; `how_to_return` says what that means.
+    """
+    try:
+        run.wait(progress=True)
+    except JobFailed:
+        pass  # how it failed is told with how it ended
+    except KeyboardInterrupt:
+        printer.note(how_to_return)
+        raise typer.Exit(EXIT_INTERRUPTED) from None

@@ -1,0 +1,310 @@
+"""The verbs about workflows: run, validate, preview, plan, schema, runs.
+
+Knows the client and how a file and its inputs are named; a watcher who leaves never harms the run.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Any, TypeAlias
+
+import typer
+
+from . import tables
+from .cli_client import open_client
+from .cli_options import (
+    ApiKey,
+    Config,
+    Data,
+    Name,
+    Output,
+    Set,
+    Url,
+    UsageProblem,
+    sampling_of,
+    settings_and_sources,
+)
+from .cli_output import Printer
+from .cli_runs import EXIT_CODES, EXIT_FAILED, follow_run
+from .cli_server import running_server, server_for
+from .cli_workflow_output import (
+    print_check,
+    print_plan,
+    print_preview,
+    print_problems,
+    print_rows,
+    print_run,
+    print_runs,
+    run_summary,
+)
+from .client import Client
+from .client_errors import BadRequest
+from .payloads import is_remote
+from .workflow import Workflow
+from .workflow_calls import RunOptions
+from .workflow_client import WorkflowRun
+from .workflow_models import models_of
+
+EXIT_USAGE = 2
+_NUM_SAMPLES = 5
+
+workflow = typer.Typer(no_args_is_help=True, help="Workflows: steps over rows.")
+
+File: TypeAlias = Annotated[
+    Path, typer.Argument(metavar="FILE", help="The workflow, as YAML or JSON.")
+]
+Inputs: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--input",
+        "-i",
+        metavar="NAME=PATH",
+        help="Rows of an input: JSONL, CSV, Parquet or s3://…; NAME may be left out where there "
+        "is one.",
+    ),
+]
+Params: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option("--param", "-p", metavar="NAME=VALUE", help="As in -p n=4; JSON, or a text."),
+]
+
+
+@workflow.command()
+def run(
+    file: File,
+    inputs: Inputs = None,
+    params: Params = None,
+    out: Annotated[
+        str, typer.Option(help="What receives RUN/rows and RUN/steps: a directory of this machine.")
+    ] = "out",
+    name: Name = None,
+    seed: Annotated[int, typer.Option(min=0, help="Decides all chances.")] = 0,
+    cache: Annotated[
+        bool, typer.Option("--cache/--no-cache", help="Take answers of earlier runs.")
+    ] = True,
+    watch: Annotated[
+        bool, typer.Option("--watch/--detach", help="Stay until the run has ended.")
+    ] = True,
+    again: Annotated[bool, typer.Option("--again", help="Do not take up an earlier run.")] = False,
+    data: Data = None,
+    config: Config = None,
+    settings: Set = None,
+    url: Url = None,
+    api_key: ApiKey = None,
+    output: Output = None,
+) -> None:
+    """Run a workflow to its end. Without a server, one is started for it on this machine.
+
+    Given again, the same command goes on where it was: nothing is asked twice.
+    """
+    printer = Printer(output)
+    spec = Workflow.load(file)
+    values = sampling_of(params)
+    rows = inputs_of(spec, inputs)
+    models = models_of(spec.to_dict(), values)
+    in_force, sources = settings_and_sources(
+        config, settings, data=data, url=url, api_key=api_key, models=models or None
+    )
+    server_url = None if sources["url"] == "default" else in_force.url
+    if server_url is None and not settings and sources["data"] == "default":
+        server_url = running_server(printer, in_force, models)
+    directory = Path(out).expanduser().absolute()
+    options = RunOptions(params=values, name=name, seed=seed, use_cache=cache)
+    if server_url is None:
+        options["output"] = directory  # a server elsewhere has directories of its own
+    if not again:
+        options["idempotency_key"] = _key_of(spec, rows, options)
+    with (
+        problems_told(printer),
+        server_for(printer, in_force, server_url) as server,
+        Client(server.url, in_force.api_key) as client,
+    ):
+        found = client.workflows.run(spec, rows, **options)
+        if not watch and server.stack is None:
+            print_run(printer, found.record)
+            printer.note(f"penstock watch {found.id}  follows it")
+            return
+        if found.is_final:
+            printer.note(f"{found.id} did this before; --again does it anew")
+        else:
+            server.wait_until_ready()
+        follow_run(printer, found, server.how_to_return(found.id))
+        if server.stack is None and found.status in EXIT_CODES:
+            _fetch_rows(printer, found, directory / found.id / "rows" / "part-000000.parquet")
+        _print_result(printer, found)
+    raise typer.Exit(EXIT_CODES.get(found.status, EXIT_FAILED))
+
+
+@workflow.command()
+def validate(
+    file: File,
+    inputs: Inputs = None,
+    params: Params = None,
+    url: Url = None,
+    api_key: ApiKey = None,
+    output: Output = None,
+) -> None:
+    """Check a workflow, with the first rows of its inputs; all problems at once."""
+    printer = Printer(output)
+    spec = Workflow.load(file)
+    rows = inputs_of(spec, inputs)
+    with problems_told(printer), open_client(url, api_key) as client:
+        print_check(printer, client.workflows.validate(spec, rows, params=sampling_of(params)))
+
+
+@workflow.command()
+def preview(
+    file: File,
+    inputs: Inputs = None,
+    params: Params = None,
+    rows: Annotated[int, typer.Option(min=1, max=100, help="How many of each input.")] = 3,
+    url: Url = None,
+    api_key: ApiKey = None,
+    output: Output = None,
+) -> None:
+    """Send the first rows through every step, and print each prompt and what came of it."""
+    printer = Printer(output)
+    spec = Workflow.load(file)
+    given = inputs_of(spec, inputs)
+    with problems_told(printer), open_client(url, api_key) as client:
+        found = client.workflows.preview(spec, given, params=sampling_of(params), rows=rows)
+    print_preview(printer, found)
+    _exit_as(printer, found)
+
+
+@workflow.command()
+def plan(
+    file: File,
+    inputs: Inputs = None,
+    params: Params = None,
+    sample: Annotated[
+        int, typer.Option(min=1, max=100, help="Rows of each input that are tried.")
+    ] = 16,
+    num_rows: Annotated[
+        list[str] | None,
+        typer.Option("--rows", metavar="NAME=N", help="How many rows an input will have."),
+    ] = None,
+    url: Url = None,
+    api_key: ApiKey = None,
+    output: Output = None,
+) -> None:
+    """Estimate rows, tokens and time of each step from a sample."""
+    printer = Printer(output)
+    spec = Workflow.load(file)
+    counts = sampling_of(num_rows)
+    if any(not isinstance(count, int) for count in counts.values()):
+        raise UsageProblem(f"--rows takes whole numbers, got {counts}")
+    with problems_told(printer), open_client(url, api_key) as client:
+        found = client.workflows.plan(
+            spec,
+            inputs_of(spec, inputs),
+            params=sampling_of(params),
+            sample_rows=sample,
+            num_rows=counts,
+        )
+    print_plan(printer, found)
+    _exit_as(printer, found)
+
+
+@workflow.command()
+def schema(url: Url = None, api_key: ApiKey = None) -> None:
+    """Print the JSON Schema of workflows, for editors."""
+    with open_client(url, api_key) as client:
+        typer.echo(json.dumps(client.workflows.schema(), indent=2))
+
+
+@workflow.command()
+def runs(
+    limit: Annotated[int, typer.Option(min=1, max=100, help="How many.")] = 20,
+    after: Annotated[str | None, typer.Option(help="Go on behind this run.")] = None,
+    url: Url = None,
+    api_key: ApiKey = None,
+    output: Output = None,
+) -> None:
+    """List runs, newest first."""
+    with open_client(url, api_key) as client:
+        found = client.workflows.list(limit=limit, after=after)
+    print_runs(Printer(output), (each.record for each in found))
+
+
+def inputs_of(spec: Workflow, pairs: Sequence[str] | None) -> dict[str, str]:
+    """Read NAME=PATH; a path alone is the only input's.
+
+    Raises:
+        UsageProblem: a name is unknown, or missing.
+    """
+    known = ", ".join(spec.inputs) or "none"
+    found: dict[str, str] = {}
+    for pair in pairs or ():
+        name, equals, path = pair.partition("=")
+        if not equals or (name not in spec.inputs and Path(pair).exists()):
+            if len(spec.inputs) != 1:
+                raise UsageProblem(f"expected NAME=PATH, got {pair!r}; inputs: {known}")
+            name, path = spec.inputs[0], pair
+        if name not in spec.inputs:
+            raise UsageProblem(f"the workflow has no input {name!r}; inputs: {known}")
+        found[name] = path
+    return found
+
+
+@contextmanager
+def problems_told(printer: Printer) -> Iterator[None]:
+    """Print all that is wrong with a workflow, not just the first of it.
+
+    Raises:
+        typer.Exit: the server has refused a workflow in the block.
+    """
+    try:
+        yield
+    except BadRequest as error:
+        if not error.errors:
+            raise
+        print_problems(printer, error.errors)
+        raise typer.Exit(EXIT_USAGE) from None
+
+
+def _print_result(printer: Printer, found: WorkflowRun) -> None:
+    record = found.record
+    if printer.is_json:
+        printer.json_line(record.raw)
+    elif record.output_rows:
+        print_rows(
+            printer, islice(found.results(follow=False, page_rows=_NUM_SAMPLES), _NUM_SAMPLES)
+        )
+    printer.note(run_summary(record))
+    if record.error:
+        printer.note(f"error: {record.error}")
+    if record.output_path and (Path(record.output_path) / "rows").is_dir():
+        printer.note(f"{record.output_path}/rows/*.parquet, and each step's under steps/")
+
+
+def _fetch_rows(printer: Printer, found: WorkflowRun, path: Path) -> None:
+    """Bring the rows from the server that has them, unless they are here."""
+    if not found.record.output_rows:
+        return
+    if not path.exists():
+        tables.save_parquet(found.to_arrow(), path)
+    printer.note(f"the rows are in {path}")
+
+
+def _exit_as(printer: Printer, found: Mapping[str, Any]) -> None:
+    """Leave with the code that tells how a trial ended."""
+    run = found["run"]
+    if run["status"] not in EXIT_CODES:
+        printer.note(f"{run['id']} {run['status']}: {run['error'] or 'no reason given'}")
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _key_of(spec: Workflow, rows: Mapping[str, str], options: RunOptions) -> str:
+    """Name a run by its workflow, the state of its inputs and everything said about it."""
+    facts: list[Any] = [spec.to_dict(), {**options, "output": str(options.get("output"))}]
+    for name, place in sorted(rows.items()):
+        facts.append([name, place])
+        if not is_remote(place) and (path := Path(place).expanduser()).exists():
+            stat = path.stat()
+            facts.append([str(path.absolute()), stat.st_size, stat.st_mtime_ns])
+    digest = hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=16)
+    return f"workflow-{digest.hexdigest()}"

@@ -1,0 +1,239 @@
+"""How workflows look on a terminal: their checks, trials, runs and rows. Knows no server."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from .cli_output import Printer, cell
+from .progress import counted, short_number, short_time
+from .run_progress import steps_table
+from .workflow_records import RunRecord
+
+_SHORT = 500  # characters of a prompt or an answer
+
+
+def print_run(printer: Printer, record: RunRecord) -> None:
+    """Print all about one run."""
+    if printer.is_json:
+        printer.json_line(record.raw)
+        return
+    usage = record.usage
+    printer.facts(
+        [
+            ("run", record.id),
+            ("workflow", record.workflow),
+            *([("name", record.name)] if record.name else []),
+            ("status", str(record.status)),
+            *([("because", record.status_reason)] if record.status_reason else []),
+            ("rows", f"{record.input_rows:,} in, {record.output_rows:,} out"),
+            *([("rejected lines", record.rejected)] if record.rejected else []),
+            ("tokens", f"{usage.prompt_tokens:,} in, {usage.completion_tokens:,} out"),
+            ("took", "" if record.duration_s is None else short_time(record.duration_s)),
+            ("output", record.output_path),
+            *([("error", record.error)] if record.error else []),
+        ]
+    )
+    printer.out.print(steps_table(record))
+    for step in record.steps:
+        for code, count in sorted(step.errors_by_code.items(), key=lambda item: -item[1]):
+            printer.note(f"{step.id}: {code} {count:,}")
+
+
+def print_runs(printer: Printer, records: Iterable[RunRecord]) -> None:
+    """Print runs, one on a line."""
+    if printer.is_json:
+        for record in records:
+            printer.json_line(record.raw)
+        return
+    printer.table(
+        ("id", "workflow", "status", "steps", "in", "out", "took"),
+        (
+            (
+                record.id,
+                record.workflow,
+                str(record.status),
+                f"{sum(step.state == 'completed' for step in record.steps)}/{len(record.steps)}",
+                record.input_rows,
+                record.output_rows,
+                "" if record.duration_s is None else short_time(record.duration_s),
+            )
+            for record in records
+        ),
+        unbroken=("status", "steps", "took"),
+        too_long="ellipsis",
+    )
+
+
+def run_summary(record: RunRecord) -> str:
+    """Say in one line how a run ended."""
+    parts = [f"{record.id} {record.status}", counted(record.output_rows, "row")]
+    if record.num_failed:
+        parts.append(f"{record.num_failed:,} failed")
+    if record.rejected:
+        parts.append(f"{counted(record.rejected, 'line')} rejected")
+    if record.duration_s:
+        parts.append(short_time(record.duration_s))
+    return " · ".join(parts)
+
+
+def print_rows(printer: Printer, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Print rows of a step or of the output, with all their columns."""
+    if printer.is_json:
+        for row in rows:
+            printer.json_line(row)
+        return
+    lines = list(rows)
+    names = [name for name in (lines[0] if lines else {}) if _is_shown(name)]
+    printer.table(names, ([_text(line.get(name)) for name in names] for line in lines))
+
+
+def print_check(printer: Printer, found: Mapping[str, Any]) -> None:
+    """Print what a check has found out about a workflow."""
+    if printer.is_json:
+        printer.json_line(found)
+        return
+    printer.table(
+        ("step", "type", "from", "models", "rows", "columns"),
+        (
+            (
+                step["id"],
+                step["type"],
+                ", ".join(step["from"]),
+                ", ".join(step["models"]),
+                _rows_of_one(step),
+                len(step["columns"]),
+            )
+            for step in found["steps"]
+        ),
+        longest=None,
+    )
+    columns = ", ".join(f"{name} {kind}" for name, kind in found["output"]["columns"].items())
+    printer.facts([("output", columns)])
+
+
+def print_preview(printer: Printer, found: Mapping[str, Any]) -> None:
+    """Print what each step did for the first rows."""
+    if printer.is_json:
+        printer.json_line(found)
+        return
+    progress = {step["id"]: step for step in found["run"]["steps"]}
+    for step in found["steps"]:
+        rows = progress[step["id"]]["rows"]
+        dropped = f", {rows['dropped']} dropped" if rows["dropped"] else ""
+        failed = f", {rows['failed']} failed" if rows["failed"] else ""
+        printer.heading(
+            f"{step['id']} ({step['type']}): {rows['in']} in, {rows['out']} out{dropped}{failed}"
+        )
+        for trace in step["rows"]:
+            printer.facts([("row", trace["row_id"]), *_trace_facts(trace)])
+
+
+def print_trace(printer: Printer, steps: Sequence[Mapping[str, Any]]) -> None:
+    """Print the history of a row."""
+    if printer.is_json:
+        for trace in steps:
+            printer.json_line(trace)
+        return
+    for trace in steps:
+        printer.heading(f"{trace['step']}  {trace['row_id']}")
+        printer.facts(_trace_facts(trace))
+
+
+def print_plan(printer: Printer, found: Mapping[str, Any]) -> None:
+    """Print what a run is expected to take."""
+    if printer.is_json:
+        printer.json_line(found)
+        return
+    printer.table(
+        ("step", "rows in", "rows out", "at most", "tokens in", "tokens out", "time"),
+        (
+            (
+                step["id"],
+                _band(step["rows_in"]),
+                _band(step["rows_out"]),
+                short_number(step["at_most"]),
+                _band(step["prompt_tokens"]),
+                _band(step["completion_tokens"]),
+                _time(step["seconds"]),
+            )
+            for step in found["steps"]
+        ),
+    )
+    total = found["total"]
+    printer.facts(
+        [
+            ("tokens in", _band(total["prompt_tokens"])),
+            ("tokens out", _band(total["completion_tokens"])),
+            ("time", _time(total["seconds"]) or "unknown"),
+            *(("rests on", text) for text in found["rests_on"]),
+        ]
+    )
+
+
+def print_problems(printer: Printer, problems: Sequence[Mapping[str, Any]]) -> None:
+    """Print everything that is wrong with a workflow."""
+    if printer.is_json:
+        printer.json_line({"object": "workflow.check", "valid": False, "errors": list(problems)})
+    for problem in problems:
+        printer.note(f"{problem.get('param')}: {problem.get('message')}")
+    printer.note(f"{counted(len(problems), 'problem')}; nothing was run")
+
+
+def _trace_facts(trace: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    facts = []
+    answers = trace.get("answers") or []
+    for number, request in enumerate(trace.get("requests") or []):
+        facts += [("asked", cell(text, _SHORT)) for text in prompts_of(request)]
+        if number < len(answers):
+            facts.append(("answered", cell(_answer_text(answers[number]), _SHORT)))
+    if trace.get("parents"):
+        facts.append(("made of", ", ".join(trace["parents"][:10])))
+    if trace.get("value") is not None:
+        facts.append(("value", cell(_text(trace["value"]), _SHORT)))
+    return facts
+
+
+def prompts_of(request: Mapping[str, Any]) -> list[str]:
+    """Give the texts of a request, as the model was given them."""
+    if "messages" in request:
+        return [f"{each.get('role')}: {each.get('content')}" for each in request["messages"]]
+    return [str(request.get("prompt", request.get("input", "")))]
+
+
+def _answer_text(answer: Any) -> str:
+    if not isinstance(answer, Mapping):
+        return str(answer)
+    error = answer.get("error")
+    if error:
+        return f"failed: {error.get('message') if isinstance(error, Mapping) else error}"
+    return str(answer.get("text", ""))
+
+
+def _is_shown(name: str) -> bool:
+    return not name.endswith("__meta") and name not in ("parent_id", "parents")
+
+
+def _text(value: Any) -> Any:
+    if isinstance(value, Mapping) and value:
+        return ", ".join(f"{name}: {_text(item)}" for name, item in value.items())
+    return value
+
+
+def _rows_of_one(step: Mapping[str, Any]) -> str:
+    if step["waits_for_all_rows"]:
+        return "waits for all"
+    return f"up to {step['max_children']:,} of 1" if step["max_children"] > 1 else ""
+
+
+def _band(band: Mapping[str, Any]) -> str:
+    """Write a number that is not sure: 950, or 900 (800-1.0k)."""
+    estimate, low, high = band["estimate"], band["low"], band["high"]
+    if low == high:
+        return short_number(estimate) if estimate else ""
+    upper = "?" if high is None else short_number(high)
+    return f"{short_number(estimate)} ({short_number(low)}-{upper})"
+
+
+def _time(band: Mapping[str, Any] | None) -> str:
+    if band is None or not band["high"]:
+        return ""
+    return f"{short_time(band['estimate'])} ({short_time(band['low'])}-{short_time(band['high'])})"

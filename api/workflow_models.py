@@ -1,0 +1,35 @@
+"""Which models a specification asks, as far as it says so by itself: whoever starts a stack for it
+wants to know beforehand. Knows the names of keys, not their meaning."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+_FIELD = re.compile(r"\{\{\s*(row|params)\.(\w+)\s*\}\}")
+
+
+def models_of(document: Mapping[str, Any], params: Mapping[str, Any]) -> list[str]:
+    """Name the models: those written down, and those that params and `cross` lists choose from."""
+    steps = [step for step in document.get("steps", ()) if isinstance(step, Mapping)]
+    values = {**(document.get("params") or {}), **params}
+    crossed: dict[str, Any] = {}
+    for step in steps:
+        crossed |= step.get("cross") or {}
+    said = [(document.get("defaults") or {}).get("model"), *(step.get("model") for step in steps)]
+    found: dict[str, None] = {}  # in order, once each
+    for model in said:
+        found |= dict.fromkeys(_chosen(model, values, crossed))
+    return list(found)
+
+
+def _chosen(model: Any, params: Mapping[str, Any], crossed: Mapping[str, Any]) -> Iterator[str]:
+    match model:
+        case list():
+            for each in model:
+                yield from _chosen(each, params, {})
+        case str() if (field := _FIELD.fullmatch(model.strip())) is not None:
+            place, name = field.groups()
+            source = params if place == "params" else crossed
+            yield from _chosen(source.get(name), params, {})
+        case str() if "{" not in model:
+            yield model
