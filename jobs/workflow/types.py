@@ -13,6 +13,8 @@ Kind: TypeAlias = Literal[
     "null", "bool", "int64", "float64", "string", "list", "object", "vector", "any"
 ]
 
+MAX_VALUES = 256  # more than these are not kept in mind
+
 _IN_WORDS: Mapping[Kind, str] = {
     "null": "null",
     "bool": "true or false",
@@ -34,7 +36,7 @@ class Type:
         fields: of an object, those that are known.
         is_open: whether an object may have other fields too.
         item: of a list, what all its items are, if that is known.
-        values: all that the value can be, where these are few and known.
+        values: all that the value can be, besides null, where these are few and known.
     """
 
     kind: Kind
@@ -142,7 +144,8 @@ def _join(a: Type, b: Type) -> Type:
             return Type("list", item=_join(a.item, b.item))
     if a.values is None or b.values is None:
         return a.without_values()
-    return replace(a, values=tuple(dict.fromkeys(a.values + b.values)))
+    values = tuple(dict.fromkeys(a.values + b.values))
+    return replace(a, values=values) if len(values) <= MAX_VALUES else a.without_values()
 
 
 def _join_objects(a: Type, b: Type) -> Type:

@@ -1,0 +1,141 @@
+"""Everything that can be found wrong with a workflow before a token is spent; and, where nothing
+is, the plan by which it runs. Knows no run, no file and no engine.
+"""
+
+from collections.abc import Mapping
+from itertools import count
+from typing import Any
+
+from .check_asks import Schemas
+from .check_document import read_workflow
+from .check_flow import Flow
+from .check_graph import sources_of
+from .check_inputs import Inputs, input_flows
+from .check_output import output_columns, output_step
+from .check_params import merged_params
+from .check_plan import Planned, Planner
+from .check_problems import InvalidWorkflow, Problem, Problems
+from .check_schemas import InvalidSchema, answer_schema
+from .check_step import StepCheck
+from .check_steps import check_step
+from .meta import META
+from .plan import Plan, PlannedStep
+from .spec import Embed, Expand, Generate, Judge, Map, Reduce, Step, Workflow
+
+__all__ = ["InvalidWorkflow", "Problem", "check", "check_alone", "read_workflow"]
+
+MAX_WIDTH = 1_000_000  # rows that one row of an input may become
+MAX_SHARD_ROWS = 256
+MAX_WIDEST_SHARD = 4_096  # rows of a shard where it is widest
+
+
+def check(
+    workflow: Workflow,
+    params: Mapping[str, Any],
+    inputs: Inputs,
+) -> Plan:
+    """Plan a workflow over inputs whose columns are known.
+
+    Raises:
+        InvalidWorkflow: it cannot run; everything that is wrong is told.
+    """
+    return _Checker(workflow, params, inputs).plan()
+
+
+def check_alone(workflow: Workflow) -> None:
+    """Check a workflow to which no inputs have been brought yet, as far as that goes.
+
+    Raises:
+        InvalidWorkflow: it could not run whatever they were.
+    """
+    _Checker(workflow, {}, None).plan()
+
+
+class _Checker:
+    """Goes through a workflow from its inputs to its output, and notes whatever is wrong."""
+
+    def __init__(
+        self, workflow: Workflow, params: Mapping[str, Any], inputs: Inputs | None
+    ) -> None:
+        self._workflow = workflow
+        self._inputs = inputs
+        self._problems = Problems()
+        self._params = merged_params(workflow.params, params, self._problems)
+        self._schemas = self._answer_schemas()
+        self._added_by = _added_by(workflow)
+        self._planner = Planner(count(len(workflow.inputs)))
+
+    def plan(self) -> Plan:
+        workflow, problems = self._workflow, self._problems
+        flows = input_flows(workflow, self._inputs, problems)
+        steps: list[PlannedStep] = []
+        for spec, names in zip(workflow.steps, sources_of(workflow, problems), strict=True):
+            sources = tuple(flows.get(name, _UNKNOWN) for name in names or ("",))
+            planned = self._step(spec, sources)
+            steps += planned.steps
+            flows[spec.id] = planned.flow
+            self._check_width(spec, sources, planned.flow)
+        output = output_step(workflow, problems)
+        columns = output_columns(workflow, flows.get(output, _UNKNOWN), problems)
+        problems.raise_any()
+        widest = max(flow.region_width for flow in flows.values())
+        return Plan(
+            workflow=workflow,
+            params=self._params,
+            steps=tuple(steps),
+            inputs=self._inputs or {},
+            output=workflow.output,
+            output_step=output,
+            output_columns=columns,
+            shard_rows=max(1, min(MAX_SHARD_ROWS, MAX_WIDEST_SHARD // widest)),
+        )
+
+    def _step(self, spec: Step, sources: tuple[Flow, ...]) -> Planned:
+        on_error = spec.on_error or self._workflow.defaults.on_error
+        check = StepCheck(
+            spec=spec,
+            flows=sources,
+            params=self._params,
+            problems=self._problems,
+            added_by=self._added_by,
+            is_default=on_error == "default",
+        )
+        if on_error != "default" and spec.default is not None:
+            check.tell("default", "it is used with on_error: default only")
+        return check_step(check, on_error, self._workflow.defaults, self._schemas, self._planner)
+
+    def _answer_schemas(self) -> Schemas:
+        schemas: dict[str, Mapping[str, Any] | None] = {}
+        for name, schema in self._workflow.schemas.items():
+            schemas[name] = None
+            with self._problems.at(f"schemas.{name}", InvalidSchema):
+                schemas[name] = answer_schema(schema)
+        return schemas
+
+    def _check_width(self, spec: Step, sources: tuple[Flow, ...], flow: Flow) -> None:
+        """Tell of the first step on a path at which there are too many rows."""
+        if flow.width > MAX_WIDTH >= max(source.width for source in sources):
+            self._problems.add(
+                f"steps.{spec.id}",
+                f"one row of an input may become {flow.width} rows here, more than {MAX_WIDTH}; "
+                "lower `n`, or `max` of the steps before",
+            )
+
+
+_UNKNOWN = Flow("", {}, is_open=True, region=-1)  # rows of a source that there is not
+
+
+def _added_by(workflow: Workflow) -> dict[str, str]:
+    """Map each column that a step adds to the step; of several steps, to the first."""
+    added: dict[str, str] = {}
+    for step in workflow.steps:
+        names: tuple[str, ...] = ()
+        if isinstance(step, Expand) and step.cross:
+            names = tuple(step.cross)
+        elif isinstance(step, Generate | Judge | Embed | Reduce):
+            names = (step.column, step.column + META)
+        elif isinstance(step, Expand | Map):
+            names = (step.column,)
+        for name in names:
+            added.setdefault(name, step.id)
+    return added
