@@ -1,6 +1,7 @@
 """Reading answers: what a model said becomes a value, if it is what was asked for."""
 
 import json
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -76,16 +77,16 @@ def document(schema: Mapping[str, Any], name: str) -> Form:
     return Form(read, {"response_format": {"type": "json_schema", "json_schema": said}})
 
 
-def a_number() -> Form:
+def a_reward() -> Form:
     """Ask for a text with a number in it: the first one counts."""
 
-    def read(answer: Answer) -> float:
+    def read(answer: Answer) -> dict[str, float]:
         text = _text(answer)
         found = _NUMBER.search(text)
-        number = float(found.group()) if found is not None else float("inf")
-        if abs(number) == float("inf"):
+        number = float(found.group()) if found is not None else math.inf
+        if not math.isfinite(number):
             raise _not_as_asked(f"there is no number in the answer {shown(text)}")
-        return number
+        return {"value": number}
 
     return Form(read)
 

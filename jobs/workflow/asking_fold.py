@@ -10,12 +10,12 @@ that a model has written among those the prompt names. With two rows in a chunk 
 round has half as many as the one before, at most.
 """
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from .asking_prompts import Prompts
 from .asking_tries import Asker, Made, Reply, Talk
+from .evaluation import template
 from .ledger import RowFailed, scope
 from .meta import Effort
 from .plan import INPUT, ROWS, Plan, PlannedStep
@@ -120,11 +120,12 @@ def merged_column(plan: Plan, step: PlannedStep, spec: Reduce) -> str:
     Raises:
         ValueError: the prompt reads no column that could hold them.
     """
-    text = " ".join([spec.prompt or "", *(message.content for message in spec.messages or ())])
+    texts = [spec.prompt or "", *(message.content for message in spec.messages or ())]
+    read = {path[2] for text in texts for path in template(text).paths if _is_of_row(path)}
     source = plan.step(step.sources[0]).sources[0]
     is_input = source.startswith(INPUT)
     columns = plan.inputs[source.removeprefix(INPUT)] if is_input else plan.step(source).columns
-    named = [name for name in columns if re.search(rf"\b{re.escape(name)}\b", text)]
+    named = [name for name in columns if name in read]
     written = {each.spec.column for each in plan.steps if each.kind == "ask"}
     candidates = [name for name in named if name in written] or [
         name for name in named if name not in step.columns
@@ -132,6 +133,11 @@ def merged_column(plan: Plan, step: PlannedStep, spec: Reduce) -> str:
     if not candidates:
         raise ValueError(f"{step.id}: its prompt reads nothing of its rows that could be merged")
     return candidates[-1]
+
+
+def _is_of_row(path: Sequence[str | None]) -> bool:
+    """Whether a template reads a column of one of `rows` there."""
+    return len(path) > 2 and path[:2] == ("rows", None)
 
 
 def _joined(efforts: Sequence[Effort]) -> Effort:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
-from .answers import Form, a_number, a_vector, any_text, document, matching, one_of
+from .answers import Form, a_reward, a_vector, any_text, document, matching, one_of
 from .asking_fold import Folding
 from .asking_pairs import Pairs
 from .asking_prompts import Prompts
@@ -50,7 +50,7 @@ def kind_of(plan: Plan, step: PlannedStep, seed: int, tools: Tools) -> Kind:
         case Judge(mode="pairwise"):
             return Pairs(plan, step, spec, seed)
         case Judge(mode="reward"):
-            return Single(plan, step, spec, Asker(step, a_number(), seed))
+            return Single(plan, step, spec, Asker(step, a_reward(), seed))
         case Judge():
             form = document(step.schema or _SCORE, spec.column)
             return Single(plan, step, spec, Asker(step, form, seed))
