@@ -78,6 +78,9 @@ from .routes import (
     usage,
     webhook_endpoints,
     workers,
+    workflow_runs,
+    workflow_trials,
+    workflows,
 )
 from .same_site import SameSiteCheck
 from .services import Services
@@ -106,6 +109,9 @@ _ROUTES = (
     usage,
     queues,
     workers,
+    workflow_trials,
+    workflow_runs,
+    workflows,  # last: what others do not take is a workflow's name
     health,
     metrics,
 )

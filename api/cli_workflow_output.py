@@ -91,6 +91,11 @@ def print_check(printer: Printer, found: Mapping[str, Any]) -> None:
     if printer.is_json:
         printer.json_line(found)
         return
+    if not found["columns_known"]:
+        printer.note(
+            f"{found['name']} is sound; --input NAME=PATH checks columns"
+        )
+        return
     printer.table(
         ("step", "type", "from", "models", "rows", "columns"),
         (

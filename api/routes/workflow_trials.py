@@ -1,0 +1,194 @@
+"""/v1/workflows/preview and /plan: what a few rows tell, before all of them are worked on.
+
+Both are runs of their own, over the first rows of each input. Whoever does not wait to the end
+finds them again under the run's id.
+"""
+
+import time
+from typing import Annotated, Any
+
+import anyio
+import anyio.to_thread
+from fastapi import APIRouter, Query, Request
+
+from ...jobs.workflow.plan import Plan
+from ...jobs.workflow.replanning import plan_of
+from ...jobs.workflow.run_dir import RunDir, RunSpec
+from ...jobs.workflow.run_submission import RunRequest
+from ...jobs.workflow.runs import RunSnapshot
+from ...jobs.workflow.tracing import trace_row
+from ..bodies import json_body, read_json
+from ..errors import InvalidRequest
+from ..job_wish import priority_for
+from ..principal import Principal, ThePrincipal
+from ..services import Services, TheServices
+from ..workflow_estimate import estimate, estimate_object
+from ..workflow_object import run_object, trace_object
+from ..workflow_requests import checked, sources_of, specification, told
+from ..workflow_schemas import CheckRequest, PlanRequest, PreviewRequest
+from .jobs import MAX_JOB_JSON_BYTES
+from .workflow_runs import begin, find_run, rows_of
+
+MAX_ROWS_SHOWN = 20  # of each step
+_LOOK_EVERY_S = 0.1
+
+router = APIRouter(tags=["workflows"])
+
+
+@router.post("/v1/workflows/preview", openapi_extra=json_body(PreviewRequest))
+async def preview_workflow(
+    request: Request, services: TheServices, principal: ThePrincipal
+) -> dict[str, Any]:
+    """Send the first rows through every step, and show what was asked, answered and made.
+
+    With `wait` too short, `complete` is false: look again at `…/runs/{id}/preview`.
+    """
+    body = await read_json(request, PreviewRequest, MAX_JOB_JSON_BYTES)
+    run = await _try(services, principal, body, body.rows, seed=body.seed)
+    run = await _ended(services, principal, run, body.wait)
+    return await _shown(services, run)
+
+
+@router.get("/v1/workflows/runs/{run_id}/preview")
+async def look_at_preview(
+    run_id: str, services: TheServices, principal: ThePrincipal
+) -> dict[str, Any]:
+    """Show the first rows of each step of a run, with what was asked and answered."""
+    return await _shown(services, await find_run(services, principal, run_id))
+
+
+@router.post("/v1/workflows/plan", openapi_extra=json_body(PlanRequest))
+async def plan_workflow(
+    request: Request, services: TheServices, principal: ThePrincipal
+) -> dict[str, Any]:
+    """Estimate rows, tokens and time of each step from a sample of the first rows.
+
+    With `wait` too short, `complete` is false: look again at `…/runs/{id}/plan`.
+    """
+    body = await read_json(request, PlanRequest, MAX_JOB_JSON_BYTES)
+    run = await _try(services, principal, body, body.sample_rows, use_cache=False)
+    run = await _ended(services, principal, run, body.wait)
+    return await _estimated(services, run, body.num_rows)
+
+
+@router.get("/v1/workflows/runs/{run_id}/plan")
+async def look_at_plan(
+    run_id: str,
+    services: TheServices,
+    principal: ThePrincipal,
+    num_rows: Annotated[list[str] | None, Query(description="As in docs=200000.")] = None,
+) -> dict[str, Any]:
+    """Estimate from a run what more rows would take."""
+    run = await find_run(services, principal, run_id)
+    return await _estimated(services, run, dict(map(_count_of, num_rows or ())))
+
+
+async def _try(
+    services: Services,
+    principal: Principal,
+    body: CheckRequest,
+    num_rows: int,
+    *,
+    seed: int = 0,
+    use_cache: bool = True,
+) -> RunSnapshot:
+    workflow = await specification(services, principal, body)
+    await checked(services, principal, body, workflow)
+    wish = RunRequest(
+        workflow=workflow,
+        sources=sources_of(services, principal, body.inputs),
+        params=body.params,
+        tenant=principal.tenant,
+        priority=priority_for(services, principal, None),
+        first_rows=num_rows,
+        seed=seed,
+        use_cache=use_cache,
+    )
+    return await begin(services, wish)
+
+
+async def _ended(
+    services: Services, principal: Principal, run: RunSnapshot, wait_s: float
+) -> RunSnapshot:
+    """Wait for the end of a run, or for so long."""
+    deadline_s = time.monotonic() + wait_s
+    while not run.state.is_final and time.monotonic() < deadline_s:
+        await anyio.sleep(_LOOK_EVERY_S)
+        run = await find_run(services, principal, run.run_id)
+    return run
+
+
+async def _shown(services: Services, run: RunSnapshot) -> dict[str, Any]:
+    def work() -> list[dict[str, Any]]:
+        return [
+            {"id": step.id, "type": step.type, "rows": _rows_of(services, run, step.id)}
+            for step in run.steps
+        ]
+
+    with told(run.run_id):
+        steps = await anyio.to_thread.run_sync(work)
+    return {
+        "object": "workflow.preview",
+        "complete": run.state.is_final,
+        "run": run_object(run),
+        "steps": steps,
+    }
+
+
+def _rows_of(services: Services, run: RunSnapshot, step: str) -> list[dict[str, Any]]:
+    """Tell what a step did for its first rows."""
+    found = []
+    for row in rows_of(services, run.run_id, step, limit=MAX_ROWS_SHOWN):
+        traces = trace_row(services.settings, run.run_id, row["row_id"])
+        found += [trace_object(trace) for trace in traces if trace.step == step][-1:]
+    return found
+
+
+async def _estimated(
+    services: Services, run: RunSnapshot, num_rows: dict[str, int]
+) -> dict[str, Any]:
+    def work() -> tuple[RunSpec, Plan]:
+        spec = RunDir(services.settings.runs_dir, run.run_id).read()
+        return spec, plan_of(spec)
+
+    with told(run.run_id):
+        spec, plan = await anyio.to_thread.run_sync(work)
+    if unknown := sorted(num_rows.keys() - plan.inputs.keys()):
+        raise InvalidRequest(f"num_rows: there is no input {unknown[0]!r}", param="num_rows")
+    sampled = {step.id: step for step in run.steps}
+    counts = {name: num_rows.get(name, each.num_rows) for name, each in spec.inputs.items()}
+    rates, rests_on = await _rates(services, run, plan)
+    estimates = estimate(plan, sampled, counts, rates)
+    shown = estimate_object(estimates, sample_rows=run.num_rows, rests_on=rests_on)
+    return {**shown, "complete": run.state.is_final, "num_rows": counts, "run": run_object(run)}
+
+
+async def _rates(
+    services: Services, run: RunSnapshot, plan: Plan
+) -> tuple[dict[str, float], list[str]]:
+    """Tell how many tokens a second each model gives, and where that is known from."""
+    rests_on = [f"a sample of {run.num_rows} rows, run {run.run_id}"]
+    rates: dict[str, float] = {}
+    for worker in await services.catalog.workers():
+        if worker.tokens_per_s > 0 and not worker.is_draining:
+            rates[worker.model] = rates.get(worker.model, 0.0) + worker.tokens_per_s
+    models = {model for step in plan.steps for model in step.models}
+    elapsed_ms = (run.finished_at_ms or 0) - (run.started_at_ms or run.created_at_ms)
+    tokens = sum(step.completion_tokens for step in run.steps)
+    for model in sorted(models):
+        if model in rates:
+            rests_on.append(f"{rates[model]:.0f} tokens/s that workers of {model} give just now")
+        elif elapsed_ms > 0 and tokens:
+            rates[model] = 1000 * tokens / elapsed_ms
+            rests_on.append(
+                f"{rates[model]:.0f} tokens/s of the sample for {model}, whose workers stand idle: "
+                "many rows at a time go faster"
+            )
+    return rates, rests_on
+
+
+def _count_of(text: str) -> tuple[str, int]:
+    name, equals, number = text.partition("=")
+    if not equals or not number.isdigit():
+        raise InvalidRequest(f"num_rows must be as in docs=200000, got {text[:80]!r}")
+    return name, int(number)

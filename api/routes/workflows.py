@@ -1,0 +1,92 @@
+"""/v1/workflows: specifications, kept by name, and checked before a token is spent.
+
+What runs of them do: see workflow_runs; what a few rows tell beforehand: workflow_trials.
+"""
+
+from typing import Any
+
+import anyio.to_thread
+import msgspec
+from fastapi import APIRouter, Request
+
+from ...jobs.workflow.spec import Workflow
+from ..bodies import MAX_JSON_BYTES, json_body, read_json
+from ..home import require_home
+from ..pages import list_of
+from ..principal import ThePrincipal
+from ..services import TheServices
+from ..workflow_requests import checked, specification, store_of
+from ..workflow_schemas import CheckRequest, StoreRequest
+from .jobs import MAX_JOB_JSON_BYTES
+
+router = APIRouter(tags=["workflows"])
+
+
+@router.post("/v1/workflows", status_code=201, openapi_extra=json_body(StoreRequest))
+async def store_workflow(
+    request: Request, services: TheServices, principal: ThePrincipal
+) -> dict[str, Any]:
+    """Keep a specification under its name; a change of it becomes its next version."""
+    body = await read_json(request, StoreRequest, MAX_JSON_BYTES)
+    require_home(services)
+    await specification(services, principal, CheckRequest(workflow=body.workflow))
+    put = store_of(services).put
+    stored = await anyio.to_thread.run_sync(put, principal.tenant, body.workflow)
+    return stored.shown()
+
+
+@router.get("/v1/workflows")
+async def list_workflows(services: TheServices, principal: ThePrincipal) -> dict[str, Any]:
+    """List the newest version of each workflow, by name."""
+    found = await anyio.to_thread.run_sync(store_of(services).list, principal.tenant)
+    return list_of([each.shown() for each in found], has_more=False)
+
+
+@router.get("/v1/workflows/schema")
+async def get_schema() -> dict[str, Any]:
+    """Return the JSON Schema of specifications."""
+    return msgspec.json.schema(Workflow)
+
+
+@router.post("/v1/workflows/validate", openapi_extra=json_body(CheckRequest))
+async def validate_workflow(
+    request: Request, services: TheServices, principal: ThePrincipal
+) -> dict[str, Any]:
+    """Check a workflow, with the first rows of the inputs that are given; all problems at once."""
+    body = await read_json(request, CheckRequest, MAX_JOB_JSON_BYTES)
+    workflow = await specification(services, principal, body)
+    plan = await checked(services, principal, body, workflow)
+    if plan is None:  # the columns of its inputs are not known
+        known = {"object": "workflow.check", "name": workflow.name, "valid": True}
+        return {**known, "columns_known": False, "steps": [], "output": {"columns": {}}}
+    steps = [
+        {
+            "id": step.id,
+            "type": type(step.spec).__name__.lower(),
+            "from": list(step.sources),
+            "waits_for_all_rows": step.kind == "gather",
+            "models": list(step.models),
+            "max_children": step.max_children,
+            "columns": dict(step.columns),
+        }
+        for step in plan.steps
+        if not step.is_internal
+    ]
+    return {
+        "object": "workflow.check",
+        "name": workflow.name,
+        "valid": True,
+        "columns_known": True,
+        "steps": steps,
+        "output": {"from": plan.output_step, "columns": dict(plan.output_columns)},
+        "params": dict(plan.params),
+    }
+
+
+@router.get("/v1/workflows/{name}")
+async def get_workflow(
+    name: str, services: TheServices, principal: ThePrincipal, version: int | None = None
+) -> dict[str, Any]:
+    """Return a workflow that is kept, by default its newest version."""
+    find = store_of(services).get
+    return (await anyio.to_thread.run_sync(find, principal.tenant, name, version)).shown()
