@@ -9,6 +9,7 @@
     expire     end jobs that have passed their deadline      once a second
     unblock    let jobs go on that waited for room on a disk every two seconds
     finalize   complete jobs that no worker completed        every two seconds
+    advance    let workflows go on (see `advancer`)          twice a second
     sweep      remove what killed processes left on disk     every hour
 
 Every step is atomic in Redis and harmless when repeated, so it does not matter if two lead for a
@@ -38,6 +39,7 @@ from .redis_client import connect
 from .settings import Settings
 from .slow_chores import SlowChores
 from .workers import WorkerRegister
+from .workflow.advancer import Advancer
 
 TICK_S = 0.1
 LEADERSHIP_MS = 3_000
@@ -109,6 +111,7 @@ class Keeper:
         self._lead = self._redis.register_script(_LEAD)
         self._yield = self._redis.register_script(_YIELD)
         self._slow = SlowChores(settings, self._table, self._events, completer)
+        self._advancer = Advancer(settings, self._table, self._events)
         self._unreadable: set[str] = set()
         self._held_up: set[str] = set()
         self._chores: list[tuple[float, Callable[[], object]]] = [
@@ -119,6 +122,7 @@ class Keeper:
             (1.0, self._expire),
             (2.0, self._unblock),
             (2.0, self._finalize),
+            (0.5, self._advancer.lead),
             (5.0, self._enter),
             (5.0, lambda: self._slow.measure(self._feeder.measure_stored)),
             (3600.0, self._slow.sweep),
@@ -139,6 +143,7 @@ class Keeper:
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join(timeout_s)
+        self._advancer.close()
         self._slow.close()
         self._app.close()
         self._redis.close()

@@ -8,6 +8,7 @@ The footer says how the shard came to be (`ShardReport`), and is sealed.
 """
 
 import json
+import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..durable import create_file
+from ..found_part import set_aside
 from ..part_file import CorruptPart, read_part, sealed_part
 from ..results_dir import ResultsDir
 from ..seal import BLANK_SEAL
@@ -41,6 +43,8 @@ _TYPES: Mapping[str, pa.DataType] = {
     "vector": pa.list_(pa.float32()),
 }
 _INT64 = range(-(2**63), 2**63)
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,14 +105,15 @@ def write_shard(
     Raises:
         StorageFull: there is no room.
     """
-    path = place.part(index)
     data = _encode(rows, columns, report, has_lineage=has_lineage)
+    if _create(place, index, data):
+        return report
     try:
-        is_ours = create_file(path, data, temporary_dir=place.temporary)
-    except FileNotFoundError:  # it is the first
-        place.create()
-        is_ours = create_file(path, data, temporary_dir=place.temporary)
-    return report if is_ours else read_report(path)
+        return read_report(place.part(index))
+    except CorruptPart as error:
+        logger.error("%s; it is written again", error)
+        set_aside(place, index)
+        return report if _create(place, index, data) else read_report(place.part(index))
 
 
 def read_shard(path: Path, columns: Mapping[str, ColumnKind]) -> list[Row]:
@@ -141,6 +146,14 @@ def read_report(path: Path) -> ShardReport:
         return msgspec.json.decode(metadata[_REPORT_KEY], type=ShardReport)
     except (OSError, pa.ArrowException, KeyError, msgspec.MsgspecError) as error:
         raise CorruptPart(f"{path} is no shard of a step: {error!r}") from error
+
+
+def _create(place: ResultsDir, index: int, data: bytes) -> bool:
+    try:
+        return create_file(place.part(index), data, temporary_dir=place.temporary)
+    except FileNotFoundError:  # it is the first
+        place.create()
+        return create_file(place.part(index), data, temporary_dir=place.temporary)
 
 
 def _encode(

@@ -7,13 +7,13 @@ anybody. It runs in a process of its own (see `workshop`), which people's templa
 import logging
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
 from ..durable import StorageFull, make_directories
 from ..errors import CorruptJob, UnknownJob
+from ..found_part import set_aside
 from ..part_file import CorruptPart
 from ..results_dir import ResultsDir
 from ..sealed_input import CorruptInput
@@ -188,11 +188,7 @@ class Workbench:
         return self._caches[tenant]
 
     def _set_aside(self, run: _OpenRun, error: _Unreadable) -> Outcome:
-        place = run.results.step(error.step_id)
-        part = place.part(error.shard)
-        with suppress(FileNotFoundError):
-            make_directories(place.damaged)
-            part.replace(place.damaged / part.name)
+        set_aside(run.results.step(error.step_id), error.shard)
         if run.plan.step(error.step_id).kind == "gather":
             run.results.forget_gathered(error.step_id)
         logger.error("%s; it is made again", error)
