@@ -8,7 +8,7 @@ Whatever fails on the way, no half of a job stays behind. It blocks: call it in 
 import logging
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,25 +22,15 @@ from .errors import InvalidJob
 from .idempotency import IdempotencyKey
 from .inputs import InputRow, UnreadableInput, open_input, open_object, rows_input
 from .job_dir import JobDir
-from .job_limits import check_deadline, check_error_rate
 from .job_table import JobTable
-from .model import (
-    DEFAULT_PRIORITY,
-    EMBED,
-    ERROR_RATE_AFTER,
-    JobSpec,
-    RejectedLine,
-    TaskSpec,
-    new_job_id,
-    spec_version,
-)
+from .model import JobSpec, RejectedLine, new_job_id, spec_version
 from .object_store import is_store_url
 from .results_dir import ResultsDir
 from .row_request import asks_for_logprobs
 from .sealed_input import InputSealer
 from .settings import Settings
 from .sources import FileSource, NamedFileSource, PathSource, RowsSource, Source
-from .templates import TemplateError, task_columns
+from .submit_request import SubmitRequest, check_columns, check_request
 
 __all__ = [
     "FileSource",
@@ -59,28 +49,8 @@ __all__ = [
 
 MAX_COLUMNS = 1_000
 MAX_REJECTED_SHOWN = 100
-_ENDPOINTS = (None, "/v1/chat/completions", "/v1/completions", EMBED)
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class SubmitRequest:
-    """All that a submission says beside its input."""
-
-    task: TaskSpec
-    name: str | None = None
-    id_column: str | None = None
-    tenant: str = "default"
-    priority: int = DEFAULT_PRIORITY
-    out: str | None = None  # a directory or s3://bucket/prefix; default: $data/results
-    metadata: dict[str, str] = field(default_factory=dict)
-    idempotency_key: str | None = None
-    format: str | None = None
-    shard_rows: int | None = None  # default: by the size of the input
-    deadline_ms: int | None = None  # see `JobSpec`, for these three
-    max_error_rate: float | None = None
-    error_rate_after: int = ERROR_RATE_AFTER
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +74,7 @@ def submit(
         UnreadableInput: the input as a whole cannot be read.
         StorageFull: there is no room for the input.
     """
-    templates = _check(request)
+    templates = check_request(request)
     key = None
     if request.idempotency_key is not None:
         key = IdempotencyKey.of(settings, request.tenant, request.idempotency_key)
@@ -163,45 +133,6 @@ def _discard(job_dir: JobDir, results: ResultsDir) -> None:
     results.remove()
 
 
-def _check_embedding(task: TaskSpec) -> None:
-    """Refuse what only answers have, where vectors are asked for."""
-    for name in ("messages", "sampling", "response_format", "tools", "template_options"):
-        if getattr(task, name):
-            raise InvalidJob(name, f"{name} has no meaning for {EMBED}; leave it out")
-    if task.dimensions is not None and task.dimensions < 1:
-        raise InvalidJob("dimensions", f"dimensions must be at least 1, got {task.dimensions}")
-
-
-def _check(request: SubmitRequest) -> dict[str, frozenset[str]]:
-    """Check what needs no input; return the columns that each template uses."""
-    task = request.task
-    if not task.model:
-        raise InvalidJob("model", "model must be named")
-    if task.prompt is not None and task.messages is not None:
-        raise InvalidJob("messages", "a job takes either prompt or messages, not both")
-    if task.messages is not None and not task.messages:
-        raise InvalidJob("messages", "messages must hold at least one message")
-    if task.endpoint not in _ENDPOINTS:
-        known = ", ".join(filter(None, _ENDPOINTS))
-        raise InvalidJob("endpoint", f"endpoint must be one of {known}, got {task.endpoint!r}")
-    if task.endpoint == EMBED:
-        _check_embedding(task)
-    elif task.dimensions is not None:
-        raise InvalidJob("dimensions", f"dimensions has no meaning but for {EMBED}; leave it out")
-    if request.shard_rows is not None and request.shard_rows < 1:
-        raise InvalidJob("shard_rows", f"shard_rows must be at least 1, got {request.shard_rows}")
-    check_deadline(request.deadline_ms)
-    check_error_rate(request.max_error_rate)
-    params = task.sampling_params()
-    if params.prompt_logprobs is not None:
-        raise InvalidJob("prompt_logprobs", "prompt_logprobs cannot be landed; leave it out")
-    try:
-        return task_columns(task)
-    except TemplateError as error:
-        param = "prompt" if task.prompt is not None else "messages"
-        raise InvalidJob(param, f"the template cannot be used: {error}") from error
-
-
 def _seal_input(
     job_dir: JobDir,
     items: Iterator[InputRow | RejectedLine],
@@ -238,7 +169,7 @@ def _seal_input(
             why = f"line {first_rejected.line} {first_rejected.message}"
         raise InvalidJob("input", f"the input has no usable rows: {why}")
     types = columns.settled()
-    _check_columns(request, templates, list(types))
+    check_columns(request, templates, list(types))
     return JobSpec(
         job_id=job_dir.job_id,
         task=task,
@@ -311,32 +242,6 @@ def _id_text(value: Any) -> str | None:
     if value is None or isinstance(value, str):
         return value
     return msgspec.json.encode(value).decode()
-
-
-def _check_columns(
-    request: SubmitRequest, templates: dict[str, frozenset[str]], columns: list[str]
-) -> None:
-    """Hold the request against the columns that the input turned out to have."""
-    shown = ", ".join(columns[:30]) + (", …" if len(columns) > 30 else "")
-    for param, used in templates.items():
-        for column in sorted(used.difference(columns)):
-            raise InvalidJob(
-                param,
-                f"the template uses row.{column}, but the input has no column {column!r} "
-                f"(columns: {shown})",
-            )
-    if request.id_column is not None and request.id_column not in columns:
-        raise InvalidJob(
-            "id", f"the input has no column {request.id_column!r} for the id (columns: {shown})"
-        )
-    task = request.task
-    has_own = not {"prompt", "messages", "body"}.isdisjoint(columns)
-    if task.prompt is None and task.messages is None and not has_own:
-        raise InvalidJob(
-            "prompt",
-            "give a prompt or messages template, or an input with a column prompt, messages or "
-            f"body (columns: {shown})",
-        )
 
 
 def _found(table: JobTable, job_dir: JobDir, source: Source, request: SubmitRequest) -> Submission:
