@@ -132,9 +132,11 @@ def run(
         else:
             server.wait_until_ready()
         follow_run(printer, found, server.how_to_return(found.id))
-        if server.stack is None and found.status in EXIT_CODES:
-            _fetch_rows(printer, found, directory / found.id / "rows" / "part-000000.parquet")
         _print_result(printer, found)
+        if server.stack is not None:
+            printer.note(f"{found.output_path}/rows/*.parquet, and each step's under steps/")
+        elif found.status in EXIT_CODES:
+            _fetch_rows(printer, found, directory / found.id / "rows" / "part-000000.parquet")
     raise typer.Exit(EXIT_CODES.get(found.status, EXIT_FAILED))
 
 
@@ -277,8 +279,6 @@ def _print_result(printer: Printer, found: WorkflowRun) -> None:
     printer.note(run_summary(record))
     if record.error:
         printer.note(f"error: {record.error}")
-    if record.output_path and (Path(record.output_path) / "rows").is_dir():
-        printer.note(f"{record.output_path}/rows/*.parquet, and each step's under steps/")
 
 
 def _fetch_rows(printer: Printer, found: WorkflowRun, path: Path) -> None:

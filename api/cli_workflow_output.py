@@ -58,7 +58,7 @@ def print_runs(printer: Printer, records: Iterable[RunRecord]) -> None:
             )
             for record in records
         ),
-        unbroken=("status", "steps", "took"),
+        unbroken=("workflow", "status", "steps", "took"),
         too_long="ellipsis",
     )
 
@@ -92,9 +92,7 @@ def print_check(printer: Printer, found: Mapping[str, Any]) -> None:
         printer.json_line(found)
         return
     if not found["columns_known"]:
-        printer.note(
-            f"{found['name']} is sound; --input NAME=PATH checks columns"
-        )
+        printer.note(f"{found['name']} is sound; --input NAME=PATH checks columns")
         return
     printer.table(
         ("step", "type", "from", "models", "rows", "columns"),

@@ -29,7 +29,7 @@ class Send:
 
     method: str
     path: str
-    params: Mapping[str, str | int | float] = field(default_factory=dict)
+    params: Mapping[str, str | int | float | list[str]] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
     body: Any = None  # sent as JSON
     upload: Upload | None = None  # sent as multipart, beside the body

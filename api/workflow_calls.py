@@ -173,8 +173,8 @@ def plan(
     found = yield from ask(Send("POST", "/v1/workflows/plan", body=body), retry, _read_json)
     run_id = found["run"]["id"]
     yield from wait_for_run(run_id, retry, timeout_s=None, on_run=on_run)
-    said = "&".join(f"num_rows={quote(f'{name}={count}')}" for name, count in counts.items())
-    send = Send("GET", f"{_RUNS}/{run_id}/plan" + (f"?{said}" if said else ""))
+    said = [f"{name}={count}" for name, count in counts.items()]
+    send = Send("GET", f"{_RUNS}/{run_id}/plan", params={"num_rows": said})
     return (yield from ask(send, retry, _read_json))
 
 

@@ -66,7 +66,7 @@ async def plan_workflow(
     With `wait` too short, `complete` is false: look again at `…/runs/{id}/plan`.
     """
     body = await read_json(request, PlanRequest, MAX_JOB_JSON_BYTES)
-    run = await _try(services, principal, body, body.sample_rows, use_cache=False)
+    run = await _try(services, principal, body, body.sample_rows)
     run = await _ended(services, principal, run, body.wait)
     return await _estimated(services, run, body.num_rows)
 
@@ -90,7 +90,6 @@ async def _try(
     num_rows: int,
     *,
     seed: int = 0,
-    use_cache: bool = True,
 ) -> RunSnapshot:
     workflow = await specification(services, principal, body)
     await checked(services, principal, body, workflow)
@@ -102,7 +101,7 @@ async def _try(
         priority=priority_for(services, principal, None),
         first_rows=num_rows,
         seed=seed,
-        use_cache=use_cache,
+        use_cache=False,  # what is shown, or measured, is to be asked
     )
     return await begin(services, wish)
 

@@ -6,10 +6,10 @@ What runs of them do: see workflow_runs; what a few rows tell beforehand: workfl
 from typing import Any
 
 import anyio.to_thread
-import msgspec
 from fastapi import APIRouter, Request
 
-from ...jobs.workflow.spec import Workflow
+from ...jobs.workflow.plan import INPUT, Plan, PlannedStep
+from ...jobs.workflow.schema import workflow_schema
 from ..bodies import MAX_JSON_BYTES, json_body, read_json
 from ..home import require_home
 from ..pages import list_of
@@ -45,7 +45,7 @@ async def list_workflows(services: TheServices, principal: ThePrincipal) -> dict
 @router.get("/v1/workflows/schema")
 async def get_schema() -> dict[str, Any]:
     """Return the JSON Schema of specifications."""
-    return msgspec.json.schema(Workflow)
+    return workflow_schema()
 
 
 @router.post("/v1/workflows/validate", openapi_extra=json_body(CheckRequest))
@@ -63,7 +63,7 @@ async def validate_workflow(
         {
             "id": step.id,
             "type": type(step.spec).__name__.lower(),
-            "from": list(step.sources),
+            "from": _sources_of(plan, step),
             "waits_for_all_rows": step.kind == "gather",
             "models": list(step.models),
             "max_children": step.max_children,
@@ -90,3 +90,12 @@ async def get_workflow(
     """Return a workflow that is kept, by default its newest version."""
     find = store_of(services).get
     return (await anyio.to_thread.run_sync(find, principal.tenant, name, version)).shown()
+
+
+def _sources_of(plan: Plan, step: PlannedStep) -> list[str]:
+    """Name whose rows a step takes, as its author knows them: not a step that the plan added."""
+    found: list[str] = []
+    for source in step.sources:
+        is_ours = not source.startswith(INPUT) and plan.step(source).is_internal
+        found += plan.step(source).sources if is_ours else [source]
+    return found
