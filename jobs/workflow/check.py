@@ -21,6 +21,7 @@ from .check_steps import check_step
 from .meta import META
 from .plan import Plan, PlannedStep
 from .spec import Embed, Expand, Generate, Judge, Map, Reduce, Step, Workflow
+from .types import Type
 
 __all__ = ["InvalidWorkflow", "Problem", "check", "check_alone", "read_workflow"]
 
@@ -61,6 +62,7 @@ class _Checker:
         self._inputs = inputs
         self._problems = Problems()
         self._params = merged_params(workflow.params, params, self._problems)
+        self._params_type = Type.of_value(self._params)
         self._schemas = self._answer_schemas()
         self._added_by = _added_by(workflow)
         self._planner = Planner(count(len(workflow.inputs)))
@@ -96,9 +98,11 @@ class _Checker:
             spec=spec,
             flows=sources,
             params=self._params,
+            params_type=self._params_type,
             problems=self._problems,
             added_by=self._added_by,
             is_default=on_error == "default",
+            is_alone=self._inputs is None,
         )
         if on_error != "default" and spec.default is not None:
             check.tell("default", "it is used with on_error: default only")

@@ -1,7 +1,7 @@
 """What a step asks of models, checked: which models, in what words, and how answers are to look."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, TypeAlias
 
 import msgspec
@@ -20,7 +20,7 @@ Schemas: TypeAlias = Mapping[str, Mapping[str, Any] | None]  # None: named, but 
 MAX_MODEL_CHARS = 200
 META_TYPE = Type.object_of(
     {
-        "status": Type("string", values=("succeeded", "failed", "skipped")),
+        "status": Type.one_of(("succeeded", "failed", "skipped")),
         "finish_reason": TEXT,
         "model": TEXT,
         "prompt_tokens": INT,
@@ -86,13 +86,12 @@ def _models(check: StepCheck, model: str | None, default: str | None, row: Type)
         return ()
     if "{" not in text:
         return _checked_models(check, (text,))
-    if not _is_one_expression(text) or "row" not in text:
-        name = check.constant_text("model", text)
+    if not (_is_one_expression(text) and "row" in text):
+        is_expression = _is_one_expression(text)
+        name = (check.constant if is_expression else check.constant_text)("model", text)
         return () if name is None else _checked_models(check, (name,))
-    if check.template("model", text, check.scope(row)) is None:
-        return ()
     expression, found = check.expression("model", text, row)
-    if expression is None:
+    if expression is None or check.template("model", text, check.scope(row)) is None:
         return ()
     if not found.values:
         check.tell(
@@ -163,9 +162,11 @@ def _sampling(
 ) -> Mapping[str, Any]:
     """Return the step's sampling over that of all steps; `{{ params.x }}` is filled in."""
     merged = {**defaults.sampling, **spec.sampling}
-    for name, value in merged.items():
+    for name, value in list(merged.items()):
         if isinstance(value, str) and _is_one_expression(value):
             merged[name] = check.constant(f"sampling.{name}", value)
+            if merged[name] is None:
+                del merged[name]  # it has been asked for, or is not known yet
     if "n" in merged:
         check.tell("sampling.n", "how many samples there are is said by the step's own `n`")
     for name in _NOT_HERE:
@@ -175,12 +176,30 @@ def _sampling(
     if form is not None and "structured_outputs" in merged:
         check.tell("sampling.structured_outputs", "the step gives another form for the answer")
     sampling = {name: value for name, value in merged.items() if name != "n"}
-    try:
-        SamplingParams.from_mapping({**sampling, **({"structured_outputs": form} if form else {})})
-    except InvalidSampling as error:
-        field = "sampling" if error.param != "structured_outputs" or form is None else "choices"
-        check.tell(f"{field}.{error.param}" if field == "sampling" else field, str(error))
+    _check_values(check, sampling)
+    if form is not None:
+        try:
+            SamplingParams.from_mapping({"structured_outputs": form})
+        except InvalidSampling as error:
+            check.tell("choices" if "choice" in form else "regex", str(error))
     return sampling
+
+
+def _check_values(check: StepCheck, sampling: Mapping[str, Any]) -> None:
+    """Tell of every value that is wrong, each once."""
+    known = {each.name for each in fields(SamplingParams)} - {"n", *_NOT_HERE}
+    left = dict(sampling)
+    for name in sampling.keys() - known:
+        if name not in _NOT_HERE:
+            check.tell(f"sampling.{name[:40]}", f"there is no such parameter{nearest(name, known)}")
+        del left[name]
+    while left:
+        try:
+            SamplingParams.from_mapping(left)
+            return
+        except InvalidSampling as error:
+            check.tell(f"sampling.{error.param}", str(error))
+            left.pop(error.param, None)
 
 
 def _form_of(spec: Generate | Judge | Reduce) -> Mapping[str, Any] | None:
@@ -208,7 +227,7 @@ def _value(
     if isinstance(spec, Generate) and spec.choices:
         if len(set(spec.choices)) < len(spec.choices):
             check.tell("choices", "one of them is there twice")
-        return Type("string", values=tuple(dict.fromkeys(spec.choices)))
+        return Type.one_of(spec.choices)
     return TEXT
 
 
@@ -218,7 +237,7 @@ def _pairwise(check: StepCheck, spec: Judge, schema: Mapping[str, Any] | None) -
         check.tell("candidates", "two are compared: give two expressions, such as row.a and row.b")
     for index, candidate in enumerate(spec.candidates or ()):
         check.expression(f"candidates[{index}]", candidate, row)
-    winner = Type("string", values=_VERDICTS)
+    winner = Type.one_of(_VERDICTS)
     if schema is None:
         return Type.object_of({"winner": winner})
     document = document_type(schema)

@@ -129,7 +129,9 @@ def _combinations(check: StepCheck, spec: Expand) -> Shaped:
             added[name], is_known = (found.item or ANY), False
             continue
         items = check.constant(f"cross.{name}", given) if isinstance(given, str) else given
-        if not isinstance(items, list) or not items:
+        if items is None:
+            items = [None]  # what it is has been asked for, or is not known yet
+        elif not isinstance(items, list) or not items:
             check.tell(f"cross.{name}", f"must be a list of one or more items, got {shown(items)}")
             items = [None]
         cross[name], count = items, count * len(items)
@@ -237,9 +239,8 @@ def _or_default(check: StepCheck, of: Type) -> Type:
 
 def _column_or_expression(check: StepCheck, text: str) -> str:
     """Return an expression; the mere name of a column stands for the column."""
-    name, flow = text.strip(), check.flow
-    is_column = name in flow.columns or (flow.is_open and name.isidentifier())
-    return f"row.{name}" if is_column else text
+    name = text.strip()
+    return f"row.{name}" if name.isidentifier() and name not in ("row", "params") else text
 
 
 def _column(check: StepCheck, field: str, name: str, flow: Flow) -> Type:

@@ -157,9 +157,9 @@ class _Documents:
         if "$ref" in schema:
             return self.type_of(_find(self._root, schema["$ref"], ""), depth + 1)
         if "const" in schema:
-            return Type.of_value(schema["const"])
+            return Type.one_of([schema["const"]])
         if "enum" in schema:
-            return joined([Type.of_value(value) for value in schema["enum"]])
+            return Type.one_of(schema["enum"])
         if "allOf" in schema:
             return ANY
         for word in ("anyOf", "oneOf"):

@@ -36,17 +36,20 @@ class StepCheck:
     Attributes:
         spec: what its author wrote.
         flows: the rows of its sources.
-        params: those of the run, with their defaults.
+        params: those of the run, with their defaults, and the type of all of them.
         added_by: which step adds a column, for those that come later or on other paths.
         is_default: whether a row that fails goes on with the step's `default`.
+        is_alone: whether there is no run yet, so that a param may still be null.
     """
 
     spec: Step
     flows: tuple[Flow, ...]
     params: Mapping[str, Any]
+    params_type: Type
     problems: Problems
     added_by: Mapping[str, str]
     is_default: bool
+    is_alone: bool
 
     @property
     def flow(self) -> Flow:
@@ -59,7 +62,7 @@ class StepCheck:
 
     def scope(self, row: Type, **more: Type) -> Mapping[str, Type]:
         """Return the types of the names that a template or an expression may use."""
-        return {"row": row, "params": Type.of_value(dict(self.params)), **more}
+        return {"row": row, "params": self.params_type, **more}
 
     def expression(
         self, field: str, text: str, row: Type, wants: Wanted = "any"
@@ -104,29 +107,39 @@ class StepCheck:
 
     def constant(self, field: str, text: str) -> Any:
         """Compute what a text says that may read the params only; None where it cannot be."""
+        value = None
         try:
             expression = Expression.parse(text, names=frozenset({"params"}))
-            expression.type_in({"params": Type.of_value(dict(self.params))})
-            return expression.evaluate({"params": self.params})
-        except (ExpressionError, EvaluationError) as error:
+            expression.type_in({"params": self.params_type})
+            value = expression.evaluate({"params": self.params})
+        except ExpressionError as error:
             self.tell(field, f"it must be known before the run: {error}")
-            return None
+        except EvaluationError as error:
+            if not self.is_alone:
+                self.tell(field, f"it must be known before the run: {error}")
+        else:
+            if value is None and not self.is_alone:
+                self.tell(field, f"it must be known before the run, and {text[:80]!r} is null")
+        return value
 
     def constant_text(self, field: str, text: str) -> str | None:
         """Fill in a template that may read the params only; None where it cannot be."""
         try:
             template = Template.compile(text, frozenset({"params"}))
-            return template.render_in({"params": self.params, "row": {}})
-        except (TemplateError, RenderError) as error:
+            return template.render_in({"params": self.params})
+        except TemplateError as error:
             self.tell(field, f"it must be known before the run: {error}")
-            return None
+        except RenderError as error:
+            if not self.is_alone:
+                self.tell(field, f"it must be known before the run: {error}")
+        return None
 
     def adding(self, flow: Flow, added: Mapping[str, Type]) -> Mapping[str, Type]:
         """Check the names of columns that are added to rows; return the columns."""
         for name in added:
             if name in flow.columns:
                 self.tell("as", f"the rows have a column {name!r} already; name it with `as`")
-            elif not is_name_free(name):
+            elif not is_name_free(name) and name != self.spec.id:
                 self.tell("as", f"the name {name!r} is kept for other uses; name it with `as`")
         return added
 
@@ -134,12 +147,10 @@ class StepCheck:
         self, field: str, columns: Iterable[tuple[str | None, ...]], row: Type
     ) -> bool:
         """Tell of columns that there are, but not here; whether there were none."""
-        later = {
-            path[0]: self.added_by[path[0]]
-            for path in columns
-            if path and path[0] in self.added_by and path[0] not in row.fields
-        }
-        for name, step in later.items():
+        names = {str(path[0]) for path in columns if path} - row.fields.keys()
+        later = sorted(names & self.added_by.keys())
+        for name in later:
+            step = self.added_by[name]
             self.tell(field, f"row.{name} is what step {step!r} adds, which does not come before")
         return not later
 

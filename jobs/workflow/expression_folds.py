@@ -65,7 +65,7 @@ class _Mean:
 
 class _Extreme:
     def __init__(self, operator: Literal["<", ">"]) -> None:
-        self._operator = operator
+        self._operator: Literal["<", ">"] = operator
         self._best: Any = None
 
     def add(self, value: Any) -> None:

@@ -1,4 +1,4 @@
-"""What expressions do with lists. Knows no syntax; where numbers are wanted nulls are left aside."""
+"""What expressions do with lists: where numbers are wanted, nulls are left aside. No syntax."""
 
 from collections.abc import Callable, Iterable
 from typing import Any

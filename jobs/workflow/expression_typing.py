@@ -166,7 +166,7 @@ class Typing:
         for operator, operand in node.rest:
             right = self.type_of(operand)
             if operator in ("in", "not in"):
-                self._check_in(left, right, node)
+                self._check_in(left, right, operand, node)
             elif operator in ("==", "!="):
                 self._check_equal(left, right, node)
             elif not _have_order(left, right):
@@ -176,21 +176,26 @@ class Typing:
             left = right
         return BOOL
 
-    def _check_in(self, left: Type, right: Type, node: Compare) -> None:
-        if right.kind in ("list", "vector") and right.item is not None:
-            self._check_equal(left, right.item, node)
+    def _check_in(self, left: Type, right: Type, of: Node, node: Compare) -> None:
+        if isinstance(of, ListOf):
+            for item in of.items:
+                self._check_equal(left, self.type_of(item), item)
+        elif right.kind in ("list", "vector") and right.item is not None:
+            self._check_kinds(left, right.item, node)
         elif right.kind not in ("string", "list", "vector", "object", "any", "null"):
             raise self._fail(f"nothing can be in {right.in_words}", node)
 
-    def _check_equal(self, left: Type, right: Type, node: Compare) -> None:
-        """Refuse `row.kind == 'invoise'` where the kinds are few and known."""
+    def _check_equal(self, left: Type, right: Type, node: Node) -> None:
+        """Refuse `row.kind == 'invoise'` where all kinds are known."""
         for one, other in ((left, right), (right, left)):
-            if one.values is None or other.values is None or len(other.values) < 2:
+            if one.values is None or other.values is None or not other.is_form:
                 continue
-            for value in one.values if len(one.values) == 1 else ():
-                if value not in other.values:
-                    possible = ", ".join(shown(each) for each in other.values[:12])
-                    raise self._fail(f"it is never {shown(value)}, only one of {possible}", node)
+            if set(one.values).isdisjoint(other.values):
+                possible = ", ".join(shown(each) for each in other.values[:12])
+                raise self._fail(f"it is never {shown(one.values[0])}, only {possible}", node)
+        self._check_kinds(left, right, node)
+
+    def _check_kinds(self, left: Type, right: Type, node: Node) -> None:
         if not _may_be_equal(left, right):
             raise self._fail(f"{left.in_words} and {right.in_words} are never equal", node)
 

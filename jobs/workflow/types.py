@@ -3,7 +3,7 @@
 Every value may also be null, a failed row's for instance; so null is not part of a type.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Self, TypeAlias
 
@@ -37,6 +37,7 @@ class Type:
         is_open: whether an object may have other fields too.
         item: of a list, what all its items are, if that is known.
         values: all that the value can be, besides null, where these are few and known.
+        is_form: whether these are all that an answer may be, so that to ask for another is a slip.
     """
 
     kind: Kind
@@ -44,6 +45,7 @@ class Type:
     is_open: bool = True
     item: "Type | None" = None
     values: tuple[Any, ...] | None = None
+    is_form: bool = False
 
     @classmethod
     def of_column(cls, kind: ColumnKind) -> Self:
@@ -88,6 +90,12 @@ class Type:
         """Return the type of an object with these fields."""
         return cls("object", dict(fields), is_open=is_open)
 
+    @classmethod
+    def one_of(cls, values: Sequence[Any]) -> "Type":
+        """Return the type of an answer that is one of some values."""
+        of = joined([cls.of_value(value) for value in values])
+        return replace(of, is_form=of.values is not None)
+
     @property
     def column_kind(self) -> ColumnKind:
         """Return how a column of such values is kept."""
@@ -109,7 +117,7 @@ class Type:
 
     def without_values(self) -> "Type":
         """Return the type without what exactly its values are."""
-        return self if self.values is None else replace(self, values=None)
+        return self if self.values is None else replace(self, values=None, is_form=False)
 
 
 ANY = Type("any")
@@ -145,7 +153,9 @@ def _join(a: Type, b: Type) -> Type:
     if a.values is None or b.values is None:
         return a.without_values()
     values = tuple(dict.fromkeys(a.values + b.values))
-    return replace(a, values=values) if len(values) <= MAX_VALUES else a.without_values()
+    if len(values) > MAX_VALUES:
+        return a.without_values()
+    return replace(a, values=values, is_form=a.is_form and b.is_form)
 
 
 def _join_objects(a: Type, b: Type) -> Type:
