@@ -338,6 +338,11 @@ class Engine:
 
     # -- looking in ---------------------------------------------------------------------------
 
+    @property
+    def revision(self) -> str:
+        """The revision of its model; empty if nobody knows it. See `ModelRunner.revision`."""
+        return self.runner.revision if isinstance(self.runner, ModelRunner) else ""
+
     def stats(self) -> EngineStats:
         """Return the engine's figures as of now."""
         return EngineStats(

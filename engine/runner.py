@@ -39,6 +39,7 @@ from .models.decoder import Decoder
 from .models.loading import DecoderLoader
 from .models.transformers_fallback import TransformersModel
 from .prefix_forest import PrefixForest
+from .revision import served_revision
 from .weights import Checkpoint
 
 
@@ -58,6 +59,7 @@ class ModelRunner:
     """
 
     def __init__(self, config: EngineConfig) -> None:
+        self._config = config
         self.directory: Path = resolve_model(config.model)
         self.architecture: Architecture = _read_architecture(self.directory)
         self.device = torch.device(config.device)
@@ -99,6 +101,16 @@ class ModelRunner:
         self.max_model_len = min(longest, (self.num_blocks - 1) * self.block_size)
         self._cache = KVCache(block, self.num_blocks, self.device)
         self._layer_caches = self._layers_of(self._cache)
+
+    @property
+    def revision(self) -> str:
+        """Another one wherever answers may be others; see `checkpoint_revision` for errors."""
+        return served_revision(
+            self.directory,
+            self.dtype,
+            quantization=self._config.quantization,
+            kv_cache_dtype=self._config.kv_cache_dtype,
+        )
 
     @property
     def is_capturable(self) -> bool:

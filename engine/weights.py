@@ -94,6 +94,11 @@ class Checkpoint:
         return name in self._home_of
 
     @property
+    def files(self) -> Mapping[str, SafetensorsFile]:
+        """The open files, by their names."""
+        return self._files
+
+    @property
     def num_elements(self) -> int:
         """Numbers in all tensors together."""
         files = self._files.values()
