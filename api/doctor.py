@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import cast
 
@@ -27,12 +27,23 @@ _PACKAGES = (
     "celery",
     "redis",
     "fastapi",
+    "starlette",
+    "python-multipart",
+    "jinja2",
     "pyarrow",
     "flower",
     "torch",
     "transformers",
     "triton",
 )
+# Lower than what our own metadata asks for these never are; below them are known holes.
+_SAFE_VERSION = {
+    "jinja2": "3.1.6",  # CVE-2025-27516: a way out of the sandbox that templates run in
+    "python-multipart": "0.0.27",  # CVE-2026-42561: uploads that take the processor for themselves
+    "starlette": "0.49.1",  # CVE-2025-62727: likewise by one Range header
+    "pyarrow": "14.0.1",  # CVE-2023-47248: code in a Parquet file
+    "torch": "2.6",  # CVE-2025-32434: code in weights; we read none of that kind
+}
 _CPU_FEATURES = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16", "sve")
 _SECRETS = frozenset({"api_key"})
 _LITTLE_DISK_GB = 5
@@ -108,9 +119,13 @@ def versions() -> Iterator[Finding]:
         except importlib.metadata.PackageNotFoundError:
             yield Finding("version", package, "not installed")
             continue
-        lowest = at_least.get(package)
-        if lowest is None or _numbers(version) >= _numbers(lowest):
+        safe = _SAFE_VERSION.get(package, "0")
+        lowest = max(at_least.get(package, "0"), safe, key=_numbers)
+        if _numbers(version) >= _numbers(lowest):
             yield Finding("version", package, version)
+        elif _numbers(version) < _numbers(safe):
+            told = f"{version} has a known hole: install {lowest}"
+            yield Finding("version", package, told, False)
         else:
             yield Finding("version", package, f"{version} is too old: install {lowest}", False)
 
@@ -127,6 +142,19 @@ def server_finding(info: Mapping[str, object]) -> Finding:
     known = ", ".join(f"{major}.{minor}.{patch}" for (major, minor), patch in safe.items())
     text = f"{kind} {version} lets scripts break out (CVE-2025-49844); mended in {known} and later"
     return Finding("redis", "server", text, False)
+
+
+def embedded_finding(program: Path) -> Finding:
+    """Judge the server that `up` would start, likewise."""
+    from ..jobs.redis_server import server_release
+
+    release = server_release(program)
+    if release is None:
+        return Finding("redis", "embedded", f"{program} does not tell its version", False)
+    kind, version = release
+    finding = server_finding({f"{kind}_version": version})
+    value = f"{kind} {version}" if finding.ok else finding.value
+    return replace(finding, name="embedded", value=value)
 
 
 def _minimums() -> dict[str, str]:
@@ -170,9 +198,11 @@ def redis_server(settings: Settings) -> Iterator[Finding]:
         return
     if settings.redis_url is None:
         try:
-            yield Finding("redis", "embedded", str(find_server()), True)
+            program = find_server()
         except RedisUnavailable as error:
             yield Finding("redis", "embedded", str(error), False)
+            return
+        yield replace(embedded_finding(program), source=str(program))
         return
     try:
         with redis.Redis.from_url(settings.redis_url, socket_timeout=_TIMEOUT_S) as client:

@@ -192,14 +192,22 @@ def find_server() -> Path:
 
 def server_version(program: Path) -> int | None:
     """Ask a server program for its major version; None if it cannot be run."""
+    release = server_release(program)
+    return None if release is None else int(release[1].partition(".")[0])
+
+
+def server_release(program: Path) -> tuple[str, str] | None:
+    """Ask a server program what it is: `("valkey", "9.1.2")`; None if it cannot be run."""
     try:
         answer = subprocess.run(
             [str(program), "--version"], capture_output=True, text=True, timeout=10, check=True
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    match = re.search(r"\bv=(\d+)", answer.stdout)
-    return int(match.group(1)) if match else None
+    match = re.search(r"\bv=(\d[\d.]*)", answer.stdout)
+    if match is None:
+        return None
+    return "valkey" if "valkey" in answer.stdout.lower() else "redis", match[1]
 
 
 def _socket_path(directory: Path) -> Path:

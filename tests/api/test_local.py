@@ -11,6 +11,7 @@ import textwrap
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx2
 import pyarrow.parquet as pq
@@ -170,6 +171,14 @@ class TestStack:
         assert eventually(flower_answers)
         assert httpx2.get(f"{flower}/api/workers").status_code == 401  # nobody has a password
 
+    def test_nothing_of_it_listens_but_to_this_machine(self, stack: LocalStack) -> None:
+        pids = {os.getpid(), *_descendants(os.getpid())}
+        inodes = {inode for pid in pids for inode in _sockets_of(pid)}
+        assert {host for host, inode in _listening() if inode in inodes} == {"0100007F"}
+        redis_socket = Path(urlsplit(stack.settings.redis_url or "").path)
+        assert redis_socket.stat().st_mode & 0o077 == 0
+        assert redis_socket.parent.stat().st_mode & 0o077 == 0
+
     def test_a_second_stack_is_refused_the_same_directory(self, stack: LocalStack) -> None:
         with pytest.raises(StackFailed, match=f"in use: another Penstock at {stack.url} runs"):
             LocalStack(Settings(data=stack.settings.data, models=(MODEL,))).start()
@@ -245,6 +254,23 @@ def test_a_port_taken_from_flower_is_told_at_once(tmp_path: Path) -> None:
         options = StackOptions(flower_port=taken.getsockname()[1])
         with pytest.raises(StackFailed, match=r"--flower-port 0 picks .* --no-flower"):
             LocalStack(Settings(data=str(tmp_path)), options)
+
+
+def _sockets_of(pid: int) -> Iterator[str]:
+    """The inodes of a process's sockets."""
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):  # closed just now
+            if descriptor.readlink().name.startswith("socket:["):
+                yield descriptor.readlink().name[8:-1]
+
+
+def _listening() -> Iterator[tuple[str, str]]:
+    """Host, as the kernel writes it, and inode of every TCP socket that listens."""
+    for family in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{family}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A":
+                yield fields[1].partition(":")[0], fields[9]
 
 
 def _descendants(pid: int, *words: str) -> set[int]:
