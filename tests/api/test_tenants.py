@@ -255,9 +255,10 @@ def test_the_engine_keeps_tenants_prefixes_apart(
         ("chat/completions", chat),
         ("completions", {"model": IDLE_MODEL, "prompt": "x"}),
         ("responses", {"model": IDLE_MODEL, "input": "x"}),
+        ("embeddings", {"model": IDLE_MODEL, "input": "x"}),
     ):
         assert house.bob.post(f"/v1/{path}", json=body).status_code == 503
-    assert [request.cache_salt for request in asked] == ["bob"] * 3
+    assert [request.cache_salt for request in asked] == ["bob"] * 4
 
 
 def wait_for_the_batch(house: House) -> None:

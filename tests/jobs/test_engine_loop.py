@@ -2,6 +2,8 @@
 
 import queue
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -42,20 +44,31 @@ def test_a_refusal_without_a_reason_ends_its_request() -> None:
     assert delta.is_last and delta.error is not None and delta.error.code == "engine_error"
 
 
+@contextmanager
+def engine_child(tmp_path: Path) -> Iterator[EngineChild]:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        link = FrameLink(ours, ToEngine)
+        yield EngineChild(link, Configuration(Settings(data=str(tmp_path)), "fake:", "w1"))
+        link.close()
+        link.run(lambda frame: None)
+
+
 def test_a_request_that_trips_the_intake_is_told_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def trip(request: InteractiveRequest) -> None:
         raise TypeError("nobody thought of this")
 
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        link = FrameLink(ours, ToEngine)
-        configuration = Configuration(Settings(data=str(tmp_path)), "fake:", "w1")
-        child = EngineChild(link, configuration)
+    with engine_child(tmp_path) as child:
         monkeypatch.setattr(child._encoder, "encode_request", trip)
         answer = child._prepare(InteractiveRequest("chat-1", "fake:", prompt="hello"))
-        link.close()
-        link.run(lambda frame: None)
     assert isinstance(answer, RequestError)
     assert "nobody thought of this" in answer.message
+
+
+def test_requests_share_cached_prefixes_with_their_tenants_alone(tmp_path: Path) -> None:
+    with engine_child(tmp_path) as child:
+        asked = InteractiveRequest("chat-1", "fake:", prompt="hello", cache_salt="acme")
+        prepared = child._prepare(asked)
+    assert isinstance(prepared, Request) and prepared.cache_salt == "acme"

@@ -104,6 +104,16 @@ def test_a_job_of_a_newer_penstock_is_left_to_newer_workers(
     assert isinstance(failed, ShardFailed) and failed.trouble is Trouble.NEWER
 
 
+def test_rows_share_cached_prefixes_with_their_tenants_alone(
+    settings: Settings, table: JobTable, reading: Reading
+) -> None:
+    request = SubmitRequest(TaskSpec(model="fake:"), tenant="acme")
+    spec = submit(settings, table, RowsSource([{"body": GOOD}]), request).spec
+    run = reading.read(spec)
+    assert isinstance(run, ShardRun)
+    assert [asked.cache_salt for asked in run.next_requests()] == ["acme"]
+
+
 def test_a_shard_that_has_landed_is_not_run_again(
     settings: Settings, table: JobTable, reading: Reading
 ) -> None:
