@@ -55,6 +55,7 @@ from .job_object import RateGauge
 from .limits import RequestLimits
 from .meters import Meters
 from .open_files import OpenFiles
+from .openapi import describe, operation_name
 from .rate_limit import RateGates, RateLimit
 from .refusals import TRANSLATED, refusal_for
 from .request_context import RequestContext
@@ -154,6 +155,7 @@ def create_app(settings: Settings | None = None, *, host: str | None = None) -> 
         lifespan=lifespan,
         middleware=middleware,
         redoc_url=None,
+        generate_unique_id_function=operation_name,
     )
     for module in _ROUTES:
         app.include_router(module.router)
@@ -161,6 +163,7 @@ def create_app(settings: Settings | None = None, *, host: str | None = None) -> 
     app.add_exception_handler(HTTPException, _refuse_status)
     for kind in TRANSLATED:
         app.add_exception_handler(kind, _refuse)
+    describe(app)
     return app
 
 

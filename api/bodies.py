@@ -92,10 +92,10 @@ def parse(body: bytes, schema: type[Schema]) -> Schema:
         raise refusal_of_fields(error.errors(include_url=False)) from None
 
 
-def json_body(schema: type[BaseModel]) -> dict[str, Any]:
+def json_body(schema: type[BaseModel], *, is_required: bool = True) -> dict[str, Any]:
     """Describe for OpenAPI the body that a route reads with `read_json`."""
     content = {"application/json": {"schema": schema.model_json_schema()}}
-    return {"requestBody": {"required": True, "content": content}}
+    return {"requestBody": {"required": is_required, "content": content}}
 
 
 def _check_media_type(request: Request) -> None:

@@ -28,7 +28,7 @@ class TextOptions(Strict):
         return {"type": "json_schema", "json_schema": schema}
 
 
-class StreamOptions(Strict):
+class ResponseStreamOptions(Strict):
     """What a stream should carry beside the text."""
 
     include_obfuscation: bool | None = None  # pads frames against eavesdroppers; we send none
@@ -49,7 +49,7 @@ class ResponsesRequest(Strict):
     tools: list[Any] | None = None
     tool_choice: str | dict[str, Any] | None = None
     stream: bool | None = None
-    stream_options: StreamOptions | None = None
+    stream_options: ResponseStreamOptions | None = None
     background: bool | None = None
     store: bool | None = None
 
