@@ -42,16 +42,17 @@ def submitted(settings: Settings, table: JobTable) -> Submission:
     return submit(settings, table, rows, SubmitRequest(task, shard_rows=1))
 
 
-def test_one_leads_and_hands_over_at_once(make_keeper: MakeKeeper) -> None:
+def test_one_leads_and_hands_over_at_once(
+    make_keeper: MakeKeeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("penstock.jobs.keeper.LEADERSHIP_MS", 600_000)
     first = make_keeper("first")
     wait_for(lambda: first.is_leading, "the first keeper to lead")
     second = make_keeper("second")
     time.sleep(1.2)
     assert first.is_leading and not second.is_leading
     first.stop()
-    started = time.monotonic()
-    wait_for(lambda: second.is_leading, "the second keeper to lead")
-    assert time.monotonic() - started < 2.5  # without the hand-over it would be three seconds more
+    wait_for(lambda: second.is_leading, "the second keeper to lead")  # or it would in ten minutes
 
 
 def test_shards_of_a_silent_worker_run_again(

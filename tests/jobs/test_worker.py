@@ -74,13 +74,11 @@ def test_every_sample_of_a_row_lands(served: Live) -> None:
     )
 
 
-def test_cancel_stops_a_job_within_two_seconds(served: Live) -> None:
+def test_cancel_stops_rows_that_would_go_on(served: Live) -> None:
     spec = served.submit(["[[long]]"] * 200)
     wait_for(lambda: served.snapshot(spec).counts.running, "the job to run")
     cancel(served.settings, served.table, spec.job_id)
-    started = time.monotonic()
     wait_for(lambda: served.register.list()[0].running_rows == 0, "the engine to be free")
-    assert time.monotonic() - started < 3.5  # a heartbeat may be a second old
     assert served.snapshot(spec).state is JobState.CANCELLED
     quick = served.submit(prompts_of(5))
     assert served.wait_until_done(quick).state is JobState.COMPLETED
@@ -210,9 +208,7 @@ def test_sigterm_hands_unfinished_shards_back(live: Live) -> None:
     worker = live.start_worker(SLOW, grace_s=0.2)
     spec = live.submit(["[[long]]"] * 40, model=SLOW, shard_rows=16)
     wait_for(lambda: live.snapshot(spec).counts.running, "the job to run")
-    started = time.monotonic()
-    assert stop(worker) == 0
-    assert time.monotonic() - started < 5
+    assert stop(worker) == 0  # its rows would go on for minutes
     snapshot = live.snapshot(spec)
     assert (snapshot.counts.running, snapshot.counts.pending) == (0, 40)
     assert not ResultsDir.of(spec).parts()
