@@ -151,7 +151,7 @@ def print_plan(printer: Printer, found: Mapping[str, Any]) -> None:
         (
             (
                 step["id"],
-                _band(step["rows_in"]),
+                short_number(step["rows_in"]["estimate"]),
                 _band(step["rows_out"]),
                 short_number(step["at_most"]),
                 _band(step["prompt_tokens"]),

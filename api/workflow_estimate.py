@@ -13,7 +13,7 @@ from typing import Any
 
 from ..jobs.workflow.plan import INPUT, Plan, PlannedStep
 from ..jobs.workflow.report import StepProgress
-from ..jobs.workflow.spec import Limit, Sample
+from ..jobs.workflow.spec import Concat, Limit, Reduce, Sample
 
 _BAND = 2.0  # standard errors
 _SPREAD = 1.0  # of how many children a row has, relative to their mean, where it varies
@@ -130,7 +130,8 @@ def _rows_out(step: PlannedStep, seen: StepProgress, rows_in: Band) -> Band:
         # Groups, or keys: the sample has met most of them, or there are many more. Both may be.
         return Band(seen.rows_out, seen.rows_out, rows_in.high)
     ratio = seen.rows_out / seen.rows_in
-    if ratio in (1.0, float(step.max_children)):
+    is_parents = isinstance(step.spec, Reduce) and step.spec.group_by == "parent"
+    if is_parents or ratio in (1.0, float(step.max_children)):
         return rows_in.times(_exactly(ratio))
     if ratio < 1:
         return rows_in.times(_around(ratio, _share_error(ratio, seen.rows_in)))
@@ -152,11 +153,11 @@ def _share_error(share: float, num_rows: float) -> float:
 def _joined(step: PlannedStep, sources: list[Band]) -> Band:
     if not sources:
         return _exactly(0)
-    return _sum(sources) if type(step.spec).__name__ == "Concat" else sources[0]
+    return _sum(sources) if isinstance(step.spec, Concat) else sources[0]
 
 
 def _bound(step: PlannedStep, sources: list[float]) -> float:
-    if type(step.spec).__name__ == "Concat":
+    if isinstance(step.spec, Concat):
         return sum(sources)
     rows = (sources or [0.0])[0] * step.max_children
     size = getattr(step.spec, "size", None)

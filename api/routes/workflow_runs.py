@@ -14,6 +14,7 @@ from fastapi.responses import JSONResponse
 from starlette.responses import Response
 
 from ...jobs.api_keys import Scope
+from ...jobs.errors import UnknownJob
 from ...jobs.sources import FileSource, Source
 from ...jobs.workflow.replanning import plan_of
 from ...jobs.workflow.run_dir import RunDir
@@ -29,7 +30,7 @@ from ...jobs.workflow.runs import (
 )
 from ...jobs.workflow.tracing import trace_row
 from ..bodies import json_body, parse, read_json
-from ..errors import Conflict, InvalidRequest
+from ..errors import Conflict, InvalidRequest, NotFound, shown
 from ..event_feed import event_feed
 from ..home import require_home
 from ..idempotency_key import idempotency_key_of
@@ -180,10 +181,11 @@ async def get_row(
     """Tell the history of one row: what each step asked for it, was answered, and made of it."""
     run = await find_run(services, principal, run_id)
     work = partial(trace_row, services.settings, run.run_id, row_id)
-    with told(run_id):
+    try:
         traces = await anyio.to_thread.run_sync(work)
-    if not traces:
-        raise RunNotFound(f"{run_id}, row {row_id}")
+    except UnknownJob:
+        message = f"{run_id} has no row {shown(row_id)}, in no step that has come so far"
+        raise NotFound(message, param="row_id", code="row_not_found") from None
     return {
         "object": "workflow.row",
         "run_id": run_id,
