@@ -139,7 +139,7 @@ async def cancel(run_id: str, services: TheServices, principal: ThePrincipal) ->
 
 
 @router.get("/v1/workflows/runs/{run_id}/results")
-async def get_results(
+async def get_run_results(
     run_id: str,
     services: TheServices,
     principal: ThePrincipal,
@@ -195,7 +195,7 @@ async def get_row(
 
 
 @router.get("/v1/workflows/runs/{run_id}/events")
-async def follow_events(
+async def follow_run_events(
     run_id: str,
     request: Request,
     services: TheServices,
