@@ -219,7 +219,8 @@ def api_server(settings: Settings, *, was_named: bool) -> Iterator[Finding]:
             workers = client.workers.list()
             yield Finding("api", "server", f"{settings.url} answers", True)
             for worker in workers:
-                yield Finding("api", "worker", f"{worker.get('name')} serves {worker.get('model')}")
+                served = f"{worker.get('model')} {worker.get('revision', '')}".rstrip()
+                yield Finding("api", "worker", f"{worker.get('name')} serves {served}")
             try:
                 yield Finding("api", "ready", ", ".join(client.models.ready()), True)
             except PenstockError as error:

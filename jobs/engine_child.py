@@ -109,6 +109,7 @@ class EngineChild:
                 slots=self._slots,
                 has_chat_template=self._engine.tokenizer.has_chat_template,
                 max_model_len=self._engine.context_window,
+                revision=revision_of(self._engine),
             )
         )
         self._loop.run()
@@ -216,6 +217,15 @@ def load_engine(settings: Settings, model: str) -> Any:
         return Engine(config, reserved_interactive_seqs=_RESERVED_SEQS)
     except (CorruptCheckpoint, DamageError) as error:
         raise CorruptModel(str(error)) from error
+
+
+def revision_of(engine: Any) -> str:
+    """Name the model's revision. Without one it serves all the same: only nothing is cached."""
+    try:
+        return engine.revision
+    except (OSError, ValueError) as error:  # of files that were there a moment ago
+        logger.warning("the model's revision cannot be told: %s", error)
+        return ""
 
 
 def main(arguments: list[str]) -> None:

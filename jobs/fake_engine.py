@@ -48,6 +48,7 @@ class FakeModel:
     chat: int = 1  # 0: the model has no chat template
     calls: str = "hermes"  # how it writes tool calls; empty: it does not
     weights: str = ""  # a file that must hold the word "sound", or the model is corrupt
+    revision: str = ""  # a file that names the revision, read when the engine starts
     journal: str = ""  # a file that gets a line for every sample begun and ended: see `Journal`
 
     @classmethod
@@ -138,6 +139,7 @@ class FakeEngine:
             raise CorruptModel(f"{model.weights} is damaged")
         self.model = model
         self.slots = slots
+        self.revision = Path(model.revision).read_text() if model.revision else "made-up"
         self.tokenizer = FakeTokenizer(model)
         self.context_window = model.context
         self._journal = Journal(model.journal) if model.journal else None

@@ -22,7 +22,7 @@ from .part_counts import PartCounts
 from .settings import Settings
 from .tool_use import ToolCall, ToolUse
 
-VERSION = 4  # of these frames; one more whenever an older side would misunderstand
+VERSION = 5  # of these frames; one more whenever an older side would misunderstand
 REQUEST_VERSION = 2  # the newest of interactive requests that is understood
 LARGEST_FRAME = 64 * 1024 * 1024
 _LENGTH = struct.Struct(">I")
@@ -108,6 +108,7 @@ class Ready(msgspec.Struct, frozen=True, tag=True):
     slots: int
     has_chat_template: bool
     max_model_len: int | None
+    revision: str = ""  # of the model, another one wherever answers may be others; empty: unknown
 
 
 class ShardLanded(msgspec.Struct, frozen=True, tag=True):

@@ -134,6 +134,7 @@ class Reporter:
             shards=len(progress.shards) + progress.unread_shards,
             is_draining=self.is_draining,
             totals=self._totals(progress),
+            revision=ready.revision,
         )
 
     def _excuse(self, trouble: str) -> WorkerInfo:

@@ -40,6 +40,7 @@ class WorkerInfo(msgspec.Struct, frozen=True, kw_only=True):
 
     `proved_at_ms` is when a row, or a canary of one token, last came through its engine. One that
     cannot serve says in `not_ready` why, and is draining too, so that nobody sends it anything.
+    `revision` is the model's, another one wherever answers may be others; empty if it is unknown.
     """
 
     name: str
@@ -59,6 +60,7 @@ class WorkerInfo(msgspec.Struct, frozen=True, kw_only=True):
     is_draining: bool = False
     not_ready: str | None = None
     totals: WorkerTotals = WorkerTotals()
+    revision: str = ""
 
 
 class WorkerRegister:

@@ -30,6 +30,7 @@ def test_a_serving_stack_is_alive_and_ready(http: httpx2.Client) -> None:
 def test_workers_tell_who_they_are(http: httpx2.Client) -> None:
     [worker] = http.get("/v1/workers").json()["data"]
     assert worker["model"] == MODEL
+    assert worker["revision"] == "made-up"
     assert worker["pid"] > 0
     assert worker["proved_at_ms"] > worker["started_at_ms"] > 1_600_000_000_000
 

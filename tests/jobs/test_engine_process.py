@@ -86,6 +86,7 @@ def test_it_loads_serves_and_stops(engines: Any) -> None:
     engine, heard = engines()
     ready = heard.next(Ready)
     assert (ready.slots, ready.has_chat_template, engine.ready) == (64, True, ready)
+    assert ready.revision == "made-up"
     assert engine.send(generate("hello"))
     assert heard.text_of("hello") == expected_text("hello", num_tokens=6)
     progress = heard.next(Progress, lambda frame: frame.running_rows == 0 and frame.steps >= 6)
@@ -109,6 +110,15 @@ def test_kill_9_brings_a_new_one(engines: Any) -> None:
     assert second.pid != first.pid
     engine.send(generate("hello"))
     assert heard.text_of("hello") == expected_text("hello", num_tokens=6)
+
+
+def test_a_new_one_tells_the_revision_of_what_it_has_loaded(engines: Any, tmp_path: Path) -> None:
+    (tmp_path / "revision").write_text("old")
+    _, heard = engines(f"fake:revision={tmp_path / 'revision'}")
+    first = heard.next(Ready)
+    (tmp_path / "revision").write_text("new")
+    os.kill(first.pid, signal.SIGKILL)
+    assert (first.revision, heard.next(Ready).revision) == ("old", "new")
 
 
 def test_a_hung_engine_shows_where_it_stands_and_is_replaced(

@@ -1,9 +1,14 @@
 """What the settings say of a served model is what its engine is made with."""
 
-import pytest
+import shutil
+from pathlib import Path
 
-from penstock.engine.config import DEMO_MODEL
-from penstock.jobs.engine_child import load_engine
+import pytest
+import torch
+
+from penstock.engine.config import DEMO_MODEL, resolve_model
+from penstock.engine.revision import served_revision
+from penstock.jobs.engine_child import load_engine, revision_of
 from penstock.jobs.settings import Settings
 
 
@@ -17,3 +22,12 @@ def test_the_cache_may_be_in_eight_bits() -> None:
 def test_an_unknown_type_of_cache_is_refused() -> None:
     with pytest.raises(ValueError, match="kv_cache_dtype must be one of auto, fp8_e4m3"):
         load_engine(Settings(kv_cache_dtype="fp4", device="cpu"), DEMO_MODEL)
+
+
+def test_the_revision_says_what_the_model_is_run_in(tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(resolve_model(DEMO_MODEL), model)
+    engine = load_engine(Settings(device="cpu", quantization="int8"), str(model))
+    assert revision_of(engine) == served_revision(model, torch.float32, quantization="int8")
+    (model / "model.safetensors").unlink()
+    assert revision_of(engine) == ""
