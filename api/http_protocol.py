@@ -1,9 +1,9 @@
 """Reads HTTP from a connection: uvicorn's own reader over h11, with a limit to its patience.
 
 A head that does not end in time closes the connection; left alone, uvicorn waits for it for ever.
-More connections than there is room for are told so, as long as there is room for that; left alone,
-they would wait unheard until others leave. What is no HTTP at all is told in the same envelope as
-any other refusal.
+More connections than there is room for take the place of one on which nothing happens, or are told
+so; left alone, they would wait unheard until others leave. What is no HTTP at all is told in the
+same envelope as any other refusal.
 """
 
 import asyncio
@@ -29,6 +29,7 @@ class PatientProtocol(H11Protocol):
 
     head_timeout_s = 10.0
     linger_s = 2.0
+    min_idle_s = 1.0  # who has been silent for so long may have to make room
     open_files = staticmethod(OpenFiles.of_process)
     _head_timer: asyncio.TimerHandle | None = None
     _is_lingering = False
@@ -38,13 +39,13 @@ class PatientProtocol(H11Protocol):
         super().connection_made(transport)
         room = self.open_files()
         num_beyond = len(self.connections) - room.connections
-        if num_beyond > room.refusals:
-            transport.abort()
-        elif num_beyond > 0:
+        if num_beyond <= 0 or self._make_room():
+            self._wait_for_head()
+        elif num_beyond <= room.refusals:
             message = f"{room.connections} connections are open already; come again soon"
             self._refuse(Unavailable(message, code="too_many_connections"))
         else:
-            self._wait_for_head()
+            transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop waiting."""
@@ -70,6 +71,26 @@ class PatientProtocol(H11Protocol):
         """Refuse what could not be read as HTTP, and close."""
         refusal = InvalidRequest(f"{msg} Send HTTP/1.1.", code="invalid_http")
         self._refuse(refusal)
+
+    @property
+    def idle_s(self) -> float:
+        """How long nobody has asked for anything here."""
+        if self._head_timer is not None:
+            return self.head_timeout_s - (self._head_timer.when() - self.loop.time())
+        if self.timeout_keep_alive_task is not None:
+            since_s = self.timeout_keep_alive_task.when() - self.timeout_keep_alive
+            return self.loop.time() - since_s
+        return 0.0
+
+    def _make_room(self) -> bool:
+        """Close the connection that has been idle for longest, if for long enough."""
+        others = (other for other in self.connections if isinstance(other, PatientProtocol))
+        idle = max((other for other in others if other is not self), key=lambda other: other.idle_s)
+        if idle.idle_s < self.min_idle_s:
+            return False
+        self.connections.discard(idle)
+        idle.transport.abort()
+        return True
 
     def _wait_for_head(self) -> None:
         self._head_timer = self.loop.call_later(self.head_timeout_s, self._give_up)

@@ -46,13 +46,17 @@ class WaitingLine:
             self._forget_old()
 
     def _appointment_s(self) -> int:
-        """Promise the next place that comes free at the line's pace; each is promised once."""
+        """Promise the next place that comes free at the line's pace; each is promised once.
+
+        A line that stands still is hoped to move again. Where more are refused than can be told a
+        time of their own, the last of them are spread over the later half of what can be told.
+        """
         self._forget_old()
         now_s = self._clock_s()
-        self._promised_s = max(self._promised_s, now_s) + _PACE_OVER_S / max(1, len(self._served_s))
-        if self._promised_s - now_s >= LONGEST_WAIT_S:
-            self._promised_s = now_s + LONGEST_WAIT_S
-            return LONGEST_WAIT_S
+        pace = max(self._limit, len(self._served_s)) / _PACE_OVER_S
+        self._promised_s = max(self._promised_s, now_s) + 1 / pace
+        if self._promised_s >= now_s + LONGEST_WAIT_S:
+            self._promised_s = now_s + LONGEST_WAIT_S / 2
         return int(self._promised_s - now_s) + 1
 
     def _forget_old(self) -> None:

@@ -19,6 +19,7 @@ class Answer:
     due_s: float
     status: int = 0
     overhead_ms: float = 0.0
+    retry_after_s: int | None = None
     text: str = ""
     times_s: list[float] = field(default_factory=list)  # of each frame with text
     end_s: float | None = None
@@ -45,10 +46,8 @@ class Answer:
         return [b - a for a, b in zip(self.times_s, self.times_s[1:], strict=False)]
 
 
-async def stream_chat(
-    host: str, port: int, body: dict[str, object], due_s: float, *, pause_s: float = 0.0
-) -> Answer:
-    """Send a chat and read it to its end, `pause_s` after each frame for a slow reader."""
+async def stream_chat(host: str, port: int, body: dict[str, object], due_s: float) -> Answer:
+    """Send a chat and read it to its end."""
     answer = Answer(due_s)
     try:
         reader, writer = await asyncio.open_connection(host, port)
@@ -64,27 +63,35 @@ async def stream_chat(
         )
         writer.write(head.encode() + payload)
         await _read_head(reader, answer)
-        await _read_frames(reader, answer, pause_s)
+        await _read_frames(reader, answer)
     except (OSError, ValueError, asyncio.IncompleteReadError) as error:
         answer.error = f"{type(error).__name__}: {error}"
+        answer.end_s = time.perf_counter()
     finally:
         writer.close()
     return answer
 
 
 async def _read_head(reader: asyncio.StreamReader, answer: Answer) -> None:
-    answer.status = int((await reader.readline()).split()[1])
+    first = await reader.readline()
+    if not first:
+        raise ConnectionResetError("closed without an answer")
+    answer.status = int(first.split()[1])
     while (line := (await reader.readline()).strip()) != b"":
         name, _, value = line.partition(b":")
         if name.lower() == b"x-overhead-ms":
             answer.overhead_ms = float(value)
+        if name.lower() == b"retry-after":
+            answer.retry_after_s = int(value)
 
 
-async def _read_frames(reader: asyncio.StreamReader, answer: Answer, pause_s: float) -> None:
+async def _read_frames(reader: asyncio.StreamReader, answer: Answer) -> None:
     while line := await reader.readline():
         if not line.startswith(_FRAME):
             if answer.status != 200 and line.startswith(b"{"):
-                answer.error = line.decode()[:200]
+                answer.error = json.loads(line)["error"]["code"]
+                answer.end_s = time.perf_counter()
+                return
             continue
         now_s = time.perf_counter()
         if line.startswith(_DONE):
@@ -93,11 +100,10 @@ async def _read_frames(reader: asyncio.StreamReader, answer: Answer, pause_s: fl
         data = json.loads(line[len(_FRAME) :])
         if "error" in data:
             answer.error = data["error"]["code"]
+            answer.end_s = now_s
             return
         text = data["choices"][0]["delta"].get("content")
         if text:
             answer.text += text
             answer.times_s.append(now_s)
-        if pause_s:
-            await asyncio.sleep(pause_s)
     answer.error = answer.error or "the connection ended before [DONE]"

@@ -192,7 +192,11 @@ def test_the_official_client_comes_again_and_is_answered(small: tuple[str, FastA
 
 class _FullHouse(PatientProtocol):
     open_files = staticmethod(lambda: OpenFiles(connections=1, refusals=1, followers=1))
-    head_timeout_s = linger_s = PATIENCE_S
+    head_timeout_s = linger_s = min_idle_s = PATIENCE_S
+
+
+class _FullOfSilence(_FullHouse):
+    min_idle_s = -1.0
 
 
 async def _hello(scope: Any, receive: Any, send: Any) -> None:
@@ -225,6 +229,20 @@ def test_connections_beyond_the_room_are_refused_as_long_as_there_is_room_to_say
         refused.close()
         statuses = (httpx2.get(url).status_code for _ in itertools.count())
         wait_until(lambda: next(statuses) == 200, "room again")
+
+
+def test_who_says_nothing_makes_room_for_who_does() -> None:
+    with serving(_hello, protocol=_FullOfSilence) as url, ExitStack() as guests:
+        host, _, port = url.removeprefix("http://").partition(":")
+        silent, again = (
+            guests.enter_context(socket.create_connection((host, int(port)), timeout=PATIENCE_S))
+            for _ in range(2)
+        )
+        again.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert again.recv(4096).startswith(b"HTTP/1.1 200 ")
+        assert _read_all(silent) == b""
+        assert httpx2.get(url).status_code == 200, "what is kept alive makes room, too"
+        assert _read_all(again) in (b"", b"hello")
 
 
 @pytest.mark.parametrize("limit", [256, 1_024, 4_096, 1 << 20])

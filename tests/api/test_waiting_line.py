@@ -49,13 +49,17 @@ def test_each_refused_one_is_promised_a_place_of_its_own() -> None:
     assert refused_until(line) == 1
 
 
-def test_a_line_that_stands_still_is_left_alone_for_as_long_as_can_be_told() -> None:
+def test_a_line_that_stands_still_is_hoped_to_move_again() -> None:
     clock = Clock()
-    line = WaitingLine(1, clock)
-    line.enter().serve()
+    line = WaitingLine(5, clock)
+    for _ in range(5):
+        line.enter().serve()
     clock.now_s += 3_600
-    line.enter()
-    times_s = [refused_until(line) for _ in range(20)]
-    assert times_s == sorted(times_s)
-    assert times_s[0] == 11
-    assert set(times_s[6:]) == {LONGEST_WAIT_S}
+    for _ in range(5):
+        line.enter()
+    times_s = [refused_until(line) for _ in range(200)]
+    assert times_s[:5] == [1, 2, 2, 3, 3]
+    assert max(times_s) == LONGEST_WAIT_S
+    late_s = times_s[LONGEST_WAIT_S:]  # they come again spread out, not all in one second
+    assert len(set(late_s)) > 10
+    assert min(late_s) > LONGEST_WAIT_S / 2 - 1
