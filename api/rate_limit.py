@@ -18,7 +18,9 @@ from .errors import TooManyRequests
 from .principal import principal_of
 
 _BUCKETS_KEPT = 10_000
-_CREATING = re.compile(r"/v1/(jobs|batches|files|uploads|webhook_endpoints|jobs/[^/]+/retry)/?")
+_CREATING = re.compile(
+    r"/v1/(jobs|jobs/[^/]+/retry|batches|files|uploads|webhook_endpoints|workflows|workflows/runs)/?"
+)
 
 
 class Buckets:
@@ -69,7 +71,7 @@ class RateGates:
             return _too_early(name, f"{what} (requests_per_minute)", wait_s)
         wait_s = self.creates.take(name, tenant.creates_per_minute) if is_creating else 0.0
         if wait_s > 0:
-            what = f"may make {tenant.creates_per_minute} jobs, batches and files a minute"
+            what = f"may make {tenant.creates_per_minute} jobs, runs and files a minute"
             return _too_early(name, f"{what} (creates_per_minute)", wait_s)
         return None
 

@@ -207,8 +207,8 @@ def test_what_makes_something_has_a_limit_of_its_own(tmp_path: Path) -> None:
     limit = RateLimit(_ok, RateGates(tenants, lambda: 0.0))
     assert asyncio.run(_requests(limit, "acme", 3)) == [200, 200, 200]
     assert asyncio.run(_requests(limit, "acme", 2, "POST", "/v1/files")) == [200, 429]
-    for path in ("/v1/jobs", "/v1/batches", "/v1/uploads", "/v1/jobs/job_1/retry"):
-        assert asyncio.run(_requests(limit, "acme", 1, "POST", path)) == [429]
+    for path in ("jobs", "batches", "uploads", "jobs/job_1/retry", "workflows/runs"):
+        assert asyncio.run(_requests(limit, "acme", 1, "POST", f"/v1/{path}")) == [429]
     for path in ("/v1/chat/completions", "/v1/jobs/job_1/cancel", "/v1/uploads/upload_1/parts"):
         assert asyncio.run(_requests(limit, "acme", 2, "POST", path)) == [200, 200]
 

@@ -40,14 +40,28 @@ BODIES: dict[str, Any] = {
     "/v1/uploads/{upload_id}/complete": {"part_ids": ["part_1"]},
     "/v1/webhook_endpoints/{endpoint_id}": {"name": "stolen"},
 }
+QUERIES: dict[str, Any] = {"/v1/workflows/runs/{run_id}/rows": {"row_id": "x"}}
 # Of these there is one for all tenants, or none to be had without a worker.
-COMMON = {"model", "key_id", "response_id"}
+COMMON = {"model", "key_id"}
 MISSING = {
     "job_id": "job_00000000000000000000000000",
     "file_id": "file-00000000000000000000000000",
     "batch_id": "batch_00000000000000000000000000",
     "upload_id": "upload_00000000000000000000000000",
     "endpoint_id": "wh_00000000000000000000000000",
+    "response_id": "resp_00000000000000000000000000",
+    "run_id": "run_00000000000000000000000000",
+    "name": "no-such-workflow",
+}
+WORKFLOW: dict[str, Any] = {
+    "version": 1,
+    "name": "bobs-own",
+    "inputs": {"texts": {"type": "dataset", "columns": {"text": "string"}}},
+    "steps": [
+        {"id": "said", "type": "generate", "from": "inputs.texts", "prompt": "{{ row.text }}"}
+    ],
+    "defaults": {"model": IDLE_MODEL},
+    "output": {"from": "said"},
 }
 
 
@@ -95,7 +109,14 @@ def _made_by(client: httpx2.Client) -> dict[str, str]:
     batch = {"input_file_id": file_id, "endpoint": line["url"], "completion_window": "24h"}
     upload = {"filename": "a", "purpose": "batch", "bytes": 3, "mime_type": "application/jsonl"}
     endpoint = {"name": "e", "url": "http://127.0.0.1:9/", "event_types": ["batch.completed"]}
+    stored = client.post("/v1/workflows", json={"workflow": WORKFLOW})
+    assert stored.status_code == 201, stored.text
+    run = {"workflow": WORKFLOW["name"], "inputs": {"texts": {"rows": [{"text": "x"}]}}}
+    response = {"model": IDLE_MODEL, "input": "x", "background": True}
     return {
+        "name": WORKFLOW["name"],
+        "run_id": _id(client.post("/v1/workflows/runs", json=run)),
+        "response_id": _id(client.post("/v1/responses", json=response)),
         "job_id": _id(client.post("/v1/jobs", json=JOB)),
         "file_id": file_id,
         "batch_id": _id(client.post("/v1/batches", json=batch)),
@@ -134,7 +155,7 @@ def test_what_is_anothers_is_as_if_it_were_not_there(house: House, method: str, 
     foreign, missing = house.of_bob[kind], MISSING[kind]
 
     def ask(item_id: str) -> httpx2.Response:
-        kwargs: dict[str, Any] = {}
+        kwargs: dict[str, Any] = {"params": QUERIES.get(path)}
         if path.endswith("/parts"):
             kwargs["files"] = {"data": b"abc"}
         elif method in ("POST", "PATCH"):
