@@ -17,10 +17,12 @@ import httpx2
 import openai
 import pytest
 
+from penstock.api import cli
 from penstock.api.app import create_app
 from penstock.jobs.redis_server import RedisServer
 from penstock.jobs.settings import Settings
 
+from .command import Penstock, Run
 from .serving import serving
 
 MODEL = "fake:tokens=8"
@@ -77,6 +79,25 @@ def http(stack: Stack) -> Iterator[httpx2.Client]:
 def client(stack: Stack) -> Iterator[openai.OpenAI]:
     with stack.sync_openai() as client:
         yield client
+
+
+@pytest.fixture
+def penstock(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Penstock:
+    """Run the command in this process."""
+    for name in [name for name in os.environ if name.startswith("PENSTOCK_")]:
+        monkeypatch.delenv(name)
+
+    def run(*arguments: object) -> Run:
+        monkeypatch.setattr(sys, "argv", ["penstock", *map(str, arguments)])
+        code: object = 0
+        try:
+            cli.main()
+        except SystemExit as exit:
+            code = exit.code
+        printed = capsys.readouterr()
+        return Run(int(str(code or 0)), printed.out, printed.err)
+
+    return run
 
 
 @contextmanager

@@ -1,21 +1,17 @@
 """The command line, driven as a person or a pipe drives it, against a real stack."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 from unittest.mock import patch
 
 import pyarrow.parquet as pq
 import pytest
 
 from penstock import __version__
-from penstock.api import cli
 from penstock.api.app import create_app
 from penstock.api.cli_output import Printer
 from penstock.api.cli_server import running_server
@@ -23,43 +19,11 @@ from penstock.api.client import Client
 from penstock.api.local import LocalStack
 from penstock.jobs.redis_server import RedisServer
 
+from .command import Penstock
 from .conftest import MODEL, Stack
 from .serving import serving
 
 NOWHERE = "http://127.0.0.1:9"
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def lines(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.out.splitlines()]
-
-
-Penstock = Callable[..., Run]
-
-
-@pytest.fixture
-def penstock(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Penstock:
-    """Run the command in this process."""
-    for name in [name for name in os.environ if name.startswith("PENSTOCK_")]:
-        monkeypatch.delenv(name)
-
-    def run(*arguments: object) -> Run:
-        monkeypatch.setattr(sys, "argv", ["penstock", *map(str, arguments)])
-        code: object = 0
-        try:
-            cli.main()
-        except SystemExit as exit:
-            code = exit.code
-        printed = capsys.readouterr()
-        return Run(int(str(code or 0)), printed.out, printed.err)
-
-    return run
 
 
 @pytest.fixture
