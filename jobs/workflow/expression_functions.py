@@ -38,7 +38,7 @@ from .expression_values import (
 )
 from .types import ANY, BOOL, FLOAT, INT, TEXT, Type, joined
 
-Wanted: TypeAlias = Literal["text", "number", "integer", "list", "sized", "any"]
+Wanted: TypeAlias = Literal["text", "number", "integer", "list", "numbers", "sized", "any"]
 Gives: TypeAlias = Type | Callable[[list[Type]], Type]
 
 IN_WORDS: Mapping[Wanted, str] = {
@@ -46,6 +46,7 @@ IN_WORDS: Mapping[Wanted, str] = {
     "number": "a number",
     "integer": "a whole number",
     "list": "a list",
+    "numbers": "a list of numbers",
     "sized": "a text, a list or an object",
     "any": "anything",
 }
@@ -87,7 +88,7 @@ def is_wanted(wanted: Wanted, value: Any) -> bool:
             return is_number(value)
         case "integer":
             return isinstance(value, int) and not isinstance(value, bool)
-        case "list":
+        case "list" | "numbers":
             return isinstance(value, list)
         case "sized":
             return isinstance(value, str | list | dict)
@@ -108,6 +109,10 @@ def may_be_wanted(wanted: Wanted, given: Type) -> bool:
             return given.kind in ("int64", "float64")
         case "list":
             return given.kind in ("list", "vector")
+        case "numbers":
+            item = given.item or ANY
+            is_number = item.is_number or item.kind in ("any", "null")
+            return given.kind in ("list", "vector") and is_number
         case "sized":
             return given.kind in ("string", "list", "vector", "object")
         case "any":
@@ -297,8 +302,8 @@ FUNCTIONS: Mapping[str, Function] = {
     "is_null": Function(lambda _, value: value is None, ("any",), BOOL, 1, 1),
     "min": Function(least, ("any",), _least_type, 1, _MANY, has_attribute=True),
     "max": Function(greatest, ("any",), _least_type, 1, _MANY, has_attribute=True),
-    "sum": Function(total, ("list",), _sum_type, 1, 1, has_attribute=True),
-    "mean": Function(mean, ("list",), FLOAT, 1, 1, has_attribute=True),
+    "sum": Function(total, ("numbers",), _sum_type, 1, 1, has_attribute=True),
+    "mean": Function(mean, ("numbers",), FLOAT, 1, 1, has_attribute=True),
     "any": Function(some, ("list",), BOOL, 1, 1, has_attribute=True),
     "all": Function(every, ("list",), BOOL, 1, 1, has_attribute=True),
     "first": Function(lambda _, items: items[0] if items else None, ("list",), _item, 1, 1),

@@ -36,7 +36,7 @@ ROW_NAMES = frozenset({"row", "params"})
 MAX_CHARS = 10_000
 MAX_NESTING = 40  # parentheses in parentheses
 MAX_DEPTH = 100  # of the tree: a + b + c + … is as deep as it is long
-MAX_NODES = 5_000
+MAX_NODES = 2_000
 
 _IF, _OR, _AND, _NOT, _COMPARE, _ADD, _CONCAT, _MULTIPLY, _FILTER, _SIGN = range(1, 11)
 _COMPARISONS = frozenset({"==", "!=", "<", "<=", ">", ">="})
@@ -249,11 +249,11 @@ class _Parser:
 
     def _number(self, token: Token) -> int | float:
         value = float(token.text)
-        if token.text.isdigit() and len(token.text) <= 19:
-            value = int(token.text)
-        if not (math.isfinite(value) and (isinstance(value, float) or value < 2**63)):
+        if math.isfinite(value) and not token.text.isdigit():
+            return value
+        if value >= 2**64 or int(token.text) >= 2**63:
             self._fail(f"{token.text[:24]} is too large a number", token)
-        return value
+        return int(token.text)
 
     def _named(self, token: Token) -> Node:
         if self._is("("):

@@ -12,7 +12,7 @@ from typing import Any, TypeGuard
 from .expression_errors import EvaluationError, shown
 from .expression_tree import Arithmetic, Comparison
 
-MAX_WORK = 1_000_000  # parts of expressions, characters and items touched, per evaluation
+MAX_WORK = 2_000_000  # parts of expressions, characters and items touched, per evaluation
 MAX_TEXT_CHARS = 1_000_000
 MAX_ITEMS = 100_000
 MAX_VALUE_DEPTH = 64
@@ -126,14 +126,12 @@ def compared(operator: Comparison, left: Any, right: Any, budget: Budget) -> boo
 
 def are_equal(left: Any, right: Any, budget: Budget) -> bool:
     """Tell whether two values are the same, all the way down; true is not 1, but 1.0 is."""
+    if not isinstance(left, list | dict):  # by far the most
+        return _are_scalars_equal(left, right, budget)
     todo = [(left, right)]
     while todo:
         a, b = todo.pop()
-        budget.spend(1)
-        if isinstance(a, bool) or isinstance(b, bool):
-            if a is not b:
-                return False
-        elif isinstance(a, list) and isinstance(b, list):
+        if isinstance(a, list) and isinstance(b, list):
             if len(a) != len(b):
                 return False
             todo.extend(zip(a, b, strict=True))
@@ -141,11 +139,15 @@ def are_equal(left: Any, right: Any, budget: Budget) -> bool:
             if a.keys() != b.keys():
                 return False
             todo.extend((a[key], b[key]) for key in a)
-        else:
-            budget.spend(min(size_of(a), size_of(b)))
-            if a != b:
-                return False
+        elif not _are_scalars_equal(a, b, budget):
+            return False
+        budget.spend(1)
     return True
+
+
+def _are_scalars_equal(left: Any, right: Any, budget: Budget) -> bool:
+    budget.spend(4 + (min(len(left), size_of(right)) if isinstance(left, str) else 0))
+    return left == right and isinstance(left, bool) == isinstance(right, bool)
 
 
 def contains(whole: Any, part: Any, budget: Budget) -> bool:
