@@ -79,6 +79,7 @@ _FORMS: dict[str, tuple[str | None, ...]] = {
     "create_response": (_STREAM,),
     "get_results": (_LINES,),
     "follow_events": (None, _STREAM),
+    "follow_run_events": (None, _STREAM),
     "get_content": (None, _BYTES),
     "metrics": (None, "text/plain"),
 }
@@ -106,6 +107,11 @@ _EVERYWHERE = (errors.InvalidRequest, errors.ApiError, errors.Unavailable)
 _WITH_A_KEY = (errors.InvalidKey, errors.NotAllowed, errors.TooManyRequests)
 _WITH_A_BODY = (errors.BodyTooLarge, errors.UnsupportedMediaType)
 _WRITING = (errors.OutOfStorage,)
+_AT_THE_DOOR = {  # before any route is found
+    "408": "Nothing of the body came for too long.",
+    "414": "The address is too long.",
+    "431": "There are too many headers, or they are too long.",
+}
 _BY_NAME: dict[str, tuple[type[errors.ApiError], ...]] = {
     "list_jobs": (errors.NotFound,),  # `after` is no job
 }
@@ -226,9 +232,10 @@ def _add_refusals(operation: dict[str, Any], path: str, method: str) -> None:
         kinds.add(errors.JobGone)
     responses = operation["responses"]
     responses.pop("422", None)
-    for kind in sorted(kinds, key=lambda each: each.status):
-        responses[str(kind.status)] = {
-            "description": _first_line(kind),
+    told = {str(kind.status): _first_line(kind) for kind in kinds} | _AT_THE_DOOR
+    for status, description in sorted(told.items()):
+        responses[status] = {
+            "description": description,
             "content": {_JSON: {"schema": {"$ref": _COMPONENT + "ErrorEnvelope"}}},
         }
 
