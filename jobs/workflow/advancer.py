@@ -22,6 +22,8 @@ from ..errors import CorruptJob, UnknownJob
 from ..events import JobEvents
 from ..job_table import JobTable
 from ..settings import Settings
+from ..workers import WorkerRegister
+from .model_revisions import ModelRevisions
 from .run_at_work import RunAtWork
 from .run_dir import RunDir
 from .work import Outcome, Work
@@ -44,6 +46,7 @@ class Advancer:
         self._settings = settings
         self._table = table
         self._events = events
+        self._revisions = ModelRevisions(WorkerRegister(table.redis, table.keys).list)
         self._led_at_s = float("-inf")
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
@@ -89,6 +92,7 @@ class Advancer:
             now_s = time.monotonic()
             if now_s - self._looked_at_s >= _LOOK_S:
                 self._looked_at_s = now_s
+                self._revisions.look()
                 self._find_runs()
                 for run in list(self._runs.values()):
                     self._look_after(run)
@@ -108,7 +112,9 @@ class Advancer:
             self._broken.pop(run_id, None)
             directory = RunDir(self._settings.runs_dir, run_id)
             try:
-                self._runs[run_id] = RunAtWork(self._settings, self._table, self._events, directory)
+                self._runs[run_id] = RunAtWork(
+                    self._settings, self._table, self._events, directory, self._revisions
+                )
             except UnknownJob:
                 self._forget_unborn(directory)
             except (CorruptJob, OSError, StorageFull, ValueError) as error:

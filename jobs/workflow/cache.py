@@ -43,18 +43,24 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 
+def key_prefix(model: str, revision: str) -> str:
+    """Return how the keys of all begin that is asked of one revision of a model."""
+    return blake2b(json.dumps([model, revision]).encode(), digest_size=6).hexdigest()
+
+
 def ask_key(ask: Ask, revision: str = "") -> str:
     """Return what is equal for asks that are answered alike: by one model, in the same words.
 
-    `revision` says which version of the model's weights it is. Where nothing is left to chance,
-    the seed does not matter.
+    `revision` says which version of the model it is, its weights and what they are run in. Where
+    nothing is left to chance, the seed does not matter.
     """
     body = dict(ask.body)
     temperature = body.get("temperature")
     if isinstance(temperature, int | float) and temperature < GREEDY_EPSILON:
         body.pop("seed", None)
-    said = json.dumps([ask.model, revision, ask.url, body], sort_keys=True, separators=(",", ":"))
-    return blake2b(said.encode(), digest_size=20).hexdigest()
+    said = json.dumps([ask.url, body], sort_keys=True, separators=(",", ":"))
+    content = blake2b(said.encode(), digest_size=20).hexdigest()
+    return key_prefix(ask.model, revision) + content
 
 
 class RowCache:

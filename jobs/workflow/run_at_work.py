@@ -8,6 +8,7 @@ import logging
 import time
 from dataclasses import replace
 
+import msgspec
 import redis
 
 from ..durable import StorageFull
@@ -19,6 +20,7 @@ from ..job_table import JobTable
 from ..model import JobState
 from ..settings import Settings
 from ..steering import pause, resume
+from .model_revisions import ModelRevisions
 from .open_orders import OpenOrders, OrderStopped
 from .orders import order_of, orders_of, place_order
 from .replanning import plan_of
@@ -59,10 +61,16 @@ class RunAtWork:
     """
 
     def __init__(
-        self, settings: Settings, table: JobTable, events: JobEvents, directory: RunDir
+        self,
+        settings: Settings,
+        table: JobTable,
+        events: JobEvents,
+        directory: RunDir,
+        revisions: ModelRevisions,
     ) -> None:
         self._settings = settings
         self._table = table
+        self._revisions = revisions
         self._directory = directory
         spec = directory.read()
         self.run_id = spec.run_id
@@ -112,6 +120,13 @@ class RunAtWork:
 
     def next_work(self) -> Work | None:
         """Choose what to do next, if anything can be done now."""
+        work = self._choose_work()
+        if not isinstance(work, AskOrSettle):
+            return work
+        models = self._run.plan.step(work.step_id).models
+        return msgspec.structs.replace(work, revisions=self._revisions.of(models))
+
+    def _choose_work(self) -> Work | None:
         if self._pause.is_on or self._failed_step is not None:
             return None
         now_s = time.monotonic()

@@ -23,13 +23,15 @@ class Compute(msgspec.Struct, frozen=True, tag="compute"):
 class AskOrSettle(msgspec.Struct, frozen=True, tag="ask"):
     """Find what a shard of a step has to ask now, or make it, if it has all its answers.
 
-    `orders` are those that have landed, each with the share of this shard alone.
+    `orders` are those that have landed, each with the share of this shard alone. `revisions` are
+    those of the step's models that are known: of the others no earlier answer is used.
     """
 
     run_id: str
     step_id: str
     shard: int
     orders: tuple[Order, ...] = ()
+    revisions: dict[str, str] = {}
 
 
 class Gather(msgspec.Struct, frozen=True, tag="gather"):

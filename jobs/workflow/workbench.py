@@ -6,7 +6,7 @@ anybody. It runs in a process of its own (see `workshop`), which people's templa
 
 import logging
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -18,8 +18,9 @@ from ..part_file import CorruptPart
 from ..results_dir import ResultsDir
 from ..sealed_input import CorruptInput
 from . import asking, gather, local
-from .asks import Answer, Ask
-from .cache import RowCache, ask_key
+from .asks import Answer
+from .cache import RowCache
+from .earlier_answers import EarlierAnswers
 from .orders import read_answers
 from .plan import INPUT, Plan, PlannedStep
 from .replanning import plan_of
@@ -109,23 +110,20 @@ class Workbench:
     def _ask_or_settle(self, run: _OpenRun, work: AskOrSettle) -> Outcome:
         step = run.plan.step(work.step_id)
         rows = _rows(run, step.sources[0], work.shard)
-        cache = self._cache(run, step)
+        earlier = EarlierAnswers(self._cache(run, step), work.revisions)
         answers: dict[str, Answer] = {}
         for order in work.orders:
             found = read_answers(run.spec, order, order.shares[0])
             for key, each in found.items():
                 answers.setdefault(key, each.answer)
-            if cache is not None:
-                cache.put_many(
-                    {each.cache_key: each.answer for each in found.values() if each.cache_key}
-                )
+            earlier.keep(found.values(), order.model)
         for _ in range(MAX_ROUNDS):
             ahead = asking.next_round(run.plan, step, rows, answers, seed=run.spec.seed)
             asks = [ask for ask in ahead.asks if ask.key not in answers]
             if not asks and not ahead.refused.keys() - answers.keys():
                 break
             answers.update(ahead.refused)
-            asks = _cached(cache, asks, answers)
+            asks = earlier.find(asks, answers)
             if asks:
                 return Wanted(tuple(asks))
         else:
@@ -249,20 +247,6 @@ def _with_usage(report: ShardReport, answers: Iterable[Answer]) -> ShardReport:
         completion_tokens=sum(answer.completion_tokens for answer in computed),
         cached_tokens=sum(answer.cached_tokens for answer in computed),
     )
-
-
-def _cached(
-    cache: RowCache | None, asks: Sequence[Ask], answers: dict[str, Answer]
-) -> Sequence[Ask]:
-    """Answer what an earlier run has answered; return the rest, each with its key."""
-    if cache is None:
-        return asks
-    keyed = [replace(ask, cache_key=ask_key(ask)) for ask in asks]
-    found: Mapping[str, Answer] = cache.get_many([ask.cache_key for ask in keyed])
-    for ask in keyed:
-        if ask.cache_key in found:
-            answers[ask.key] = replace(found[ask.cache_key], is_cached=True)
-    return [ask for ask in keyed if ask.cache_key not in found]
 
 
 def _chunks(rows: Iterator[Row], size: int) -> Iterator[list[Row]]:
