@@ -29,7 +29,8 @@ async def store_workflow(
     """Keep a specification under its name; a change of it becomes its next version."""
     body = await read_json(request, StoreRequest, MAX_JSON_BYTES)
     require_home(services)
-    await specification(services, principal, CheckRequest(workflow=body.workflow))
+    whole = CheckRequest(workflow=body.workflow)
+    await checked(services, principal, whole, await specification(services, principal, whole))
     put = store_of(services).put
     stored = await anyio.to_thread.run_sync(put, principal.tenant, body.workflow)
     return stored.shown()
