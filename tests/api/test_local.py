@@ -206,7 +206,10 @@ class TestStack:
             assert client.chat("hello", max_tokens=2).text  # waits in our socket, or for the worker
         assert child.pid != before
 
-    def test_stop_leaves_nothing_behind(self, stack: LocalStack) -> None:
+
+def test_stop_leaves_nothing_behind(tmp_path: Path, redis_server: RedisServer) -> None:
+    with LocalStack(Settings(data=str(tmp_path), models=(MODEL,))) as stack:
+        stack.wait_until_up()
         pids = [child.pid for child in stack.children if child.pid]
         assert all(map(is_running, pids))
         stack.stop()
