@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
+from .body_hints import PROMPTS
 from .schemas import Prompt, ShortText, as_prompts
 from .strict import Strict
 
@@ -18,7 +19,7 @@ class EmbeddingRequest(Strict):
     """The body of POST /v1/embeddings."""
 
     model: str
-    input: Annotated[Any, BeforeValidator(_as_inputs)]
+    input: Annotated[Any, BeforeValidator(_as_inputs), PROMPTS]
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: Annotated[int | None, Field(ge=1)] = None
     user: ShortText | None = None

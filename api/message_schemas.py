@@ -12,6 +12,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from .body_hints import TEXT_PARTS
 from .errors import InvalidRequest, UnsupportedParameter
 from .strict import Strict
 
@@ -85,9 +86,10 @@ class ChatMessage(Strict):
     ]
     tool_calls: list[MessageToolCall] | None = None
     tool_call_id: str | None = None
-    content: Annotated[str | None, BeforeValidator(_as_text), Field(validate_default=True)] = (
-        None  # only an answer that calls tools may go without
-    )
+    # Only an answer that calls tools may go without.
+    content: Annotated[
+        str | None, BeforeValidator(_as_text), TEXT_PARTS, Field(validate_default=True)
+    ] = None
 
     # An answer of ours, sent back as it came, carries these as null.
     not_supported: ClassVar = {

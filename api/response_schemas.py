@@ -6,6 +6,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from ..jobs.response_format import structured_outputs_of
 from ..jobs.tool_use import ToolUse, tool_use_of
+from .body_hints import OR_TEXT, within
 from .errors import InvalidRequest, UnsupportedParameter
 from .message_schemas import not_too_long
 from .response_input import InputItem, as_items, chat_messages, chat_tool_choice, chat_tools
@@ -39,12 +40,15 @@ class ResponsesRequest(Strict):
 
     model: str
     input: Annotated[
-        list[InputItem], BeforeValidator(as_items), Field(min_length=1, max_length=MAX_MESSAGES)
+        list[InputItem],
+        BeforeValidator(as_items),
+        Field(min_length=1, max_length=MAX_MESSAGES),
+        OR_TEXT,
     ]
     instructions: Annotated[str, AfterValidator(not_too_long)] | None = None
-    max_output_tokens: int | None = None
-    temperature: float | None = None
-    top_p: float | None = None
+    max_output_tokens: Annotated[int | None, within(1)] = None
+    temperature: Annotated[float | None, within(0, 2)] = None
+    top_p: Annotated[float | None, within(0, 1)] = None
     text: TextOptions | None = None
     tools: list[Any] | None = None
     tool_choice: str | dict[str, Any] | None = None

@@ -7,6 +7,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from ..jobs.frames import Priority
 from ..jobs.response_format import structured_outputs_of
 from ..jobs.tool_use import ToolUse, tool_use_of
+from .body_hints import OR_TEXT, PROMPTS, within
 from .errors import InvalidRequest
 from .message_schemas import ChatMessage, not_too_long
 from .strict import Strict
@@ -51,22 +52,22 @@ class GenerationRequest(Strict):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
 
-    # These reach SamplingParams under their own names; it knows their ranges.
-    n: int | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    presence_penalty: float | None = None
-    frequency_penalty: float | None = None
+    # These reach SamplingParams under their own names; it checks the ranges told here.
+    n: Annotated[int | None, within(1, 128)] = None
+    temperature: Annotated[float | None, within(0, 2)] = None
+    top_p: Annotated[float | None, within(0, 1)] = None
+    presence_penalty: Annotated[float | None, within(-2, 2)] = None
+    frequency_penalty: Annotated[float | None, within(-2, 2)] = None
     seed: int | None = None
-    stop: Annotated[list[str] | None, BeforeValidator(_as_stop_strings)] = None
-    max_tokens: int | None = None
+    stop: Annotated[list[str] | None, BeforeValidator(_as_stop_strings), OR_TEXT] = None
+    max_tokens: Annotated[int | None, within(1)] = None
     # The same, known from vLLM.
-    top_k: int | None = None
-    min_p: float | None = None
-    min_tokens: int | None = None
+    top_k: Annotated[int | None, within(-1)] = None
+    min_p: Annotated[float | None, within(0, 1)] = None
+    min_tokens: Annotated[int | None, within(0)] = None
     ignore_eos: bool | None = None
     stop_token_ids: list[int] | None = None
-    repetition_penalty: float | None = None
+    repetition_penalty: Annotated[float | None, within(0.01, 10)] = None
     bad_words: list[str] | None = None
     allowed_token_ids: list[int] | None = None
     logit_bias: dict[str, float] | None = None
@@ -239,7 +240,7 @@ def _is_int(value: Any) -> bool:
 class CompletionRequest(GenerationRequest):
     """The body of POST /v1/completions."""
 
-    prompt: Annotated[Any, BeforeValidator(_as_prompts)]
+    prompt: Annotated[Any, BeforeValidator(_as_prompts), PROMPTS]
     logprobs: Annotated[int | None, Field(ge=0, le=5)] = None
     echo: bool | None = None
 

@@ -17,6 +17,7 @@ from ...jobs.batch_record import (
 )
 from ...jobs.job_limits import read_window
 from ..bodies import MAX_JSON_BYTES, json_body, read_json
+from ..body_hints import one_of
 from ..errors import Conflict, InvalidRequest, shown
 from ..home import require_home
 from ..job_wish import now_ms
@@ -41,7 +42,7 @@ class BatchRequest(Strict):
     """The body of POST /v1/batches."""
 
     input_file_id: str
-    endpoint: str
+    endpoint: Annotated[str, one_of(*ENDPOINTS)]
     completion_window: str
     metadata: Metadata | None = None
     output_expires_after: ExpiresAfter | None = None

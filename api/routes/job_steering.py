@@ -61,7 +61,11 @@ async def change_job(
     return await show(services, await anyio.to_thread.run_sync(work))
 
 
-@router.post("/v1/jobs/{job_id}/retry", status_code=202, openapi_extra=json_body(RetryRequest, is_required=False))
+@router.post(
+    "/v1/jobs/{job_id}/retry",
+    status_code=202,
+    openapi_extra=json_body(RetryRequest, is_required=False),
+)
 async def retry_job(
     job_id: str, request: Request, services: TheServices, principal: ThePrincipal
 ) -> JSONResponse:

@@ -9,6 +9,7 @@ from pydantic import Field
 from ...jobs.api_keys import ApiKey, Scope, UnknownKey
 from ...jobs.tenants import InvalidTenant, Tenant, TenantLimits
 from ..bodies import json_body, read_json
+from ..body_hints import like
 from ..errors import InvalidRequest, NotFound, shown
 from ..pages import page_of
 from ..schemas import ShortText
@@ -27,7 +28,7 @@ router = APIRouter(tags=["keys"])
 class KeyRequest(Strict):
     """The body of POST /v1/keys: a key, and what its tenant may have, if that is to change."""
 
-    tenant: str
+    tenant: Annotated[str, like("[a-z0-9][a-z0-9_-]{0,62}")]
     scopes: list[Literal["read", "submit", "admin"]] = Field(
         default_factory=lambda: ["read", "submit"]
     )

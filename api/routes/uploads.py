@@ -1,7 +1,7 @@
 """/v1/uploads: large files in parts, each of which may be sent again when its connection broke."""
 
 import time
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import anyio.to_thread
 from fastapi import APIRouter, Request
@@ -9,6 +9,7 @@ from pydantic import Field
 
 from ...jobs.part_uploads import MAX_PART_BYTES, MAX_PARTS, PartUpload, Status
 from ..bodies import MAX_JSON_BYTES, json_body, read_json
+from ..body_hints import one_of
 from ..errors import InvalidRequest, UnsupportedMediaType
 from ..home import require_home
 from ..principal import ThePrincipal
@@ -16,7 +17,7 @@ from ..services import Services, TheServices
 from ..storage_quota import require_room
 from ..strict import Strict
 from ..upload import Form, is_multipart, receive_upload
-from .files import expiry, file_object, purpose_of
+from .files import Purpose, expiry, file_object, purpose_of
 
 _PART = Form(file="data", required=frozenset({"data"}), max_file_bytes=MAX_PART_BYTES)
 
@@ -36,7 +37,7 @@ class UploadRequest(Strict):
     bytes: Annotated[int, Field(ge=1)]
     filename: Annotated[str, Field(min_length=1, max_length=512)]
     mime_type: Annotated[str, Field(max_length=255)]
-    purpose: str
+    purpose: Annotated[str, one_of(*get_args(Purpose))]
     expires_after: ExpiresAfter | None = None
 
 

@@ -103,7 +103,10 @@ async def change_endpoint(
     return endpoint_object(await _put(services, endpoint, changes))
 
 
-@router.post("/v1/webhook_endpoints/{endpoint_id}/rotate_secret", openapi_extra=json_body(Rotation, is_required=False))
+@router.post(
+    "/v1/webhook_endpoints/{endpoint_id}/rotate_secret",
+    openapi_extra=json_body(Rotation, is_required=False),
+)
 async def rotate_secret(
     endpoint_id: str, request: Request, services: TheServices, principal: ThePrincipal
 ) -> dict[str, Any]:
