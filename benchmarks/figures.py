@@ -5,10 +5,15 @@ from collections.abc import Iterable, Mapping
 
 
 def cuts(samples_s: Iterable[float]) -> dict[str, float]:
-    """Return what half, 95 and 99 of 100 samples stay below, and the largest, in milliseconds."""
+    """Return what half, 95 and 99 of 100 samples stay below, and the largest, in milliseconds.
+
+    Of no samples, nothing is said.
+    """
     samples = [sample * 1000 for sample in samples_s]
-    if len(samples) < 2:
-        samples = samples * 2 or [float("nan")] * 2
+    if not samples:
+        return {}
+    if len(samples) == 1:
+        samples *= 2
     found = statistics.quantiles(samples, n=100, method="inclusive")
     shown = {"p50": found[49], "p95": found[94], "p99": found[98], "max": max(samples)}
     return {name: round(value, 2) for name, value in shown.items()}

@@ -57,11 +57,9 @@ def outcomes(answers: Sequence[Answer]) -> dict[str, object]:
         "clear": len(clear),
         "the rest": len(answers) - len(whole) - len(clear),
         "kinds": dict(kinds),
-        "refused after ms": cuts(refused_s) if refused_s else None,
+        "refused after ms": cuts(refused_s),
         "ttft_ms": cuts(each.ttft_s for each in whole),
-        "retry_after_s": cuts(each.retry_after_s / 1000 for each in clear if each.retry_after_s)
-        if clear
-        else None,
+        "retry_after_s": cuts(each.retry_after_s / 1000 for each in clear if each.retry_after_s),
     }
 
 
