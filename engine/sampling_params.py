@@ -178,8 +178,10 @@ def _biases(values: object) -> dict[int, float] | None:
     for key, bias in values.items():
         is_number = isinstance(key, str) and key.isascii() and key.isdecimal() and len(key) <= 18
         token_id: Any = int(key) if is_number else key
-        check_integer(name, token_id, low=0, high=MAX_INTEGER)
-        check_real(name, bias, low=-100.0, high=100.0)
+        if isinstance(token_id, bool) or not isinstance(token_id, int):
+            raise InvalidSampling(name, f"must have token ids as keys, got {shown(key)}")
+        check_integer(f"{name}.{token_id}", token_id, low=0, high=MAX_INTEGER)
+        check_real(f"{name}.{token_id}", bias, low=-100.0, high=100.0)
         if token_id in biases:
             raise InvalidSampling(name, f"must name each token once, got {token_id} twice")
         biases[token_id] = bias

@@ -45,7 +45,10 @@ from penstock.engine.sampling_params import (
             {"allowed_token_ids": [2**64]},
             f"allowed_token_ids must be at most 2147483647, got {2**64}",
         ),
-        ({"logit_bias": {"9" * 18: 1}}, f"logit_bias must be at most 2147483647, got {'9' * 18}"),
+        (
+            {"logit_bias": {"9" * 18: 1}},
+            f"logit_bias.{'9' * 18} must be at most 2147483647, got {'9' * 18}",
+        ),
         (
             {"repetition_detection": {"max_pattern_size": 2, "min_count": 2**64}},
             "repetition_detection.min_count must be at most 2147483647, got 18446744073709551616",
@@ -64,10 +67,10 @@ from penstock.engine.sampling_params import (
         ({"prompt_logprobs": -1}, "prompt_logprobs must be at least 0, got -1"),
         ({"prompt_logprobs": 21}, "prompt_logprobs must be at most 20, got 21"),
         ({"logit_bias": [1]}, "logit_bias must map token ids to numbers, got [1]"),
-        ({"logit_bias": {"x": 1}}, "logit_bias must be an integer, got 'x'"),
-        ({"logit_bias": {-1: 1}}, "logit_bias must be at least 0, got -1"),
-        ({"logit_bias": {"5": 101}}, "logit_bias must be from -100 to 100, got 101"),
-        ({"logit_bias": {"5": None}}, "logit_bias must be a number, got None"),
+        ({"logit_bias": {"x": 1}}, "logit_bias must have token ids as keys, got 'x'"),
+        ({"logit_bias": {-1: 1}}, "logit_bias.-1 must be at least 0, got -1"),
+        ({"logit_bias": {"5": 101}}, "logit_bias.5 must be from -100 to 100, got 101"),
+        ({"logit_bias": {"5": None}}, "logit_bias.5 must be a number, got None"),
         ({"logit_bias": {"5": 1, 5: 2}}, "logit_bias must name each token once, got 5 twice"),
         (
             {"logit_bias": dict.fromkeys(range(1025), 1)},
