@@ -20,6 +20,8 @@ from schemathesis.core.failures import Failure, FailureGroup
 from schemathesis.specs.openapi import checks
 
 from penstock.api.app import create_app
+from penstock.api.schemas import ChatRequest
+from penstock.jobs.model import InvalidSampling, SamplingParams
 from penstock.jobs.redis_server import RedisServer
 from penstock.jobs.settings import Settings
 
@@ -197,6 +199,20 @@ def test_it_is_whole(document: dict[str, Any]) -> None:
         for told in refusals:
             form = told["content"]["application/json"]["schema"]["$ref"]
             assert form == "#/components/schemas/ErrorEnvelope"
+
+
+def test_ranges_that_it_tells_are_those_checked(document: dict[str, Any]) -> None:
+    fields = document["components"]["schemas"]["ChatRequest"]["properties"]
+    beyond = {
+        (name, fields[name][bound] + step)
+        for name in ChatRequest.sampling_names
+        for bound, step in (("minimum", -1), ("maximum", 1))
+        if bound in fields[name]
+    }
+    assert len(beyond) > 10
+    for name, value in beyond:
+        with pytest.raises(InvalidSampling):
+            SamplingParams.from_mapping({name: value})
 
 
 def test_whoever_has_no_key_is_refused_where_it_says_so(document: dict[str, Any], url: str) -> None:
