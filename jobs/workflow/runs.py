@@ -73,6 +73,9 @@ def read_run(settings: Settings, table: JobTable, run_id: str) -> RunSnapshot:
         state, reason = final.state, None
     elif (pause := directory.read_pause()).is_on:
         state, reason = JobState.PAUSED, pause.reason
+    elif state is JobState.PAUSED:  # told before it was resumed
+        state = JobState.QUEUED if report.started_at_ms is None else JobState.RUNNING
+        reason = None
     return RunSnapshot(
         run_id=run_id,
         workflow_name=spec.workflow.name,
