@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, overload
 
 import httpx2
@@ -12,6 +13,7 @@ from .address import Address
 from .async_workflow_client import AsyncWorkflows
 from .chat_calls import Messages
 from .chat_stream import AsyncChatStream
+from .client_events import follow_async
 from .job_calls import JobChanges, SubmitOptions
 from .job_facts import JobFacts
 from .payloads import JobInput, open_upload
@@ -254,26 +256,9 @@ class AsyncJob(JobFacts):
         """List the rejected input lines and the rows that failed."""
         return await self._client.run(job_calls.job_errors(self.id, self._client.retry))
 
-    async def events(self) -> AsyncIterator[JobEvent]:
+    def events(self) -> AsyncIterator[JobEvent]:
         """Yield what happens to the job, to its end; a broken connection goes on where it was."""
-        last_id = None
-        while True:
-            talk = job_calls.open_events(self.id, last_id, self._client.retry)
-            response = await self._client.run(talk)
-            try:
-                async for frame in httpx2.EventSource(response):
-                    event = job_calls.read_job_event(frame)
-                    if event.kind == "error":  # as good as a broken connection
-                        break
-                    last_id = event.id or last_id
-                    yield event
-                    if event.kind == "done":
-                        return
-            except httpx2.TransportError:
-                pass
-            finally:
-                await response.aclose()
-            await asyncio.sleep(job_calls.REOPEN_S)
+        return follow_async(self._client, partial(job_calls.open_events, self.id))
 
     async def cancel(self) -> Self:
         """Stop the job; what has landed stays."""

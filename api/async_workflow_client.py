@@ -3,11 +3,11 @@
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
-import httpx2
-
-from . import job_calls, tables, workflow_calls
+from . import tables, workflow_calls
+from .client_events import follow_async
 from .payloads import open_upload
 from .records import JobEvent, Row
 from .run_facts import RunFacts
@@ -179,26 +179,9 @@ class AsyncWorkflowRun(RunFacts):
         """Tell the history of a row: each step's requests, answers and value, from the input on."""
         return await self._client.run(workflow_calls.trace_row(self.id, row_id, self._client.retry))
 
-    async def events(self) -> AsyncIterator[JobEvent]:
+    def events(self) -> AsyncIterator[JobEvent]:
         """Yield what happens to the run, to its end; a broken connection goes on where it was."""
-        last_id = None
-        while True:
-            talk = workflow_calls.open_run_events(self.id, last_id, self._client.retry)
-            response = await self._client.run(talk)
-            try:
-                async for frame in httpx2.EventSource(response):
-                    event = job_calls.read_job_event(frame)
-                    if event.kind == "error":  # as good as a broken connection
-                        break
-                    last_id = event.id or last_id
-                    yield event
-                    if event.kind == "done":
-                        return
-            except httpx2.TransportError:
-                pass
-            finally:
-                await response.aclose()
-            await asyncio.sleep(job_calls.REOPEN_S)
+        return follow_async(self._client, partial(workflow_calls.open_run_events, self.id))
 
     async def cancel(self) -> Self:
         """Stop the run; what has landed stays."""

@@ -6,6 +6,7 @@ Knows how to carry a talk out with blocking sockets; what is said is written in 
 
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, overload
 
 import httpx2
@@ -14,6 +15,7 @@ from . import chat_calls, job_calls, tables
 from .address import Address
 from .chat_calls import Messages
 from .chat_stream import ChatStream
+from .client_events import follow
 from .job_calls import JobChanges, SubmitOptions
 from .job_facts import JobFacts
 from .payloads import JobInput, open_upload
@@ -257,24 +259,7 @@ class Job(JobFacts):
 
     def events(self) -> Iterator[JobEvent]:
         """Yield what happens to the job, to its end; a broken connection goes on where it was."""
-        last_id = None
-        while True:
-            talk = job_calls.open_events(self.id, last_id, self._client.retry)
-            response = self._client.run(talk)
-            try:
-                for frame in httpx2.EventSource(response):
-                    event = job_calls.read_job_event(frame)
-                    if event.kind == "error":  # as good as a broken connection
-                        break
-                    last_id = event.id or last_id
-                    yield event
-                    if event.kind == "done":
-                        return
-            except httpx2.TransportError:
-                pass
-            finally:
-                response.close()
-            time.sleep(job_calls.REOPEN_S)
+        return follow(self._client, partial(job_calls.open_events, self.id))
 
     def cancel(self) -> Self:
         """Stop the job; what has landed stays."""

@@ -13,13 +13,11 @@ import httpx2
 from ..jobs.model import JobState
 from .client_errors import ApiError, JobPaused, PenstockError, ServerUnreachable, WaitTimedOut
 from .payloads import Remote, Upload
-from .records import JobEvent, JobRecord, ResultsPage, Row
+from .records import JobRecord, ResultsPage, Row
 from .retry_policy import RetryPolicy
 from .talk import Send, Talk, ask, post
 
 OnRecord: TypeAlias = Callable[[JobRecord], None]
-
-REOPEN_S = 0.5  # before a broken stream of events is opened again
 
 _SEALING_S = 3600.0  # the server reads and checks the whole input before it answers
 _LONG_POLL_S = 10.0
@@ -321,11 +319,6 @@ def open_events(job_id: str, last_id: str | None, retry: RetryPolicy) -> Talk[ht
     headers = {"Last-Event-ID": last_id} if last_id else {}
     send = Send("GET", f"/v1/jobs/{job_id}/events", headers=headers, stream=True)
     return (yield from ask(send, retry, lambda response: response))
-
-
-def read_job_event(event: httpx2.ServerSentEvent) -> JobEvent:
-    """Read one frame of a job's events."""
-    return JobEvent(event.id, event.event, json.loads(event.data) if event.data else None)
 
 
 def _read_job(response: httpx2.Response) -> JobRecord:

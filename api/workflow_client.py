@@ -3,14 +3,13 @@
 Knows how to carry a talk out with blocking sockets; what is said is written in `workflow_calls`.
 """
 
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
-import httpx2
-
-from . import job_calls, tables, workflow_calls
+from . import tables, workflow_calls
+from .client_events import follow
 from .payloads import open_upload
 from .records import JobEvent, Row
 from .run_facts import RunFacts
@@ -179,24 +178,7 @@ class WorkflowRun(RunFacts):
 
     def events(self) -> Iterator[JobEvent]:
         """Yield what happens to the run, to its end; a broken connection goes on where it was."""
-        last_id = None
-        while True:
-            talk = workflow_calls.open_run_events(self.id, last_id, self._client.retry)
-            response = self._client.run(talk)
-            try:
-                for frame in httpx2.EventSource(response):
-                    event = job_calls.read_job_event(frame)
-                    if event.kind == "error":  # as good as a broken connection
-                        break
-                    last_id = event.id or last_id
-                    yield event
-                    if event.kind == "done":
-                        return
-            except httpx2.TransportError:
-                pass
-            finally:
-                response.close()
-            time.sleep(job_calls.REOPEN_S)
+        return follow(self._client, partial(workflow_calls.open_run_events, self.id))
 
     def cancel(self) -> Self:
         """Stop the run; what has landed stays."""
