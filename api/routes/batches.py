@@ -209,7 +209,10 @@ def _batch_object(services: Services, batch: Batch) -> dict[str, Any]:
             "total_tokens": usage.input_tokens + usage.output_tokens,
         },
         "metadata": spec.metadata,
-        "penstock": {"job_ids": checked.jobs if checked is not None else []},
+        "penstock": {
+            "job_ids": checked.jobs if checked is not None else [],
+            "status_reason": _reason(services, checked) if ended is None else None,
+        },
     }
 
 
@@ -234,6 +237,14 @@ def _times(
         is_so = ended is not None and ended.status.value == status
         times[f"{status}_at"] = ended.at if ended is not None and is_so else None
     return times
+
+
+def _reason(services: Services, checked: Checked | None) -> str | None:
+    """Say what holds a batch up, if anything does: the first of its jobs that has a reason."""
+    found = services.table.snapshots(checked.jobs if checked is not None else [])
+    jobs = [job for job in found if job is not None]
+    reasons = (job.status_reason or services.quotas.reason(job) for job in jobs)
+    return next((reason for reason in reasons if reason is not None), None)
 
 
 def _progress(

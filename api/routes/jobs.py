@@ -11,8 +11,10 @@ import redis
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
 
+from ...jobs.batch_record import UnknownBatch
 from ...jobs.ending import cancel
-from ...jobs.errors import InvalidJob
+from ...jobs.errors import CorruptJob, InvalidJob, UnknownJob
+from ...jobs.job_dir import JobDir
 from ...jobs.model import Counts, JobSnapshot, JobSpec, JobState
 from ...jobs.removal import remove
 from ...jobs.submission import FileSource, Source, Submission, submit
@@ -126,11 +128,27 @@ async def delete_job(job_id: str, services: TheServices, principal: ThePrincipal
     """Remove a job that has ended, its input and its rows; what it has used stays on record."""
     require_home(services)
     job = await find_job(services, principal, job_id)
+    await anyio.to_thread.run_sync(_require_unused, services, job)
     try:
         await anyio.to_thread.run_sync(remove, services.settings, services.table, job)
     except InvalidJob as error:
         raise Conflict(str(error), param=error.param) from error
     return {"id": job_id, "object": "job", "deleted": True}
+
+
+def _require_unused(services: Services, job: JobSnapshot) -> None:
+    """Refuse to remove what a batch has not rendered yet.
+
+    Raises:
+        Conflict: the job is one of a batch that has not ended.
+    """
+    try:
+        spec = JobDir(services.settings.jobs_dir, job.job_id).read_spec()
+        batch = services.batches.get(spec.metadata.get("batch_id", ""), job.tenant)
+    except (UnknownJob, CorruptJob, UnknownBatch):  # nothing is left of it, or it is nobody's
+        return
+    if batch.ended() is None:
+        raise Conflict(f"the job is a part of {batch.spec.id}, which has not ended", param="job_id")
 
 
 async def _create(

@@ -1,6 +1,7 @@
 """A tenant's quotas over HTTP: what waits, what is refused and why, and what is shown of it."""
 
 import asyncio
+import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -149,6 +150,31 @@ def test_a_job_that_waits_for_a_quota_says_so(flat: Flat, limits: TenantLimits, 
         assert len(table.issue(job_id, 1)) == 1
         assert reason() is None, "all of it has been issued"
         cancel(flat.settings, table, job_id)
+
+
+def test_a_batch_that_waits_for_a_quota_says_so_and_keeps_its_job(flat: Flat) -> None:
+    with flat.tenant("batches", {"max_stored_bytes": 10**6}) as http:
+        body = {"model": IDLE_MODEL, "messages": [{"role": "user", "content": "x"}]}
+        url = "/v1/chat/completions"
+        line = {"custom_id": "a", "method": "POST", "url": url, "body": body}
+        parts = {"file": ("in.jsonl", json.dumps(line).encode())}
+        file_id = http.post("/v1/files", data={"purpose": "batch"}, files=parts).json()["id"]
+        asked = {"input_file_id": file_id, "endpoint": url, "completion_window": "24h"}
+        path = f"/v1/batches/{http.post('/v1/batches', json=asked).json()['id']}"
+        _until(lambda: http.get(path).json()["status"] == "in_progress")
+        extra = http.get(path).json()["penstock"]
+        assert extra["status_reason"] is None
+        Tenants(flat.settings.tenants_dir).change("batches", {"max_stored_bytes": 1})
+        told = http.get(path).json()["penstock"]["status_reason"]
+        assert told.startswith("quota_bytes: the tenant batches stores")
+        [job_id] = extra["job_ids"]
+        refused = http.delete(f"/v1/jobs/{job_id}")
+        assert (refused.status_code, refused.json()["error"]["code"]) == (409, "conflict")
+        assert "is a part of batch_" in refused.text, "it may be landed, and not rendered yet"
+        http.post(f"{path}/cancel")
+        _until(lambda: http.get(path).json()["status"] == "cancelled")
+        assert http.delete(f"/v1/jobs/{job_id}").status_code == 200
+        assert http.get(path).json()["status"] == "cancelled"
 
 
 def _slots(tmp_path: Path, max_streams: int, patience_s: float = 30.0) -> StreamSlots:
