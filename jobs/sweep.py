@@ -1,6 +1,7 @@
 """Sweeps what killed processes left on disk. Knows files and their ages, no table.
 
 a directory without job.json                 -> removed, with the one made for its results
+a directory without run.json                 -> removed, as a run that was never made
 .<name>.<pid>.<random>.tmp                   -> removed, beside job.json and the manifest
 _tmp and unlanded/ of a job that has ended   -> removed
 an idempotency key of a job that is gone     -> removed
@@ -17,6 +18,7 @@ from .idempotency import IdempotencyKey
 from .job_dir import JobDir
 from .results_dir import ResultsDir
 from .settings import Settings
+from .workflow.run_dir import RunDir
 
 LEFT_BEHIND_AGE_S = 24 * 3600  # nobody uploads one input for that long, or writes one file
 
@@ -32,6 +34,9 @@ def sweep(settings: Settings, older_than_s: float = LEFT_BEHIND_AGE_S) -> int:
         if results is not None:
             results.remove()
         half_made.remove()
+        num_swept += 1
+    for half_made_run in RunDir.half_made(settings.runs_dir, older_than_s):
+        half_made_run.remove()
         num_swept += 1
     for job_dir in JobDir.all(settings.jobs_dir):
         num_swept += _sweep_job(job_dir, older_than_s)

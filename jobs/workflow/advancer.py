@@ -130,12 +130,20 @@ class Advancer:
 
     def _look_after(self, run: RunAtWork) -> None:
         try:
-            is_over = run.look_after()
+            if run.look_after():
+                del self._runs[run.run_id]
         except (OSError, StorageFull) as error:
             run.note(f"storage_unavailable: {error}")
-            return
-        if is_over:
-            del self._runs[run.run_id]
+        except redis.RedisError:
+            raise
+        except Exception:
+            self._give_up(run)
+
+    def _give_up(self, run: RunAtWork) -> None:
+        """Forget what is known of a run, so that it is found anew on the disk."""
+        logger.exception("%s cannot be advanced; it is opened anew", run.run_id)
+        self._runs.pop(run.run_id, None)
+        self._broken[run.run_id] = time.monotonic() + _FAULT_PAUSE_S
 
     def _begin_work(self) -> None:
         """Give the workshop enough to do, of every run in turn."""
@@ -159,5 +167,9 @@ class Advancer:
         done, _ = wait(self._futures, timeout=_TICK_S, return_when=FIRST_COMPLETED)
         for future in done:
             run, work = self._futures.pop(future)
-            if not future.cancelled() and run.run_id in self._runs:
+            if future.cancelled() or self._runs.get(run.run_id) is not run:
+                continue
+            try:
                 run.take(work, future.result())
+            except Exception:  # also of a full disk: what it had in hand is on no disk yet
+                self._give_up(run)

@@ -83,7 +83,7 @@ def _copies(check: StepCheck, spec: Expand) -> Shaped:
     number: Any = spec.n
     if isinstance(number, str):
         if "row" in number:
-            check.expression("n", number, check.flow.row_type)
+            check.expression("n", number, check.flow.row_type, "count")
             return Shaped(spec, added, spec.max)
         number = check.constant("n", number)
         if number is None:
@@ -189,7 +189,7 @@ def check_groups(check: StepCheck, spec: Reduce) -> tuple[Reduce, Flow | None]:
     if len(set(spec.group_by)) < len(spec.group_by):
         check.tell("group_by", "one of the columns is there twice")
     kept = {name: _column(check, "group_by", name, flow) for name in spec.group_by}
-    return spec, replace(flow, columns=kept, parents=())
+    return spec, replace(flow, columns=kept, is_open=False, parents=())
 
 
 def check_ways(check: StepCheck, spec: Reduce) -> str | None:

@@ -17,13 +17,14 @@ from .plan import ROWS
 from .spec import Step
 from .types import ANY, Type
 
-Wanted: TypeAlias = Literal["truth", "text", "list", "order", "any"]
+Wanted: TypeAlias = Literal["truth", "text", "count", "list", "order", "any"]
 
 RESERVED = frozenset({"row_id", "parent_id", "parents", "row_index"})
 
 _WANTED: Mapping[Wanted, tuple[str, frozenset[str]]] = {
     "truth": ("true or false", frozenset({"bool"})),
     "text": ("a text", frozenset({"string"})),
+    "count": ("a whole number", frozenset({"int64"})),
     "list": ("a list", frozenset({"list", "vector"})),
     "order": ("a number or a text", frozenset({"int64", "float64", "bool", "string"})),
 }

@@ -16,11 +16,12 @@ $data/runs/.open/<run_id>  as long as anything is left to be done about it
 
 import re
 import shutil
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 
@@ -129,6 +130,19 @@ class RunDir:
         if not marked.is_dir():
             return []
         return sorted(path.name for path in marked.iterdir() if _RUN_ID.fullmatch(path.name))
+
+    @classmethod
+    def half_made(cls, runs_dir: Path, older_than_s: float) -> Iterator[Self]:
+        """Find directories that never became runs, and have not been touched for so long."""
+        names = {path.name for path in runs_dir.iterdir()} if runs_dir.is_dir() else set()
+        for name in sorted(names.union(cls.unsettled(runs_dir))):
+            if not _RUN_ID.fullmatch(name) or may_exist(runs_dir / name / "run.json"):
+                continue
+            half = cls(runs_dir, name)
+            with suppress(FileNotFoundError):  # its submission is ending just now
+                found = [half.path, half.inputs] if half.path.exists() else [half._marker]
+                if time.time() - max(path.lstat().st_mtime for path in found) > older_than_s:
+                    yield half
 
     def create(self) -> None:
         """Make the empty directory.

@@ -85,7 +85,6 @@ def submit_run(settings: Settings, table: JobTable, request: RunRequest) -> RunS
         for name in request.sources:
             items = islice(_items(settings, request, name), request.first_rows)
             inputs[name] = _seal(directory, name, items, plan.shard_rows)
-            _check_promise(request.workflow, name, inputs[name])
         check(request.workflow, request.params, {name: d.columns for name, d in inputs.items()})
         spec = RunSpec(
             run_id=run_id,
@@ -166,18 +165,6 @@ def _peek(items: Iterator[InputRow | RejectedLine]) -> dict[str, ColumnKind]:
         if isinstance(item, InputRow):
             columns.add(item.row)
     return _kinds(columns)
-
-
-def _check_promise(workflow: Workflow, name: str, dataset: SealedDataset) -> None:
-    """Hold an input against the columns that the workflow expects of it."""
-    for column, kind in workflow.inputs[name].columns.items():
-        found = dataset.columns.get(column)
-        is_fit = found == kind or (found, kind) in (("int64", "float64"), ("string", "json"))
-        if not is_fit:
-            what = f"is {found}" if found else "is missing"
-            raise InvalidJob(
-                f"inputs.{name}", f"column {column!r} {what}; the workflow expects {kind}"
-            )
 
 
 def _kinds(columns: ColumnTypes) -> dict[str, ColumnKind]:

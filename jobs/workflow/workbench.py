@@ -250,5 +250,7 @@ def _with_usage(report: ShardReport, answers: Iterable[Answer]) -> ShardReport:
 
 
 def _chunks(rows: Iterator[Row], size: int) -> Iterator[list[Row]]:
+    """Cut rows into shards; of none there is one, so that its columns can be read."""
+    yield list(islice(rows, size))
     while chunk := list(islice(rows, size)):
         yield chunk

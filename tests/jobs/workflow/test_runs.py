@@ -10,10 +10,14 @@ import msgspec
 import pyarrow.parquet as pq
 import pytest
 
+from penstock.jobs.errors import InvalidJob, UnknownJob
 from penstock.jobs.model import JobState
 from penstock.jobs.sources import RowsSource
+from penstock.jobs.sweep import sweep
+from penstock.jobs.workflow.check_problems import InvalidWorkflow
 from penstock.jobs.workflow.orders import orders_of
 from penstock.jobs.workflow.run_dir import RunDir, RunResults
+from penstock.jobs.workflow.run_removal import remove_run
 from penstock.jobs.workflow.run_submission import RunRequest, submit_run
 from penstock.jobs.workflow.runs import (
     RunSnapshot,
@@ -24,6 +28,7 @@ from penstock.jobs.workflow.runs import (
     step_rows,
 )
 from penstock.jobs.workflow.spec import Workflow
+from penstock.jobs.workflow.tracing import trace_row
 
 from ..live import Live, live_queue, wait_for
 
@@ -226,3 +231,67 @@ def test_a_damaged_shard_is_made_again(own: Live) -> None:
     assert {row["row_id"]: msgspec.json.decode(row["last"])["y"] for row in rows} == {
         str(n): 2 * (n + 1) for n in range(100)
     }
+
+
+def test_a_row_can_be_followed_through_the_steps(live: Live) -> None:
+    run = ended(live, submit(live, JUDGED, 8, use_cache=False))
+    traces = trace_row(live.settings, run.run_id, "4/idea#1")
+    assert [(trace.step, trace.row_id) for trace in traces] == [
+        ("idea", "4/idea#1"),
+        ("verdict", "4/idea#1"),
+        ("good", "4/idea#1"),
+        ("kept", "4"),
+    ]
+    idea, verdict, *_ = traces
+    (request,) = idea.requests
+    assert request["prompt"] == "[[say]]topic 4!"
+    assert [answer.text for answer in idea.answers] == ["topic 4!"]
+    assert idea.value == "topic 4!"
+    assert verdict.value == {"score": 4, "reason": "x"}
+    assert verdict.meta["status"] == "succeeded"
+    with pytest.raises(UnknownJob):
+        trace_row(live.settings, run.run_id, "99")
+
+
+def test_a_run_that_has_ended_can_be_removed_with_all_that_served_it(live: Live) -> None:
+    run = submit(live, JUDGED, 8, use_cache=False)
+    with pytest.raises(InvalidJob, match="has not ended"):
+        remove_run(live.settings, live.table, run.run_id)
+    ended(live, run)
+    orders = [order.job_id for order in orders_of(live.settings.jobs_dir, run.run_id)]
+    assert orders
+    remove_run(live.settings, live.table, run.run_id)
+    assert live.table.snapshots(orders) == [None] * len(orders)
+    assert not list(live.settings.jobs_dir.glob(f"{run.run_id}*"))
+    assert not Path(run.out).exists()
+    with pytest.raises(UnknownJob):
+        read_run(live.settings, live.table, run.run_id)
+
+
+def test_one_idempotency_key_makes_one_run(live: Live) -> None:
+    first = submit(live, JUDGED, 3, idempotency_key="once")
+    again = submit(live, JUDGED, 3, idempotency_key="once")
+    other = submit(live, JUDGED, 3, idempotency_key="once", tenant="another")
+    assert again.run_id == first.run_id != other.run_id
+    with pytest.raises(InvalidJob, match="another workflow or has other params"):
+        submit(live, {**JUDGED, "name": "changed"}, 3, idempotency_key="once")
+    for run in (first, other):
+        ended(live, run)
+
+
+def test_what_was_begun_and_never_sealed_is_swept(own: Live) -> None:
+    half = RunDir(own.settings.runs_dir, "run_01HALF")
+    half.create()
+    assert sweep(own.settings) == 0
+    assert sweep(own.settings, older_than_s=-1.0) == 1
+    assert not half.path.exists()
+
+
+def test_an_input_must_be_there_and_have_the_columns_it_promises(own: Live) -> None:
+    promised = {**JUDGED, "inputs": {"topics": {"columns": {"number": "string"}}}}
+    with pytest.raises(InvalidWorkflow, match="promised as string, but the data has int64"):
+        submit(own, promised, 3)
+    with pytest.raises(InvalidJob, match="input 'topics' is missing"):
+        request = RunRequest(msgspec.convert(JUDGED, Workflow), {})
+        submit_run(own.settings, own.table, request)
+    assert list(own.settings.runs_dir.iterdir()) == []

@@ -1,0 +1,38 @@
+"""Removes runs that have ended: inputs, rows, and the jobs that served them."""
+
+from contextlib import suppress
+
+from ..errors import CorruptJob, InvalidJob, UnknownJob
+from ..job_dir import JobDir
+from ..job_table import JobTable
+from ..removal import remove
+from ..settings import Settings
+from .run_dir import RunDir, RunResults
+
+
+def remove_run(settings: Settings, table: JobTable, run_id: str) -> None:
+    """Remove a run that has ended. What it has used stays on record, as with any job.
+
+    Raises:
+        UnknownJob: there is no such run.
+        InvalidJob: it has not ended, or not everything that served it has.
+        CorruptJob: it is damaged.
+        JobBusy: another process is changing one of its jobs just now.
+        StorageFull: what it had used cannot be noted; it stays.
+    """
+    directory = RunDir(settings.runs_dir, run_id)
+    spec = directory.read()
+    is_settled = run_id not in RunDir.unsettled(settings.runs_dir)
+    if directory.read_final() is None or not is_settled:
+        raise InvalidJob("run_id", f"{run_id} has not ended: cancel it, or wait a moment")
+    names = [path.name for path in sorted(settings.jobs_dir.glob(f"{run_id}-*"))]
+    for name, job in zip(names, table.snapshots(names), strict=True):
+        if job is not None:
+            remove(settings, table, job)
+        else:
+            with suppress(UnknownJob, CorruptJob):
+                JobDir(settings.jobs_dir, name).remove()
+    directory.spec.unlink(missing_ok=True)  # from here on it is a run no more
+    RunResults.of(spec).remove()
+    directory.remove()
+    table.redis.delete(table.keys.run(run_id))
