@@ -167,9 +167,15 @@ def _reason_against(node: nodes.Node) -> str | None:
         return "recursive loops are not available in a prompt template"
     if isinstance(node, nodes.Name) and (node.name.startswith("_") or node.name == "self"):
         return f"the name {node.name!r} is not available"
+    if isinstance(node, nodes.Getattr) and node.attr.startswith("__") and not _is_row(node.node):
+        return f"{node.attr!r} is out of a template's reach"
     if isinstance(node, nodes.Filter) and (node.node is None or node.name == _METERED):
         return "filter blocks are not available in a prompt template"
     return None
+
+
+def _is_row(node: nodes.Node) -> bool:
+    return isinstance(node, nodes.Name) and node.name == ROW  # a column may be called anything
 
 
 def _walk(node: nodes.Node) -> Iterator[nodes.Node]:
