@@ -150,9 +150,11 @@ class _Documents:
 
     def __init__(self, root: Mapping[str, Any]) -> None:
         self._root = root
+        self._num_left = MAX_PARTS  # a schema within itself has no end
 
     def type_of(self, schema: Any, depth: int) -> Type:
-        if not isinstance(schema, Mapping) or depth > _MAX_KNOWN_DEPTH:
+        self._num_left -= 1
+        if not isinstance(schema, Mapping) or depth > _MAX_KNOWN_DEPTH or self._num_left < 0:
             return ANY
         if "$ref" in schema:
             return self.type_of(_find(self._root, schema["$ref"], ""), depth + 1)

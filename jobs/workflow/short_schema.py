@@ -45,6 +45,8 @@ def is_json_schema(schema: Mapping[str, Any]) -> bool:
     kind = schema.get("type")
     if isinstance(kind, list) or kind in _ONLY_LONG:
         return True
+    if "const" in schema and not _is_short(schema["const"]):
+        return True
     others = [each for name, each in schema.items() if name != "type"]
     return kind in _LONG and not (others and all(_is_short(each) for each in others))
 
