@@ -84,7 +84,9 @@ async def whole_chat(http: httpx2.AsyncClient, prompt: str) -> str:
     return b"".join(_CONTENT.findall(answer.content)).decode()
 
 
-def test_chats_that_nobody_reads_hold_up_no_others(stack: Stack, door: tuple[str, FastAPI]) -> None:
+def test_chats_that_nobody_reads_hold_up_no_others(
+    stack: Stack, door: tuple[str, FastAPI], guests: ExitStack
+) -> None:
     url, app = door
     messages = [{"role": "user", "content": f"[[say]]{TEXT}"}]
     asked = {"model": MODEL, "messages": messages, "max_tokens": NUM_WORDS, "stream": True}
