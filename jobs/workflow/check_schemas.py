@@ -150,12 +150,18 @@ class _Documents:
 
     def __init__(self, root: Mapping[str, Any]) -> None:
         self._root = root
-        self._num_left = MAX_PARTS  # a schema within itself has no end
+        self._known: dict[tuple[int, int], Type] = {}  # by the schema's place in memory, and depth
 
     def type_of(self, schema: Any, depth: int) -> Type:
-        self._num_left -= 1
-        if not isinstance(schema, Mapping) or depth > _MAX_KNOWN_DEPTH or self._num_left < 0:
+        """Return the type of what is so deep in a document; each schema is read once per depth."""
+        if not isinstance(schema, Mapping) or depth > _MAX_KNOWN_DEPTH:
             return ANY
+        key = (id(schema), depth)
+        if key not in self._known:
+            self._known[key] = self._read(schema, depth)
+        return self._known[key]
+
+    def _read(self, schema: Mapping[str, Any], depth: int) -> Type:
         if "$ref" in schema:
             return self.type_of(_find(self._root, schema["$ref"], ""), depth + 1)
         if "const" in schema:
