@@ -76,6 +76,11 @@ def wait_until_answered(app: FastAPI, stack: Stack) -> list[int]:
     return [stream.qsize() for stream in streams.values()]
 
 
+def ids_after(url: str, last_id: bytes) -> list[bytes]:
+    headers = {"last-event-id": last_id.decode()}
+    return _EVENT_ID.findall(httpx2.get(url, headers=headers, timeout=PATIENCE_S).content)
+
+
 async def whole_chat(http: httpx2.AsyncClient, prompt: str) -> str:
     messages = [{"role": "user", "content": prompt}]
     asked = {"model": MODEL, "messages": messages, "stream": True}
@@ -127,14 +132,14 @@ def test_followers_who_fall_behind_come_back_and_miss_nothing(
 
     streams = asyncio.run(follow_all())
     assert all(b"event: done\n" in each for each in streams)
-    ids = max((_EVENT_ID.findall(each) for each in streams), key=len)
+    ids = ids_after(url + path, b"0-0")  # from the very beginning
     assert len(ids) > 20, "a shard of 64 rows is one event"
-    assert all(_EVENT_ID.findall(each) == ids[-len(_EVENT_ID.findall(each)) :] for each in streams)
+    for each in map(_EVENT_ID.findall, streams):
+        assert each == ids[-len(each) :]
     for number, each in enumerate(straws):
         seen = each.recv(500 + 700 * number)  # then it breaks off, in the middle of an event
         each.close()
         begun = _EVENT_ID.findall(seen.rpartition(b"\n\n")[0])
         assert begun or number == 0
         last = begun[-1] if begun else ids[0]
-        rest = httpx2.get(url + path, headers={"last-event-id": last.decode()}, timeout=PATIENCE_S)
-        assert _EVENT_ID.findall(rest.content) == ids[ids.index(last) + 1 :]
+        assert ids_after(url + path, last) == ids[ids.index(last) + 1 :]
