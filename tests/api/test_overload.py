@@ -23,8 +23,9 @@ from penstock.api.open_files import OpenFiles
 from penstock.jobs.fake_engine import expected_text
 from penstock.jobs.keys import Keys
 from penstock.jobs.redis_client import connect
-from penstock.jobs.workers import WorkerInfo, WorkerRegister
+from penstock.jobs.workers import WorkerRegister
 
+from ..jobs.idle_workers import idle_worker
 from .conftest import IDLE_MODEL, MODEL, Stack
 from .serving import serving
 
@@ -33,23 +34,9 @@ PATIENCE_S = 30.0
 
 
 @contextmanager
-def idle_worker(stack: Stack) -> Iterator[None]:
+def worker_that_waits(stack: Stack) -> Iterator[None]:
     """Announce a worker that takes nothing: whoever asks for its model waits."""
-    info = WorkerInfo(
-        name="idle-1",
-        model=IDLE_MODEL,
-        host="here",
-        pid=1,
-        slots=1,
-        running_rows=0,
-        waiting_rows=0,
-        tokens_per_s=0.0,
-        kv_used_fraction=0.0,
-        started_at_ms=0,
-        proved_at_ms=0,
-        has_chat_template=True,
-        max_model_len=None,
-    )
+    info = idle_worker("idle-1", IDLE_MODEL, slots=1, proved_at_ms=0)
     done = threading.Event()
     with connect(stack.settings) as client:
         register = WorkerRegister(client, Keys(stack.settings.namespace))
@@ -73,7 +60,7 @@ def idle_worker(stack: Stack) -> Iterator[None]:
 def small(stack: Stack) -> Iterator[tuple[str, FastAPI]]:
     """A second door to the same stack, with a line of three places."""
     app = create_app(replace(stack.settings, max_waiting_chats=ROOM))
-    with idle_worker(stack), serving(app) as url:
+    with worker_that_waits(stack), serving(app) as url:
         yield url, app
 
 

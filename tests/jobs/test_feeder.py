@@ -21,7 +21,7 @@ from penstock.jobs.submission import RowsSource, SubmitRequest, submit
 from penstock.jobs.tenants import TenantLimits, Tenants
 from penstock.jobs.workers import WorkerRegister
 
-from .test_workers import worker
+from .idle_workers import idle_worker
 
 MODEL = "fake:tokens=1"
 Submit = Callable[..., JobSpec]
@@ -60,13 +60,13 @@ def test_the_queue_stays_short(
     spec = make_job(100)
     lane = app.lane("bulk", MODEL).name
     assert feeder.feed() == 0, "nobody serves the model yet"
-    register.announce(worker("a", MODEL))
+    register.announce(idle_worker("a", MODEL))
     assert feeder.feed() == LEAST_SHARDS
     assert feeder.feed() == 0
     assert table.redis.llen(lane) == table.window(spec.job_id) == LEAST_SHARDS
-    register.announce(worker("b", MODEL))
-    register.announce(worker("c", "another"))
-    register.announce(worker("d", MODEL, is_draining=True))
+    register.announce(idle_worker("b", MODEL))
+    register.announce(idle_worker("c", "another"))
+    register.announce(idle_worker("d", MODEL, is_draining=True))
     assert feeder.feed() == LEAST_SHARDS
 
 
@@ -94,7 +94,7 @@ def test_priority_goes_first(
 def test_a_cancelled_job_gets_no_more(
     feeder: Feeder, register: WorkerRegister, make_job: Submit, table: JobTable, settings: Settings
 ) -> None:
-    register.announce(worker("a", MODEL))
+    register.announce(idle_worker("a", MODEL))
     cancelled, other = make_job(10), make_job(10)
     feeder.feed()
     cancel(settings, table, cancelled.job_id)
@@ -111,7 +111,7 @@ def test_a_lost_message_is_issued_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(feeder_module, "_LOST_AFTER_MS", 100)
-    register.announce(worker("a", MODEL))
+    register.announce(idle_worker("a", MODEL))
     spec = make_job(2)
     lane = app.lane("bulk", MODEL).name
     assert feeder.feed() == 2
@@ -145,7 +145,7 @@ def test_a_tick_costs_no_more_for_jobs_that_wait(
         table.agenda.overdue(100)
         return table.redis.info("stats")["total_commands_processed"] - before  # pyright: ignore
 
-    register.announce(worker("a", MODEL))
+    register.announce(idle_worker("a", MODEL))
     make_job(10)
     for _ in range(2):
         cost()
@@ -161,7 +161,7 @@ def test_a_tick_costs_no_more_for_jobs_that_wait(
 def test_an_urgent_job_and_a_pause_act_at_the_next_tick(
     feeder: Feeder, register: WorkerRegister, make_job: Submit, table: JobTable, settings: Settings
 ) -> None:
-    register.announce(worker("a", MODEL))
+    register.announce(idle_worker("a", MODEL))
     first, second = make_job(100), make_job(100)
     change(settings, table, first.job_id, priority=1)
     assert feeder.feed() == LEAST_SHARDS
@@ -186,7 +186,7 @@ def test_a_publisher_without_redis_loses_nothing(
     deaf = create_app(replace(settings, redis_url="redis://127.0.0.1:1/0"), socket_timeout_s=0.5)
     feeder = Feeder(deaf, table, register)
     feeder._app.settings = settings
-    register.announce(worker("a", MODEL))
+    register.announce(idle_worker("a", MODEL))
     spec = make_job(3)
     assert feeder.feed() == 3
     assert table.window(spec.job_id) == 3  # queued, and found missing in time
@@ -352,9 +352,8 @@ def _turn(share: FairShare) -> str:
 
 
 def replaced_slots(slots: int) -> "feeder_module.WorkerInfo":
-    import msgspec
 
-    return msgspec.structs.replace(worker("big", MODEL), slots=slots)
+    return idle_worker("big", MODEL, slots=slots)
 
 
 def test_the_jobs_of_a_run_share_as_one_and_the_last_step_goes_first() -> None:

@@ -16,9 +16,9 @@ from penstock.jobs.stored_bytes import StoredBytes
 from penstock.jobs.tenants import Tenants
 from penstock.jobs.workers import WorkerRegister
 
+from .idle_workers import idle_worker
 from .live import wait_for
 from .small_jobs import SmallJobs
-from .test_workers import worker
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def app(settings: Settings) -> Iterator[PenstockApp]:
 @pytest.fixture
 def register(table: JobTable) -> WorkerRegister:
     register = WorkerRegister(table.redis, table.keys)
-    register.announce(worker("a", "fake"))
+    register.announce(idle_worker("a", "fake"))
     return register
 
 
@@ -51,7 +51,7 @@ def test_who_stores_too_much_waits_until_it_may_have_more(
     feeder.feed()
     assert table.window(first.job_id) == 4, "nothing is held up until something is known"
     feeder.measure_stored()
-    register.announce(msgspec.structs.replace(worker("b", "fake"), slots=640))
+    register.announce(msgspec.structs.replace(idle_worker("b", "fake"), slots=640))
     late, free = jobs.make(tenant="small"), jobs.make(tenant="free")
     feeder.feed()
     windows = [table.window(spec.job_id) for spec in (first, late, free)]

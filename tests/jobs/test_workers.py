@@ -7,33 +7,16 @@ import redis
 from penstock.jobs.keys import Keys
 from penstock.jobs.redis_client import connect_async
 from penstock.jobs.settings import Settings
-from penstock.jobs.workers import LIFETIME_MS, AsyncWorkerRegister, WorkerInfo, WorkerRegister
+from penstock.jobs.workers import LIFETIME_MS, AsyncWorkerRegister, WorkerRegister
 
-
-def worker(name: str, model: str = "m", *, is_draining: bool = False) -> WorkerInfo:
-    return WorkerInfo(
-        name=name,
-        model=model,
-        host="here",
-        pid=1,
-        slots=8,
-        running_rows=0,
-        waiting_rows=0,
-        tokens_per_s=0.0,
-        kv_used_fraction=0.0,
-        started_at_ms=1,
-        proved_at_ms=time.time_ns() // 1_000_000,
-        has_chat_template=True,
-        max_model_len=None,
-        is_draining=is_draining,
-    )
+from .idle_workers import idle_worker
 
 
 def test_announce_and_withdraw(redis_client: redis.Redis, keys: Keys) -> None:
     register = WorkerRegister(redis_client, keys)
     assert register.list() == []
-    register.announce(worker("b"))
-    register.announce(worker("a"))
+    register.announce(idle_worker("b"))
+    register.announce(idle_worker("a"))
     assert [info.name for info in register.list()] == ["a", "b"]
     assert 0 < redis_client.pttl(keys.worker("a")) <= LIFETIME_MS
     register.withdraw("a")
@@ -42,7 +25,7 @@ def test_announce_and_withdraw(redis_client: redis.Redis, keys: Keys) -> None:
 
 def test_a_silent_worker_is_struck_off(redis_client: redis.Redis, keys: Keys) -> None:
     register = WorkerRegister(redis_client, keys)
-    register.announce(worker("a"))
+    register.announce(idle_worker("a"))
     redis_client.pexpire(keys.worker("a"), 1)
     time.sleep(0.01)
     assert register.list() == []
@@ -53,7 +36,7 @@ def test_the_event_loop_sees_who_serves(
     redis_client: redis.Redis, keys: Keys, settings: Settings
 ) -> None:
     register = WorkerRegister(redis_client, keys)
-    for info in (worker("a"), worker("b", is_draining=True), worker("c", "other")):
+    for info in (idle_worker("a"), idle_worker("b", is_draining=True), idle_worker("c", "other")):
         register.announce(info)
 
     async def look() -> tuple[list[str], list[str], list[str]]:
@@ -72,7 +55,7 @@ def test_the_event_loop_sees_who_serves(
 def test_many_who_ask_at_once_share_one_look(
     redis_client: redis.Redis, keys: Keys, settings: Settings
 ) -> None:
-    WorkerRegister(redis_client, keys).announce(worker("a"))
+    WorkerRegister(redis_client, keys).announce(idle_worker("a"))
 
     async def look() -> int:
         async with connect_async(settings) as client:
@@ -92,7 +75,7 @@ def test_a_worker_that_is_not_understood_hides_no_other(
     redis_client: redis.Redis, keys: Keys, caplog: pytest.LogCaptureFixture
 ) -> None:
     register = WorkerRegister(redis_client, keys)
-    register.announce(worker("a"))
+    register.announce(idle_worker("a"))
     redis_client.sadd(keys.workers, "b")
     redis_client.set(keys.worker("b"), '{"name": "b"}')
     assert [info.name for info in register.list()] == ["a"]

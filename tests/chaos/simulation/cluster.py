@@ -33,8 +33,9 @@ from penstock.jobs.settings import Settings
 from penstock.jobs.steering import change, pause, resume
 from penstock.jobs.submission import RowsSource, SubmitRequest, submit
 from penstock.jobs.tasks import FINALIZE, complete
-from penstock.jobs.workers import WorkerInfo, WorkerRegister
+from penstock.jobs.workers import WorkerRegister
 
+from ...jobs.idle_workers import idle_worker
 from .client import StoreClient
 from .hints import HintApp
 from .ledger import Ledger, Order, expected_rows
@@ -341,20 +342,8 @@ class Worker:
         return 0.7
 
     def _report(self) -> float:
-        info = WorkerInfo(
-            name=self.process.name,
-            model=MODEL,
-            host="simulated",
-            pid=1,
-            slots=64,
-            running_rows=0,
-            waiting_rows=0,
-            tokens_per_s=0.0,
-            kv_used_fraction=0.0,
-            started_at_ms=0,
-            proved_at_ms=0,
-            has_chat_template=False,
-            max_model_len=None,
+        info = idle_worker(
+            self.process.name, MODEL, host="simulated", slots=64, started_at_ms=0, proved_at_ms=0
         )
         try:
             self._register.announce(info)

@@ -20,6 +20,7 @@ from penstock.jobs.workflow.run_submission import RunRequest, submit_run
 from penstock.jobs.workflow.runs import RunSnapshot, read_run
 from penstock.jobs.workflow.spec import Workflow
 
+from ..idle_workers import idle_worker
 from ..live import Live, live_queue, stop, wait_for
 
 ASK = Ask("17", CHAT, "m", {"model": "m", "prompt": "hi", "seed": 1})
@@ -27,23 +28,7 @@ ANSWER = Answer(text="hello")
 
 
 def worker(name: str, revision: str, model: str = "m", not_ready: str | None = None) -> WorkerInfo:
-    return WorkerInfo(
-        name=name,
-        model=model,
-        host="here",
-        pid=1,
-        slots=8,
-        running_rows=0,
-        waiting_rows=0,
-        tokens_per_s=0.0,
-        kv_used_fraction=0.0,
-        started_at_ms=1,
-        proved_at_ms=1,
-        has_chat_template=True,
-        max_model_len=None,
-        not_ready=not_ready,
-        revision=revision,
-    )
+    return idle_worker(name, model, not_ready=not_ready, revision=revision)
 
 
 def test_what_workers_agree_on_is_known() -> None:
