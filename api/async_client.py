@@ -167,6 +167,10 @@ class AsyncJobs:
         talk = job_calls.resume_job(job_id, self._client.retry)
         return AsyncJob(self._client, await self._client.run(talk))
 
+    async def delete(self, job_id: str) -> None:
+        """Remove a job that has ended, its input and its rows; what it has used stays on record."""
+        await self._client.run(job_calls.delete_job(job_id, self._client.retry))
+
     async def update(self, job_id: str, **changes: Unpack[JobChanges]) -> "AsyncJob":
         """Change a job's name, priority, metadata, deadline or rate of errors; it acts at once."""
         talk = job_calls.change_job(job_id, changes, self._client.retry)

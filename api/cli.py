@@ -59,6 +59,7 @@ def make_app() -> typer.Typer:
                 cli_steering.update,
                 cli_steering.retry,
                 cli_jobs.cancel,
+                cli_steering.delete,
             ),
         ),
         (_ASK, (cli_chat.chat, cli_chat.models, doctor.doctor)),

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 keys = typer.Typer(no_args_is_help=True, help="API keys, and what their tenants may have.")
 
+_CAN_BE_LIFTED = frozenset(
+    {"max_rows", "max_queued_tokens", "max_stored_bytes", "max_streams"}
+    | {"requests_per_minute", "creates_per_minute"}
+)
 _COLUMNS = ("id", "tenant", "scopes", "name", "created_at", "revoked_at")
 
 
@@ -57,7 +61,8 @@ def create(
 ) -> None:
     """Make a key and print it, this once. From then on the API asks for one.
 
-    What is said of the tenant holds for all its keys; what is not said stays as it was.
+    What is said of the tenant holds for all its keys; what is not said stays as it was, and a
+    limit of 0 is none.
     """
     from ..jobs.api_keys import ApiKeys
     from ..jobs.tenants import InvalidTenant, Tenants
@@ -73,7 +78,11 @@ def create(
         "requests_per_minute": requests_per_minute,
         "creates_per_minute": creates_per_minute,
     }
-    limits = {each: value for each, value in given.items() if value is not None}
+    limits = {
+        each: None if value == 0 and each in _CAN_BE_LIFTED else value
+        for each, value in given.items()
+        if value is not None
+    }
     wanted = _scopes(scopes)
     try:
         Tenants(settings.tenants_dir).change(tenant, cast("TenantLimits", limits))

@@ -1,4 +1,4 @@
-"""The verbs that steer bulk jobs: pause, resume, priority, update, retry.
+"""The verbs that steer bulk jobs: pause, resume, priority, update, retry, delete.
 
 Knows the client and how to print; what a verb means for a job is the server's to know.
 """
@@ -115,3 +115,11 @@ def retry(
             return
         printer.job(job.record)
         printer.note(f"penstock watch {job.id}  follows it; its rows then stand in {job_id}")
+
+
+def delete(job_id: JobId, url: Url = None, api_key: ApiKey = None, output: Output = None) -> None:
+    """Remove a job that has ended, its input and its rows. There is no way back."""
+    printer = Printer(output)
+    with open_client(url, api_key) as client:
+        client.jobs.delete(job_id)
+    printer.note(f"{job_id} is removed; what it has used stays on record")

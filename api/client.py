@@ -169,6 +169,10 @@ class Jobs:
         talk = job_calls.resume_job(job_id, self._client.retry)
         return Job(self._client, self._client.run(talk))
 
+    def delete(self, job_id: str) -> None:
+        """Remove a job that has ended, its input and its rows; what it has used stays on record."""
+        self._client.run(job_calls.delete_job(job_id, self._client.retry))
+
     def update(self, job_id: str, **changes: Unpack[JobChanges]) -> "Job":
         """Change a job's name, priority, metadata, deadline or rate of errors; it acts at once."""
         talk = job_calls.change_job(job_id, changes, self._client.retry)

@@ -146,6 +146,11 @@ def resume_job(job_id: str, retry: RetryPolicy) -> Talk[JobRecord]:
     return (yield from ask(post(f"/v1/jobs/{job_id}/resume"), retry, _read_job))
 
 
+def delete_job(job_id: str, retry: RetryPolicy) -> Talk[None]:
+    """Remove a job that has ended, with its input and its rows."""
+    return (yield from ask(Send("DELETE", f"/v1/jobs/{job_id}"), retry, lambda response: None))
+
+
 class JobChanges(TypedDict, total=False):
     """What can be changed about a job; None takes a name, a deadline or a rate away."""
 

@@ -12,12 +12,10 @@ import pytest
 
 from penstock.api.async_client import AsyncClient
 from penstock.api.client import Client, Job
-from penstock.api.client_errors import BadRequest, Conflict
+from penstock.api.client_errors import BadRequest, Conflict, NotFound
 
+from .command import Penstock
 from .conftest import IDLE_MODEL, MODEL, Stack
-from .test_cli import Penstock, penstock
-
-__all__ = ["penstock"]
 
 ROWS = [{"text": f"t{n}"} for n in range(3000)]  # more shards than a worker takes at a time
 
@@ -256,3 +254,28 @@ class TestShell:
         job.cancel()
         run = penstock("show", job.id, "--url", stack.url, "-o", "table")
         assert "not run" in run.out
+
+
+def test_an_ended_job_is_deleted_from_wherever_one_sits(
+    penstock: Penstock, stack: Stack, client: Client
+) -> None:
+    jobs = [submit(client, ROWS[:2]) for _ in range(3)]
+    running = submit(client, model=IDLE_MODEL)
+    with pytest.raises(Conflict, match="cancel it first"):
+        client.jobs.delete(running.id)
+    running.cancel()
+    for job in jobs:
+        job.wait(timeout_s=60)
+
+    async def delete() -> None:
+        async with AsyncClient(stack.url) as twin:
+            await twin.jobs.delete(jobs[0].id)
+
+    asyncio.run(delete())
+    client.jobs.delete(jobs[1].id)
+    deleted = penstock("delete", jobs[2].id, "--url", stack.url)
+    assert (deleted.code, "is removed" in deleted.err) == (0, True)
+    for job in jobs:
+        with pytest.raises(NotFound):
+            job.refresh()
+    assert penstock("delete", jobs[2].id, "--url", stack.url).code != 0

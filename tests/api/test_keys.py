@@ -239,6 +239,19 @@ def test_the_command_line_makes_lists_and_revokes(tmp_path: Path) -> None:
     assert "name must be" in _run("keys", "create", "--tenant", "A", *data)[1]
 
 
+def test_the_command_line_sets_limits_and_lifts_them(tmp_path: Path) -> None:
+    data = ["--data", str(tmp_path), "-o", "json"]
+    limits = ["--max-rows", "6", "--max-stored-bytes", "7", "--max-streams", "8"]
+    rates = ["--requests-per-minute", "9", "--creates-per-minute", "10", "--weight", "2"]
+    assert _run("keys", "create", "--tenant", "acme", *limits, *rates, *data)[0] == 0
+    acme = Tenants(tmp_path / "tenants").get("acme")
+    assert (acme.max_rows, acme.max_stored_bytes, acme.max_streams) == (6, 7, 8)
+    assert (acme.requests_per_minute, acme.creates_per_minute) == (9, 10)
+    lifted = [word if word.startswith("--") else "0" for word in limits + rates[:4]]
+    assert _run("keys", "create", "--tenant", "acme", *lifted, *data)[0] == 0
+    assert Tenants(tmp_path / "tenants").get("acme") == Tenant(name="acme", weight=2)
+
+
 @pytest.mark.parametrize("verb", ["api", "up"])
 def test_no_key_no_open_door(verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PENSTOCK_DATA", str(tmp_path))
