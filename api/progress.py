@@ -1,6 +1,5 @@
 """A job's progress on a terminal: rows, tokens per second, time left, errors. Knows no server."""
 
-from types import TracebackType
 from typing import Self
 
 from rich.console import Console
@@ -34,12 +33,7 @@ class JobProgress:
         self._progress.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Leave the line as it is."""
         self._progress.stop()
 

@@ -5,7 +5,6 @@ It is read, never mapped into memory: a mapped file that somebody shortens kills
 
 import os
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 _PIECE_BYTES = 2**30  # the system reads a little less than 2 GiB at a time
@@ -33,9 +32,7 @@ class RawFile:
         """Return itself, open."""
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close the file."""
         os.close(self._descriptor)
 

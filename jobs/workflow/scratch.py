@@ -12,7 +12,6 @@ from collections.abc import Generator, Iterator
 from contextlib import closing
 from hashlib import blake2b
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from .ordering import Rank
@@ -50,12 +49,7 @@ class Scratch:
         """Return it; leaving it closes it."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close it."""
         self.close()
 
