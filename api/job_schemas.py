@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from .body_hints import like
 from .errors import InvalidRequest
 from .message_schemas import Role
 from .schemas import Metadata, ShortText
@@ -53,7 +54,7 @@ class JobRequest(Strict):
     id: str | None = None
     priority: Priority | None = None
     deadline: float | str | None = None
-    completion_window: str | None = None
+    completion_window: Annotated[str | None, like("[0-9]{1,9}[smhd]")] = None
     max_error_rate: float | None = None
     error_rate_after: Annotated[int, Field(ge=0, le=1_000_000_000)] | None = None
     metadata: Metadata | None = None

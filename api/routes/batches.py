@@ -17,7 +17,7 @@ from ...jobs.batch_record import (
 )
 from ...jobs.job_limits import read_window
 from ..bodies import MAX_JSON_BYTES, json_body, read_json
-from ..body_hints import one_of
+from ..body_hints import like, one_of
 from ..errors import Conflict, InvalidRequest, shown
 from ..home import require_home
 from ..job_wish import now_ms
@@ -43,7 +43,7 @@ class BatchRequest(Strict):
 
     input_file_id: str
     endpoint: Annotated[str, one_of(*ENDPOINTS)]
-    completion_window: str
+    completion_window: Annotated[str, like("[0-9]{1,9}[smhd]")]
     metadata: Metadata | None = None
     output_expires_after: ExpiresAfter | None = None
     idempotency_key: ShortText | None = None

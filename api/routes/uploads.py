@@ -9,7 +9,7 @@ from pydantic import Field
 
 from ...jobs.part_uploads import MAX_PART_BYTES, MAX_PARTS, PartUpload, Status
 from ..bodies import MAX_JSON_BYTES, json_body, read_json
-from ..body_hints import one_of
+from ..body_hints import one_of, within
 from ..errors import InvalidRequest, UnsupportedMediaType
 from ..home import require_home
 from ..principal import ThePrincipal
@@ -17,7 +17,7 @@ from ..services import Services, TheServices
 from ..storage_quota import require_room
 from ..strict import Strict
 from ..upload import Form, is_multipart, receive_upload
-from .files import Purpose, expiry, file_object, purpose_of
+from .files import MAX_LIFE_S, MIN_LIFE_S, Purpose, expiry, file_object, purpose_of
 
 _PART = Form(file="data", required=frozenset({"data"}), max_file_bytes=MAX_PART_BYTES)
 
@@ -28,7 +28,7 @@ class ExpiresAfter(Strict):
     """How long what comes of a request is kept."""
 
     anchor: Literal["created_at"]
-    seconds: int
+    seconds: Annotated[int, within(MIN_LIFE_S, MAX_LIFE_S)]
 
 
 class UploadRequest(Strict):
