@@ -338,6 +338,7 @@ class TestAsking:
         assert "secret" not in run.out
         assert found["redis", "server"]["ok"]
         assert found["api", "ready"]["value"] == MODEL
+        assert found["api", "worker"]["value"].endswith(f" serves {MODEL} made-up")
 
     @pytest.mark.parametrize(
         "redis_url",
