@@ -18,6 +18,7 @@ Asking: TypeAlias = Generate | Judge | Embed | Reduce
 Schemas: TypeAlias = Mapping[str, Mapping[str, Any] | None]  # None: named, but of no use
 
 MAX_MODEL_CHARS = 200
+MAX_TOKENS = 10_000_000  # longer than any model's context
 META_TYPE = Type.object_of(
     {
         "status": Type.one_of(("succeeded", "failed", "skipped")),
@@ -189,6 +190,10 @@ def _check_values(check: StepCheck, sampling: Mapping[str, Any]) -> None:
     """Tell of every value that is wrong, each once."""
     known = {each.name for each in fields(SamplingParams)} - {"n", *_NOT_HERE}
     left = dict(sampling)
+    for name in ("max_tokens", "min_tokens"):
+        if isinstance(number := left.get(name), int) and number > MAX_TOKENS:
+            check.tell(f"sampling.{name}", f"must be at most {MAX_TOKENS}, got {number}")
+            del left[name]
     for name in sampling.keys() - known:
         if name not in _NOT_HERE:
             check.tell(f"sampling.{name[:40]}", f"there is no such parameter{nearest(name, known)}")

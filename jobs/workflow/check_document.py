@@ -16,7 +16,7 @@ from .spec import MAX_STEPS, Expand, Input, Step, Workflow
 
 MAX_DEPTH = 64
 MAX_PARTS = 100_000
-MAX_CHARS = 2_000_000
+MAX_CHARS = 500_000
 _MAX_PROBLEMS_EACH = 20  # of one step
 _NO_NAME = "must be a name: a letter, then letters, digits or _, up to 40 in all"
 _NO_WORKFLOW_NAME = "must be a letter or digit, then letters, digits, _ . or -, up to 64 in all"

@@ -112,7 +112,7 @@ def _find(root: Mapping[str, Any], reference: Any, path: str) -> Any:
 
 def _check_words(schema: Mapping[str, Any], path: str) -> None:
     for kind in _listed(schema.get("type", [])):
-        if kind not in _TYPES:
+        if not isinstance(kind, str) or kind not in _TYPES:
             hint = nearest(str(kind), _TYPES)
             raise InvalidSchema(f"{path}.type: {shown(kind)} is none of JSON Schema's{hint}")
     if "$ref" in schema and not isinstance(schema["$ref"], str):

@@ -43,12 +43,16 @@ def is_json_schema(schema: Mapping[str, Any]) -> bool:
     if any(isinstance(schema.get(word), of) for word, of in _WORDS.items()):
         return True
     kind = schema.get("type")
-    if isinstance(kind, list) or kind in _ONLY_LONG:
+    if isinstance(kind, list) or (isinstance(kind, str) and kind in _ONLY_LONG):
         return True
     if "const" in schema and not _is_short(schema["const"]):
         return True
     others = [each for name, each in schema.items() if name != "type"]
-    return kind in _LONG and not (others and all(_is_short(each) for each in others))
+    return (
+        isinstance(kind, str)
+        and kind in _LONG
+        and not (others and all(_is_short(each) for each in others))
+    )
 
 
 def to_json_schema(schema: Mapping[str, Any]) -> dict[str, Any]:

@@ -64,6 +64,7 @@ ASK = "id: a, type: generate, prompt: x"
         (f"{ASK}, default: x", "a.default", "used with on_error: default only"),
         (f"{ASK}, sampling: {{n: 3}}", "a.sampling.n", "said by the step's own `n`"),
         (f"{ASK}, sampling: {{max_tokens: 0}}", "a.sampling.max_tokens", "at least 1, got 0"),
+        (f"{ASK}, sampling: {{max_tokens: 1000000000000}}", "a.sampling.max_tokens", "at most"),
         (f"{ASK}, sampling: {{temprature: 1}}", "a.sampling.temprature", "'temperature'?"),
         (f"{ASK}, sampling: {{logprobs: 1}}", "a.sampling.logprobs", "has no meaning"),
         (
