@@ -4,6 +4,7 @@ The stream is the truth and the wake-up in one: a follower blocks on it, and aft
 goes on from the last id it saw.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -51,11 +52,15 @@ class JobEvents:
 
 
 class AsyncJobEvents:
-    """Follows events, on the API's event loop. Each follower holds one connection."""
+    """Follows events, on the API's event loop.
+
+    Those who wait for the same event share one look, and so one connection.
+    """
 
     def __init__(self, client: redis.asyncio.Redis, keys: Keys) -> None:
         self._redis: Any = client
         self._keys = keys
+        self._looks: dict[tuple[str, str], asyncio.Task[list[JobEvent]]] = {}
 
     async def follow(
         self,
@@ -81,19 +86,31 @@ class AsyncJobEvents:
         elif await self._has_gap(stream, position):
             yield JobEvent(id=position, kind=RESET, data={})
         while True:
-            answer = await self._redis.xread({stream: position}, count=100, block=_BLOCK_MS)
-            entries = answer[0][1] if isinstance(answer, list) and answer else []
-            if isinstance(answer, dict):  # RESP3
-                entries = [entry for page in answer.get(stream, []) for entry in page]
-            for entry in entries:
-                event = _event(entry)
+            events = await self._look(stream, position)
+            for event in events:
                 position = event.id
                 yield event
                 if event.kind == DONE:
                     return
-            if not entries and is_final is not None and await is_final():
+            if not events and is_final is not None and await is_final():
                 yield JobEvent(id=position, kind=DONE, data={})
                 return
+
+    async def _look(self, stream: str, position: str) -> list[JobEvent]:
+        """Return what comes after a position, as soon as there is something."""
+        place = stream, position
+        look = self._looks.get(place)
+        if look is None:
+            look = self._looks[place] = asyncio.create_task(self._read(stream, position))
+            look.add_done_callback(lambda _: self._looks.pop(place))
+        return await asyncio.shield(look)  # of whoever leaves, the others must hear nothing
+
+    async def _read(self, stream: str, position: str) -> list[JobEvent]:
+        answer = await self._redis.xread({stream: position}, count=100, block=_BLOCK_MS)
+        entries = answer[0][1] if isinstance(answer, list) and answer else []
+        if isinstance(answer, dict):  # RESP3
+            entries = [entry for page in answer.get(stream, []) for entry in page]
+        return [_event(entry) for entry in entries]
 
     async def _has_gap(self, stream: str, position: str) -> bool:
         oldest = await self._redis.xrange(stream, count=1)

@@ -1,0 +1,49 @@
+"""Many who follow one job wait at Redis as one."""
+
+import asyncio
+from typing import Any
+
+import redis
+
+from penstock.jobs.events import DONE, AsyncJobEvents, JobEvents
+from penstock.jobs.keys import Keys
+from penstock.jobs.redis_client import connect_async
+from penstock.jobs.settings import Settings
+
+JOB = "job_1"
+NUM_FOLLOWERS = 100
+NUM_EVENTS = 20
+
+
+def num_blocked(client: Any) -> int:
+    return client.info("clients")["blocked_clients"]
+
+
+def test_followers_share_a_connection_and_miss_nothing(
+    redis_client: redis.Redis, keys: Keys, settings: Settings
+) -> None:
+    events = JobEvents(redis_client, keys)
+
+    async def run() -> tuple[list[list[Any]], list[int]]:
+        async with connect_async(settings) as client:
+            following = AsyncJobEvents(client, keys)
+
+            async def follow() -> list[Any]:
+                return [event.data.get("n") async for event in following.follow(JOB, "0-0")]
+
+            everybody = asyncio.gather(*(follow() for _ in range(NUM_FOLLOWERS)))
+            leaver = asyncio.create_task(follow())
+            blocked: list[int] = []
+            while blocked.count(1) < 10:  # some time, in which all of them begin to wait
+                await asyncio.sleep(0.01)
+                blocked.append(await asyncio.to_thread(num_blocked, redis_client))
+            leaver.cancel()  # whoever leaves takes nothing from the others
+            for number in range(NUM_EVENTS):
+                await asyncio.to_thread(events.publish, JOB, "n", {"n": number})
+                blocked.append(await asyncio.to_thread(num_blocked, redis_client))
+            await asyncio.to_thread(events.publish, JOB, DONE, {})
+            return await everybody, blocked
+
+    heard, blocked = asyncio.run(asyncio.wait_for(run(), 60))
+    assert heard == [[*range(NUM_EVENTS), None]] * NUM_FOLLOWERS
+    assert max(blocked) == 1
