@@ -19,8 +19,8 @@ from pathlib import Path
 
 from engine_peers.work import Work
 
-from penstock.engine.config import DEMO_MODEL, resolve_model
 from penstock.engine.cores import usable_cores
+from penstock.engine.model_place import DEMO_MODEL, resolve_model
 
 PEERS = Path(__file__).parent / "engine_peers"
 IDS = (10, 1023)  # of the demo model's vocabulary

@@ -83,7 +83,7 @@ def engine(rows: int, block_size: int, **options: Any) -> Engine:
 
 
 def _demo_directory() -> Any:
-    from penstock.engine.config import DEMO_MODEL, resolve_model
+    from penstock.engine.model_place import DEMO_MODEL, resolve_model
 
     return resolve_model(DEMO_MODEL)
 

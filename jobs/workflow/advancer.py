@@ -71,7 +71,8 @@ class Advancer:
             self._thread.join(timeout_s)
 
     def _run(self) -> None:
-        self._workshop = Workshop(self._settings.data_dir, NUM_BENCHES)
+        settings = self._settings
+        self._workshop = Workshop(settings.data_dir, NUM_BENCHES, operations=settings.workflow_ops)
         try:
             while not self._stopping.is_set() and self._is_leading:
                 self._step()

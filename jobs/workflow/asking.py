@@ -8,12 +8,36 @@ from typing import Any
 
 from .asking_kinds import Kind, kind_of
 from .asking_tries import Made, Reply, Talk, advance
-from .asks import Answers, Round
+from .asks import Answers, Ask, Round
 from .ledger import Ledger, RowFailed
 from .meta import META, reads_failed, skipped_meta
 from .plan import Plan, PlannedStep
 from .row import Applied, Row
 from .tools import NO_TOOLS, Tools
+
+
+def proceed(
+    plan: Plan,
+    step: PlannedStep,
+    rows: list[Row],
+    answers: Answers,
+    *,
+    seed: int = 0,
+    tools: Tools = NO_TOOLS,
+) -> list[Ask] | Applied:
+    """Find what is to be asked next, given what was answered so far; or make the shard.
+
+    `seed` decides all chances of the run.
+    """
+    kind = kind_of(plan, step, seed, tools)
+    asks: list[Ask] = []
+    ledger = Ledger(step)
+    for row in rows:
+        missing, made = advance(_talk(kind, row), answers)
+        asks += missing
+        for each in made or ():
+            _enter(step, each, ledger)
+    return asks or ledger.applied()
 
 
 def next_round(

@@ -28,6 +28,7 @@ from .row import Applied, Row
 from .run_dir import RunDir, RunResults, RunSpec
 from .selection import selected
 from .shard_file import ShardReport, read_report, read_shard, summed, write_shard
+from .tools import NO_TOOLS, MissingTool, Tools
 from .work import (
     AskOrSettle,
     Broken,
@@ -71,7 +72,8 @@ class _OpenRun:
 class Workbench:
     """Where pieces of work are done, one at a time."""
 
-    def __init__(self, data_dir: Path) -> None:
+    def __init__(self, data_dir: Path, tools: Tools = NO_TOOLS) -> None:
+        self._tools = tools
         self._runs_dir = data_dir / "runs"
         self._cache_dir = data_dir / "cache"
         self._runs: OrderedDict[str, _OpenRun] = OrderedDict()
@@ -92,7 +94,7 @@ class Workbench:
                     return self._emit(run, work)
         except _Unreadable as error:
             return self._set_aside(self._open(work.run_id), error)
-        except (UnknownJob, CorruptJob, CorruptInput) as error:
+        except (UnknownJob, CorruptJob, CorruptInput, MissingTool) as error:
             return Broken(str(error), is_lasting=True)
         except (OSError, StorageFull, CorruptPart, MemoryError) as error:
             return Broken(f"{type(error).__name__}: {error}", is_lasting=False)
@@ -103,7 +105,7 @@ class Workbench:
     def _compute(self, run: _OpenRun, work: Compute) -> Outcome:
         step = run.plan.step(work.step_id)
         sources = [_rows(run, source, work.shard) for source in step.sources]
-        applied = local.apply(run.plan, step, sources)
+        applied = local.apply(run.plan, step, sources, self._tools)
         report = _report(step, sum(map(len, sources)), applied)
         return Made(_write(run, step, work.shard, applied.rows, report))
 
@@ -118,19 +120,16 @@ class Workbench:
                 answers.setdefault(key, each.answer)
             earlier.keep(found.values(), order.model)
         for _ in range(MAX_ROUNDS):
-            ahead = asking.next_round(run.plan, step, rows, answers, seed=run.spec.seed)
-            asks = [ask for ask in ahead.asks if ask.key not in answers]
-            if not asks and not ahead.refused.keys() - answers.keys():
-                break
-            answers.update(ahead.refused)
-            asks = earlier.find(asks, answers)
+            ahead = asking.proceed(
+                run.plan, step, rows, answers, seed=run.spec.seed, tools=self._tools
+            )
+            if isinstance(ahead, Applied):
+                report = _with_usage(_report(step, len(rows), ahead), answers.values())
+                return Made(_write(run, step, work.shard, ahead.rows, report))
+            asks = earlier.find(ahead, answers)
             if asks:
                 return Wanted(tuple(asks))
-        else:
-            return Broken(f"{step.id}: it asks for ever", is_lasting=True)
-        applied = asking.settle(run.plan, step, rows, answers)
-        report = _with_usage(_report(step, len(rows), applied), answers.values())
-        return Made(_write(run, step, work.shard, applied.rows, report))
+        return Broken(f"{step.id}: it asks for ever", is_lasting=True)
 
     def _gather(self, run: _OpenRun, work: Gather) -> Outcome:
         step = run.plan.step(work.step_id)

@@ -14,6 +14,7 @@ import struct
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -37,11 +38,16 @@ class Workshop:
     """So many processes at work. They start when they are first needed."""
 
     def __init__(
-        self, data_dir: Path, num_benches: int = 1, *, max_memory_bytes: int = MAX_MEMORY_BYTES
+        self,
+        data_dir: Path,
+        num_benches: int = 1,
+        *,
+        operations: Sequence[str] = (),
+        max_memory_bytes: int = MAX_MEMORY_BYTES,
     ) -> None:
         self.num_benches = num_benches
-        command = [sys.executable, "-P", "-m", __name__]
-        self._command = [*command, str(data_dir), str(max_memory_bytes), str(os.getpid())]
+        limits = [str(os.getpid()), str(max_memory_bytes)]
+        self._command = [sys.executable, "-P", "-m", __name__, *limits, str(data_dir), *operations]
         self._threads = ThreadPoolExecutor(num_benches, "workflow")
         self._own = threading.local()
         self._processes: set[subprocess.Popen[bytes]] = set()
@@ -124,18 +130,22 @@ def _read(stream: BinaryIO | Any, kind: Any) -> Any:
     return msgspec.msgpack.decode(body, type=kind) if len(body) == size else None
 
 
-def _serve(data_dir: Path) -> None:
+def _serve(data_dir: Path, operations: Sequence[str]) -> None:
     """Do pieces until nobody wants any more."""
-    from .workbench import Workbench  # here alone: the other end need not load all of it
+    # Here alone: the other end need not load all of it.
+    from .token_counting import token_ends
+    from .tools import Tools, read_operations
+    from .workbench import Workbench
 
-    bench = Workbench(data_dir)
+    bench = Workbench(data_dir, Tools(token_ends, read_operations(operations)))
     while (work := _read(sys.stdin.buffer, Work)) is not None:
         _write(sys.stdout.buffer, bench.do(work))
 
 
 if __name__ == "__main__":
-    die_with_parent(int(sys.argv[3]), signal.SIGKILL)
+    parent, max_memory, data, *ops = sys.argv[1:]
+    die_with_parent(int(parent), signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started us is asked, and closes stdin
-    resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[2]), int(sys.argv[2])))
+    resource.setrlimit(resource.RLIMIT_AS, (int(max_memory), int(max_memory)))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    _serve(Path(sys.argv[1]))
+    _serve(Path(data), ops)

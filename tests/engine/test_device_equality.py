@@ -12,11 +12,12 @@ import pytest
 import torch
 
 from penstock.engine.captured import StepKind
-from penstock.engine.config import DEMO_MODEL, EngineConfig, resolve_model
+from penstock.engine.config import EngineConfig
 from penstock.engine.device_sampler import Needs
 from penstock.engine.device_steps import DeviceSteps
 from penstock.engine.engine import Engine
 from penstock.engine.graphs import RecordedWork
+from penstock.engine.model_place import DEMO_MODEL, resolve_model
 from penstock.engine.outputs import Priority, Request, StepOutput
 from penstock.engine.sampling_params import SamplingParams
 

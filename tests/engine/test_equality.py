@@ -9,8 +9,9 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from penstock.engine.config import DEMO_MODEL, EngineConfig, resolve_model
+from penstock.engine.config import EngineConfig
 from penstock.engine.engine import Engine
+from penstock.engine.model_place import DEMO_MODEL, resolve_model
 from penstock.engine.outputs import Request, StepOutput
 from penstock.engine.sampling_params import SamplingParams
 

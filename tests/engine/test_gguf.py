@@ -18,9 +18,9 @@ from transformers.models.llama import LlamaConfig
 
 from penstock import LLM, SamplingParams
 from penstock.engine.architecture import UnsupportedModel, read_architecture
-from penstock.engine.config import DEMO_MODEL, ModelNotFound, resolve_model
 from penstock.engine.gguf_checkpoint import GgufCheckpoint
 from penstock.engine.gguf_header import GgufHeader
+from penstock.engine.model_place import DEMO_MODEL, ModelNotFound, resolve_model
 from penstock.engine.tokenizer import Tokenizer
 from penstock.engine.weights import CorruptCheckpoint
 

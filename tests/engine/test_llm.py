@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from penstock import LLM, SamplingParams
-from penstock.engine.config import DEMO_MODEL
+from penstock.engine.model_place import DEMO_MODEL
 from penstock.engine.outputs import FinishReason
 
 GREEDY = SamplingParams(temperature=0, max_tokens=8)

@@ -10,8 +10,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from penstock.engine.config import DEMO_MODEL, EngineConfig, resolve_model
+from penstock.engine.config import EngineConfig
 from penstock.engine.engine import Engine
+from penstock.engine.model_place import DEMO_MODEL, resolve_model
 from penstock.engine.revision import (
     BLOCK_BYTES,
     MAX_BLOCKS,

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from penstock.engine import prefix_forest
-from penstock.engine.config import DEMO_MODEL, EngineConfig
+from penstock.engine.config import EngineConfig
 from penstock.engine.device_steps import DeviceSteps, StartedStep
 from penstock.engine.engine import Engine
+from penstock.engine.model_place import DEMO_MODEL
 from penstock.engine.outputs import Request
 from penstock.engine.sampling_params import SamplingParams
 from penstock.engine.step import StepPart

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from penstock.engine.config import DEMO_MODEL, resolve_model
+from penstock.engine.model_place import DEMO_MODEL, resolve_model
 from penstock.engine.outputs import RequestError
 from penstock.engine.tokenizer import Tokenizer, UnsupportedTokenizer
 

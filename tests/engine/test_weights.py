@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 from transformers.models.llama import LlamaConfig
 
 from penstock.engine.architecture import read_architecture
-from penstock.engine.config import DEMO_MODEL, EngineConfig, ModelNotFound, resolve_model
+from penstock.engine.config import EngineConfig
+from penstock.engine.model_place import DEMO_MODEL, ModelNotFound, resolve_model
 from penstock.engine.runner import ModelRunner
 from penstock.engine.weights import Checkpoint, CorruptCheckpoint
 

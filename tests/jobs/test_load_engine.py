@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from penstock.engine.config import DEMO_MODEL, resolve_model
+from penstock.engine.model_place import DEMO_MODEL, resolve_model
 from penstock.engine.revision import served_revision
 from penstock.jobs.engine_child import load_engine, revision_of
 from penstock.jobs.settings import Settings
