@@ -47,6 +47,8 @@ def test_a_column_holds_a_list_for_every_row_that_asked() -> None:
     column.validate(full=True)
     assert column.type == LOGPROBS
     assert column.to_pylist() == [None, TOLD, [], TOLD, None]
+    lone = logprobs_column([pack_logprobs(RECORDS[1:2], lambda _: "half \ud800")])
+    assert lone.to_pylist()[0][0]["token"] == "half ?"
     for rows in ([], [None, None]):
         assert logprobs_column(rows).to_pylist() == rows
 
