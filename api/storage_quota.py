@@ -51,7 +51,8 @@ def _told(tenant: str, stored: Stored, limit: int, num_bytes: int) -> str:
     more = f", and this would add {num_bytes}" if num_bytes else ""
     return (
         f"the tenant {tenant} stores {stored.total} bytes of at most {limit} (max_stored_bytes): "
-        f"files {stored.files}, uploads under way {stored.uploads}, jobs {stored.jobs}{more}. "
+        f"files {stored.files}, uploads under way {stored.uploads}, jobs {stored.jobs}, runs of "
+        f"workflows {stored.runs}{more}. "
         "Delete files (DELETE /v1/files/ID), cancel uploads, or delete jobs that have ended "
         "(DELETE /v1/jobs/ID); waiting does not help"
     )

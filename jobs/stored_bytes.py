@@ -1,4 +1,6 @@
-"""How much of the disk is a tenant's: files, uploads, its jobs' inputs and rows. Changes nothing.
+"""How much of the disk is a tenant's: files, uploads, inputs and rows of jobs and of runs.
+
+Changes nothing.
 
 What has ended grows no more and is measured once; a job that runs is measured again each time.
 """
@@ -10,12 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .errors import CorruptJob, UnknownJob
 from .file_store import FileStore
 from .job_dir import JobDir
 from .job_table import JobTable
 from .model import JobSnapshot
 from .part_uploads import PartUploads
 from .settings import Settings
+from .workflow.run_dir import RunDir, RunResults
 
 _MAX_AGE_S = 2.0
 _JOBS_AT_A_TIME = 500
@@ -29,11 +33,12 @@ class Stored:
     files: int = 0
     uploads: int = 0
     jobs: int = 0
+    runs: int = 0  # of workflows, without the jobs that serve them
 
     @property
     def total(self) -> int:
         """All of them."""
-        return self.files + self.uploads + self.jobs
+        return self.files + self.uploads + self.jobs + self.runs
 
 
 class StoredBytes:
@@ -41,10 +46,12 @@ class StoredBytes:
 
     def __init__(self, settings: Settings, table: JobTable) -> None:
         self._jobs_dir = settings.jobs_dir
+        self._runs_dir = settings.runs_dir
         self._table = table
         self._files = FileStore(settings.files_dir)
         self._uploads = PartUploads(settings.part_uploads_dir, self._files)
         self._ended: dict[tuple[str, int | None], int] = {}  # (job, when it ended) -> bytes
+        self._runs: dict[str, tuple[str, RunResults]] = {}  # run -> its tenant, where its rows land
         self._measured: dict[str, tuple[float, Stored]] = {}
 
     def of(self, tenant: str) -> Stored:
@@ -60,6 +67,7 @@ class StoredBytes:
             files=sum(file.bytes for file in self._files.list(tenant)),
             uploads=self._uploads.announced(tenant),
             jobs=self._of_jobs(tenant),
+            runs=self._of_runs(tenant),
         )
         self._measured[tenant] = time.monotonic(), stored
         return stored
@@ -88,6 +96,32 @@ class StoredBytes:
         if results is not None and job.retry_of is None:  # a retry's lie in those of its job
             total += _size(results)
         if job.state.is_final:
+            self._ended[key] = total
+        return total
+
+    def _of_runs(self, tenant: str) -> int:
+        names = RunDir.all(self._runs_dir)
+        for run_id in names:
+            if run_id not in self._runs:
+                with suppress(UnknownJob, CorruptJob):  # removed meanwhile, or not to be read
+                    spec = RunDir(self._runs_dir, run_id).read()
+                    self._runs[run_id] = spec.tenant, RunResults.of(spec)
+        self._runs = {run_id: self._runs[run_id] for run_id in names if run_id in self._runs}
+        return sum(
+            self._of_run(run_id, results)
+            for run_id, (owner, results) in self._runs.items()
+            if owner == tenant
+        )
+
+    def _of_run(self, run_id: str, results: RunResults) -> int:
+        run_dir = RunDir(self._runs_dir, run_id)
+        key, has_ended = (run_id, None), False
+        with suppress(CorruptJob):
+            has_ended = run_dir.read_final() is not None
+        if has_ended and key in self._ended:
+            return self._ended[key]
+        total = _size(run_dir.path) + _size(results.path) - _size(results.asks)
+        if has_ended:
             self._ended[key] = total
         return total
 

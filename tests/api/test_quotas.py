@@ -85,7 +85,7 @@ def test_who_stores_as_much_as_it_may_has_to_delete_something(flat: Flat) -> Non
         assert announced.status_code == 200
         assert "uploads under way 4990" in _refused(_send_file(http, 20))
         in_use = http.get("/v1/usage").json()["data"][0]["in_use"]
-        assert in_use["stored_bytes"] == {"files": 15_000, "uploads": 4_990, "jobs": 0}
+        assert in_use["stored_bytes"] == {"files": 15_000, "uploads": 4_990, "jobs": 0, "runs": 0}
         assert in_use["max_stored_bytes"] == 19_990
         assert http.delete(f"/v1/files/{first['id']}").status_code == 200
         assert _send_file(http, 6_000).status_code == 200

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 import redis
 
@@ -10,8 +11,11 @@ from penstock.jobs.job_table import JobTable
 from penstock.jobs.model import JobSpec
 from penstock.jobs.removal import remove, removed_jobs
 from penstock.jobs.results_dir import ResultsDir
+from penstock.jobs.sources import RowsSource
 from penstock.jobs.stored_bytes import StoredBytes
 from penstock.jobs.usage import Usage, used
+from penstock.jobs.workflow.run_submission import RunRequest, submit_run
+from penstock.jobs.workflow.spec import Workflow
 
 from .small_jobs import SmallJobs
 
@@ -92,3 +96,17 @@ def test_bytes_are_counted_once(jobs: SmallJobs, tmp_path: Path) -> None:
     jobs.rerun(spec)  # which lands below the job that it retries
     grown = stored.measure("default").jobs
     assert measured.jobs < grown < 4 * measured.jobs
+
+
+def test_what_runs_of_workflows_take_is_counted_beside_their_jobs(jobs: SmallJobs) -> None:
+    step = {"id": "said", "type": "generate", "prompt": "{{ row.text }}"}
+    document = {"name": "w", "inputs": {"texts": {}}, "steps": [step]}
+    workflow = msgspec.convert({**document, "defaults": {"model": "fake"}}, Workflow)
+    rows = RowsSource([{"text": f"text {number}"} for number in range(100)])
+    request = RunRequest(workflow, {"texts": rows}, tenant="acme")
+    run = submit_run(jobs.settings, jobs.table, request)
+    stored = StoredBytes(jobs.settings, jobs.table)
+    files = [path for path in (jobs.settings.runs_dir / run.run_id).rglob("*") if path.is_file()]
+    measured = stored.measure("acme")
+    assert measured.runs == sum(path.stat().st_size for path in files) > 0
+    assert (measured.total, stored.measure("other").total) == (measured.runs, 0)
