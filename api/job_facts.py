@@ -4,39 +4,12 @@ from datetime import datetime
 
 from ..jobs.model import Counts, JobState, RejectedLine
 from .client_errors import JobFailed
-from .records import JobRecord, Usage
+from .record_facts import RecordFacts
+from .records import JobRecord
 
 
-class JobFacts:
+class JobFacts(RecordFacts[JobRecord]):
     """A job as it stood when last looked at; `refresh` looks again."""
-
-    def __init__(self, record: JobRecord) -> None:
-        self.record = record
-
-    @property
-    def id(self) -> str:
-        """The job's id, as in `job_01K3…`."""
-        return self.record.id
-
-    @property
-    def name(self) -> str | None:
-        """The name it was given."""
-        return self.record.name
-
-    @property
-    def status(self) -> JobState:
-        """Where it stands; compares equal to plain strings."""
-        return self.record.status
-
-    @property
-    def status_reason(self) -> str | None:
-        """Why it stands where it does, a code first: `error_rate: 12 of 100 rows failed ...`."""
-        return self.record.status_reason
-
-    @property
-    def is_final(self) -> bool:
-        """Whether it has ended."""
-        return self.record.status.is_final
 
     @property
     def counts(self) -> Counts:
@@ -44,19 +17,9 @@ class JobFacts:
         return self.record.counts
 
     @property
-    def usage(self) -> Usage:
-        """Tokens read and written so far."""
-        return self.record.usage
-
-    @property
     def rejected(self) -> tuple[RejectedLine, ...]:
         """Input lines that could not become rows; the first hundred, known to the submitter."""
         return self.record.rejected
-
-    @property
-    def output_path(self) -> str | None:
-        """The directory, on the server's machine, with `rows/` and `_manifest.json`."""
-        return self.record.output_path
 
     @property
     def created_at(self) -> datetime | None:
