@@ -21,9 +21,11 @@ def _list_of(item: dict[str, Any]) -> dict[str, Any]:
     return {"type": "array", "items": item, "minItems": 1}
 
 
-def within(low: float | None = None, high: float | None = None) -> Any:
-    """Say between which bounds a number must lie, both among them."""
-    bounds = {"minimum": low, "maximum": high}
+def within(
+    low: float | None = None, high: float | None = None, *, above: float | None = None
+) -> Any:
+    """Say from which number on to which, or above which, a number must lie."""
+    bounds = {"minimum": low, "maximum": high, "exclusiveMinimum": above}
     return Field(json_schema_extra={name: at for name, at in bounds.items() if at is not None})
 
 

@@ -48,7 +48,7 @@ class ResponsesRequest(Strict):
     instructions: Annotated[str, AfterValidator(not_too_long)] | None = None
     max_output_tokens: Annotated[int | None, within(1)] = None
     temperature: Annotated[float | None, within(0, 2)] = None
-    top_p: Annotated[float | None, within(0, 1)] = None
+    top_p: Annotated[float | None, within(above=0, high=1)] = None
     text: TextOptions | None = None
     tools: list[Any] | None = None
     tool_choice: str | dict[str, Any] | None = None

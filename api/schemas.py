@@ -55,7 +55,7 @@ class GenerationRequest(Strict):
     # These reach SamplingParams under their own names; it checks the ranges told here.
     n: Annotated[int | None, within(1, 128)] = None
     temperature: Annotated[float | None, within(0, 2)] = None
-    top_p: Annotated[float | None, within(0, 1)] = None
+    top_p: Annotated[float | None, within(above=0, high=1)] = None
     presence_penalty: Annotated[float | None, within(-2, 2)] = None
     frequency_penalty: Annotated[float | None, within(-2, 2)] = None
     seed: int | None = None
