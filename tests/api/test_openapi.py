@@ -210,16 +210,19 @@ def test_it_is_whole(document: dict[str, Any]) -> None:
 
 def test_ranges_that_it_tells_are_those_checked(document: dict[str, Any]) -> None:
     fields = document["components"]["schemas"]["ChatRequest"]["properties"]
-    beyond = {
-        (name, fields[name][bound] + step)
+    steps = {"minimum": -1, "maximum": 1, "exclusiveMinimum": 0}
+    bounds = [
+        (name, bound, fields[name][bound])
         for name in ChatRequest.sampling_names
-        for bound, step in (("minimum", -1), ("maximum", 1))
+        for bound in steps
         if bound in fields[name]
-    }
-    assert len(beyond) > 10
-    for name, value in beyond:
-        with pytest.raises(InvalidSampling):
+    ]
+    assert len(bounds) > 10
+    for name, bound, value in bounds:
+        if steps[bound]:
             SamplingParams.from_mapping({name: value})
+        with pytest.raises(InvalidSampling):
+            SamplingParams.from_mapping({name: value + steps[bound]})
 
 
 def test_whoever_has_no_key_is_refused_where_it_says_so(document: dict[str, Any], url: str) -> None:
