@@ -7,8 +7,10 @@ keys there are, say.
 """
 
 import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from statistics import mean, pstdev
 from typing import Any
 
 from ..jobs.workflow.plan import INPUT, Plan, PlannedStep
@@ -16,7 +18,7 @@ from ..jobs.workflow.report import StepProgress
 from ..jobs.workflow.spec import Concat, Limit, Reduce, Sample
 
 _BAND = 2.0  # standard errors
-_SPREAD = 1.0  # of how many children a row has, relative to their mean, where it varies
+_SPREAD = 1.0  # of how many children a row has, relative to their mean, unless it is known
 _TOKEN_SPREAD = 0.5  # of how many tokens an answer has
 
 
@@ -64,8 +66,12 @@ def estimate(
     sampled: Mapping[str, StepProgress],
     num_rows: Mapping[str, int],
     tokens_per_s: Mapping[str, float],
+    spreads: Mapping[str, float] | None = None,
 ) -> list[StepEstimate]:
-    """Project what a sample did onto inputs of so many rows, step by step."""
+    """Project what a sample did onto inputs of so many rows, step by step.
+
+    `spreads` says of steps how much the number of children varies, relative to its mean.
+    """
     rows = {INPUT + name: _exactly(count) for name, count in num_rows.items()}
     bounds = {name: band.estimate for name, band in rows.items()}
     estimates = []
@@ -77,7 +83,8 @@ def estimate(
         if seen is None:  # made by the plan: it brings groups together, as the step behind it tells
             rows[step.id] = rows_in
             continue
-        rows[step.id] = _rows_out(step, seen, rows_in).at_most(bounds[step.id])
+        spread = (spreads or {}).get(step.id, _SPREAD)
+        rows[step.id] = _rows_out(step, seen, rows_in, spread).at_most(bounds[step.id])
         asked = rows_in.times(_per_row(seen.prompt_tokens, seen, _TOKEN_SPREAD))
         answered = rows_in.times(_per_row(seen.completion_tokens, seen, _TOKEN_SPREAD))
         estimates.append(
@@ -116,7 +123,13 @@ def estimate_object(
     }
 
 
-def _rows_out(step: PlannedStep, seen: StepProgress, rows_in: Band) -> Band:
+def spread_of(parent_ids: Sequence[str | None]) -> float:
+    """Tell from the parents of some rows how much the number of children varies."""
+    counts = list(Counter(parent_ids).values())
+    return pstdev(counts) / mean(counts) if counts else _SPREAD
+
+
+def _rows_out(step: PlannedStep, seen: StepProgress, rows_in: Band, spread: float) -> Band:
     match step.spec:
         case Limit(size=size):
             return rows_in.at_most(size)
@@ -135,7 +148,7 @@ def _rows_out(step: PlannedStep, seen: StepProgress, rows_in: Band) -> Band:
         return rows_in.times(_exactly(ratio))
     if ratio < 1:
         return rows_in.times(_around(ratio, _share_error(ratio, seen.rows_in)))
-    return rows_in.times(_around(ratio, _SPREAD / math.sqrt(seen.rows_in)))
+    return rows_in.times(_around(ratio, spread / math.sqrt(seen.rows_in)))
 
 
 def _per_row(total: int, seen: StepProgress, spread: float) -> Band:
@@ -170,8 +183,8 @@ def _seconds(step: PlannedStep, tokens: Band, tokens_per_s: Mapping[str, float])
     rates = [tokens_per_s[model] for model in step.models if tokens_per_s.get(model)]
     if len(rates) < len(step.models):
         return None
-    mean = len(rates) / sum(1 / rate for rate in rates)  # each model is asked equally often
-    return tokens.times(_exactly(1 / mean))
+    s_per_token = mean(1 / rate for rate in rates)  # each model is asked equally often
+    return tokens.times(_exactly(s_per_token))
 
 
 def _exactly(value: float) -> Band:

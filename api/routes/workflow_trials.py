@@ -22,7 +22,7 @@ from ..errors import InvalidRequest
 from ..job_wish import priority_for
 from ..principal import Principal, ThePrincipal
 from ..services import Services, TheServices
-from ..workflow_estimate import estimate, estimate_object
+from ..workflow_estimate import estimate, estimate_object, spread_of
 from ..workflow_object import run_object, trace_object
 from ..workflow_requests import checked, sources_of, specification, told
 from ..workflow_schemas import CheckRequest, PlanRequest, PreviewRequest
@@ -30,6 +30,7 @@ from .jobs import MAX_JOB_JSON_BYTES
 from .workflow_runs import begin, find_run, rows_of
 
 MAX_ROWS_SHOWN = 20  # of each step
+_COUNTED = 10_000  # rows of a sample, to see how much they vary
 _LOOK_EVERY_S = 0.1
 
 router = APIRouter(tags=["workflows"])
@@ -146,18 +147,25 @@ def _rows_of(services: Services, run: RunSnapshot, step: str) -> list[dict[str, 
 async def _estimated(
     services: Services, run: RunSnapshot, num_rows: dict[str, int]
 ) -> dict[str, Any]:
-    def work() -> tuple[RunSpec, Plan]:
+    def work() -> tuple[RunSpec, Plan, dict[str, float]]:
         spec = RunDir(services.settings.runs_dir, run.run_id).read()
-        return spec, plan_of(spec)
+        spreads = {
+            step.id: spread_of(
+                [row["parent_id"] for row in rows_of(services, run.run_id, step.id, limit=_COUNTED)]
+            )
+            for step in run.steps
+            if step.type == "expand"
+        }
+        return spec, plan_of(spec), spreads
 
     with told(run.run_id):
-        spec, plan = await anyio.to_thread.run_sync(work)
+        spec, plan, spreads = await anyio.to_thread.run_sync(work)
     if unknown := sorted(num_rows.keys() - plan.inputs.keys()):
         raise InvalidRequest(f"num_rows: there is no input {unknown[0]!r}", param="num_rows")
     sampled = {step.id: step for step in run.steps}
     counts = {name: num_rows.get(name, each.num_rows) for name, each in spec.inputs.items()}
     rates, rests_on = await _rates(services, run, plan)
-    estimates = estimate(plan, sampled, counts, rates)
+    estimates = estimate(plan, sampled, counts, rates, spreads)
     shown = estimate_object(estimates, sample_rows=run.num_rows, rests_on=rests_on)
     return {**shown, "complete": run.state.is_final, "num_rows": counts, "run": run_object(run)}
 
