@@ -1,101 +1,17 @@
-"""What steps ask, round by round, and what they make of answers. The model is a function."""
+"""What steps ask of each row, round by round, and what they make of the answers."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
 
-from penstock.jobs.model import EMBED, RequestError, SamplingParams, TaskSpec
-from penstock.jobs.row_request import RowRequest, row_request
+from penstock.jobs.model import EMBED
 from penstock.jobs.vectors import pack
 from penstock.jobs.workflow import asking
 from penstock.jobs.workflow.asks import Answer, Ask
-from penstock.jobs.workflow.plan import GROUPS, ROWS, Plan, PlannedStep
-from penstock.jobs.workflow.row import Applied, Row
-from penstock.jobs.workflow.tools import NO_TOOLS, MissingTool, Tools
 
 from .planned import codes, column, plan_of, planned, rows_of, step_of
-
-Model = Callable[[Ask], Answer]
-Rounds = list[list[Ask]]
-
-WORDS = rows_of({"w": "red"}, {"w": None}, {"w": "blue"})
-SCORED = {
-    "type": "object",
-    "properties": {"score": {"type": "integer"}},
-    "required": ["score"],
-}
-
-
-def said(text: str, **more: Any) -> Answer:
-    return Answer(text=text, finish_reason="stop", prompt_tokens=5, completion_tokens=2, **more)
-
-
-def echo(ask: Ask) -> Answer:
-    return said(f"<{ask.body['prompt']}>")
-
-
-def failed(code: str, *, retryable: bool = False) -> Answer:
-    return Answer(error=RequestError(code, "lost", retryable=retryable))
-
-
-def in_turn(*answers: Answer) -> Model:
-    """Answer each key's tries one after the other."""
-    tries: dict[str, int] = {}
-
-    def model(ask: Ask) -> Answer:
-        key = ask.key.partition("~")[0]
-        tries[key] = tries.get(key, 0) + 1
-        return answers[min(tries[key], len(answers)) - 1]
-
-    return model
-
-
-def talk(
-    plan: Plan,
-    step: PlannedStep,
-    rows: list[Row],
-    model: Model,
-    *,
-    seed: int = 0,
-    tools: Tools = NO_TOOLS,
-) -> tuple[Applied, Rounds]:
-    """Ask until nothing is left to ask; every request is one that a bulk job takes."""
-    answers: dict[str, Answer] = {}
-    rounds: Rounds = []
-    while asks := asking.next_round(plan, step, rows, answers, seed=seed, tools=tools).asks:
-        assert len(rounds) < 20
-        rounds.append(asks)
-        assert len({ask.key for ask in asks}) == len(asks)
-        for ask in asks:
-            assert ask.key not in answers
-            _check_request(ask)
-            answers[ask.key] = model(ask)
-    return asking.settle(plan, step, rows, answers, tools=tools), rounds
-
-
-def _check_request(ask: Ask) -> None:
-    endpoint = EMBED if ask.url == EMBED else None
-    row = {"body": dict(ask.body), "url": ask.url}
-    request = row_request(TaskSpec(ask.model, endpoint=endpoint), SamplingParams(), row)
-    assert isinstance(request, RowRequest), request
-
-
-def answered(
-    fields: Mapping[str, Any], rows: list[Row], model: Model = echo, **more: Any
-) -> tuple[Applied, Rounds]:
-    step = planned(step_of(**fields), **more)
-    return talk(plan_of(step), step, rows, model)
-
-
-def keys(rounds: Sequence[Sequence[Ask]]) -> list[list[str]]:
-    return [[ask.key for ask in asks] for asks in rounds]
-
-
-def meta_of(found: Applied, row_id: str) -> dict[str, Any]:
-    return next(row.values["s__meta"] for row in found.rows if row.row_id == row_id)
-
+from .talks import SCORED, WORDS, answered, echo, failed, in_turn, keys, meta_of, said, talk
 
 GENERATE = {"type": "generate", "prompt": "say {{ row.w }}"}
 
@@ -302,143 +218,12 @@ def test_policies_hold_for_answers() -> None:
     assert meta_of(found, "0")["status"] == "failed"
 
 
-def test_a_judge_gives_a_document() -> None:
-    fields = {"type": "judge", "prompt": "rate {{ row.w }}"}
-    found, rounds = answered(fields, WORDS[:1], lambda _: said('{"score": 4, "reason": "ok"}'))
-    assert column(found, "s") == {"0": {"score": 4, "reason": "ok"}}
-    schema = rounds[0][0].body["response_format"]["json_schema"]["schema"]
-    assert schema["required"] == ["score", "reason"]
-
-
-@pytest.mark.parametrize(("text", "value"), [("-1.5e1", -15.0), ("Score: 7/10", 7.0), (".5", 0.5)])
-def test_a_reward_is_the_number_in_the_answer(text: str, value: float) -> None:
-    fields = {"type": "judge", "mode": "reward", "prompt": "{{ row.w }}"}
-    found, _ = answered(fields, WORDS[:1], lambda _: said(text))
-    assert column(found, "s") == {"0": {"value": value}}
-    found, _ = answered(fields, WORDS[:1], lambda _: said("good"))
-    assert codes(found.faults) == {"0": "invalid_output"}
-
-
-PAIRWISE = {
-    "type": "judge",
-    "mode": "pairwise",
-    "prompt": "Which tells more of {{ row.w }}?",
-    "candidates": ["row.a", "row.b"],
-}
-PAIR = rows_of({"w": "red", "a": "apples", "b": {"bricks": 2}})
-
-
-def prefers(word: str) -> Model:
-    def model(ask: Ask) -> Answer:
-        prompt = ask.body["prompt"]
-        first, second = prompt.index("First:"), prompt.index("Second:")
-        return said("first" if first < prompt.index(word) < second else "second")
-
-    return model
-
-
-@pytest.mark.parametrize(
-    ("model", "winner"),
-    [
-        (prefers("apples"), "first"),
-        (prefers("bricks"), "second"),
-        (lambda _: said("first"), "tie"),  # whatever comes first
-        (lambda _: said("tie"), "tie"),
-        (in_turn(said("second")), "tie"),
-    ],
-)
-def test_a_pair_is_judged_in_both_orders(model: Model, winner: str) -> None:
-    found, rounds = answered(PAIRWISE, PAIR, model)
-    assert keys(rounds) == [["0:ab", "0:ba"]]
-    assert column(found, "s") == {"0": {"winner": winner}}
-    assert meta_of(found, "0")["prompt_tokens"] == 10
-
-
-def test_a_pair_with_a_document_and_one_that_fails() -> None:
-    schema = {"type": "object", "properties": {"winner": {"type": "string"}}}
-
-    def model(ask: Ask) -> Answer:
-        winner = json.loads('"first"' if ask.key.endswith("ab") else '"second"')
-        return said(json.dumps({"winner": winner, "reason": ask.key}))
-
-    found, _ = answered({**PAIRWISE, "schema": schema}, PAIR, model)
-    assert column(found, "s") == {"0": {"winner": "first", "reason": "0:ab"}}
-    half = in_turn(failed("engine_error"))
-    found, _ = answered(PAIRWISE, PAIR, half)
-    assert codes(found.faults) == {"0": "engine_error"}
-    found, rounds = answered(PAIRWISE, rows_of({"w": "x", "a": None, "b": "y"}))
-    assert (rounds, codes(found.faults)) == ([], {"0": "template_error"})
-
-
 def test_a_vector_is_kept_as_numbers() -> None:
     fields = {"type": "embed", "text": "{{ row.w }}", "dimensions": 2}
     found, rounds = answered(fields, WORDS, lambda _: Answer(vector=pack([0.5, -2.0])))
     assert [ask.url for ask in rounds[0]] == [EMBED, EMBED]
     assert rounds[0][0].body == {"model": "m", "input": "red", "dimensions": 2}
     assert column(found, "s") == {"0": [0.5, -2.0], "1": None, "2": [0.5, -2.0]}
-
-
-def groups(*lists: Sequence[str], **fold: int) -> tuple[Plan, PlannedStep, list[Row]]:
-    """Plan a reduce over the column `part`, with groups as its other half brings them."""
-    prompt = "{{ row.q }}:{% for r in rows %} {{ r.part }}{% endfor %}"
-    spec = step_of(type="reduce", prompt=prompt, **({"fold": fold} if fold else {}))
-    before = planned(step_of(id="part", type="generate", prompt="x"), ["q", "part"], kind="ask")
-    own = planned(spec, ["q", ROWS], id=f"s{GROUPS}", sources=("part",), is_internal=True)
-    step = planned(spec, ["q", "s", "s__meta"], kind="ask", sources=(f"s{GROUPS}",))
-    rows = [
-        Row(str(index), {"q": "merge", ROWS: [{"part": part} for part in parts]})
-        for index, parts in enumerate(lists)
-    ]
-    return plan_of(before, own, step), step, rows
-
-
-def test_a_group_is_one_prompt() -> None:
-    plan, step, rows = groups(["a", "b"], ["c"])
-    found, rounds = talk(plan, step, rows, echo)
-    assert [ask.body["prompt"] for ask in rounds[0]] == ["merge: a b", "merge: c"]
-    assert column(found, "s") == {"0": "<merge: a b>", "1": "<merge: c>"}
-    assert found.rows[0].values.keys() == {"q", "s", "s__meta"}
-
-
-def short(ask: Ask) -> Answer:
-    """Answer with the first letters of what is merged."""
-    return said("".join(word[0] for word in ask.body["prompt"].split()[1:]))
-
-
-def test_a_large_group_is_merged_in_rounds() -> None:
-    plan, step, rows = groups("abcdefghijk", "xy", max_rows=3)
-    found, rounds = talk(plan, step, rows, short)
-    assert [[ask.body["prompt"].removeprefix("merge: ") for ask in asks] for asks in rounds] == [
-        ["a b c", "d e f", "g h i", "j k", "x y"],
-        ["abc def ghi"],
-        ["adg jk"],
-    ]
-    assert keys(rounds) == [["0:0.0", "0:0.1", "0:0.2", "0:0.3", "1"], ["0:1.0"], ["0"]]
-    assert column(found, "s") == {"0": "aj", "1": "xy"}
-    assert meta_of(found, "0")["attempts"] == 6
-
-
-def test_a_chunk_holds_as_many_tokens_as_it_may() -> None:
-    tools = Tools(lambda text, _: range(4 * len(text.split())))
-    plan, step, rows = groups(["a", "b c d e f g", "h", "i", "j", "k"], max_tokens=20)
-    _, rounds = talk(plan, step, rows, short, tools=tools)
-    assert [ask.body["prompt"].removeprefix("merge: ") for ask in rounds[0]] == [
-        "a b c d e f g",  # two rows at least, or there would be no end
-        "h i j k",
-    ]
-    plan, step, rows = groups(["a", "b"], max_tokens=16)
-    with pytest.raises(MissingTool):
-        talk(plan, step, rows, short)
-
-
-def test_a_chunk_that_fails_fails_its_group_alone() -> None:
-    def model(ask: Ask) -> Answer:
-        return failed("engine_error") if " c" in ask.body["prompt"] else short(ask)
-
-    plan, step, rows = groups("abcd", "wxyz", max_rows=2)
-    found, _ = talk(plan, step, rows, model)
-    assert codes(found.faults) == {"0": "engine_error"}
-    assert column(found, "s") == {"0": None, "1": "wy"}
 
 
 def test_rounds_follow_from_the_answers_alone() -> None:
