@@ -23,6 +23,7 @@ MAX_BYTES = 1 << 20
 MAX_DEPTH = 40
 MAX_NODES = 50_000
 
+_SECOND = "a second value begins here; one file holds one"
 _MIN_INTEGER, _MAX_INTEGER = -(2**63), 2**63 - 1
 _MAX_PLAIN_NUMBER_CHARS = 400
 Resolvers: TypeAlias = dict[str, list[tuple[str, re.Pattern[str]]]]
@@ -67,7 +68,8 @@ def read_yaml(text: str | bytes, *, source: str = "the workflow") -> Any:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         reason = "; ".join(part for part in (error.context, error.problem) if part)
-        raise _refusal(source, reason, mark) from None
+        is_second = "<document start>" in reason
+        raise _refusal(source, _SECOND if is_second else reason, mark) from None
     except ReaderError as error:
         lines = text[: error.position].split("\n")
         reason = f"the character {text[error.position]!a} may not stand in YAML"
@@ -176,7 +178,7 @@ class _Loader(yaml.SafeLoader):
         document = self.compose_document()
         if not self.check_event(yaml.StreamEndEvent):
             mark = self.peek_event().start_mark
-            self._refuse("a second document begins here; one file holds one", mark)
+            self._refuse(_SECOND, mark)
         return document
 
     def fetch_more_tokens(self) -> None:

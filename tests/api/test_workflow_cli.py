@@ -1,0 +1,235 @@
+"""The verbs about workflows, driven as a person or a pipe drives them, against a real stack."""
+
+import io
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from rich.console import Console
+
+from penstock import Client, Workflow
+from penstock.api.run_progress import RunProgress
+from penstock.api.workflow_records import RunRecord
+
+from .command import Penstock
+from .conftest import MODEL, Stack
+from .plain_workflows import WORKFLOW, endless, rows
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "said.yaml"
+    path.write_text(Workflow.from_dict(WORKFLOW).to_yaml())
+    return path
+
+
+@pytest.fixture
+def texts(tmp_path: Path) -> Path:
+    path = tmp_path / "texts.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows(4)))
+    return path
+
+
+@pytest.fixture(scope="module")
+def done(stack: Stack) -> Iterator[str]:
+    with Client(stack.url) as client:
+        yield (
+            client.workflows.run(WORKFLOW, {"texts": rows(3)}, use_cache=False)
+            .wait(timeout_s=60)
+            .id
+        )
+
+
+class TestRun:
+    def test_it_runs_to_its_end_and_brings_the_rows(
+        self, penstock: Penstock, stack: Stack, file: Path, texts: Path, tmp_path: Path
+    ) -> None:
+        command = ("workflow", "run", file, "-i", f"texts={texts}", "-p", "mark=?")
+        command = (*command, "--out", tmp_path / "out", "--url", stack.url)
+        run = penstock(*command)
+        assert run.code == 0, run.err
+        [record] = run.lines
+        assert record["counts"] == {"input": 4, "output": 4, "rejected": 0}
+        assert "✓said 8" in run.err  # a line for each step that ends
+        table = pq.read_table(tmp_path / "out" / record["id"] / "rows")
+        assert json.loads(table.column("said")[0].as_py())["text"] == "t0?"
+        again = penstock(*command)
+        assert again.lines[0]["id"] == record["id"]
+        assert "did this before; --again does it anew" in again.err
+
+    def test_a_person_sees_rows(
+        self, penstock: Penstock, stack: Stack, file: Path, texts: Path, tmp_path: Path
+    ) -> None:
+        command = ("workflow", "run", file, "-i", texts, "--out", tmp_path, "--url", stack.url)
+        run = penstock(*command, "-o", "table")
+        assert run.code == 0, run.err
+        assert "row_id" in run.out
+        assert "text: t0!, size: 1" in run.out
+        assert "completed · 4 rows" in run.err
+
+    def test_it_need_not_be_watched(
+        self, penstock: Penstock, stack: Stack, file: Path, texts: Path, tmp_path: Path
+    ) -> None:
+        command = ("workflow", "run", file, "-i", texts, "--out", tmp_path, "--url", stack.url)
+        run = penstock(*command, "--detach", "--again")
+        assert run.code == 0
+        watched = penstock("watch", run.lines[0]["id"], "--url", stack.url)
+        assert watched.code == 0
+        assert watched.lines[-1]["status"] == "completed"
+
+    def test_ctrl_c_detaches_and_the_run_goes_on(
+        self, penstock: Penstock, stack: Stack, texts: Path, tmp_path: Path
+    ) -> None:
+        file = tmp_path / "endless.json"
+        file.write_text(json.dumps(endless()))
+        command = [sys.executable, "-m", "penstock.api.cli", "workflow", "run", str(file)]
+        command += ["-i", str(texts), "--out", str(tmp_path), "--url", stack.url]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+            assert process.stderr is not None
+            run_id = process.stderr.readline().split()[0]
+            process.send_signal(signal.SIGINT)
+            said = process.stderr.read()
+            assert process.wait(30) == 130
+        assert f"penstock watch {run_id}  re-attaches" in said
+        assert penstock("pause", run_id, "--url", stack.url).lines[0]["status"] == "paused"
+        assert penstock("resume", run_id, "--url", stack.url).lines[0]["status"] != "paused"
+        assert penstock("cancel", run_id, "--url", stack.url).lines[0]["status"] == "cancelled"
+        late = penstock("pause", run_id, "--url", stack.url)
+        assert "had ended (cancelled): nothing was done" in late.err
+        assert penstock("watch", run_id, "--url", stack.url).code == 3
+
+    @pytest.mark.parametrize(
+        ("arguments", "says"),
+        [
+            (["{file}", "-i", "nope={texts}"], "no input 'nope'; inputs: texts"),
+            (["{file}", "-i", "texts=missing.jsonl"], "cannot read missing.jsonl"),
+            (["{file}", "-p", "mark"], "expected NAME=VALUE, got 'mark'"),
+            (["missing.yaml"], "cannot read missing.yaml"),
+            (["{texts}"], "a second value begins here; one file holds one"),
+        ],
+    )
+    def test_usage(
+        self,
+        penstock: Penstock,
+        stack: Stack,
+        file: Path,
+        texts: Path,
+        arguments: list[str],
+        says: str,
+    ) -> None:
+        given = [each.format(file=file, texts=texts) for each in arguments]
+        run = penstock("workflow", "run", *given, "--url", stack.url)
+        assert (run.code, run.out) == (2, "")
+        assert says in run.err
+
+
+class TestTrials:
+    def test_validate(self, penstock: Penstock, stack: Stack, file: Path, texts: Path) -> None:
+        run = penstock("workflow", "validate", file, "-i", texts, "--url", stack.url, "-o", "table")
+        assert run.code == 0, run.err
+        assert MODEL in run.out
+        assert "up to 1,000 of 1" in run.out
+        assert "text string, said json" in run.out
+
+    def test_all_problems_are_printed(
+        self, penstock: Penstock, stack: Stack, file: Path, texts: Path
+    ) -> None:
+        spec = file.read_text()
+        file.write_text(spec.replace("row.said.size <", "row.saad.size <").replace("copy.v", "c.v"))
+        run = penstock("workflow", "validate", file, "-i", texts, "--url", stack.url)
+        assert run.code == 2
+        assert run.lines[0]["valid"] is False
+        assert len(run.lines[0]["errors"]) >= 2
+        assert "steps.said" in run.err
+        assert "steps.small" in run.err
+        assert "nothing was run" in run.err
+
+    def test_preview(self, penstock: Penstock, stack: Stack, file: Path, texts: Path) -> None:
+        run = penstock(
+            "workflow", "preview", file, "-i", texts, "--rows", 1, "--url", stack.url, "-o", "table"
+        )  # fmt: skip
+        assert run.code == 0, run.err
+        assert "said (generate): 2 in, 2 out" in run.out
+        assert '[[say]]{"text": "t0!", "size": 1}' in run.out
+
+    def test_plan(self, penstock: Penstock, stack: Stack, file: Path, texts: Path) -> None:
+        command = ("workflow", "plan", file, "-i", texts, "--url", stack.url)
+        [found] = penstock(*command, "--rows", "texts=1000").lines
+        assert found["steps"][0]["rows_out"]["estimate"] == 2000
+        run = penstock(*command, "-o", "table")
+        assert "a sample of 4 rows" in run.out
+
+    def test_schema(self, penstock: Penstock, stack: Stack) -> None:
+        assert "$defs" in json.loads(penstock("workflow", "schema", "--url", stack.url).out)
+
+
+class TestLooking:
+    def test_show(self, penstock: Penstock, stack: Stack, done: str) -> None:
+        run = penstock("show", done, "--url", stack.url, "-o", "table")
+        assert "said-twice" in run.out
+        assert "✓ largest" in run.out
+        assert penstock("show", done, "--url", stack.url).lines[0]["id"] == done
+
+    def test_show_a_row(self, penstock: Penstock, stack: Stack, done: str) -> None:
+        run = penstock("show", done, "--row", "1/copy#0", "--url", stack.url, "-o", "table")
+        assert run.code == 0, run.err
+        assert 'asked     [[say]]{"text": "t1!", "size": 1}' in run.out
+        assert "value     text: t1!, size: 1" in run.out
+        told = penstock("show", done, "--row", "1/copy#0", "--url", stack.url).lines
+        assert [trace["step"] for trace in told] == ["copy", "said"]  # its brother was larger
+        missing = penstock("show", done, "--row", "77", "--url", stack.url)
+        assert missing.code == 1
+        assert "has no row '77'" in missing.err
+        assert penstock("show", "job_1", "--row", "1", "--url", stack.url).code == 2
+
+    def test_results(self, penstock: Penstock, stack: Stack, done: str) -> None:
+        found = penstock("results", done, "--url", stack.url).lines
+        assert [row["said"]["size"] for row in found] == [1, 2, 3]
+        of_step = penstock("results", done, "--step", "copy", "--limit", 2, "--url", stack.url)
+        assert [row["row_id"] for row in of_step.lines] == ["0/copy#0", "0/copy#1"]
+        assert "said" in penstock("results", done, "--url", stack.url, "-o", "table").out
+
+    def test_runs(self, penstock: Penstock, stack: Stack, done: str) -> None:
+        assert done in [run["id"] for run in penstock("workflow", "runs", "--url", stack.url).lines]
+        assert "said-twice" in penstock("workflow", "runs", "--url", stack.url, "-o", "table").out
+
+
+def record(status: str, *steps: tuple[str, str, int]) -> RunRecord:
+    data: dict[str, Any] = {
+        "id": "run_1",
+        "status": status,
+        "workflow": "w",
+        "steps": [
+            {"id": name, "type": "map", "state": state, "rows": {"out": count}}
+            for name, state, count in steps
+        ],
+    }
+    return RunRecord.from_json(data)
+
+
+def test_progress_is_a_line_for_each_stage_where_nobody_sits() -> None:
+    text = io.StringIO()
+    with RunProgress(Console(file=text, width=200)) as board:
+        board.show(record("running", ("a", "running", 0), ("b", "waiting", 0)))
+        board.show(record("running", ("a", "running", 5), ("b", "waiting", 0)))
+        board.show(record("running", ("a", "completed", 9), ("b", "running", 1)))
+    assert text.getvalue().splitlines() == [
+        "run_1 running ▸a 0 · ·b 0",
+        "run_1 running ✓a 9 · ▸b 1",
+    ]
+
+
+def test_progress_is_a_table_on_a_terminal() -> None:
+    text = io.StringIO()
+    with RunProgress(Console(file=text, width=200, force_terminal=True)) as board:
+        board.show(record("running", ("a", "completed", 1200), ("b", "running", 1)))
+    drawn = text.getvalue()
+    assert "✓ a" in drawn
+    assert "1.2k" in drawn
+    assert "▸ b" in drawn
