@@ -1,7 +1,6 @@
 """/v1/jobs: submit, list, look at and cancel bulk jobs. What came of them: see job_results."""
 
 import tempfile
-import time
 from functools import partial
 from typing import Annotated, Any
 
@@ -26,15 +25,14 @@ from ..job_lookup import check_job_id, find_job, show
 from ..job_object import job_object
 from ..job_schemas import JobRequest
 from ..job_wish import source_of, wish_of
+from ..long_poll import WaitS, next_change
 from ..principal import Principal, ThePrincipal
 from ..services import Services, TheServices
 from ..storage_quota import announced_bytes, require_room
 from ..upload import Form, is_multipart, receive_upload
 
 MAX_JOB_JSON_BYTES = 32 << 20  # rows inside the request; larger inputs come as a file
-MAX_WAIT_S = 60.0
 LONGEST_LIST = 100
-_LOOK_EVERY_S = 0.25
 _UPLOAD = Form(
     fields=frozenset({"request"}),
     required=frozenset({"request", "file"}),
@@ -100,17 +98,11 @@ async def get_job(
     job_id: str,
     services: TheServices,
     principal: ThePrincipal,
-    wait: Annotated[float, Query(ge=0, le=MAX_WAIT_S, allow_inf_nan=False)] = 0.0,
+    wait_s: WaitS = 0.0,
 ) -> dict[str, Any]:
     """Show a job; with `wait`, as soon as something about it changes, or after so many seconds."""
-    job = first = await find_job(services, principal, job_id)
-    deadline_s = time.monotonic() + wait
-    while not job.state.is_final and _face(job) == _face(first):
-        left_s = deadline_s - time.monotonic()
-        if left_s <= 0:
-            break
-        await anyio.sleep(min(_LOOK_EVERY_S, left_s))
-        job = await find_job(services, principal, job_id)
+    look = partial(find_job, services, principal, job_id)
+    job = await next_change(look, _face, wait_s)
     return await show(services, job)
 
 

@@ -1,7 +1,6 @@
 """/v1/workflows/runs: workflows at work: begin one, look at it, steer it, read its rows."""
 
 import tempfile
-import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Annotated, Any
@@ -35,6 +34,7 @@ from ..event_feed import event_feed
 from ..home import require_home
 from ..idempotency_key import idempotency_key_of
 from ..job_wish import priority_for
+from ..long_poll import WaitS, next_change
 from ..pages import list_of
 from ..principal import Principal, ThePrincipal
 from ..services import Services, TheServices
@@ -45,9 +45,8 @@ from ..workflow_object import row_lines, run_object, trace_object
 from ..workflow_requests import sources_of, specification, told
 from ..workflow_schemas import RunRequestBody
 from .job_results import MAX_PAGE_ROWS, NDJSON, PAGE_ROWS
-from .jobs import LONGEST_LIST, MAX_JOB_JSON_BYTES, MAX_WAIT_S
+from .jobs import LONGEST_LIST, MAX_JOB_JSON_BYTES
 
-_LOOK_EVERY_S = 0.25
 _UPLOAD = Form(
     fields=frozenset({"request"}),
     required=frozenset({"request", "file"}),
@@ -101,17 +100,11 @@ async def get_run(
     run_id: str,
     services: TheServices,
     principal: ThePrincipal,
-    wait: Annotated[float, Query(ge=0, le=MAX_WAIT_S, allow_inf_nan=False)] = 0.0,
+    wait_s: WaitS = 0.0,
 ) -> dict[str, Any]:
     """Show a run; with `wait`, as soon as something about it changes, or after so many seconds."""
-    run = first = await find_run(services, principal, run_id)
-    deadline_s = time.monotonic() + wait
-    while not run.state.is_final and _face(run) == _face(first):
-        left_s = deadline_s - time.monotonic()
-        if left_s <= 0:
-            break
-        await anyio.sleep(min(_LOOK_EVERY_S, left_s))
-        run = await find_run(services, principal, run_id)
+    look = partial(find_run, services, principal, run_id)
+    run = await next_change(look, _face, wait_s)
     return run_object(run)
 
 
