@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
 
@@ -14,6 +15,8 @@ from penstock.jobs.workflow.spec import Generate, Judge, Reduce, Step, Workflow
 from .fake_model import Held, Said, say
 
 NAMES = frozenset({"row", "params", "rows"})
+expression = lru_cache(Expression.parse)
+template = lru_cache(lambda text: Template.compile(text, NAMES))
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ class Meaning:
     def eval(self, text: str, r: R) -> Any:
         try:
             scope = {"row": r.values, "params": self.params}
-            return Expression.parse(text).evaluate(scope)
+            return expression(text).evaluate(scope)
         except EvaluationError:
             raise Bad("expression_error") from None
 
@@ -79,12 +82,12 @@ class Meaning:
     def render(self, text: str, r: R, rows: Sequence[Mapping[str, Any]] = ()) -> str:
         try:
             scope = {"row": r.values, "params": self.params, "rows": list(rows)}
-            return Template.compile(text, NAMES).render_in(scope)
+            return template(text).render_in(scope)
         except RenderError as error:
             raise Bad(error.code) from None
 
     def needs_failed(self, texts: Iterable[str], r: R) -> bool:
-        for name in {name for text in texts for name in Template.compile(text, NAMES).columns}:
+        for name in {name for text in texts for name in template(text).columns}:
             meta = r.values.get(f"{name}__meta") or {}
             if r.values.get(name) is None and meta.get("status") in ("failed", "skipped"):
                 return True

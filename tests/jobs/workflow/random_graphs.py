@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from penstock.jobs.workflow.plan import ColumnKind
 
-INPUT_COLUMNS: dict[str, ColumnKind] = {"n": "int64", "w": "string", "l": "json"}
+INPUT_COLUMNS: dict[str, ColumnKind] = {"n": "int64", "j": "json", "w": "string", "l": "json"}
 MODEL = "m"
 
 
@@ -49,8 +49,10 @@ def workflows(draw: Any) -> dict[str, Any]:
     """Draw a workflow over one input or two."""
     graph = Graph(draw)
     inputs = ["a", "b"][: draw(st.integers(1, 2))]
-    graph.flows = [Flow(f"inputs.{name}", ("row.n",), ("row.w",), ("row.l",)) for name in inputs]
-    for index in range(draw(st.integers(1, 7))):
+    graph.flows = [
+        Flow(f"inputs.{name}", ("row.n", "row.j"), ("row.w",), ("row.l",)) for name in inputs
+    ]
+    for index in range(draw(st.integers(2, 8))):
         _add_step(graph, f"s{index}")
     return {
         "name": "random",
@@ -67,16 +69,16 @@ def workflows(draw: Any) -> dict[str, Any]:
 
 
 def _add_step(graph: Graph, name: str) -> None:
-    flow = graph.flows[-1] if graph.maybe() else graph.one(*graph.flows)
-    ways = [_map, _filter, _generate, _document, _judge, _sample]
+    flow = graph.one(graph.flows[-1], graph.flows[-1], *graph.flows)
+    ways = [_map, _filter, _generate, _document, _judge, _judge, _sample]
     if flow.width <= 12:
-        ways += [_samples, _expand]
+        ways += [_samples, _samples, _expand, _expand]
     if flow.parent is not None:
-        ways += [_reduce, _reduce, _merge]
+        ways += [_reduce, _reduce, _reduce, _merge, _merge, _merge]
     if flow.has_order:
-        ways += [_dedupe, _limit, _group]
+        ways += [_dedupe, _dedupe, _limit, _group, _group]
     if len(graph.flows) > 1:
-        ways += [_join, _concat]
+        ways += [_join, _join, _join, _concat]
     way = graph.one(*ways)
     way(graph, flow, name)
     if graph.flows[-1].name != name:  # it needs what these rows do not have
@@ -85,6 +87,14 @@ def _add_step(graph: Graph, name: str) -> None:
 
 def _number(graph: Graph, flow: Flow) -> str:
     return graph.one("1", "params.two", *flow.numbers, *flow.numbers)
+
+
+def _own_number(graph: Graph, flow: Flow) -> str:
+    """Choose a number that siblings do not have in common."""
+    common = flow.parent.numbers if flow.parent is not None else ()
+    return graph.one(
+        *(number for number in flow.numbers if number not in common), _number(graph, flow)
+    )
 
 
 def _texts(flow: Flow) -> tuple[str, ...]:
@@ -97,12 +107,14 @@ def _any(flow: Flow) -> tuple[str, ...]:
 
 def _condition(graph: Graph, flow: Flow) -> str:
     number = _number(graph, flow)
+    text = graph.one(*flow.texts, repr("red"))
     return graph.one(
         f"{number} >= 2",
         f"{number} != {_number(graph, flow)}",
         f"({number} + 1) % 2 == 0",
-        f"{graph.one(*flow.texts, repr('red'))} == 'red'",
+        f"{text} == '{'first' if text.endswith('.winner') else 'red'}'",
         f"not ({number} > 1)",
+        "row.j" if "row.j" in flow.numbers else "true",
     )
 
 
@@ -150,7 +162,7 @@ def _sample(graph: Graph, flow: Flow, name: str) -> None:
 
 
 def _limit(graph: Graph, flow: Flow, name: str) -> None:
-    graph.add(replace(flow, name=name), flow, type="limit", size=graph.one(1, 4, 50))
+    graph.add(replace(flow, name=name), flow, type="limit", size=graph.one(4, 50))
 
 
 def _dedupe(graph: Graph, flow: Flow, name: str) -> None:
@@ -225,7 +237,7 @@ def _expand(graph: Graph, flow: Flow, name: str) -> None:
             made = replace(made, numbers=(*numbers, f"row.{name}.index"))
             way |= _policy(graph, {"index": 0})
         case "explode" if flow.lists:
-            way = {"explode": graph.one(*flow.lists), "max": graph.one(2, 100)}
+            way = {"explode": graph.one(*flow.lists), "max": graph.one(1, 2, 100)}
             made = replace(made, numbers=(*numbers, f"row.{name}.index"))
             way |= _policy(graph, {"index": 0, "value": 1})
         case "split":
@@ -239,7 +251,7 @@ def _expand(graph: Graph, flow: Flow, name: str) -> None:
 
 
 def _aggregates(graph: Graph, flow: Flow) -> dict[str, str]:
-    number = _number(graph, flow)
+    number = _own_number(graph, flow)
     return {
         "c": graph.one("count()", f"sum({number})", f"max({number} + 1) * 2"),
         "t": graph.one(*(f"first({text})" for text in _texts(flow))),
@@ -260,14 +272,14 @@ def _reduce(graph: Graph, flow: Flow, name: str) -> None:
     assert flow.parent is not None
     fields: dict[str, Any] = {"type": "reduce"}
     if graph.maybe():
-        fields["order_by"] = _number(graph, flow)
+        fields["order_by"] = _own_number(graph, flow)
     if graph.maybe():
         made = replace(_reduced(flow.parent, name), has_order=flow.has_order)
         fields |= {"agg": _aggregates(graph, flow), **_policy(graph, {"c": 1, "t": "x", "l": []})}
     else:
         made = replace(flow, name=name)
         way = graph.one("max", "min", "first")
-        of = _condition(graph, flow) if way == "first" else _number(graph, flow)
+        of = _condition(graph, flow) if way == "first" else _own_number(graph, flow)
         fields |= {"pick": {way: of}, **_policy(graph, 1)}
     graph.add(made, flow, **fields)
 
@@ -338,7 +350,7 @@ def _join(graph: Graph, flow: Flow, name: str) -> None:
         type="join",
         how=how,
         on={mine: theirs},
-        **({"max": 4, **_policy(graph, 1)} if how in ("inner", "left") else {}),
+        **({"max": graph.one(1, 4), **_policy(graph, 1)} if how in ("inner", "left") else {}),
     )
 
 

@@ -26,11 +26,13 @@ Rows = dict[str, dict[str, Any]]
 
 VALUES = st.fixed_dictionaries(
     {
-        "n": st.none() | st.integers(-2, 4),
-        "w": st.none() | st.sampled_from(["red", "blue", "green red", "", "a b c"]),
-        "l": st.none() | st.lists(st.integers(0, 3), max_size=3),
+        "n": st.sampled_from([0, 1, 2, 3, -1, None]),
+        "j": st.sampled_from([0, 1, 2, 1.0, 1.5, True, "1", "red", [1], None]),
+        "w": st.sampled_from(["red", "blue", "green red", "", "a b c", None]),
+        "l": st.sampled_from([[1, 2], [3, 1, 2], [], None]),
     }
 )
+ROWS = st.lists(VALUES, max_size=3) | st.lists(VALUES, min_size=5, max_size=8)
 
 
 class Production:
@@ -164,7 +166,7 @@ def _named(kind: Any, name: str, rows: list[dict[str, Any]]) -> list[Any]:
 
 GRAPHS = given(
     document=workflows(),
-    values=st.tuples(st.lists(VALUES, max_size=7), st.lists(VALUES, max_size=7)),
+    values=st.tuples(ROWS, ROWS),
     seed=st.integers(0, 2**32),
 )
 QUIET = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large]
