@@ -6,6 +6,11 @@ _KEYS = ("tests/api/test_keys.py",)
 _TENANTS = ("tests/api/test_tenants.py",)
 _SECRETS = ("tests/api/test_secrets.py",)
 _FEEDER = ("tests/jobs/test_feeder.py",)
+_QUOTAS = ("tests/api/test_quotas.py",)
+_BYTES = ("tests/jobs/test_quotas.py",)
+_REMOVAL = ("tests/jobs/test_removal.py",)
+_DISK = ("tests/api/test_disk_refusals.py",)
+_READER = ("tests/jobs/test_shard_reader.py",)
 
 TENANT_SAFEGUARDS = (
     # -- the door
@@ -67,6 +72,13 @@ TENANT_SAFEGUARDS = (
         _TENANTS,
     ),
     Safeguard(
+        "the prefix cache of bulk rows is salted, too",
+        "jobs/shard_reader.py",
+        "cache_salt=job.spec.tenant,",
+        "",
+        _READER,
+    ),
+    Safeguard(
         "tables of older versions get their index",
         "jobs/job_table.py",
         "self.redis.zadd(self.keys.jobs_of(job.tenant), {job.job_id: job.created_at_ms})",
@@ -94,6 +106,63 @@ TENANT_SAFEGUARDS = (
         "priority=tenant.capped(snapshot.priority),",
         "priority=snapshot.priority,",
         _FEEDER,
+    ),
+    # -- quotas
+    Safeguard(
+        "who stores too much is refused more",
+        "api/storage_quota.py",
+        "raise StorageQuotaFull(_told(principal.tenant, stored, limit, num_bytes))",
+        "pass",
+        _QUOTAS,
+    ),
+    Safeguard(
+        "who stores too much waits",
+        "jobs/quotas.py",
+        "self.add(name, Load(stored_bytes=self._stored_bytes(name)))",
+        "pass",
+        _BYTES,
+    ),
+    Safeguard(
+        "streams beyond the limit wait",
+        "api/stream_slots.py",
+        "if limit is not None and self._open[holder] >= limit:",
+        "if False:",
+        _QUOTAS,
+    ),
+    Safeguard(
+        "what makes something has a limit",
+        "api/rate_limit.py",
+        "wait_s = self.creates.take(name, tenant.creates_per_minute) if is_creating else 0.0",
+        "wait_s = 0.0",
+        _KEYS,
+    ),
+    Safeguard(
+        "a job says which quota it waits for",
+        "api/job_lookup.py",
+        "reason = await anyio.to_thread.run_sync(services.quotas.reason, job)",
+        "pass",
+        _QUOTAS,
+    ),
+    Safeguard(
+        "what a removed job has used stays on record",
+        "jobs/removal.py",
+        "_note(settings, job)  # or it is counted where its rows are now",
+        "pass",
+        _REMOVAL,
+    ),
+    Safeguard(
+        "what a batch has not rendered is not removed",
+        "api/routes/jobs.py",
+        "await anyio.to_thread.run_sync(_require_unused, services, job)",
+        "pass",
+        _QUOTAS,
+    ),
+    Safeguard(
+        "nothing is taken in on a disk that is not the queue's",
+        "api/home.py",
+        "if services.keeper.is_elsewhere:",
+        "if False:",
+        _DISK,
     ),
     # -- what others see
     Safeguard(

@@ -243,9 +243,9 @@ def test_every_kind_of_stream_takes_a_place(
     stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And none of them keeps it: the next would wait for ever."""
-    settings = replace(stack.settings, data=str(tmp_path))
-    Tenants(settings.tenants_dir).change("default", {"max_streams": 1})
-    app = create_app(settings)
+    tenants = Tenants(tmp_path)  # not those of the stack, which others use
+    tenants.change("default", {"max_streams": 1})
+    app = create_app(stack.settings)
     asked: dict[str, Any] = {"model": MODEL, "stream": True}
     bodies: dict[str, Any] = {
         "/v1/chat/completions": {"messages": [{"role": "user", "content": "x"}]},
@@ -254,6 +254,7 @@ def test_every_kind_of_stream_takes_a_place(
     }
     with serving(app) as url, httpx2.Client(base_url=url, timeout=20) as http:
         streams: StreamSlots = app.state.services.streams
+        monkeypatch.setattr(streams, "_tenants", tenants)
         monkeypatch.setattr(streams, "_patience_s", 0.05)
         job = http.post("/v1/jobs", json=JOB).json()
         events = f"/v1/jobs/{job['id']}/events"
