@@ -152,13 +152,13 @@ class Advancer:
         room = _AHEAD * self._workshop.num_benches - len(self._futures)
         runs = list(self._runs.values())
         while room > 0 and runs:
-            for run in list(runs):
-                work = run.next_work()
-                if work is None:
-                    runs.remove(run)
-                elif room > 0:
-                    self._futures[self._workshop.submit(work)] = (run, work)
-                    room -= 1
+            run = runs.pop(0)
+            work = run.next_work()
+            if work is not None:
+                self._futures[self._workshop.submit(work)] = (run, work)
+                room -= 1
+                runs.append(run)
+                self._runs[run.run_id] = self._runs.pop(run.run_id)  # next time, others first
 
     def _take_outcomes(self) -> None:
         """Wait a little for pieces of work to be done, and take what came of them."""
