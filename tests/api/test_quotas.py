@@ -19,7 +19,7 @@ from penstock.jobs.api_keys import ApiKeys, Scope
 from penstock.jobs.ending import cancel
 from penstock.jobs.job_table import JobTable
 from penstock.jobs.keys import Keys
-from penstock.jobs.model import TaskSpec
+from penstock.jobs.model import ShardRef, TaskSpec
 from penstock.jobs.redis_client import connect
 from penstock.jobs.settings import Settings
 from penstock.jobs.submission import RowsSource, SubmitRequest, submit
@@ -141,13 +141,17 @@ def test_a_job_that_waits_for_a_quota_says_so(flat: Flat, limits: TenantLimits, 
         def reason() -> str | None:
             return http.get(f"/v1/jobs/{job_id}").json()["status_reason"]
 
+        def begin(num_shards: int) -> None:
+            for index in table.issue(job_id, num_shards):
+                assert table.claim(ShardRef(job_id, index), "w", 600_000).status == "granted"
+
         assert reason() is None
-        assert len(table.issue(job_id, 2)) == 2  # as the feeder does, who stops here
+        begin(2)  # as the feeder and a worker do; here the feeder stops
         assert (reason() or "").startswith(told.format(name))
         assert http.get("/v1/jobs").json()["data"][0]["status_reason"] == reason()
         in_use = http.get("/v1/usage").json()["data"][0]["in_use"]
         assert (in_use["max_rows"], in_use["max_queued_tokens"]) == (2, 512)
-        assert len(table.issue(job_id, 1)) == 1
+        begin(1)
         assert reason() is None, "all of it has been issued"
         cancel(flat.settings, table, job_id)
 
