@@ -1,7 +1,6 @@
 """What is said about jobs. Knows the REST paths and their answers; does no IO (see `talk`)."""
 
 import json
-import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -11,7 +10,8 @@ from uuid import uuid4
 import httpx2
 
 from ..jobs.model import JobState
-from .client_errors import ApiError, JobPaused, PenstockError, ServerUnreachable, WaitTimedOut
+from .client_errors import JobPaused
+from .patient_wait import LONG_POLL_S, PAUSE_S, wait_for_end
 from .payloads import Remote, Upload
 from .records import JobRecord, ResultsPage, Row
 from .retry_policy import RetryPolicy
@@ -20,9 +20,6 @@ from .talk import Send, Talk, ask, post
 OnRecord: TypeAlias = Callable[[JobRecord], None]
 
 _SEALING_S = 3600.0  # the server reads and checks the whole input before it answers
-_LONG_POLL_S = 10.0
-_PAUSE_S = 0.25  # between two looks at a job
-_PATIENCE_S = 120.0  # how long `wait` bears a server that is away
 
 
 class SubmitOptions(TypedDict, total=False):
@@ -210,35 +207,26 @@ def wait_for_job(
     Raises:
         WaitTimedOut: the time is up; the job goes on, or pauses.
     """
-    deadline = None if timeout_s is None else time.monotonic() + timeout_s
-    last_answer = time.monotonic()
-    pause_s, goes_on = 0.0, "the server does not tell how it stands"
-    while True:
-        left_s = _LONG_POLL_S if deadline is None else deadline - time.monotonic()
-        send = Send(
-            "GET",
+
+    def told(record: JobRecord) -> None:
+        if on_record is not None:
+            on_record(record)
+
+    def timed_out(record: JobRecord | None) -> str:
+        goes_on = _how_it_goes_on(record) if record else "the server does not tell how it stands"
+        return f"job {job_id} has not ended after {timeout_s:g} s; {goes_on}"
+
+    return (
+        yield from wait_for_end(
             f"/v1/jobs/{job_id}",
-            params={"wait": round(max(0.0, min(_LONG_POLL_S, left_s)), 2)} if pause_s else {},
-            after_s=min(pause_s, max(0.0, left_s)),
+            _read_job,
+            lambda record: record.status.is_final,
+            retry,
+            timeout_s=timeout_s,
+            on_look=told,
+            how_it_goes_on=timed_out,
         )
-        pause_s = _PAUSE_S
-        try:
-            record = yield from ask(send, retry, _read_job)
-        except PenstockError as error:
-            away = isinstance(error, ServerUnreachable) or (
-                isinstance(error, ApiError) and error.status_code >= 500
-            )
-            if not away or time.monotonic() - last_answer > _PATIENCE_S:
-                raise
-        else:
-            last_answer = time.monotonic()
-            goes_on = _how_it_goes_on(record)
-            if on_record is not None:
-                on_record(record)
-            if record.status.is_final:
-                return record
-        if deadline is not None and time.monotonic() >= deadline:
-            raise WaitTimedOut(f"job {job_id} has not ended after {timeout_s:g} s; {goes_on}")
+    )
 
 
 class ResultsPager:
@@ -275,7 +263,7 @@ class ResultsPager:
                 raise self._pause
             # Comes back when something has changed.
             record = yield from ask(self._look(), retry, _read_job)
-            self._long_poll_s = _LONG_POLL_S
+            self._long_poll_s = LONG_POLL_S
             self._pause = _pause_of(record)
         else:
             self._pause = None
@@ -290,7 +278,7 @@ class ResultsPager:
 
     def _look(self) -> Send:
         return Send(
-            "GET", f"/v1/jobs/{self._job_id}", params={"wait": self._long_poll_s}, after_s=_PAUSE_S
+            "GET", f"/v1/jobs/{self._job_id}", params={"wait": self._long_poll_s}, after_s=PAUSE_S
         )
 
 

@@ -14,6 +14,7 @@ from ..jobs.submission import SubmitRequest
 from ..jobs.template_options import template_options_of
 from ..jobs.tool_use import tool_use_of
 from .errors import InvalidRequest
+from .idempotency_key import idempotency_key_of
 from .job_schemas import JobRequest
 from .principal import Principal
 from .services import Services
@@ -43,7 +44,7 @@ async def wish_of(
         ),
         out=body.output.path if body.output else None,
         metadata=body.metadata or {},
-        idempotency_key=_idempotency_key(request, body),
+        idempotency_key=idempotency_key_of(request, body.idempotency_key),
         format=body.format,
     )
 
@@ -120,14 +121,3 @@ async def _task_of(services: Services, body: JobRequest) -> TaskSpec:
         template_options=template_options_of(body.chat_template_kwargs),
         dimensions=body.dimensions,
     )
-
-
-def _idempotency_key(request: Request, body: JobRequest) -> str | None:
-    header = request.headers.get("idempotency-key")
-    if header and len(header) > 512:
-        raise InvalidRequest("idempotency-key may have at most 512 characters")
-    if header and body.idempotency_key and header != body.idempotency_key:
-        raise InvalidRequest(
-            "the header Idempotency-Key and idempotency_key differ", param="idempotency_key"
-        )
-    return header or body.idempotency_key

@@ -127,7 +127,7 @@ class TestTwins:
     @pytest.mark.anyio
     async def test_say_the_same(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("penstock.api.retry_policy.random.uniform", lambda low, high: 0.0)
-        monkeypatch.setattr("penstock.api.job_calls._PAUSE_S", 0.0)
+        monkeypatch.setattr("penstock.api.patient_wait.PAUSE_S", 0.0)
         handler, calls = script(
             httpx2.ConnectError("refused"),
             httpx2.Response(202, json=job_json("queued")),
