@@ -39,6 +39,12 @@ OURS = {
 }
 CHAT = {"model": MODEL, "messages": [{"role": "user", "content": "hi"}]}
 CALL = {**CHAT, "messages": [{"role": "user", "content": SAY + "So: " + PARIS}], "tools": [WEATHER]}
+RESPOND = {"model": MODEL, "input": "hi"}
+RESPOND_CALL = {
+    "model": MODEL,
+    "input": SAY + "So: " + PARIS,
+    "tools": [{"type": "function", **WEATHER["function"], "strict": True}],
+}
 USAGE = {"stream": True, "stream_options": {"include_usage": True}}
 
 
@@ -79,8 +85,9 @@ def keep(http: httpx2.Client, line: bytes) -> dict[str, Any]:
         ("completions", {"model": MODEL, "prompt": ["hi", "ho"]}, Completion),
         ("completions", {"model": MODEL, "prompt": "hi", "logprobs": 2}, Completion),
         ("embeddings", {"model": MODEL, "input": ["hi", "ho"]}, CreateEmbeddingResponse),
-        ("responses", {"model": MODEL, "input": "hi", "metadata": {"a": "b"}}, Response),
-        ("responses", {"model": MODEL, "input": "hi", "background": True}, Response),
+        ("responses", {**RESPOND, "metadata": {"a": "b"}}, Response),
+        ("responses", {**RESPOND, "max_output_tokens": 2, "background": True}, Response),
+        ("responses", RESPOND_CALL, Response),
     ],
 )
 def test_answers(http: httpx2.Client, path: str, body: dict[str, Any], kind: Any) -> None:
@@ -94,7 +101,8 @@ def test_answers(http: httpx2.Client, path: str, body: dict[str, Any], kind: Any
         ("chat/completions", {**CHAT, **USAGE, "logprobs": True}, ChatCompletionChunk),
         ("chat/completions", {**CALL, **USAGE}, ChatCompletionChunk),
         ("completions", {"model": MODEL, "prompt": "hi", "logprobs": 1, **USAGE}, Completion),
-        ("responses", {"model": MODEL, "input": "hi", "stream": True}, ResponseStreamEvent),
+        ("responses", {**RESPOND, "stream": True}, ResponseStreamEvent),
+        ("responses", {**RESPOND_CALL, "stream": True}, ResponseStreamEvent),
     ],
 )
 def test_streams(http: httpx2.Client, path: str, body: dict[str, Any], kind: Any) -> None:
