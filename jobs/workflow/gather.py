@@ -4,6 +4,7 @@ Memory stays bounded, however many rows there are. Rows keep the order of the fi
 are in the order in which their first rows came.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from itertools import islice
@@ -29,14 +30,14 @@ class Gathering(Iterator[Row]):
 
     Attributes:
         faults: what has failed up to here, the first so many of it.
-        num_faults: how much that is in all.
+        errors: how often which code came up to here, all of it.
     """
 
     def __init__(self, ledger: Ledger, entries: Iterator[None]) -> None:
         self._ledger = ledger
         self._rows = self._made(entries)
         self.faults: list[Fault] = []
-        self.num_faults = 0
+        self.errors: Counter[str] = Counter()
 
     def __next__(self) -> Row:
         """Return the next row."""
@@ -51,7 +52,7 @@ class Gathering(Iterator[Row]):
         """Take from the ledger what each entry has added."""
         for _ in entries:
             rows, faults = self._ledger.take()
-            self.num_faults += len(faults)
+            self.errors.update(fault.error.code for fault in faults)
             self.faults += faults[: MAX_FAULTS_TOLD - len(self.faults)]
             yield from rows
 

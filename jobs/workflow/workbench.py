@@ -24,7 +24,7 @@ from .earlier_answers import EarlierAnswers
 from .orders import read_answers
 from .plan import INPUT, Plan, PlannedStep
 from .replanning import plan_of
-from .row import Applied, Row
+from .row import Applied, Fault, Row
 from .run_dir import RunDir, RunResults, RunSpec
 from .selection import selected
 from .shard_file import ShardReport, read_report, read_shard, summed, write_shard
@@ -149,14 +149,15 @@ class Workbench:
         scratch = run.directory.path / "scratch"
         make_directories(scratch)
         made = gather.gather(run.plan, step, sources, scratch)
-        reports = []
+        reports: list[ShardReport] = []
+        before = ShardReport()
         for shard, rows in enumerate(_chunks(made, run.plan.shard_rows)):
-            report = ShardReport(rows_out=len(rows))
+            now = _gathered_report(step, num_in["rows"], made)
+            report = replace(_since(before, now), rows_out=len(rows))
             reports.append(_write(run, step, shard, rows, report))
+            before = now
         run.results.note_gathered(step.id, len(reports))
-        out = summed(reports)
-        dropped = max(0, num_in["rows"] - out.rows_out)
-        return Gathered(len(reports), replace(out, rows_in=num_in["rows"], dropped=dropped))
+        return Gathered(len(reports), summed(reports))
 
     def _emit(self, run: _OpenRun, work: Emit) -> Outcome:
         step = run.plan.step(run.plan.output_step)
@@ -221,18 +222,43 @@ def _write(
 
 
 def _report(step: PlannedStep, num_in: int, applied: Applied) -> ShardReport:
-    fatal = None
-    if applied.faults and step.on_error == "fail":
-        first = applied.faults[0]
-        fatal = (first.row_id, first.error.code, first.error.message)
     return ShardReport(
         rows_in=num_in,
         rows_out=len(applied.rows),
         dropped=applied.num_dropped,
         failed=len(applied.faults),
         errors=dict(Counter(fault.error.code for fault in applied.faults)),
-        fatal=fatal,
+        fatal=_fatal(step, applied.faults),
     )
+
+
+def _gathered_report(step: PlannedStep, num_in: int, made: gather.Gathering) -> ShardReport:
+    """Report on all rows up to here."""
+    return ShardReport(
+        rows_in=num_in,
+        dropped=made.num_dropped,
+        failed=made.errors.total(),
+        errors=dict(made.errors),
+        fatal=_fatal(step, made.faults),
+    )
+
+
+def _since(before: ShardReport, now: ShardReport) -> ShardReport:
+    """Return what has come to a report, so that those of all shards add up."""
+    return replace(
+        now,
+        rows_in=now.rows_in - before.rows_in,
+        dropped=now.dropped - before.dropped,
+        failed=now.failed - before.failed,
+        errors=dict(Counter(now.errors) - Counter(before.errors)),
+    )
+
+
+def _fatal(step: PlannedStep, faults: Sequence[Fault]) -> tuple[str, str, str] | None:
+    """Return the fault that ends the run, if the step may not fail."""
+    if not faults or step.on_error != "fail":
+        return None
+    return (faults[0].row_id, faults[0].error.code, faults[0].error.message)
 
 
 def _with_usage(report: ShardReport, answers: Iterable[Answer]) -> ShardReport:
@@ -249,7 +275,12 @@ def _with_usage(report: ShardReport, answers: Iterable[Answer]) -> ShardReport:
 
 
 def _chunks(rows: Iterator[Row], size: int) -> Iterator[list[Row]]:
-    """Cut rows into shards; of none there is one, so that its columns can be read."""
-    yield list(islice(rows, size))
-    while chunk := list(islice(rows, size)):
+    """Cut rows into shards; of none there is one, so that its columns can be read.
+
+    The next one is there before each is told: once the last is told, there was no row after it.
+    """
+    chunk = list(islice(rows, size))
+    while following := list(islice(rows, size)):
         yield chunk
+        chunk = following
+    yield chunk

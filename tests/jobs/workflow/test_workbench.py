@@ -1,0 +1,76 @@
+"""Pieces of a run's work: what is told of them adds up, however often they are done."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from penstock.jobs.sealed_input import InputSealer
+from penstock.jobs.workflow.check import check, read_workflow
+from penstock.jobs.workflow.plan import ColumnKind
+from penstock.jobs.workflow.run_dir import RunDir, RunResults, RunSpec, SealedDataset
+from penstock.jobs.workflow.shard_file import read_report, summed
+from penstock.jobs.workflow.work import Broken, Compute, Gather, Gathered
+from penstock.jobs.workflow.workbench import Workbench
+
+RUN_ID = "run_1"
+COLUMNS: dict[str, ColumnKind] = {"t": "string"}
+
+
+def sealed(data: Path, steps: list[dict[str, Any]], texts: list[str | None]) -> RunSpec:
+    """Seal a run over rows with one text each."""
+    document = {"name": "w", "inputs": {"rows": {}}, "steps": steps}
+    workflow = read_workflow(document)
+    plan = check(workflow, {}, {"rows": COLUMNS})
+    directory = RunDir(data / "runs", RUN_ID)
+    directory.create()
+    sealer = InputSealer(directory.input("rows"), plan.shard_rows)
+    for index, text in enumerate(texts):
+        sealer.add(index, None, json.dumps({"t": text}))
+    sealer.close()
+    dataset = SealedDataset(sealer.num_rows, sealer.num_shards, COLUMNS)
+    spec = RunSpec(RUN_ID, workflow, {}, {"rows": dataset}, str(data / "out"), created_at_ms=0)
+    directory.seal(spec)
+    return spec
+
+
+def gathered(data: Path, spec: RunSpec) -> Gathered:
+    made = Workbench(data).do(Gather(RUN_ID, "d", (spec.inputs["rows"].num_shards,)))
+    assert isinstance(made, Gathered), made
+    return made
+
+
+@pytest.mark.parametrize("count", [0, 3, 256, 600])
+def test_the_reports_of_all_shards_add_up(tmp_path: Path, count: int) -> None:
+    texts = [text for index in range(count) for text in (f"text {index}", f"text {index}", None)]
+    steps = [{"id": "d", "type": "dedupe", "key": "{{ row.t }}", "on_error": "drop"}]
+    spec = sealed(tmp_path, steps, texts)
+    made = gathered(tmp_path, spec)
+    report = made.report
+    assert (report.rows_in, report.rows_out, report.dropped) == (3 * count, count, count)
+    assert report.failed == count
+    assert report.errors == ({"template_error": count} if count else {})
+    assert report.fatal is None
+    place = RunResults.of(spec).step("d")
+    assert len(place.parts()) == made.num_shards == max(1, -(-count // 256))
+    assert summed(read_report(path) for path in place.parts().values()) == report
+    assert gathered(tmp_path, spec) == made  # done again: it finds what stands
+    RunResults.of(spec).forget_gathered("d")
+    assert gathered(tmp_path, spec) == made  # made again, beside the same shards
+
+
+def test_a_step_that_may_not_fail_says_of_which_row_it_did(tmp_path: Path) -> None:
+    steps = [{"id": "d", "type": "dedupe", "key": "{{ row.t }}", "on_error": "fail"}]
+    spec = sealed(tmp_path, steps, ["a", None, None])
+    fatal = gathered(tmp_path, spec).report.fatal
+    assert fatal is not None
+    assert fatal[:2] == ("1", "template_error")
+
+
+def test_what_is_not_at_hand_breaks_the_run_for_good(tmp_path: Path) -> None:
+    spec = sealed(tmp_path, [{"id": "d", "type": "map", "op": "absent"}], ["a"])
+    made = Workbench(tmp_path).do(Compute(spec.run_id, "d", 0))
+    assert isinstance(made, Broken)
+    assert made.is_lasting
+    assert "'absent'" in made.message
