@@ -45,7 +45,7 @@ def test_as_its_manual_begins() -> None:
     assert isinstance(maker.create(**ASK, max_retries=0), Order)
 
 
-@pytest.mark.parametrize("mode", [Mode.TOOLS, Mode.JSON_SCHEMA])
+@pytest.mark.parametrize("mode", [Mode.TOOLS, Mode.JSON_SCHEMA, Mode.RESPONSES_TOOLS])
 def test_a_model_is_filled_at_the_first_try(mode: Mode) -> None:
     assert isinstance(create(mode), Order)
 

@@ -91,6 +91,9 @@ def test_responses_api() -> None:
     chat = ChatOpenAI(model=MODEL, temperature=0, use_responses_api=True, max_retries=0)
     assert chat.invoke(SUM).text == "42"
     assert "".join(piece.text for piece in chat.stream(SUM)) == "42"
+    bound = chat.bind_tools([GetWeather], tool_choice="required", parallel_tool_calls=False)
+    [call] = bound.invoke("How is the weather in Oslo?").tool_calls
+    assert GetWeather.model_validate(call["args"])
 
 
 def test_completions() -> None:
