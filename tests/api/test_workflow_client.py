@@ -1,6 +1,7 @@
 """Workflows from Python: the client and its twin against a real server, and what they read."""
 
 import asyncio
+import inspect
 import json
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from penstock import AsyncClient, Client, Workflow
+from penstock.api.async_workflow_client import AsyncWorkflowRun, AsyncWorkflows
 from penstock.api.client_errors import (
     BadRequest,
     InvalidInput,
@@ -20,6 +22,7 @@ from penstock.api.client_errors import (
     NotFound,
     WaitTimedOut,
 )
+from penstock.api.workflow_client import WorkflowRun, Workflows
 from penstock.api.workflow_inputs import count_of, sample_of
 from penstock.api.workflow_models import models_of
 
@@ -131,6 +134,17 @@ class TestClient:
                 assert (await client.workflows.load("from-twin")).name == "from-twin"
 
         asyncio.run(talk())
+
+
+@pytest.mark.parametrize("pair", [(Workflows, AsyncWorkflows), (WorkflowRun, AsyncWorkflowRun)])
+def test_the_twins_have_the_same_verbs(pair: tuple[type, type]) -> None:
+    here, there = pair
+    verbs = {verb for verb in vars(here) if not verb.startswith("_")}
+    assert verbs == {verb for verb in vars(there) if not verb.startswith("_")}
+    for verb in verbs:
+        assert list(inspect.signature(getattr(here, verb)).parameters) == list(
+            inspect.signature(getattr(there, verb)).parameters
+        ), verb
 
 
 def run_json(status: str, **more: Any) -> dict[str, Any]:
