@@ -15,7 +15,7 @@ from typing import Any, Self, TypeVar
 from starlette.requests import Request
 
 from ..jobs.frames import Delta, InteractiveRequest
-from ..jobs.interactive import InteractiveLane
+from ..jobs.interactive import TAKEN_TIMEOUT_S, InteractiveLane
 from ..jobs.model import RequestError
 from .errors import ApiError, GenerationFailed, InvalidRequest, Unavailable
 from .sse import disconnected
@@ -23,8 +23,9 @@ from .stopwatch import Stopwatch
 from .waiting_line import Place, WaitingLine
 
 # How long a stream waits for its first delta before it commits to status 200: a refusal that comes
-# earlier gets a status of its own, a later one goes in-band.
-FIRST_DELTA_PATIENCE_S = 10.0
+# earlier gets a status of its own, which clients know how to try again; a later one goes in-band.
+# That no worker takes the request must be among the former.
+FIRST_DELTA_PATIENCE_S = TAKEN_TIMEOUT_S + 3.0
 _BEFORE_THE_ENGINE = frozenset({"validate", "render", "tokenize"})
 
 Result = TypeVar("Result")

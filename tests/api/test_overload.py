@@ -18,9 +18,12 @@ import pytest
 from fastapi import FastAPI
 
 from penstock.api.app import create_app
+from penstock.api.generation import FIRST_DELTA_PATIENCE_S
 from penstock.api.http_protocol import PatientProtocol
 from penstock.api.open_files import OpenFiles
+from penstock.jobs import interactive
 from penstock.jobs.fake_engine import expected_text
+from penstock.jobs.interactive import TAKEN_TIMEOUT_S
 from penstock.jobs.keys import Keys
 from penstock.jobs.redis_client import connect
 from penstock.jobs.workers import WorkerRegister
@@ -237,3 +240,15 @@ def test_what_clients_may_have_open_leaves_some_for_the_rest(limit: int) -> None
     room = OpenFiles.share_out(limit)
     assert room.followers >= limit // 4 or room.followers == 1_000
     assert room.connections + room.refusals + room.followers <= limit - 64
+
+
+def test_a_stream_that_no_worker_takes_is_refused_with_a_status(
+    small: tuple[str, FastAPI], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(interactive, "TAKEN_TIMEOUT_S", 0.5)
+    assert FIRST_DELTA_PATIENCE_S > TAKEN_TIMEOUT_S + 1.0, "it is looked for once a second"
+    url, _ = small
+    answer = httpx2.post(f"{url}/v1/chat/completions", json=body(IDLE_MODEL), timeout=PATIENCE_S)
+    assert answer.status_code == 503, answer.text
+    assert answer.json()["error"]["code"] == "queue_unavailable"
+    assert answer.headers["retry-after"] == "2"
