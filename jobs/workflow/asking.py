@@ -8,7 +8,7 @@ from typing import Any
 
 from .asking_kinds import Kind, kind_of
 from .asking_tries import Made, Reply, Talk, advance
-from .asks import Answers, Ask, Round
+from .asks import Answers, Ask
 from .ledger import Ledger, RowFailed
 from .meta import META, reads_failed, skipped_meta
 from .plan import Plan, PlannedStep
@@ -38,47 +38,6 @@ def proceed(
         for each in made or ():
             _enter(step, each, ledger)
     return asks or ledger.applied()
-
-
-def next_round(
-    plan: Plan,
-    step: PlannedStep,
-    rows: list[Row],
-    answers: Answers,
-    *,
-    seed: int = 0,
-    tools: Tools = NO_TOOLS,
-) -> Round:
-    """Find what is to be asked next, given what was answered so far; nothing, when all is.
-
-    `seed` decides all chances of the run.
-    """
-    kind = kind_of(plan, step, seed, tools)
-    asks = []
-    for row in rows:
-        missing, _ = advance(_talk(kind, row), answers)
-        asks += missing
-    return Round(asks)
-
-
-def settle(
-    plan: Plan,
-    step: PlannedStep,
-    rows: list[Row],
-    answers: Answers,
-    *,
-    tools: Tools = NO_TOOLS,
-) -> Applied:
-    """Make a shard of the step, once nothing is left to ask."""
-    kind = kind_of(plan, step, 0, tools)
-    ledger = Ledger(step)
-    for row in rows:
-        missing, made = advance(_talk(kind, row), answers)
-        if made is None:
-            raise ValueError(f"{step.id} of row {row.row_id} still asks {missing[0].key}")
-        for each in made:
-            _enter(step, each, ledger)
-    return ledger.applied()
 
 
 def _talk(kind: Kind, row: Row) -> Talk[list[Made]]:

@@ -6,18 +6,18 @@
     answer          x
 
 An answer goes into the next round in the column from which the prompt took what it merges: the last
-that a model has written among those the prompt names. With two rows in a chunk at least, every
-round has half as many as the one before, at most.
+that a model has written among those that the prompt reads and the rows do not have in common. With
+two rows in a chunk at least, every round has half as many as the one before, at most.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from .asking_prompts import Prompts
 from .asking_tries import Asker, Made, Reply, Talk
 from .evaluation import template
 from .ledger import RowFailed, scope
-from .meta import Effort
+from .meta import META, Effort
 from .plan import INPUT, ROWS, Plan, PlannedStep
 from .row import Row
 from .spec import Reduce
@@ -39,7 +39,7 @@ class Folding:
         self._tools = tools
         self._prompts = Prompts(plan, step, spec)
         self.columns = self._prompts.columns
-        self._merged = merged_column(plan, step, spec) if spec.fold is not None else None
+        self._merged = _merged_column(plan, step, spec) if spec.fold is not None else ""
 
     def bare(self, row: Row) -> Row:
         """Return the row without those of its group."""
@@ -65,9 +65,7 @@ class Folding:
                 return [Made(bare, Reply(error=error, effort=_joined(efforts)))]
             answered = iter(replies)
             rows = [
-                {**chunk[0], self._merged or "": next(answered).value}
-                if len(chunk) > 1
-                else chunk[0]
+                {**chunk[0], self._merged: next(answered).value} if len(chunk) > 1 else chunk[0]
                 for chunk in chunks
             ]
             number += 1
@@ -114,25 +112,32 @@ class Folding:
         return base, [max(0, size([row]) - base) for row in rows]
 
 
-def merged_column(plan: Plan, step: PlannedStep, spec: Reduce) -> str:
-    """Name the column of a group's rows in which merged answers go on.
+def merged_column(
+    texts: Iterable[str], columns: Collection[str], kept: Collection[str]
+) -> str | None:
+    """Name the column of a group's rows in which merged answers go on; None: there is none.
 
-    Raises:
-        ValueError: the prompt reads no column that could hold them.
+    `texts` are the templates, `columns` those of the rows, `kept` those that all of a group share.
     """
-    texts = [spec.prompt or "", *(message.content for message in spec.messages or ())]
     read = {path[2] for text in texts for path in template(text).paths if _is_of_row(path)}
+    own = [name for name in columns if name in read and name not in kept]
+    written = [name for name in own if name + META in columns]
+    return next(reversed(written or own), None)
+
+
+def texts_of(spec: Reduce) -> list[str]:
+    """Return the templates of a prompt."""
+    return [spec.prompt or "", *(message.content for message in spec.messages or ())]
+
+
+def _merged_column(plan: Plan, step: PlannedStep, spec: Reduce) -> str:
     source = plan.step(step.sources[0]).sources[0]
     is_input = source.startswith(INPUT)
     columns = plan.inputs[source.removeprefix(INPUT)] if is_input else plan.step(source).columns
-    named = [name for name in columns if name in read]
-    written = {each.spec.column for each in plan.steps if each.kind == "ask"}
-    candidates = [name for name in named if name in written] or [
-        name for name in named if name not in step.columns
-    ]
-    if not candidates:
+    found = merged_column(texts_of(spec), columns, step.columns)
+    if found is None:
         raise ValueError(f"{step.id}: its prompt reads nothing of its rows that could be merged")
-    return candidates[-1]
+    return found
 
 
 def _is_of_row(path: Sequence[str | None]) -> bool:

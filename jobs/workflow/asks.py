@@ -1,7 +1,7 @@
 """What a step asks of models, and what it is answered. Shapes only."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from ..model import RequestError
@@ -39,19 +39,3 @@ class Answer:
 
 
 Answers = Mapping[str, Answer]
-
-
-@dataclass(frozen=True, slots=True)
-class Round:
-    """What is to be asked next, given what was answered so far. Nothing: the step can be settled.
-
-    `refused` are answers to what cannot be asked, such as where a template trips over its row.
-    """
-
-    asks: list[Ask] = field(default_factory=list)
-    refused: dict[str, Answer] = field(default_factory=dict)
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether nothing is left to ask."""
-        return not self.asks and not self.refused

@@ -1,10 +1,13 @@
 """What each kind of step is checked for, and how it is planned."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import msgspec
 
+from ..templates import TemplateError
+from .asking_fold import merged_column, texts_of
 from .check_asks import Asked, Schemas, check_asking
 from .check_flow import Flow
 from .check_plan import Planned, Planner
@@ -144,16 +147,18 @@ def _reduce(
     rows = Type("list", item=item)
     asked = check_asking(check, spec, defaults, schemas, kept.row_type, rows=rows)
     if spec.fold is not None:
-        _check_fold(check, spec, rows)
+        _check_fold(check, spec, kept)
     return planner.asked_reduced(check, on_error, spec.retries or defaults.retries, asked, kept)
 
 
-def _check_fold(check: StepCheck, spec: Reduce, rows: Type) -> None:
+def _check_fold(check: StepCheck, spec: Reduce, kept: Flow) -> None:
     fold = spec.fold
     if fold is None or (fold.max_rows is None and fold.max_tokens is None):
         check.tell("fold", "must say max_rows, or max_tokens, or both")
-    texts = [spec.prompt or "", *(message.content for message in spec.messages or ())]
-    names = (rows.item or rows).fields
-    is_read = any(name in text for text in texts for name in names)
-    if not is_read and not check.flow.is_open:
-        check.tell("fold", "merged answers take the place of a column, and the prompt reads none")
+    with suppress(TemplateError):  # told where it stands
+        merged = merged_column(texts_of(spec), check.flow.columns, kept.columns)
+        if merged is None and not check.flow.is_open:
+            check.tell(
+                "fold",
+                "merged answers take the place of a column of the rows, and the prompt reads none",
+            )

@@ -60,15 +60,17 @@ def talk(
     """Ask until nothing is left to ask; every request is one that a bulk job takes."""
     answers: dict[str, Answer] = {}
     rounds: Rounds = []
-    while asks := asking.next_round(plan, step, rows, answers, seed=seed, tools=tools).asks:
+    while True:
+        found = asking.proceed(plan, step, rows, answers, seed=seed, tools=tools)
+        if isinstance(found, Applied):
+            return found, rounds
         assert len(rounds) < 20
-        rounds.append(asks)
-        assert len({ask.key for ask in asks}) == len(asks)
-        for ask in asks:
+        rounds.append(found)
+        assert len({ask.key for ask in found}) == len(found)
+        for ask in found:
             assert ask.key not in answers
             _check_request(ask)
             answers[ask.key] = model(ask)
-    return asking.settle(plan, step, rows, answers, tools=tools), rounds
 
 
 def _check_request(ask: Ask) -> None:

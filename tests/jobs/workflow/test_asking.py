@@ -237,12 +237,6 @@ def test_rounds_follow_from_the_answers_alone() -> None:
 
     at_once, _ = talk(plan, step, rows, model)
     answers: dict[str, Answer] = {}
-    while asks := asking.next_round(plan, step, rows, answers).asks:
-        answers[asks[-1].key] = model(asks[-1])
-    assert asking.settle(plan, step, rows, answers) == at_once
-
-
-def test_what_is_still_to_be_asked_cannot_be_settled() -> None:
-    step = planned(step_of(**GENERATE))
-    with pytest.raises(ValueError, match="still asks 0"):
-        asking.settle(plan_of(step), step, WORDS, {})
+    while isinstance(found := asking.proceed(plan, step, rows, answers), list):
+        answers[found[-1].key] = model(found[-1])
+    assert found == at_once

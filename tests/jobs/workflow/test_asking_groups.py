@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from penstock.jobs.workflow.asking_fold import merged_column
 from penstock.jobs.workflow.asks import Answer, Ask
 from penstock.jobs.workflow.plan import GROUPS, ROWS, Plan, PlannedStep
 from penstock.jobs.workflow.row import Row
@@ -74,3 +75,18 @@ def test_a_chunk_that_fails_fails_its_group_alone() -> None:
     found, _ = talk(plan, step, rows, model)
     assert codes(found.faults) == {"0": "engine_error"}
     assert column(found, "s") == {"0": None, "1": "wy"}
+
+
+@pytest.mark.parametrize(
+    ("prompt", "expected"),
+    [
+        ("{% for r in rows %}{{ r.chunk.index }} {{ r.part }}{% endfor %}", "part"),
+        ("{% for r in rows %}{{ r.chunk.text }}{% endfor %}", "chunk"),
+        ("{{ rows | map(attribute='part') | join }} {{ rows[0].score.value }}", "score"),
+        ("{{ row.part }}{{ rows | length }}", None),
+        ("{% for r in rows %}{{ r.q }}{% endfor %}", None),  # all of a group have it in common
+    ],
+)
+def test_merged_answers_go_where_the_prompt_finds_them(prompt: str, expected: str | None) -> None:
+    columns = ["q", "q__meta", "chunk", "part", "part__meta", "score", "score__meta"]
+    assert merged_column([prompt], columns, ["q", "q__meta"]) == expected

@@ -94,10 +94,10 @@ class Production:
 
     def _ask(self, step: PlannedStep, rows: list[Row]) -> Applied:
         answers: dict[str, Answer] = {}
-        while asks := asking.next_round(self.plan, step, rows, answers).asks:
-            some = self._fate.sample(asks, self._fate.randint(1, len(asks)))
+        while isinstance(found := asking.proceed(self.plan, step, rows, answers), list):
+            some = self._fate.sample(found, self._fate.randint(1, len(found)))
             answers |= {ask.key: answer(ask) for ask in some}
-        return asking.settle(self.plan, step, rows, answers)
+        return found
 
     def _gather(self, step: PlannedStep) -> None:
         sources = [
