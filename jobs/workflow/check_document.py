@@ -3,7 +3,6 @@
 Everything is found out at once: what is wrong with one step keeps nobody from reading the next.
 """
 
-import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, get_args, get_origin
@@ -12,9 +11,9 @@ import msgspec
 
 from .check_problems import Problems
 from .expression_errors import nearest, shown
+from .plain_data import reason_against
 from .spec import MAX_STEPS, Expand, Input, Step, Workflow
 
-MAX_DEPTH = 64
 MAX_PARTS = 100_000
 MAX_CHARS = 500_000
 _MAX_PROBLEMS_EACH = 20  # of one step
@@ -59,8 +58,10 @@ def read_workflow(document: Any) -> Workflow:
         got = shown(steps) if num_steps is None else num_steps
         problems.add("steps", f"must be a list of 1 to {MAX_STEPS} steps, got {got}")
         problems.raise_any()
-    _check_size(document, problems)
-    problems.raise_any()
+    reason = reason_against(document, max_parts=MAX_PARTS, max_chars=MAX_CHARS)
+    if reason is not None:
+        problems.add("workflow", reason)
+        problems.raise_any()
     read_steps = tuple(_read_steps(document["steps"], problems))
     inputs = _read_inputs(document.get("inputs", {}), problems)
     frame = _converted({**document, "steps": _ANY_STEP, "inputs": {}}, Workflow, "", problems)
@@ -71,65 +72,6 @@ def read_workflow(document: Any) -> Workflow:
             problems.add("workflow", f"the name {name!r} ends in a line break")
     problems.raise_any()
     return workflow
-
-
-def _check_size(document: Any, problems: Problems) -> None:
-    """Refuse what is too large, too deep, or no plain data, without going down by recursion.
-
-    A list that stands in several places counts in each: that is how often it would be read.
-    """
-    num_parts = num_chars = 0
-    todo: list[tuple[Any, int]] = [(document, 1)]
-    while todo:
-        value, depth = todo.pop()
-        num_parts += 1
-        match value:
-            case str():
-                num_chars += len(value)
-                if num_chars <= MAX_CHARS and not _is_text(value):
-                    problems.add("workflow", f"{shown(value)} holds what is no character")
-            case bool() | None:
-                pass
-            case int() if value.bit_length() > 63:
-                problems.add("workflow", f"a number has {value.bit_length()} bits, more than 63")
-            case int():
-                pass
-            case float() if not math.isfinite(value):
-                problems.add("workflow", f"{value} is not a finite number")
-            case float():
-                pass
-            case dict() | list() | tuple():
-                if depth > MAX_DEPTH:
-                    problems.add("workflow", f"it is nested more than {MAX_DEPTH} deep")
-                    return
-                inner = value.values() if isinstance(value, dict) else value
-                num_parts += len(value)
-                if isinstance(value, dict):
-                    if not all(isinstance(name, str) for name in value):
-                        name = next(name for name in value if not isinstance(name, str))
-                        problems.add("workflow", f"a key must be a text, got {shown(name)}")
-                        return
-                    num_chars += sum(map(len, value))
-                if num_parts <= MAX_PARTS:
-                    todo.extend((each, depth + 1) for each in inner)
-            case _:
-                kind = type(value).__name__
-                problems.add("workflow", f"{shown(value)} is no plain data, but a {kind}")
-        if num_parts > MAX_PARTS or num_chars > MAX_CHARS:
-            problems.add(
-                "workflow",
-                f"it is larger than {MAX_PARTS} values or {MAX_CHARS} characters; "
-                "data belongs into an input",
-            )
-            return
-
-
-def _is_text(value: str) -> bool:
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return "\0" not in value
 
 
 def _read_steps(steps: Sequence[Any], problems: Problems) -> Iterator[Step]:
@@ -148,19 +90,19 @@ def _read_steps(steps: Sequence[Any], problems: Problems) -> Iterator[Step]:
             problems.add(f"{where}.type", f"must be one of {known}, got {shown(kind)}{hint}")
             continue
         read = _converted(step, of, where, problems)
-        if read is not None:
-            yield from (each for each in (read,) if _has_names(each, where, problems))
+        if read is not None and _has_names(read, where, problems):
+            yield read
 
 
 def _has_names(step: Step, where: str, problems: Problems) -> bool:
     """Refuse a name that ends in a line break, which `$` in a pattern lets pass."""
-    wrong = [name for name in names_of(step) if not _NAME.fullmatch(name)]
+    wrong = [name for name in _names_of(step) if not _NAME.fullmatch(name)]
     for name in wrong:
         problems.add(where, f"the name {name!r} ends in a line break")
     return not wrong
 
 
-def names_of(step: Step) -> tuple[str, ...]:
+def _names_of(step: Step) -> tuple[str, ...]:
     """Return the names that a step gives."""
     cross = step.cross if isinstance(step, Expand) else None
     return (step.id, step.column, *(cross or ()))
