@@ -34,6 +34,10 @@ _ANSWERS: dict[str, type[BaseModel]] = {
     "retry_job": own.Job,
     "get_results": own.ResultPage,
     "get_errors": own.Listing,
+    "list_workflows": openai.Page,
+    "get_runs": openai.Page,
+    "get_run_results": own.ResultPage,
+    "get_step_rows": own.ResultPage,
     "create_chat_completion": openai.ChatCompletion,
     "create_completion": openai.Completion,
     "create_response": openai.ModelResponse,
@@ -78,6 +82,8 @@ _FORMS: dict[str, tuple[str | None, ...]] = {
     "create_completion": (_STREAM,),
     "create_response": (_STREAM,),
     "get_results": (_LINES,),
+    "get_run_results": (_LINES,),
+    "get_step_rows": (_LINES,),
     "follow_events": (None, _STREAM),
     "follow_run_events": (None, _STREAM),
     "get_content": (None, _BYTES),
@@ -101,6 +107,7 @@ _UPLOADS: dict[str, tuple[dict[str, Any], list[str]]] = {
     ),
     "add_part": ({"data": _FILE}, ["data"]),
     "create_job": ({"request": _TEXT, "file": _FILE}, ["request", "file"]),
+    "create_run": ({"request": _TEXT, "file": _FILE}, ["request", "file"]),
 }
 
 _EVERYWHERE = (errors.InvalidRequest, errors.ApiError, errors.Unavailable)

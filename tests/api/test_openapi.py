@@ -26,6 +26,7 @@ from penstock.jobs.redis_server import RedisServer
 from penstock.jobs.settings import Settings
 
 from .conftest import MODEL, worker_process
+from .plain_workflows import WORKFLOW, rows
 from .serving import serving
 
 KEY = "sk-openapi-0123456789abcdef"
@@ -103,8 +104,15 @@ def some_of_each(http: httpx2.Client) -> dict[str, str]:
         "endpoint": "/v1/completions",
         "completion_window": "24h",
     }
+    http.post("/v1/workflows", json={"workflow": WORKFLOW})
+    run = {"workflow": WORKFLOW["name"], "inputs": {"texts": {"rows": rows(2)}}}
+    run_id = http.post("/v1/workflows/runs", json=run).json()["id"]
+    http.get(f"/v1/workflows/runs/{run_id}?wait=30")
     return {
         "model": MODEL,
+        "name": WORKFLOW["name"],
+        "run_id": run_id,
+        "step": "said",
         "job_id": job["id"],
         "file_id": file["id"],
         "upload_id": http.post("/v1/uploads", json=wish).json()["id"],
@@ -259,6 +267,11 @@ GOOD: list[tuple[str, str, Any]] = [
     ("POST", "/v1/webhook_endpoints/{endpoint_id}/rotate_secret", None),
     ("POST", "/v1/keys", {"tenant": "a", "name": "b", "weight": 2.0}),
     ("GET", "/v1/queues", None),
+    ("GET", "/v1/workflows/{name}", None),
+    ("GET", "/v1/workflows/runs/{run_id}", None),
+    ("GET", "/v1/workflows/runs/{run_id}/results", None),
+    ("GET", "/v1/workflows/runs/{run_id}/events", None),
+    ("GET", "/v1/workflows/runs/{run_id}/steps/{step}/rows", None),
     ("GET", "/readyz", None),
 ]
 
