@@ -63,7 +63,7 @@ async def show(services: Services, job: JobSnapshot) -> dict[str, Any]:
     except (JobGone, CorruptJob, OSError) as error:
         return job_object(replace(job, error=job.error or str(error)), {}, services.rates)
     reason = job.status_reason
-    if reason is None:
+    if reason is None and job.state.is_open:
         reason = await anyio.to_thread.run_sync(services.quotas.reason, job)
     return job_object(replace(job, status_reason=reason), metadata, services.rates)
 
