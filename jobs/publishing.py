@@ -11,6 +11,7 @@ and the job is not complete before all of it is there.
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -35,6 +36,14 @@ class _Published(msgspec.Struct, frozen=True):
     sha256: str
 
 
+@dataclass(frozen=True, slots=True)
+class FileFacts:
+    """What a copy must have to be one."""
+
+    sha256: str
+    num_bytes: int
+
+
 def store_of(settings: Settings, spec: JobSpec) -> ObjectStore | None:
     """Return where a job is published; None if its rows stay on the disk."""
     if spec.out_url is None:
@@ -56,10 +65,25 @@ def publish(settings: Settings, spec: JobSpec, parts: dict[int, PartFacts]) -> b
     if store is None:
         return True
     results = ResultsDir.of(spec)
+    files = {
+        f"{results.rows.name}/{results.part(index).name}": FileFacts(part.sha256, part.num_bytes)
+        for index, part in parts.items()
+    }
+    return publish_files(store, results, files)
+
+
+def publish_files(store: ObjectStore, results: ResultsDir, files: dict[str, FileFacts]) -> bool:
+    """Copy files, by their names below `results`, then the manifest, then `_SUCCESS`.
+
+    Returns whether all of it is there; if not, somebody else is at it.
+
+    Raises:
+        StoreUnavailable, StorageFull: as `publish`.
+    """
     with file_lock(results.published) as notes:
         if notes is None:
             return False
-        waiting = _not_published(results, store, parts)
+        waiting = _not_published(results, store, files)
         if waiting:
             store.remove(results.success.name)  # of an earlier end, before some rows were retried
         with ThreadPoolExecutor(_MAX_UPLOADS, "publisher") as uploads:
@@ -77,18 +101,17 @@ def _upload(store: ObjectStore, results: ResultsDir, notes: int, name: str, sha2
 
 
 def _not_published(
-    results: ResultsDir, store: ObjectStore, parts: dict[int, PartFacts]
+    results: ResultsDir, store: ObjectStore, files: dict[str, FileFacts]
 ) -> dict[str, str]:
-    """Return the digests of parts that are not up, by name."""
+    """Return the digests of files that are not up, by name."""
     url = str(store.place)
     noted = {each.name: each.sha256 for each in _noted(results.published) if each.url == url}
     there = store.sizes(results.rows.name)
-    waiting: dict[str, str] = {}
-    for index, part in parts.items():
-        name = f"{results.rows.name}/{results.part(index).name}"
-        if noted.get(name) != part.sha256 or there.get(name) != part.num_bytes:
-            waiting[name] = part.sha256
-    return waiting
+    return {
+        name: file.sha256
+        for name, file in files.items()
+        if noted.get(name) != file.sha256 or there.get(name) != file.num_bytes
+    }
 
 
 def _noted(path: Path) -> Iterator[_Published]:

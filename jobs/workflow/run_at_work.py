@@ -15,18 +15,17 @@ from ..durable import StorageFull
 from ..ending import cancel
 from ..errors import CorruptJob, JobBusy, UnknownJob
 from ..events import JobEvents
-from ..found_part import set_aside
 from ..job_table import JobTable
 from ..model import JobState
 from ..settings import Settings
 from ..steering import pause, resume
+from .completion import Completion
 from .model_revisions import ModelRevisions
 from .open_orders import OpenOrders, OrderStopped
 from .orders import order_of, orders_of, place_order
 from .replanning import plan_of
 from .report import RunReport, report_of
 from .run_dir import RunDir, RunFinal, RunPause
-from .run_manifest import damaged_parts, write_run_manifest
 from .run_state import RunState, StepState
 from .telling import RunNews
 from .work import (
@@ -76,6 +75,7 @@ class RunAtWork:
         self.run_id = spec.run_id
         self._spec = spec
         self._run = RunState(spec, plan_of(spec))
+        self._completion = Completion(settings, spec, self._run.plan)
         self._orders = OpenOrders(table)
         self._news = RunNews(table, events, spec.run_id)
         self._started_at_ms: int | None = None
@@ -114,8 +114,7 @@ class RunAtWork:
             self._place_orders()
         if self._run.is_complete:
             self._complete()
-        else:
-            self._news.tell(self._report(self._state))
+        self._news.tell(self._report(self._state))
         return False
 
     def next_work(self) -> Work | None:
@@ -267,14 +266,11 @@ class RunAtWork:
     def _complete(self) -> None:
         has_faults = any(state.report.failed for state in self._run.steps.values())
         state = JobState.COMPLETED_WITH_ERRORS if has_faults else JobState.COMPLETED
-        damaged = damaged_parts(self._spec)
-        if damaged:
-            for index in damaged:
-                set_aside(self._run.results.output, index)
-            self._run.output_lost(damaged)
-            return
-        write_run_manifest(self._spec, self._run.plan, state, self._report(state))
-        self._end(state)
+        if self._completion.go_on(state, self._report(state)):
+            self._end(state)
+        elif self._completion.lost:
+            self._run.output_lost(self._completion.lost)
+        self.note(self._completion.trouble)
 
     def _end(self, state: JobState, error: str | None = None) -> None:
         report = self._report(state)

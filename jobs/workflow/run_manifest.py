@@ -9,6 +9,7 @@ import msgspec
 from ..durable import replace_file
 from ..model import JobState
 from ..part_file import CorruptPart, read_part
+from ..publishing import FileFacts
 from ..sealed_json import encode_sealed
 from .plan import Plan
 from .report import RunReport
@@ -32,8 +33,10 @@ def damaged_parts(spec: RunSpec) -> list[int]:
     return damaged
 
 
-def write_run_manifest(spec: RunSpec, plan: Plan, state: JobState, report: RunReport) -> None:
-    """Write what the output of a complete run is, part by part, then `_SUCCESS`.
+def write_run_manifest(
+    spec: RunSpec, plan: Plan, state: JobState, report: RunReport
+) -> dict[str, FileFacts]:
+    """Write what the output of a complete run is, then `_SUCCESS`; returns its parts by name.
 
     Raises:
         StorageFull: there is no room.
@@ -44,7 +47,7 @@ def write_run_manifest(spec: RunSpec, plan: Plan, state: JobState, report: RunRe
         data = path.read_bytes()
         parts.append(
             {
-                "path": f"rows/{path.name}",
+                "path": f"{output.rows.name}/{path.name}",
                 "rows": read_report(path).rows_out,
                 "bytes": len(data),
                 "sha256": hashlib.sha256(data).hexdigest(),
@@ -62,3 +65,4 @@ def write_run_manifest(spec: RunSpec, plan: Plan, state: JobState, report: RunRe
     }
     replace_file(output.manifest, encode_sealed(manifest))
     replace_file(output.success, b"")
+    return {part["path"]: FileFacts(part["sha256"], part["bytes"]) for part in parts}

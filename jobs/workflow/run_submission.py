@@ -72,8 +72,6 @@ def submit_run(settings: Settings, table: JobTable, request: RunRequest) -> RunS
         if (made := key.made()) is not None:
             return _found(settings, table, made, request)
     where = destination(settings, request.out or _sink(request.workflow))
-    if where.url is not None:
-        raise InvalidJob("output", "a workflow's rows go to a directory; name one")
     _check_sources(request)
     run_id = new_job_id("run")
     directory = RunDir(settings.runs_dir, run_id)
@@ -92,6 +90,7 @@ def submit_run(settings: Settings, table: JobTable, request: RunRequest) -> RunS
             params=dict(request.params),
             inputs=inputs,
             out=where.directory,
+            out_url=where.url,
             created_at_ms=time.time_ns() // 1_000_000,
             tenant=request.tenant,
             priority=request.priority,

@@ -90,7 +90,7 @@ def read_run(settings: Settings, table: JobTable, run_id: str) -> RunSnapshot:
         num_rows=spec.num_rows,
         num_rejected=sum(each.num_rejected for each in spec.inputs.values()),
         output_rows=report.output_rows,
-        out=str(RunResults.of(spec).path),
+        out=f"{spec.out_url}/{run_id}" if spec.out_url else str(RunResults.of(spec).path),
         priority=spec.priority,
         metadata=spec.metadata,
         steps=report.steps,
