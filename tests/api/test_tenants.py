@@ -221,6 +221,23 @@ def test_the_servers_files_are_for_admins(house: House) -> None:
     assert house.admin.post("/v1/jobs", json={**read, "prompt": "x"}).status_code != 403
 
 
+def test_a_workflow_takes_an_admin_to_the_servers_files(house: House) -> None:
+    place = house.settings.data_dir / "elsewhere"
+    inputs = {"texts": {"rows": [{"text": "x"}]}}
+    sunk = {**WORKFLOW, "output": {"sink": {"type": "parquet", "uri": str(place)}}}
+    read = {"workflow": WORKFLOW, "inputs": {"texts": {"path": "/etc/hostname"}}}
+    write = {"workflow": WORKFLOW, "inputs": inputs, "output": {"path": str(place)}}
+    for body in (read, write, {"workflow": sunk, "inputs": inputs}):
+        refused = house.alice.post("/v1/workflows/runs", json=body)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (403, "insufficient_scope")
+    for path in ("validate", "preview", "plan"):
+        assert house.alice.post(f"/v1/workflows/{path}", json=read).status_code == 403
+    trial = {"workflow": sunk, "inputs": inputs, "wait": 0}  # which lands where all trials do
+    run = house.alice.post("/v1/workflows/preview", json=trial).json()["run"]
+    assert run["output"]["path"].startswith(str(house.settings.results_dir))
+    assert not place.exists()
+
+
 def test_an_idempotency_key_is_a_tenants_own(house: House) -> None:
     job = {**JOB, "idempotency_key": "same"}
     made = {_id(client.post("/v1/jobs", json=job)) for client in (house.alice, house.bob)}
