@@ -34,7 +34,7 @@ META_TYPE = Type.object_of(
 _SCORE = {"score": "int", "reason": "str"}
 _VERDICTS = ("first", "second", "tie")
 _FORMS = ("schema", "schema_ref", "choices", "regex")
-_NOT_HERE = ("logprobs", "prompt_logprobs", "repetition_detection")
+_NOT_HERE = ("logprobs", "prompt_logprobs")  # they would not be landed
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,11 +200,12 @@ def _check_values(check: StepCheck, sampling: Mapping[str, Any]) -> None:
         del left[name]
     while left:
         try:
-            SamplingParams.from_mapping(left)
+            SamplingParams.from_mapping({"max_tokens": None, **left})
             return
         except InvalidSampling as error:
             check.tell(f"sampling.{error.param}", str(error))
-            left.pop(error.param, None)
+            if left.pop(error.param, None) is None:
+                return
 
 
 def _form_of(spec: Generate | Judge | Reduce) -> Mapping[str, Any] | None:

@@ -264,3 +264,11 @@ def test_the_output_names_its_step_and_its_columns() -> None:
         "b_deep": "json",
         "b_deep_more": "json",
     }
+
+
+def test_sampling_is_what_a_jobs_is() -> None:
+    sampling = "{min_tokens: 20, stop: [a], logit_bias: {'5': -1}, repetition_detection: {}}"
+    line = f"id: a, type: generate, prompt: x, sampling: {sampling}"
+    assert plan_of(line).step("a").sampling == {
+        **{"min_tokens": 20, "stop": ["a"], "logit_bias": {"5": -1}, "repetition_detection": {}}
+    }
