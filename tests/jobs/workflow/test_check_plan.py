@@ -270,5 +270,8 @@ def test_sampling_is_what_a_jobs_is() -> None:
     sampling = "{min_tokens: 20, stop: [a], logit_bias: {'5': -1}, repetition_detection: {}}"
     line = f"id: a, type: generate, prompt: x, sampling: {sampling}"
     assert plan_of(line).step("a").sampling == {
-        **{"min_tokens": 20, "stop": ["a"], "logit_bias": {"5": -1}, "repetition_detection": {}}
+        "min_tokens": 20,
+        "stop": ["a"],
+        "logit_bias": {"5": -1},
+        "repetition_detection": {},
     }
