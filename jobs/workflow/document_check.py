@@ -28,12 +28,18 @@ class _Violation(Exception):
     """A value is not what its schema says."""
 
 
+class _TooMuch(Exception):
+    """It would take too long to find out."""
+
+
 def violation(value: Any, schema: Mapping[str, Any]) -> str | None:
     """Say where and how a document is not as its schema says; None if it is."""
     try:
         _Check(schema).value(value, schema, "the document", 0)
     except _Violation as found:
         return str(found)
+    except _TooMuch:
+        return f"the document needs more than {MAX_CHECKS} checks against its schema"
     except OverflowError:
         return "the document holds a number that is too large"
     return None
@@ -47,8 +53,8 @@ class _Check:
         self._num_left = MAX_CHECKS
 
     def value(self, value: Any, schema: Any, where: str, depth: int) -> None:
-        self._num_left -= 1
-        if depth > MAX_DEPTH or self._num_left < 0:
+        self._spend(1)
+        if depth > MAX_DEPTH:
             raise _Violation(f"{where} is nested too deeply for its schema to be checked")
         if schema is False:
             raise _Violation(f"{where} may not be there")
@@ -59,6 +65,7 @@ class _Check:
         for word in ("enum", "const"):
             if word in schema:
                 allowed = schema["enum"] if word == "enum" else [schema["const"]]
+                self._spend(len(allowed))
                 if identity([value]) not in {identity([each]) for each in allowed}:
                     raise _Violation(f"{where} must be one of {str(allowed)[:100]}")
         self._alternatives(value, schema, where, depth)
@@ -71,6 +78,11 @@ class _Check:
                 _check_range(len(value), schema, ("minLength", "maxLength"), f"{where}'s length")
             case int() | float() if _is_number(value):
                 _check_number(value, schema, where)
+
+    def _spend(self, amount: int) -> None:
+        self._num_left -= amount
+        if self._num_left < 0:
+            raise _TooMuch
 
     def _referred(self, value: Any, schema: Mapping[str, Any], where: str, depth: int) -> None:
         reference = schema.get("$ref")

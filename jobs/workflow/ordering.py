@@ -11,6 +11,7 @@ Rank: TypeAlias = tuple[int, float | int | bytes]
 
 _LAST: Rank = (2, 0)
 _INT64 = range(-(2**63), 2**63)
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 
 
 def rank_of(value: Any) -> Rank:
@@ -31,7 +32,7 @@ def is_ordered(value: Any) -> bool:
 
 def identity(values: list[Any]) -> str:
     """Return a text that is equal for equal values: 1 and 1.0 are, 1 and true are not."""
-    return json.dumps([_plain(value) for value in values], sort_keys=True, separators=(",", ":"))
+    return _ENCODER.encode([_plain(value) for value in values])
 
 
 def _plain(value: Any) -> Any:

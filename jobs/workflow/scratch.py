@@ -78,7 +78,7 @@ class Scratch:
 
     def add(self, number: int, row: Row, rank: Rank) -> None:
         """Keep a row under a number."""
-        content = json.dumps([row.row_id, row.values, row.parents], separators=(",", ":"))
+        content = json.dumps([row.row_id, row.values, row.parents])
         values = (number, *rank, self._num_rows, content)
         self._connection.execute("INSERT INTO member VALUES (?, ?, ?, ?, ?)", values).close()
         self._num_rows += 1
