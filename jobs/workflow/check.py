@@ -77,6 +77,7 @@ class _Checker:
             steps += planned.steps
             flows[spec.id] = planned.flow
             self._check_width(spec, sources, planned.flow)
+        self._check_tokens(steps)
         output = output_step(workflow, problems)
         columns = output_columns(workflow, flows.get(output, _UNKNOWN), problems)
         problems.raise_any()
@@ -124,6 +125,15 @@ class _Checker:
                 f"one row of an input may become {flow.width} rows here, more than {MAX_WIDTH}; "
                 "lower `n`, or `max` of the steps before",
             )
+
+    def _check_tokens(self, steps: list[PlannedStep]) -> None:
+        """Tell where texts are cut by tokens, and there is no model whose tokens these could be."""
+        if self._workflow.defaults.model or any(step.models for step in steps):
+            return
+        for step in self._workflow.steps:
+            if isinstance(step, Expand) and step.split and step.split.by == "tokens":
+                message = "tokens are those of a model; name one in `defaults`"
+                self._problems.add(f"steps.{step.id}.split.by", message)
 
 
 _UNKNOWN = Flow("", {}, is_open=True, region=-1)  # rows of a source that there is not

@@ -87,8 +87,8 @@ def _models(check: StepCheck, model: str | None, default: str | None, row: Type)
         return ()
     if "{" not in text:
         return _checked_models(check, (text,))
-    if not (_is_one_expression(text) and "row" in text):
-        is_expression = _is_one_expression(text)
+    is_expression = _is_one_expression(text)
+    if not (is_expression and check.is_of_row(text)):
         name = (check.constant if is_expression else check.constant_text)("model", text)
         return () if name is None else _checked_models(check, (name,))
     expression, found = check.expression("model", text, row)

@@ -82,7 +82,7 @@ def _copies(check: StepCheck, spec: Expand) -> Shaped:
     added = {spec.column: _or_default(check, Type.object_of({"index": INT}))}
     number: Any = spec.n
     if isinstance(number, str):
-        if "row" in number:
+        if check.is_of_row(number):
             check.expression("n", number, check.flow.row_type, "count")
             return Shaped(spec, added, spec.max)
         number = check.constant("n", number)
@@ -124,7 +124,7 @@ def _combinations(check: StepCheck, spec: Expand) -> Shaped:
     count, is_known = 1, True
     for name, given in (spec.cross or {}).items():
         cross[name] = given
-        if isinstance(given, str) and "row" in given:
+        if isinstance(given, str) and check.is_of_row(given):
             _, found = check.expression(f"cross.{name}", given, check.flow.row_type, "list")
             added[name], is_known = (found.item or ANY), False
             continue

@@ -106,6 +106,13 @@ class StepCheck:
             self._check_path(field, path, scope)
         return template
 
+    def is_of_row(self, text: str) -> bool:
+        """Whether an expression reads its row, so that it has no value before there is one."""
+        try:
+            return any(path[0] == "row" for path in Expression.parse(text).paths)
+        except ExpressionError:
+            return False  # whoever computes it will tell
+
     def constant(self, field: str, text: str) -> Any:
         """Compute what a text says that may read the params only; None where it cannot be."""
         value = None

@@ -346,3 +346,25 @@ def test_the_message_of_many_problems_names_the_first() -> None:
     assert str(caught.value).startswith("steps.s0.where: row has no column 'no'")
     assert str(caught.value).endswith("; and 4 more")
     assert len(caught.value.problems) == 9
+
+
+def test_tokens_are_those_of_a_model() -> None:
+    steps = "id: a, type: expand, split: {field: text, by: tokens}"
+    assert problems_of(steps) == {}
+    assert "name one in `defaults`" in problems_of(steps, defaults={})["steps.a.split.by"][0]
+    asking = f"{steps}\nid: b, type: generate, model: m, prompt: x"
+    assert problems_of(asking, defaults={}) == {}
+
+
+def test_params_may_have_any_name() -> None:
+    params = {"rows": 3, "row": ["a", "b"], "row_model": "m"}
+    plan = plan_of(
+        """
+        id: a, type: expand, n: params.rows
+        id: b, type: expand, cross: {c: "{{ params.row }}"}
+        id: d, type: generate, model: "{{ params.row_model }}", prompt: x
+        """,
+        params=params,
+    )
+    assert [step.max_children for step in plan.steps] == [3, 2, 1]
+    assert plan.step("d").models == ("m",)
