@@ -6,6 +6,7 @@ installation one sends, which a lock on the directory decides; the others stand 
 
 import http.client
 import logging
+import secrets
 import time
 from collections import Counter
 from collections.abc import Collection
@@ -18,12 +19,13 @@ from .durable import StorageFull
 from .public_address import RefusedAddress
 from .sole_worker import SoleWorker
 from .webhook_delivery import Deliveries, Delivery, DeliveryStatus
-from .webhook_endpoints import WebhookEndpoints
+from .webhook_endpoints import Endpoint, WebhookEndpoints
 from .webhook_sender import TIMEOUT_S, WebhookSender
 
 RETRY_AFTER_S = (5, 300, 1_800, 7_200, 28_800, 86_400)  # after each failure; then it is given up
 _SWEEP_EVERY_S = 3_600.0
 _AT_ONCE = 16
+_SAMPLES_AT_ONCE = 2  # by hands of their own: they hold up no event that counts
 _AT_ONCE_PER_TENANT = 4  # so that one whose receivers are slow holds up nobody else
 
 logger = logging.getLogger(__name__)
@@ -48,6 +50,7 @@ class WebhookOutbox:
         self._under_way: dict[str, tuple[str, Future[None]]] = {}  # id -> tenant and work
         self._swept_at_s = float("-inf")
         self._hands = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="webhooks")
+        self._sampling = ThreadPoolExecutor(_SAMPLES_AT_ONCE, thread_name_prefix="webhook-samples")
         self._worker = SoleWorker(directory / "outbox.lock", self._tick)
 
     def start(self) -> None:
@@ -57,9 +60,12 @@ class WebhookOutbox:
     def stop(self) -> None:
         """Stop at once; what was not delivered is sent by the next one."""
         self._worker.stop()
-        self._hands.shutdown(wait=False, cancel_futures=True)
+        pools = (self._hands, self._sampling)
+        for pool in pools:
+            pool.shutdown(wait=False, cancel_futures=True)
         self._sender.cut_all()
-        self._hands.shutdown(wait=True)
+        for pool in pools:
+            pool.shutdown(wait=True)
 
     def announce(self, event_id: str, kind: str, data: dict[str, str], tenant: str) -> None:
         """Have every endpoint of the tenant told that wants to know; said twice, it is told once.
@@ -68,13 +74,6 @@ class WebhookOutbox:
             StorageFull: there is no room to remember it.
         """
         now = int(time.time())
-        event = {
-            "id": event_id,
-            "object": "event",
-            "created_at": now,
-            "type": kind,
-            "data": data,
-        }
         for endpoint in self._endpoints.list(tenant):
             if kind in endpoint.event_types:
                 self._deliveries.add(
@@ -83,12 +82,21 @@ class WebhookOutbox:
                         event_id=event_id,
                         endpoint_id=endpoint.id,
                         type=kind,
-                        body=msgspec.json.encode(event).decode(),
+                        body=_event_json(event_id, kind, data, now),
                         created_at=now,
                         next_at=now,
                         tenant=tenant,
                     )
                 )
+
+    def send_sample(self, endpoint: Endpoint, kind: str) -> "Future[int]":
+        """Send an event about a batch that never was, once; the future holds the answer's status.
+
+        It raises what `WebhookSender.send` raises.
+        """
+        event_id = f"evt_sample_{secrets.token_hex(12)}"
+        body = _event_json(event_id, kind, {"id": "batch_sample"}, int(time.time()))
+        return self._sampling.submit(self._sender.send, endpoint, event_id, body)
 
     def deliveries(self, endpoint_id: str) -> list[Delivery]:
         """Return what is on its way to an endpoint, or was lately; newest first."""
@@ -149,3 +157,8 @@ class WebhookOutbox:
             error=error,
             next_at=next_at,
         )
+
+
+def _event_json(event_id: str, kind: str, data: dict[str, str], now: int) -> str:
+    event = {"id": event_id, "object": "event", "created_at": now, "type": kind, "data": data}
+    return msgspec.json.encode(event).decode()

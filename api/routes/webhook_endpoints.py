@@ -1,5 +1,7 @@
 """/v1/webhook_endpoints: who is told of events, and what was told so far."""
 
+import asyncio
+import http.client
 import time
 from typing import Annotated, Any, Literal
 
@@ -45,6 +47,18 @@ class Rotation(Strict):
     """The body of POST /v1/webhook_endpoints/{id}/rotate_secret, which may be left out."""
 
     keep_old_secret_active_for_24_hours: bool | None = None
+
+
+class Sample(Strict):
+    """The body of POST /v1/webhook_endpoints/{id}/test: which kind of event to send."""
+
+    event_type: EventType
+
+
+@router.get("/v1/webhook_event_types")
+async def list_event_types() -> dict[str, Any]:
+    """List what endpoints may ask to be told of."""
+    return {"object": "list", "data": EVENT_TYPES}
 
 
 @router.post("/v1/webhook_endpoints", openapi_extra=json_body(EndpointRequest))
@@ -122,6 +136,28 @@ async def rotate_secret(
     }
     changed = await _put(services, endpoint, changes)
     return {**endpoint_object(changed), "signing_secret": changed.secret}
+
+
+@router.post("/v1/webhook_endpoints/{endpoint_id}/test", openapi_extra=json_body(Sample))
+async def try_endpoint(
+    endpoint_id: str, request: Request, services: TheServices, principal: ThePrincipal
+) -> dict[str, Any]:
+    """Send an endpoint one sample of an event, and tell what it answered."""
+    body = await read_json(request, Sample, MAX_JSON_BYTES)
+    endpoint = services.endpoints.get(endpoint_id, principal.tenant)
+    sent = services.outbox.send_sample(endpoint, body.event_type)
+    try:
+        status_code = await asyncio.wrap_future(sent)
+    except (OSError, http.client.HTTPException) as fault:
+        message = f"the endpoint does not answer: {type(fault).__name__}: {fault}"[:300]
+        raise InvalidRequest(message, param="url", code="endpoint_unreachable") from None
+    return {
+        "object": "webhook_endpoint.test",
+        "webhook_endpoint_id": endpoint.id,
+        "event_type": body.event_type,
+        "status_code": status_code,
+        "success": True,  # it was sent; whether it was liked tells the status
+    }
 
 
 @router.delete("/v1/webhook_endpoints/{endpoint_id}")
