@@ -367,3 +367,20 @@ class WebhookEndpointList(Page):
     """A page of webhook endpoints."""
 
     data: list[WebhookEndpoint]
+
+
+class WebhookTest(BaseModel):
+    """What an endpoint answered to a sample of an event."""
+
+    object: Literal["webhook_endpoint.test"]
+    webhook_endpoint_id: str
+    event_type: str
+    status_code: int
+    success: Literal[True]
+
+
+class WebhookEventTypes(BaseModel):
+    """What endpoints may ask to be told of."""
+
+    object: Literal["list"]
+    data: list[str]

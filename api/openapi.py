@@ -63,6 +63,8 @@ _ANSWERS: dict[str, type[BaseModel]] = {
     "change_endpoint": openai.WebhookEndpoint,
     "rotate_secret": openai.NewWebhookEndpoint,
     "delete_endpoint": openai.Deleted,
+    "try_endpoint": openai.WebhookTest,
+    "list_event_types": openai.WebhookEventTypes,
     "list_deliveries": own.Deliveries,
     "list_models": openai.ModelList,
     "get_model": openai.Model,

@@ -18,6 +18,7 @@ from penstock.jobs.fake_engine import SAY, expected_text
 
 from .conftest import MODEL, Stack
 from .test_chat_tools import PARIS, WEATHER
+from .test_webhooks import receiver
 
 ASK: Any = [{"role": "user", "content": "hi"}]
 SAID = expected_text("hi", num_tokens=8)
@@ -233,9 +234,26 @@ def test_webhooks_not_waited_for(stack: Stack) -> None:
         assert (await client.webhooks.retrieve(made.id)).name == changed.name == "b"
         assert (await client.webhooks.rotate_secret(made.id)).signing_secret != made.signing_secret
         assert made.id in [each.id async for each in client.webhooks.list(limit=1)]
+        assert "batch.completed" in (await client.webhooks.event_types.list()).data
         assert (await client.webhooks.delete(made.id)).deleted
 
     with_async(stack, walk)
+
+
+def test_an_endpoint_is_tried_with_a_sample(client: openai.OpenAI) -> None:
+    with receiver(lambda number: 200 if number == 1 else 500) as (url, received):
+        made = client.webhooks.create(name="a", url=url, event_types=["batch.expired"])
+        for status in (200, 500):  # it is told, and not tried again
+            told = client.webhooks.test(made.id, event_type="batch.failed")
+            assert (told.status_code, told.event_type) == (status, "batch.failed")
+        assert len(received) == 2
+        headers, body = received[0]
+        event = client.webhooks.unwrap(body, headers, secret=made.signing_secret)
+        assert event.type == "batch.failed"
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.webhooks.test(made.id, event_type="batch.failed")
+    assert caught.value.code == "endpoint_unreachable"
+    client.webhooks.delete(made.id)
 
 
 @pytest.mark.parametrize(

@@ -22,13 +22,19 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from openai.types.responses import Response, ResponseStreamEvent
 from openai.types.shared import ErrorObject
 from openai.types.uploads import UploadPart
-from openai.types.webhooks import DeletedWebhookEndpoint, WebhookEndpoint
+from openai.types.webhooks import (
+    DeletedWebhookEndpoint,
+    WebhookEndpoint,
+    WebhookEndpointTestResult,
+    WebhookEventTypeList,
+)
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from penstock.jobs.fake_engine import SAY
 
 from .conftest import MODEL
 from .test_chat_tools import PARIS, WEATHER
+from .test_webhooks import receiver
 
 # What we tell beside what OpenAI tells.
 OURS = {
@@ -159,8 +165,13 @@ def test_batches_all_their_life(http: httpx2.Client, is_good: bool) -> None:
 
 
 def test_webhook_endpoints(http: httpx2.Client) -> None:
-    wish = {"name": "a", "url": "http://127.0.0.1:9/", "event_types": ["batch.completed"]}
-    made = post(http, "webhook_endpoints", wish).json()
+    check(http.get("/v1/webhook_event_types").json(), WebhookEventTypeList)
+    with receiver() as (url, _):
+        wish = {"name": "a", "url": url, "event_types": ["batch.completed"]}
+        made = post(http, "webhook_endpoints", wish).json()
+        sample = {"event_type": "batch.completed"}
+        path = f"webhook_endpoints/{made['id']}/test"
+        check(post(http, path, sample).json(), WebhookEndpointTestResult)
     check({name: made[name] for name in made if name != "signing_secret"}, WebhookEndpoint)
     check(http.get(f"/v1/webhook_endpoints/{made['id']}").json(), WebhookEndpoint)
     check(http.delete(f"/v1/webhook_endpoints/{made['id']}").json(), DeletedWebhookEndpoint)
