@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from itertools import count
 from typing import Any
 
+import msgspec
+
+from ..templates import RenderError, Template, TemplateError
 from .check_asks import Schemas
 from .check_document import read_workflow
 from .check_flow import Flow
@@ -58,10 +61,10 @@ class _Checker:
     def __init__(
         self, workflow: Workflow, params: Mapping[str, Any], inputs: Inputs | None
     ) -> None:
-        self._workflow = workflow
         self._inputs = inputs
         self._problems = Problems()
         self._params = merged_params(workflow.params, params, self._problems)
+        self._workflow = _with_default_model(workflow, self._params)
         self._params_type = Type.of_value(self._params)
         self._schemas = self._answer_schemas()
         self._added_by = _added_by(workflow)
@@ -134,6 +137,20 @@ class _Checker:
             if isinstance(step, Expand) and step.split and step.split.by == "tokens":
                 message = "tokens are those of a model; name one in `defaults`"
                 self._problems.add(f"steps.{step.id}.split.by", message)
+
+
+def _with_default_model(workflow: Workflow, params: Mapping[str, Any]) -> Workflow:
+    """Write out the model of all steps where it is a param; what is wrong with it, steps tell."""
+    model = workflow.defaults.model
+    if model is None or "{" not in model:
+        return workflow
+    try:
+        template = Template.compile(model, frozenset({"params"}))
+        model = template.render_in({"params": params})
+    except (TemplateError, RenderError):
+        return workflow
+    defaults = msgspec.structs.replace(workflow.defaults, model=model)
+    return msgspec.structs.replace(workflow, defaults=defaults)
 
 
 _UNKNOWN = Flow("", {}, is_open=True, region=-1)  # rows of a source that there is not

@@ -275,3 +275,16 @@ def test_sampling_is_what_a_jobs_is() -> None:
         "logit_bias": {"5": -1},
         "repetition_detection": {},
     }
+
+
+def test_the_default_model_may_be_a_param() -> None:
+    plan = plan_of(
+        """
+        id: a, type: expand, split: {field: text, by: tokens}
+        id: b, type: generate, prompt: x
+        """,
+        params={"model": "one"},
+        defaults={"model": "{{ params.model }}"},
+    )
+    assert plan.defaults.model == "one"
+    assert plan.step("b").models == ("one",)
