@@ -46,11 +46,6 @@ class OpenOrders:
         """Look after one more."""
         self._orders[order.job_id] = _OpenOrder(order, shares=list(order.shares))
 
-    def has_open(self, step_id: str, model: str) -> bool:
-        """Tell whether something that a step asked of a model is under way."""
-        orders = (each.order for each in self._orders.values())
-        return any((order.step_id, order.model) == (step_id, model) for order in orders)
-
     def look(self) -> list[tuple[Order, Share]]:
         """Find the shares that have landed whole since the last time.
 

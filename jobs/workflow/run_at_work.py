@@ -43,8 +43,8 @@ from .work import (
 )
 
 WINDOW_ROWS = 16_384  # that a step may have asked for, and not been answered
-ORDER_ROWS = 2_048  # worth an order of their own while others are under way
-ORDER_WAIT_S = 0.5  # and how long fewer than these wait for more
+ORDER_ROWS = 4_096  # worth an order of their own while others are under way
+ORDER_WAIT_S = 1.0  # and how long fewer than these wait for more
 JUDGED_AFTER = 100  # rows that a model was asked about, before their errors may pause a run
 RETRY_S = 2.0
 
@@ -201,7 +201,7 @@ class RunAtWork:
         num_rows = sum(len(asks) for _, asks in waiting)
         has_waited = time.monotonic() - self._asked_at_s.get(step_id, 0.0) > ORDER_WAIT_S
         is_due = num_rows >= ORDER_ROWS or has_waited
-        if not is_due and self._orders.has_open(step_id, model):
+        if not is_due and len(self._orders):
             return
         shares = waiting[:]
         spec = place_order(
