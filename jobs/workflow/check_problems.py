@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-MAX_PROBLEMS = 1_000
+MAX_PROBLEMS = 200  # more than these nobody reads
 MAX_MESSAGE_CHARS = 600
 _NUM_TOLD = 5
 
@@ -33,15 +33,16 @@ class Problems:
     def __init__(self) -> None:
         self._found: list[Problem] = []
 
-    def __len__(self) -> int:
-        """Return how many there are."""
-        return len(self._found)
+    @property
+    def is_full(self) -> bool:
+        """Whether there are so many that no more are looked for."""
+        return len(self._found) >= MAX_PROBLEMS
 
     def add(self, where: str, message: str) -> None:
         """Note one, unless it has been noted."""
         shortened = message if len(message) <= MAX_MESSAGE_CHARS else f"{message[:600]}…"
         problem = Problem(where, shortened)
-        if len(self._found) < MAX_PROBLEMS and problem not in self._found:
+        if not self.is_full and problem not in self._found:
             self._found.append(problem)
 
     @contextmanager

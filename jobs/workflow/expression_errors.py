@@ -7,6 +7,7 @@ from typing import Any
 from ..model import RequestError
 
 _MAX_SHOWN = 72  # characters of a text around the place
+_MAX_CANDIDATES = 200
 
 
 class ExpressionError(ValueError):
@@ -42,7 +43,7 @@ def pointed_at(text: str, position: int) -> str:
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """Suggest what may have been meant; an empty text where nothing is near."""
-    candidates = [each for each in known if abs(len(each) - len(name)) <= 8][:1_000]
+    candidates = [each for each in known if abs(len(each) - len(name)) <= 4][:_MAX_CANDIDATES]
     found = difflib.get_close_matches(name[:80], candidates, n=1, cutoff=0.6)
     return f"; did you mean {found[0]!r}?" if found else ""
 

@@ -1,8 +1,11 @@
+import time
 from typing import Any
 
 import pytest
 
-from penstock.jobs.workflow.check import InvalidWorkflow, check
+from penstock.jobs.workflow.check import InvalidWorkflow, check, read_workflow
+from penstock.jobs.workflow.check_problems import MAX_PROBLEMS
+from penstock.jobs.workflow.plan import ColumnKind
 
 from .checked import plan_of, problems_alone, problems_of, workflow_of
 
@@ -368,3 +371,15 @@ def test_params_may_have_any_name() -> None:
     )
     assert [step.max_children for step in plan.steps] == [3, 2, 1]
     assert plan.step("d").models == ("m",)
+
+
+def test_no_more_problems_are_looked_for_than_anybody_reads() -> None:
+    fields = {f"f{index}": f"row.column_{index}x" for index in range(2_000)}
+    step = {"id": "a", "type": "map", "set": fields}
+    workflow = read_workflow({"name": "w", "inputs": {"rows": {}}, "steps": [step]})
+    columns: dict[str, ColumnKind] = {f"column_{index}": "string" for index in range(3_000)}
+    began_s = time.process_time()
+    with pytest.raises(InvalidWorkflow) as caught:
+        check(workflow, {}, {"rows": columns})
+    assert len(caught.value.problems) == MAX_PROBLEMS
+    assert time.process_time() - began_s < 20  # without an end, minutes
