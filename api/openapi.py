@@ -13,7 +13,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from . import errors, openai_objects as openai, own_objects as own
+from . import errors, openai_objects as openai, own_objects as own, stored_objects as stored
 from .auth import OPEN_PATHS
 
 _JSON, _STREAM, _LINES = "application/json", "text/event-stream", "application/x-ndjson"
@@ -45,26 +45,26 @@ _ANSWERS: dict[str, type[BaseModel]] = {
     "cancel_response": openai.ModelResponse,
     "delete_response": openai.Deleted,
     "create_embeddings": openai.EmbeddingList,
-    "create_file": openai.File,
-    "list_files": openai.FileList,
-    "get_file": openai.File,
+    "create_file": stored.File,
+    "list_files": stored.FileList,
+    "get_file": stored.File,
     "delete_file": openai.Deleted,
-    "create_upload": openai.Upload,
-    "add_part": openai.UploadPart,
-    "complete_upload": openai.Upload,
-    "cancel_upload": openai.Upload,
-    "create_batch": openai.Batch,
-    "list_batches": openai.BatchList,
-    "get_batch": openai.Batch,
-    "cancel_batch": openai.Batch,
-    "create_endpoint": openai.NewWebhookEndpoint,
-    "list_endpoints": openai.WebhookEndpointList,
-    "get_endpoint": openai.WebhookEndpoint,
-    "change_endpoint": openai.WebhookEndpoint,
-    "rotate_secret": openai.NewWebhookEndpoint,
+    "create_upload": stored.Upload,
+    "add_part": stored.UploadPart,
+    "complete_upload": stored.Upload,
+    "cancel_upload": stored.Upload,
+    "create_batch": stored.Batch,
+    "list_batches": stored.BatchList,
+    "get_batch": stored.Batch,
+    "cancel_batch": stored.Batch,
+    "create_endpoint": stored.NewWebhookEndpoint,
+    "list_endpoints": stored.WebhookEndpointList,
+    "get_endpoint": stored.WebhookEndpoint,
+    "change_endpoint": stored.WebhookEndpoint,
+    "rotate_secret": stored.NewWebhookEndpoint,
     "delete_endpoint": openai.Deleted,
-    "try_endpoint": openai.WebhookTest,
-    "list_event_types": openai.WebhookEventTypes,
+    "try_endpoint": stored.WebhookTest,
+    "list_event_types": stored.WebhookEventTypes,
     "list_deliveries": own.Deliveries,
     "list_models": openai.ModelList,
     "get_model": openai.Model,
