@@ -11,10 +11,10 @@ from .expression_tree import (
     Call,
     Compare,
     Conditional,
+    Constant,
     Either,
     Index,
     ListOf,
-    Literal_,
     Name,
     Negative,
     Node,
@@ -71,7 +71,7 @@ class Evaluator:
         except EvaluationError as error:
             raise Fault(error.problem, node.position) from None
 
-    def _literal(self, node: Literal_) -> Any:
+    def _literal(self, node: Constant) -> Any:
         return node.value
 
     def _list(self, node: ListOf) -> list[Any]:
@@ -152,7 +152,7 @@ def _entry(method: Callable[..., Any]) -> Callable[[Evaluator, Node], Any]:
 
 
 _EVALUATE: Mapping[type, Callable[[Evaluator, Node], Any]] = {
-    Literal_: _entry(Evaluator._literal),
+    Constant: _entry(Evaluator._literal),
     ListOf: _entry(Evaluator._list),
     Name: _entry(Evaluator._name),
     Index: _entry(Evaluator._index),

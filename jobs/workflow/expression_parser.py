@@ -20,10 +20,10 @@ from .expression_tree import (
     Compare,
     Comparison,
     Conditional,
+    Constant,
     Either,
     Index,
     ListOf,
-    Literal_,
     Name,
     Negative,
     Node,
@@ -201,11 +201,11 @@ class _Parser:
             case "operator", "[":
                 node = ListOf(token.position, tuple(self._items("]")))
             case "number", _:
-                node = Literal_(token.position, self._number(token))
+                node = Constant(token.position, self._number(token))
             case "text", _:
-                node = Literal_(token.position, token.text)
+                node = Constant(token.position, token.text)
             case "name", _ if token.text in _CONSTANTS:
-                node = Literal_(token.position, _CONSTANTS[token.text])
+                node = Constant(token.position, _CONSTANTS[token.text])
             case "name", _ if token.text not in _WORDS:
                 node = self._named(token)
             case _:
@@ -225,7 +225,7 @@ class _Parser:
                     self._fail(
                         f"there are no methods; say x | {field.text} or {field.text}(x)", field
                     )
-                node = Index(field.position, node, Literal_(field.position, field.text))
+                node = Index(field.position, node, Constant(field.position, field.text))
             else:
                 node = self._subscript(node, opening)
         return node

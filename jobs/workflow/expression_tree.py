@@ -10,7 +10,7 @@ Arithmetic: TypeAlias = Literal["+", "-", "*", "/", "//", "%", "~"]
 
 
 @dataclass(frozen=True, slots=True)
-class Literal_:
+class Constant:
     """A value that is written out."""
 
     position: int
@@ -119,7 +119,7 @@ class Call:
 
 
 Node: TypeAlias = (
-    Literal_
+    Constant
     | ListOf
     | Name
     | Index
@@ -137,7 +137,7 @@ Node: TypeAlias = (
 def children(node: Node) -> tuple[Node, ...]:
     """Return what a node is directly made of."""
     match node:
-        case Literal_() | Name():
+        case Constant() | Name():
             return ()
         case ListOf():
             return node.items
@@ -170,7 +170,7 @@ def path_of(node: Node) -> tuple[str, ...] | None:
     """Return `("row", "judge", "score")` of `row.judge.score`; None of what is no such path."""
     keys: list[str] = []
     while isinstance(node, Index):
-        if not (isinstance(node.key, Literal_) and isinstance(node.key.value, str)):
+        if not (isinstance(node.key, Constant) and isinstance(node.key.value, str)):
             return None
         keys.append(node.key.value)
         node = node.of

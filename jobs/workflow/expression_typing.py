@@ -13,10 +13,10 @@ from .expression_tree import (
     Call,
     Compare,
     Conditional,
+    Constant,
     Either,
     Index,
     ListOf,
-    Literal_,
     Name,
     Negative,
     Node,
@@ -79,7 +79,7 @@ class Typing:
             ExpressionError: it can have no value.
         """
         match node:
-            case Literal_():
+            case Constant():
                 return Type.of_value(node.value)
             case ListOf():
                 return Type.list_of([self.type_of(item) for item in node.items])
@@ -111,7 +111,7 @@ class Typing:
 
     def _index(self, node: Index) -> Type:
         of, key = self.type_of(node.of), self.type_of(node.key)
-        literal = node.key.value if isinstance(node.key, Literal_) else None
+        literal = node.key.value if isinstance(node.key, Constant) else None
         if of.kind == "object" and not (isinstance(literal, str) or key.kind in ("string", "any")):
             raise self._fail("a field of an object is named by a text", node)
         is_item = not isinstance(literal, str) or of.kind in ("list", "vector", "string")
