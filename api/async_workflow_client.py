@@ -127,6 +127,10 @@ class AsyncWorkflows:
         talk = workflow_calls.list_runs(limit, after, self._client.retry)
         return [AsyncWorkflowRun(self._client, record) for record in await self._client.run(talk)]
 
+    async def delete(self, run_id: str) -> None:
+        """Remove a run that has ended, its inputs and all its rows."""
+        await self._client.run(workflow_calls.delete_run(run_id, self._client.retry))
+
 
 class AsyncWorkflowRun(RunFacts):
     """A run of a workflow."""

@@ -49,7 +49,7 @@ def print_runs(printer: Printer, records: Iterable[RunRecord]) -> None:
         (
             (
                 record.id,
-                record.workflow,
+                record.workflow + (" (trial)" if record.raw.get("is_preview") else ""),
                 str(record.status),
                 f"{sum(step.state == 'completed' for step in record.steps)}/{len(record.steps)}",
                 record.input_rows,

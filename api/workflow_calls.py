@@ -228,6 +228,11 @@ def steer_run(run_id: str, verb: str, retry: RetryPolicy) -> Talk[RunRecord]:
     return (yield from ask(post(f"{_RUNS}/{run_id}/{verb}"), retry, _read_run))
 
 
+def delete_run(run_id: str, retry: RetryPolicy) -> Talk[None]:
+    """Remove a run that has ended, and all its rows."""
+    yield from ask(Send("DELETE", f"{_RUNS}/{run_id}"), retry, lambda response: None)
+
+
 def wait_for_run(
     run_id: str, retry: RetryPolicy, *, timeout_s: float | None, on_run: OnRun
 ) -> Talk[RunRecord]:

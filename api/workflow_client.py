@@ -126,6 +126,10 @@ class Workflows:
         talk = workflow_calls.list_runs(limit, after, self._client.retry)
         return [WorkflowRun(self._client, record) for record in self._client.run(talk)]
 
+    def delete(self, run_id: str) -> None:
+        """Remove a run that has ended, its inputs and all its rows."""
+        self._client.run(workflow_calls.delete_run(run_id, self._client.retry))
+
 
 class WorkflowRun(RunFacts):
     """A run of a workflow."""

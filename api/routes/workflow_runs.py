@@ -13,10 +13,11 @@ from fastapi.responses import JSONResponse
 from starlette.responses import Response
 
 from ...jobs.api_keys import Scope
-from ...jobs.errors import UnknownJob
+from ...jobs.errors import InvalidJob, UnknownJob
 from ...jobs.sources import FileSource, Source
 from ...jobs.workflow.replanning import plan_of
 from ...jobs.workflow.run_dir import RunDir
+from ...jobs.workflow.run_removal import remove_run
 from ...jobs.workflow.run_submission import RunRequest, submit_run
 from ...jobs.workflow.runs import (
     RunSnapshot,
@@ -129,6 +130,20 @@ async def cancel(run_id: str, services: TheServices, principal: ThePrincipal) ->
     """Stop a run. What has landed stays; a run that has ended is left as it is."""
     run = await find_run(services, principal, run_id)
     return run_object(run) if run.state.is_final else await _steer(services, cancel_run, run_id)
+
+
+@router.delete("/v1/workflows/runs/{run_id}")
+async def delete_run(run_id: str, services: TheServices, principal: ThePrincipal) -> dict[str, Any]:
+    """Remove a run that has ended, its inputs and all its rows; what it has used is on record."""
+    require_home(services)
+    await find_run(services, principal, run_id)
+    work = partial(remove_run, services.settings, services.table, run_id)
+    try:
+        with told(run_id):
+            await anyio.to_thread.run_sync(work)
+    except InvalidJob as error:
+        raise Conflict(str(error), param=error.param) from error
+    return {"id": run_id, "object": "workflow.run", "deleted": True}
 
 
 @router.get("/v1/workflows/runs/{run_id}/results")

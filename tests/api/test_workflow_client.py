@@ -3,6 +3,7 @@
 import asyncio
 import inspect
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from penstock import AsyncClient, Client, Workflow
 from penstock.api.async_workflow_client import AsyncWorkflowRun, AsyncWorkflows
 from penstock.api.client_errors import (
     BadRequest,
+    Conflict,
     InvalidInput,
     JobFailed,
     JobPaused,
@@ -31,6 +33,19 @@ from .plain_workflows import WORKFLOW, endless, rows
 from .scripted import connect, script
 
 SAID = [{"text": f"t{number}!", "size": number + 1} for number in range(3)]
+
+
+def _delete(client: Client, run_id: str) -> None:
+    """Remove a run as soon as nothing that served it is at work any more."""
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            client.workflows.delete(run_id)
+        except Conflict:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        else:
+            return
 
 
 def joined() -> Workflow:
@@ -105,6 +120,8 @@ class TestClient:
             run = client.workflows.run(endless(), {"texts": rows(1)})
             with pytest.raises(WaitTimedOut, match=r"has not ended after 0\.1 s"):
                 run.wait(timeout_s=0.1)
+            with pytest.raises(Conflict, match="has not ended"):
+                client.workflows.delete(run.id)
             assert run.pause().status == "paused"
             with pytest.raises(JobPaused, match="pauses: resume it"):
                 list(run.results())
@@ -113,6 +130,10 @@ class TestClient:
             assert run.cancel().status == "cancelled"
             assert run.refresh().is_final
             assert run.wait() is run
+            assert run.id in {each.id for each in client.workflows.list(limit=100)}
+            _delete(client, run.id)
+            with pytest.raises(NotFound):
+                run.refresh()
             with pytest.raises(NotFound):
                 client.workflows.get("run_nope")
 
