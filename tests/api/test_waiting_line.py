@@ -51,14 +51,14 @@ def test_each_refused_one_is_promised_a_place_of_its_own() -> None:
 
 def test_a_line_that_stands_still_is_hoped_to_move_again() -> None:
     clock = Clock()
-    line = WaitingLine(5, clock)
-    for _ in range(5):
+    line = WaitingLine(20, clock)
+    for _ in range(20):
         line.enter().serve()
     clock.now_s += 3_600
-    for _ in range(5):
+    for _ in range(20):
         line.enter()
     times_s = [refused_until(line) for _ in range(200)]
-    assert times_s[:5] == [3, 5, 7, 9, 11]  # all of the line in ten seconds
+    assert times_s[:5] == [1, 2, 2, 3, 3]  # all of the line in ten seconds
     assert max(times_s) == LONGEST_WAIT_S
     late_s = times_s[LONGEST_WAIT_S:]  # they come again spread out, not all in one second
     assert len(set(late_s)) > 10
