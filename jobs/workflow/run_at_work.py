@@ -5,6 +5,7 @@ to the workshop, and takes from there, are pieces of `work`.
 """
 
 import logging
+import shutil
 import time
 from dataclasses import replace
 
@@ -292,6 +293,9 @@ class RunAtWork:
         self._news.tell(self._report(final.state), at_once=True)
         self._news.status(final.state, final.error)
         self._news.done(final.state)
+        for place in (self._run.results.output, *map(self._run.results.step, self._run.steps)):
+            place.remove_empty_temporary()
+        shutil.rmtree(self._directory.path / "scratch", ignore_errors=True)
         self._directory.settle()
         return True
 

@@ -110,6 +110,7 @@ def test_rows_go_through_every_step(live: Live) -> None:
     results = RunResults(Path(run.out).parent, run.run_id).output
     assert results.success.exists()
     assert pq.read_table(results.rows).num_rows == 180
+    assert not list(Path(run.out).rglob("_tmp"))
 
 
 def test_what_was_answered_is_not_asked_again(live: Live) -> None:
