@@ -137,7 +137,9 @@ class _Parser:
         raise ExpressionError(problem, self._text, token.position)
 
     def _unexpected(self, wanted: str) -> NoReturn:
-        token = self._token
+        self._refuse(self._token, wanted)
+
+    def _refuse(self, token: Token, wanted: str) -> NoReturn:
         got = "it ends" if token.kind == "end" else f"there is {token.text[:40]!r}"
         self._fail(f"{wanted} is expected, but {got}", token)
 
@@ -209,8 +211,7 @@ class _Parser:
             case "name", _ if token.text not in _WORDS:
                 node = self._named(token)
             case _:
-                self._next -= token.kind != "end"
-                self._unexpected("a value")
+                self._refuse(token, "a value")
         return self._postfixed(node)
 
     def _postfixed(self, node: Node) -> Node:
@@ -219,8 +220,7 @@ class _Parser:
             if opening.text == ".":
                 field = self._take()
                 if field.kind != "name":
-                    self._next -= 1
-                    self._unexpected("the name of a field")
+                    self._refuse(field, "the name of a field")
                 if self._is("("):
                     self._fail(
                         f"there are no methods; say x | {field.text} or {field.text}(x)", field
@@ -267,8 +267,7 @@ class _Parser:
     def _filter(self, left: Node) -> Node:
         token = self._take()
         if token.kind != "name":
-            self._next -= 1
-            self._unexpected("the name of a filter")
+            self._refuse(token, "the name of a filter")
         return self._call(token, left)
 
     def _test(self, left: Node, operator: Token) -> Node:
