@@ -162,6 +162,8 @@ def results(
     """Print landed rows in the order of the input."""
     printer = Printer(output)
     if is_run(job_id):
+        if status is not None:
+            raise UsageProblem("--status is for jobs; a run's rows tell it in their __meta columns")
         with open_client(url, api_key) as client:
             run_results(client, printer, job_id, limit=limit, follow=follow, step=step)
         return
@@ -185,6 +187,8 @@ def results(
 def errors(job_id: JobId, url: Url = None, api_key: ApiKey = None, output: Output = None) -> None:
     """List the input lines that were rejected and the rows that failed."""
     printer = Printer(output)
+    if is_run(job_id):
+        raise UsageProblem(f"`penstock show {job_id}` tells what failed in which step")
     with open_client(url, api_key) as client:
         found = client.jobs.get(job_id).errors()
     if printer.is_json:

@@ -195,6 +195,31 @@ class TestLooking:
         assert [row["row_id"] for row in of_step.lines] == ["0/copy#0", "0/copy#1"]
         assert "said" in penstock("results", done, "--url", stack.url, "-o", "table").out
 
+    def test_what_is_for_jobs_only(self, penstock: Penstock, stack: Stack, done: str) -> None:
+        for command in (("errors", done), ("results", done, "--status", "failed")):
+            run = penstock(*command, "--url", stack.url)
+            assert run.code == 2
+            assert run.err.startswith("penstock: ")
+
+    def test_a_run_that_failed(
+        self, penstock: Penstock, stack: Stack, texts: Path, tmp_path: Path
+    ) -> None:
+        step = {
+            "id": "broken",
+            "type": "map",
+            "set": {"x": "1 / (row.size - 2)"},
+            "on_error": "fail",
+        }
+        file = tmp_path / "fails.json"
+        file.write_text(
+            json.dumps({**WORKFLOW, "steps": [{**broken, "on_error": "fail"}], "output": {}})
+        )
+        run = penstock("workflow", "run", file, "-i", texts, "--out", tmp_path, "--url", stack.url)
+        assert run.code == 3
+        assert run.lines[0]["status"] == "failed"
+        assert "error: " in run.err
+        assert "broken" in run.err
+
     def test_runs(self, penstock: Penstock, stack: Stack, done: str) -> None:
         assert done in [run["id"] for run in penstock("workflow", "runs", "--url", stack.url).lines]
         assert "said-twice" in penstock("workflow", "runs", "--url", stack.url, "-o", "table").out
