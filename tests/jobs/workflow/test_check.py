@@ -167,6 +167,10 @@ ASK = "id: a, type: generate, prompt: x"
             *("a.fold", "the prompt reads none"),
         ),
         (
+            "id: a, type: reduce, group_by: [n], prompt: '{{ rows[0].n }}', fold: {max_rows: 3}",
+            *("a.fold", "none that is not the group's own"),
+        ),
+        (
             "id: a, type: reduce, group_by: [n], prompt: '{{ rows[0].text }}', fold: {}",
             *("a.fold", "must say max_rows, or max_tokens"),
         ),
