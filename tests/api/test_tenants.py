@@ -39,6 +39,7 @@ BODIES: dict[str, Any] = {
     "/v1/jobs/{job_id}": {"name": "stolen"},
     "/v1/uploads/{upload_id}/complete": {"part_ids": ["part_1"]},
     "/v1/webhook_endpoints/{endpoint_id}": {"name": "stolen"},
+    "/v1/webhook_endpoints/{endpoint_id}/test": {"event_type": "batch.completed"},
 }
 QUERIES: dict[str, Any] = {"/v1/workflows/runs/{run_id}/rows": {"row_id": "x"}}
 # Of these there is one for all tenants, or none to be had without a worker.
