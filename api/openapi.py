@@ -115,7 +115,7 @@ _UPLOADS: dict[str, tuple[dict[str, Any], list[str]]] = {
 _EVERYWHERE = (errors.InvalidRequest, errors.ApiError, errors.Unavailable)
 _WITH_A_KEY = (errors.InvalidKey, errors.NotAllowed, errors.TooManyRequests)
 _WITH_A_BODY = (errors.BodyTooLarge, errors.UnsupportedMediaType)
-_WRITING = (errors.OutOfStorage,)
+_WRITING = (errors.Conflict, errors.OutOfStorage)
 _AT_THE_DOOR = {  # before any route is found
     "408": "Nothing of the body came for too long.",
     "414": "The address is too long.",
@@ -123,6 +123,7 @@ _AT_THE_DOOR = {  # before any route is found
 }
 _BY_NAME: dict[str, tuple[type[errors.ApiError], ...]] = {
     "list_jobs": (errors.NotFound,),  # `after` is no job
+    "create_response": (errors.OutOfStorage,),  # one in the background is kept on disk
 }
 
 
@@ -232,11 +233,11 @@ def _add_refusals(operation: dict[str, Any], path: str, method: str) -> None:
     if path not in OPEN_PATHS:
         kinds.update(_WITH_A_KEY)
     if has_body:
-        kinds.update(_WITH_A_BODY, _WRITING)
+        kinds.update(_WITH_A_BODY)
     if has_body or "{" in path:
         kinds.add(errors.NotFound)
-    if method != "get":
-        kinds.add(errors.Conflict)
+    if method != "get" and "generation" not in operation.get("tags", ()):
+        kinds.update(_WRITING)
     if "{job_id}" in path:
         kinds.add(errors.JobGone)
     responses = operation["responses"]
