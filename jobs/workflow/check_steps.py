@@ -1,6 +1,5 @@
 """What each kind of step is checked for, and how it is planned."""
 
-import re
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
@@ -153,16 +152,13 @@ def _reduce(
 
 
 def _check_fold(check: StepCheck, spec: Reduce, kept: Flow) -> None:
-    """Check that there is a column of the rows in which what is merged can go on."""
     fold = spec.fold
     if fold is None or (fold.max_rows is None and fold.max_tokens is None):
         check.tell("fold", "must say max_rows, or max_tokens, or both")
-    texts = [spec.prompt or "", *(message.content for message in spec.messages or ())]
-    names = check.flow.columns.keys() - kept.columns.keys()
-    is_read = any(re.search(rf"\b{re.escape(name)}\b", text) for text in texts for name in names)
-    if not is_read and not check.flow.is_open:
-        check.tell(
-            "fold",
-            "what is merged takes the place of a column of the rows, and the prompt reads none "
-            "that is not the group's own",
-        )
+    with suppress(TemplateError):  # told where it stands
+        merged = merged_column(texts_of(spec), check.flow.columns, kept.columns)
+        if merged is None and not check.flow.is_open:
+            check.tell(
+                "fold",
+                "merged answers take the place of a column of the rows, and the prompt reads none",
+            )

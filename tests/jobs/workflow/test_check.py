@@ -168,7 +168,7 @@ ASK = "id: a, type: generate, prompt: x"
         ),
         (
             "id: a, type: reduce, group_by: [n], prompt: '{{ rows[0].n }}', fold: {max_rows: 3}",
-            *("a.fold", "none that is not the group's own"),
+            *("a.fold", "the prompt reads none"),
         ),
         (
             "id: a, type: reduce, group_by: [n], prompt: '{{ rows[0].text }}', fold: {}",
