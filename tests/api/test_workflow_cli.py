@@ -204,16 +204,10 @@ class TestLooking:
     def test_a_run_that_failed(
         self, penstock: Penstock, stack: Stack, texts: Path, tmp_path: Path
     ) -> None:
-        step = {
-            "id": "broken",
-            "type": "map",
-            "set": {"x": "1 / (row.size - 2)"},
-            "on_error": "fail",
-        }
+        broken = {"id": "broken", "type": "map", "set": {"x": "1 / (row.size - 2)"}}
+        steps = [{**broken, "on_error": "fail"}]
         file = tmp_path / "fails.json"
-        file.write_text(
-            json.dumps({**WORKFLOW, "steps": [{**broken, "on_error": "fail"}], "output": {}})
-        )
+        file.write_text(json.dumps({**WORKFLOW, "steps": steps, "output": {}}))
         run = penstock("workflow", "run", file, "-i", texts, "--out", tmp_path, "--url", stack.url)
         assert run.code == 3
         assert run.lines[0]["status"] == "failed"
