@@ -5,7 +5,7 @@ answers nor keys. They are added from the tables below. Knows operations by name
 """
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_args
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
@@ -15,6 +15,7 @@ from pydantic.json_schema import models_json_schema
 
 from . import errors, openai_objects as openai, own_objects as own, stored_objects as stored
 from .auth import OPEN_PATHS
+from .routes.files import MAX_LIFE_S, MIN_LIFE_S, Purpose
 
 _JSON, _STREAM, _LINES = "application/json", "text/event-stream", "application/x-ndjson"
 _BYTES, _FORM = "application/octet-stream", "multipart/form-data"
@@ -98,11 +99,13 @@ _SCHEMA_OF = {_BYTES: _FILE, _STREAM: {"$ref": f"{_COMPONENT}StreamEvent"}}
 _UPLOADS: dict[str, tuple[dict[str, Any], list[str]]] = {
     "create_file": (
         {
-            "purpose": {
-                "enum": ["assistants", "batch", "fine-tune", "vision", "user_data", "evals"]
-            },
+            "purpose": {"enum": list(get_args(Purpose))},
             "expires_after[anchor]": {"const": "created_at"},
-            "expires_after[seconds]": {"type": "integer", "minimum": 3_600, "maximum": 2_592_000},
+            "expires_after[seconds]": {
+                "type": "integer",
+                "minimum": MIN_LIFE_S,
+                "maximum": MAX_LIFE_S,
+            },
             "file": _FILE,
         },
         ["purpose", "file"],
