@@ -24,6 +24,14 @@ from .random_graphs import INPUT_COLUMNS, workflows
 Faults = Counter[tuple[str, str, str]]
 Rows = dict[str, dict[str, Any]]
 
+KINDS: Mapping[str, type | tuple[type, ...]] = {  # what a column of that kind may hold
+    "bool": bool,
+    "int64": int,
+    "float64": (int, float),
+    "string": str,
+    "json": object,
+    "vector": (list, bytes),
+}
 VALUES = st.fixed_dictionaries(
     {
         "n": st.sampled_from([0, 1, 2, 3, -1, None]),
@@ -122,6 +130,8 @@ class Production:
 def _stored(row: Row, step: PlannedStep) -> Row:
     """Return a row as it is when it has been on the disk."""
     assert row.values.keys() <= step.columns.keys()
+    for name, value in row.values.items():
+        assert value is None or isinstance(value, KINDS[step.columns[name]]), (step.id, name)
     values = {name: row.values.get(name) for name in step.columns}
     return Row(row.row_id, json.loads(json.dumps(values)), row.parents)
 
