@@ -241,7 +241,8 @@ def _expand(graph: Graph, flow: Flow, name: str) -> None:
             made = replace(made, numbers=(*numbers, f"row.{name}.index"))
             way |= _policy(graph, {"index": 0, "value": 1})
         case "split":
-            way = {"split": {"field": graph.one(*_texts(flow)), "by": "words", "size": 1}}
+            split = {"field": graph.one(*_texts(flow)), "by": "words", "size": 1}
+            way = {"split": split, "max": 100}  # with more, two of them are as wide as may be
             made = replace(made, texts=(*texts, f"row.{name}.text"))
             way |= _policy(graph, {"index": 0, "text": "red", "count": 1})
         case _:
