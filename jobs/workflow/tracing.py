@@ -13,11 +13,13 @@ from ..job_dir import JobDir
 from ..part_file import CorruptPart, read_part
 from ..sealed_input import CorruptInput
 from ..settings import Settings
+from . import asking
 from .asks import Answer
+from .input_rows import input_rows
 from .orders import Order, Share, orders_of, read_answers
-from .plan import Plan, PlannedStep
+from .plan import INPUT, Plan, PlannedStep
 from .replanning import plan_of
-from .row import Row
+from .row import Applied, Row
 from .run_dir import RunDir, RunResults, RunSpec
 from .shard_file import read_shard
 
@@ -29,7 +31,8 @@ _BEHIND_AN_ID = "~:"  # what may follow a row's id in the key of an ask
 class RowTrace:
     """What one step did for a row, or for one that it was made from.
 
-    `requests` and `answers` stand side by side; there are none where an earlier run had answered.
+    `requests` and `answers` stand side by side. Where an earlier run had answered, there is what
+    was asked first, said again, and no answer: the value tells it.
     """
 
     step: str
@@ -55,7 +58,7 @@ def trace_row(settings: Settings, run_id: str, row_id: str) -> list[RowTrace]:
     for order in orders_of(settings.jobs_dir, run_id):
         orders.setdefault(order.step_id, []).append(order)
     traces = [
-        _trace(settings, spec, step, row, shard, orders.get(step.id, []))
+        _trace(settings, spec, plan, step, row, shard, orders.get(step.id, []))
         for step in plan.steps
         if not step.is_internal
         for shard, row in _found(spec, plan, step, lineage)
@@ -87,6 +90,7 @@ def _found(
 def _trace(
     settings: Settings,
     spec: RunSpec,
+    plan: Plan,
     step: PlannedStep,
     row: Row,
     shard: int,
@@ -104,9 +108,31 @@ def _trace(
                     if key in bodies:
                         requests.append(bodies[key])
                         answers.append(answered.answer)
+    if step.kind == "ask" and not requests:
+        requests = _said_again(RunDir(settings.runs_dir, spec.run_id), spec, plan, step, row, shard)
     column = step.spec.column
     value, meta = row.values.get(column), row.values.get(column + META)
     return RowTrace(step.id, row.row_id, requests, answers, value, meta, row.parents)
+
+
+def _said_again(
+    directory: RunDir, spec: RunSpec, plan: Plan, step: PlannedStep, row: Row, shard: int
+) -> list[dict[str, Any]]:
+    """Say what a row was asked at first: it follows from the row that it was made of."""
+    source = step.sources[0]
+    try:
+        if source.startswith(INPUT):
+            rows = input_rows(directory, spec, source.removeprefix(INPUT), shard)
+        else:
+            part = RunResults.of(spec).step(source).part(shard)
+            rows = read_shard(part, plan.step(source).columns)
+    except (CorruptInput, CorruptPart):  # what came of it can be told without
+        return []
+    made_of = [each for each in rows if each.row_id in (row.row_id, row.parent_id)]
+    asks = asking.proceed(plan, step, made_of, {}, seed=spec.seed)
+    if isinstance(asks, Applied):
+        return []
+    return [dict(ask.body) for ask in asks if _is_about(ask.key, row.row_id)]
 
 
 def _bodies(

@@ -21,6 +21,7 @@ from . import asking, gather, local
 from .asks import Answer
 from .cache import RowCache
 from .earlier_answers import EarlierAnswers
+from .input_rows import input_rows
 from .orders import read_answers
 from .plan import INPUT, Plan, PlannedStep
 from .replanning import plan_of
@@ -196,22 +197,12 @@ class Workbench:
 def _rows(run: _OpenRun, source: str, shard: int) -> list[Row]:
     """Read a shard of a step, or of an input."""
     if source.startswith(INPUT):
-        return _input_rows(run, source.removeprefix(INPUT), shard)
+        return input_rows(run.directory, run.spec, source.removeprefix(INPUT), shard)
     path = run.results.step(source).part(shard)
     try:
         return read_shard(path, run.plan.step(source).columns)
     except CorruptPart as error:
         raise _Unreadable(source, shard, error) from error
-
-
-def _input_rows(run: _OpenRun, name: str, shard: int) -> list[Row]:
-    columns = run.spec.inputs[name].columns
-    prefix = f"{name}:" if len(run.spec.inputs) > 1 else ""
-    with run.directory.open_input(name) as sealed:
-        return [
-            Row(f"{prefix}{each.row_index}", {column: each.row.get(column) for column in columns})
-            for each in sealed.shard(shard)
-        ]
 
 
 def _write(

@@ -77,6 +77,17 @@ class TestClient:
             with pytest.raises(KeyError, match="no step 'nope'"):
                 run.step("nope")
 
+    def test_what_was_asked_is_told_where_an_earlier_run_has_answered(self, stack: Stack) -> None:
+        texts = {"texts": [{"text": "once", "size": 1}]}
+        with Client(stack.url) as client:
+            first, second = (
+                client.workflows.run(WORKFLOW, texts).wait(timeout_s=60) for _ in range(2)
+            )
+            asked = [trace["requests"] for trace in second.row("0/copy#1")]
+            assert asked == [trace["requests"] for trace in first.row("0/copy#1")]
+        assert second.step("said").cached == 2
+        assert asked[1][0]["prompt"] == '[[say]]{"text": "once!", "size": 2}'
+
     def test_every_kind_of_rows(self, stack: Stack, tmp_path: Path) -> None:
         path = tmp_path / "texts.csv"
         path.write_text("text,size\na,1\nb,2\n")
