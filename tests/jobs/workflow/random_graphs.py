@@ -237,7 +237,7 @@ def _expand(graph: Graph, flow: Flow, name: str) -> None:
             made = replace(made, numbers=(*numbers, f"row.{name}.index"))
             way |= _policy(graph, {"index": 0})
         case "explode" if flow.lists:
-            way = {"explode": graph.one(*flow.lists), "max": graph.one(1, 2, 100)}
+            way = {"explode": graph.one(*flow.lists), "max": graph.one(1, 2, 5)}
             made = replace(made, numbers=(*numbers, f"row.{name}.index"))
             way |= _policy(graph, {"index": 0, "value": 1})
         case "split":

@@ -224,6 +224,8 @@ def test_a_vector_is_kept_as_numbers() -> None:
     assert [ask.url for ask in rounds[0]] == [EMBED, EMBED]
     assert rounds[0][0].body == {"model": "m", "input": "red", "dimensions": 2}
     assert column(found, "s") == {"0": [0.5, -2.0], "1": None, "2": [0.5, -2.0]}
+    found, _ = answered(fields, WORDS[:1], lambda _: said("no vector"))
+    assert codes(found.faults) == {"0": "engine_error"}
 
 
 def test_rounds_follow_from_the_answers_alone() -> None:

@@ -62,7 +62,9 @@ def test_a_chunk_holds_as_many_tokens_as_it_may() -> None:
         "a b c d e f g",  # two rows at least, or there would be no end
         "h i j k",
     ]
-    plan, step, rows = groups(["a", "b"], max_tokens=16)
+    plan, step, rows = groups("abcde", max_tokens=16)  # 4 of the prompt, 4 more of each row
+    _, rounds = talk(plan, step, rows, short, tools=tools)
+    assert [ask.body["prompt"].removeprefix("merge: ") for ask in rounds[0]] == ["a b c", "d e"]
     with pytest.raises(MissingTool):
         talk(plan, step, rows, short)
 

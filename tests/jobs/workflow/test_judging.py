@@ -76,3 +76,16 @@ def test_a_pair_with_a_document_and_one_that_fails() -> None:
     assert codes(found.faults) == {"0": "engine_error"}
     found, rounds = answered(PAIRWISE, rows_of({"w": "x", "a": None, "b": "y"}))
     assert (rounds, codes(found.faults)) == ([], {"0": "template_error"})
+
+
+def test_a_pair_stands_behind_the_last_message() -> None:
+    messages = [
+        {"role": "system", "content": "Be fair."},
+        {"role": "user", "content": "Of {{ row.w }}:"},
+    ]
+    fields = {name: value for name, value in PAIRWISE.items() if name != "prompt"}
+    found, rounds = answered({**fields, "messages": messages}, PAIR, lambda _: said("tie"))
+    system, user = rounds[0][1].body["messages"]
+    assert system["content"] == "Be fair."
+    assert user["content"].startswith('Of red:\n\nFirst:\n{"bricks": 2}\n\nSecond:\napples\n')
+    assert column(found, "s") == {"0": {"winner": "tie"}}
