@@ -78,7 +78,7 @@ def run(
     inputs: Inputs = None,
     params: Params = None,
     out: Annotated[
-        str, typer.Option(help="What receives RUN/rows and RUN/steps: a directory of this machine.")
+        str, typer.Option(help="What receives RUN/rows: a directory of this machine, or s3://…")
     ] = "out",
     name: Name = None,
     seed: Annotated[int, typer.Option(min=0, help="Decides all chances.")] = 0,
@@ -111,9 +111,11 @@ def run(
     server_url = None if sources["url"] == "default" else in_force.url
     if server_url is None and not settings and sources["data"] == "default":
         server_url = running_server(printer, in_force, models)
-    directory = Path(out).expanduser().absolute()
+    directory = None if is_remote(out) else Path(out).expanduser().absolute()
     options = RunOptions(params=values, name=name, seed=seed, use_cache=cache)
-    if server_url is None:
+    if directory is None:
+        options["output"] = out
+    elif server_url is None:
         options["output"] = directory  # a server elsewhere has directories of its own
     if not again:
         options["idempotency_key"] = _key_of(spec, rows, options)
@@ -135,7 +137,7 @@ def run(
         _print_result(printer, found)
         if server.stack is not None:
             printer.note(f"{found.output_path}/rows/*.parquet, and each step's under steps/")
-        elif found.status in EXIT_CODES:
+        elif directory is not None and found.status in EXIT_CODES:
             _fetch_rows(printer, found, directory / found.id / "rows" / "part-000000.parquet")
     raise typer.Exit(EXIT_CODES.get(found.status, EXIT_FAILED))
 
