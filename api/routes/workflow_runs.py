@@ -1,7 +1,7 @@
 """/v1/workflows/runs: workflows at work: begin one, look at it, steer it, read its rows."""
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any
 
@@ -65,14 +65,14 @@ async def create_run(
     await require_room(services, principal, announced_bytes(request))
     if not is_multipart(request):
         body = await read_json(request, RunRequestBody, MAX_JOB_JSON_BYTES)
-        return await _create(request, services, principal, body, {})
+        return await _create(request, services, principal, body)
     spool = services.settings.data_dir / "uploads"
     spool.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=spool) as file:  # has no name: nothing of it can stay behind
         upload = await receive_upload(request, _UPLOAD, file)
         body = parse(upload.fields["request"], RunRequestBody)
         source = FileSource(file, upload.filename)
-        return await _create(request, services, principal, body, {None: source})
+        return await _create(request, services, principal, body, source)
 
 
 @router.get("/v1/workflows/runs")
@@ -268,12 +268,12 @@ async def _create(
     services: Services,
     principal: Principal,
     body: RunRequestBody,
-    uploaded: Mapping[None, Source],
+    uploaded: Source | None = None,
 ) -> JSONResponse:
     workflow = await specification(services, principal, body)
     sources = sources_of(services, principal, body.inputs)
-    if uploaded:
-        sources[_name_of_upload(body, list(workflow.inputs))] = uploaded[None]
+    if uploaded is not None:
+        sources[_name_of_upload(body, list(workflow.inputs))] = uploaded
     if body.output or (workflow.output.sink and workflow.output.sink.uri):
         principal.require(Scope.ADMIN, "to name a place on the server for the rows (output)")
     wish = RunRequest(
