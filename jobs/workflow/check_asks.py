@@ -1,16 +1,16 @@
 """What a step asks of models, checked: which models, in what words, and how answers are to look."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import msgspec
 
-from ...engine.sampling_params import InvalidSampling, SamplingParams
+from ...engine.sampling_params import InvalidSampling, StructuredOutputs
+from .check_sampling import checked_sampling
 from .check_schemas import InvalidSchema, answer_schema, document_type
-from .check_step import StepCheck
+from .check_step import StepCheck, is_one_expression
 from .expression_errors import nearest, shown
-from .expression_parser import without_braces
 from .spec import Defaults, Embed, Generate, Judge, Reduce
 from .types import FLOAT, INT, TEXT, Type, joined
 
@@ -18,7 +18,6 @@ Asking: TypeAlias = Generate | Judge | Embed | Reduce
 Schemas: TypeAlias = Mapping[str, Mapping[str, Any] | None]  # None: named, but of no use
 
 MAX_MODEL_CHARS = 200
-MAX_TOKENS = 10_000_000  # longer than any model's context
 META_TYPE = Type.object_of(
     {
         "status": Type.one_of(("succeeded", "failed", "skipped")),
@@ -34,7 +33,6 @@ META_TYPE = Type.object_of(
 _SCORE = {"score": "int", "reason": "str"}
 _VERDICTS = ("first", "second", "tie")
 _FORMS = ("schema", "schema_ref", "choices", "regex")
-_NOT_HERE = ("logprobs", "prompt_logprobs")  # they would not be landed
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +66,9 @@ def check_asking(
         return Asked(_naming(spec, models), models, {}, None, Type("vector", item=FLOAT))
     _check_words(check, spec, check.scope(row, **rows))
     schema = _schema(check, spec, schemas)
-    sampling = _sampling(check, spec, defaults)
+    _check_form(check, spec)
+    has_form = any(getattr(spec, form, None) is not None for form in _FORMS) or schema is not None
+    sampling = checked_sampling(check, spec.sampling, defaults.sampling, has_form=has_form)
     value = _value(check, spec, schema)
     if check.is_default:
         value = joined([value, Type.of_value(spec.default)])
@@ -87,7 +87,7 @@ def _models(check: StepCheck, model: str | None, default: str | None, row: Type)
         return ()
     if "{" not in text:
         return _checked_models(check, (text,))
-    is_expression = _is_one_expression(text)
+    is_expression = is_one_expression(text)
     if not (is_expression and check.is_of_row(text)):
         name = (check.constant if is_expression else check.constant_text)("model", text)
         return () if name is None else _checked_models(check, (name,))
@@ -102,11 +102,6 @@ def _models(check: StepCheck, model: str | None, default: str | None, row: Type)
         )
         return ()
     return _checked_models(check, found.values)
-
-
-def _is_one_expression(text: str) -> bool:
-    bare = without_braces(text)
-    return bare != text.strip() and "{{" not in bare and "{%" not in bare
 
 
 def _checked_models(check: StepCheck, names: tuple[Any, ...]) -> tuple[str, ...]:
@@ -158,62 +153,14 @@ def _schema(
         return None
 
 
-def _sampling(
-    check: StepCheck, spec: Generate | Judge | Reduce, defaults: Defaults
-) -> Mapping[str, Any]:
-    """Return the step's sampling over that of all steps; `{{ params.x }}` is filled in."""
-    merged = {**defaults.sampling, **spec.sampling}
-    for name, value in list(merged.items()):
-        if isinstance(value, str) and _is_one_expression(value):
-            merged[name] = check.constant(f"sampling.{name}", value)
-            if merged[name] is None:
-                del merged[name]  # it has been asked for, or is not known yet
-    if "n" in merged:
-        check.tell("sampling.n", "how many samples there are is said by the step's own `n`")
-    for name in _NOT_HERE:
-        if merged.get(name) is not None:
-            check.tell(f"sampling.{name}", "it has no meaning in a workflow; leave it out")
-    form = _form_of(spec)
-    if form is not None and "structured_outputs" in merged:
-        check.tell("sampling.structured_outputs", "the step gives another form for the answer")
-    sampling = {name: value for name, value in merged.items() if name != "n"}
-    _check_values(check, sampling)
-    if form is not None:
-        try:
-            SamplingParams.from_mapping({"structured_outputs": form})
-        except InvalidSampling as error:
-            check.tell("choices" if "choice" in form else "regex", str(error))
-    return sampling
-
-
-def _check_values(check: StepCheck, sampling: Mapping[str, Any]) -> None:
-    """Tell of every value that is wrong, each once."""
-    known = {each.name for each in fields(SamplingParams)} - {"n", *_NOT_HERE}
-    left = dict(sampling)
-    for name in ("max_tokens", "min_tokens"):
-        if isinstance(number := left.get(name), int) and number > MAX_TOKENS:
-            check.tell(f"sampling.{name}", f"must be at most {MAX_TOKENS}, got {number}")
-            del left[name]
-    for name in sampling.keys() - known:
-        if name not in _NOT_HERE:
-            check.tell(f"sampling.{name[:40]}", f"there is no such parameter{nearest(name, known)}")
-        del left[name]
-    while left:
-        try:
-            SamplingParams.from_mapping({"max_tokens": None, **left})
-            return
-        except InvalidSampling as error:
-            check.tell(f"sampling.{error.param}", str(error))
-            if left.pop(error.param, None) is None:
-                return
-
-
-def _form_of(spec: Generate | Judge | Reduce) -> Mapping[str, Any] | None:
-    if isinstance(spec, Generate) and spec.choices is not None:
-        return {"choice": list(spec.choices)}
-    if isinstance(spec, Generate) and spec.regex is not None:
-        return {"regex": spec.regex}
-    return None
+def _check_form(check: StepCheck, spec: Generate | Judge | Reduce) -> None:
+    if not isinstance(spec, Generate):
+        return
+    forms: Mapping[str, Any] = {"choices": spec.choices, "regex": spec.regex}
+    for field, name in (("choices", "choice"), ("regex", "regex")):
+        if forms[field] is not None:
+            with check.problems.at(f"steps.{spec.id}.{field}", InvalidSampling):
+                StructuredOutputs.from_mapping({name: forms[field]})
 
 
 def _value(

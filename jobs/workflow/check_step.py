@@ -121,19 +121,25 @@ class StepCheck:
 
     def constant(self, field: str, text: str) -> Any:
         """Compute what a text says that may read the params only; None where it cannot be."""
+        return self.constant_at(f"steps.{self.spec.id}.{field}", text)
+
+    def constant_at(self, where: str, text: str) -> Any:
+        """Compute what a text says, wherever it stands."""
         value = None
         try:
             expression = Expression.parse(text, names=frozenset({"params"}))
             expression.type_in({"params": self.params_type})
             value = expression.evaluate({"params": self.params})
         except ExpressionError as error:
-            self.tell(field, f"it must be known before the run: {error}")
+            self.problems.add(where, f"it must be known before the run: {error}")
         except EvaluationError as error:
             if not self.is_alone:
-                self.tell(field, f"it must be known before the run: {error}")
+                self.problems.add(where, f"it must be known before the run: {error}")
         else:
             if value is None and not self.is_alone:
-                self.tell(field, f"it must be known before the run, and {text[:80]!r} is null")
+                self.problems.add(
+                    where, f"it must be known before the run, and {text[:80]!r} is null"
+                )
         return value
 
     def constant_text(self, field: str, text: str) -> str | None:

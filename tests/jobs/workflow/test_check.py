@@ -69,7 +69,7 @@ ASK = "id: a, type: generate, prompt: x"
         (f"{ASK}, sampling: {{max_tokens: 0}}", "a.sampling.max_tokens", "at least 1, got 0"),
         (f"{ASK}, sampling: {{max_tokens: 1000000000000}}", "a.sampling.max_tokens", "at most"),
         (f"{ASK}, sampling: {{temprature: 1}}", "a.sampling.temprature", "'temperature'?"),
-        (f"{ASK}, sampling: {{logprobs: 1}}", "a.sampling.logprobs", "has no meaning"),
+        (f"{ASK}, sampling: {{logprobs: 1}}", "a.sampling.logprobs", "would not be landed"),
         (
             f"{ASK}, regex: x, sampling: {{structured_outputs: {{regex: y}}}}",
             *("a.sampling.structured_outputs", "gives another form"),
@@ -387,3 +387,21 @@ def test_no_more_problems_are_looked_for_than_anybody_reads() -> None:
         check(workflow, {}, {"rows": columns})
     assert len(caught.value.problems) == MAX_PROBLEMS
     assert time.process_time() - began_s < 20  # without an end, minutes
+
+
+def test_what_is_wrong_with_the_sampling_of_all_is_told_once() -> None:
+    sampling = {"top_p": 7, "temprature": 1, "logprobs": 2, "stop": "{{ params.nope }}"}
+    steps = f"{ASK}\nid: b, type: generate, prompt: y, sampling: {{top_k: -9}}"
+    found = problems_of(steps, defaults={"model": "m", "sampling": sampling})
+    assert {where: len(messages) for where, messages in found.items()} == {
+        **{f"defaults.sampling.{name}": 1 for name in sampling},
+        "steps.b.sampling.top_k": 1,
+    }
+
+
+def test_a_steps_own_form_takes_the_place_of_that_of_all() -> None:
+    sampling = {"structured_outputs": {"regex": "x+"}}
+    defaults = {"model": "m", "sampling": sampling}
+    plan = plan_of(f"{ASK}\nid: b, type: generate, prompt: y, choices: [u, v]", defaults=defaults)
+    assert plan.step("a").sampling == sampling
+    assert plan.step("b").sampling == {}
