@@ -5,7 +5,7 @@ from dataclasses import fields
 from typing import Any
 
 from ...engine.sampling_params import InvalidSampling, SamplingParams
-from .check_step import StepCheck
+from .check_step import StepCheck, is_one_expression
 from .expression_errors import nearest
 
 MAX_TOKENS = 10_000_000  # longer than any model's context
@@ -32,7 +32,7 @@ def checked_sampling(
     sampling: dict[str, Any] = {}
     for name, value in merged.items():
         place = _place(check, name, own)
-        if isinstance(value, str) and value.strip().startswith("{{"):
+        if isinstance(value, str) and is_one_expression(value):
             value = check.constant_at(place, value)
             if value is None:
                 continue  # it has been asked for, or is not known yet

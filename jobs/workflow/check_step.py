@@ -11,6 +11,7 @@ from ..templates import RenderError, Template, TemplateError
 from .check_flow import Flow
 from .check_problems import Problems
 from .expression_errors import EvaluationError, ExpressionError
+from .expression_parser import without_braces
 from .expression_typing import NoSuchField, field_type
 from .expressions import Aggregate, Expression
 from .plan import ROWS
@@ -193,6 +194,12 @@ class StepCheck:
         words, kinds = _WANTED[wants]
         if found.kind not in kinds:
             self.tell(field, f"must give {words}, but gives {found.in_words}")
+
+
+def is_one_expression(text: str) -> bool:
+    """Whether a template is one expression in braces, and nothing beside."""
+    bare = without_braces(text)
+    return bare != text.strip() and "{{" not in bare and "{%" not in bare
 
 
 def is_name_free(name: str) -> bool:
