@@ -23,7 +23,7 @@ from penstock import Client
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from tests.e2e.stack import running_stack
 
-MODEL = "fake:step_ms=2;tokens=8"
+MODEL = "fake:step_ms=5;tokens=8"  # 1,600 rows a second at 64 rows a step
 SAMPLING = {"max_tokens": 64}
 IDEA = "Write about {{ row.text }}"
 VERDICT = '[[say]]{"score": {{ row.id % 2 }}, "reason": "as the number wants it"}'
@@ -31,7 +31,7 @@ LAST = "Say more about {{ row.text }}"
 WORKFLOW: dict[str, Any] = {
     "name": "overhead",
     "inputs": {"rows": {}},
-    "defaults": {"model": MODEL, "sampling": SAMPLING},
+    "defaults": {"sampling": SAMPLING},
     "steps": [
         {"id": "idea", "type": "generate", "prompt": IDEA, "cache": False},
         {"id": "verdict", "type": "judge", "prompt": VERDICT, "cache": False},
@@ -78,7 +78,7 @@ def _resident_bytes(process: Path) -> int:
 
 def time_of_job(client: Client, path: Path, prompt: str) -> float:
     started = time.perf_counter()
-    job = client.jobs.submit(path, prompt=prompt, sampling=SAMPLING, model=MODEL)
+    job = client.jobs.submit(path, prompt=prompt, sampling=SAMPLING)
     job.wait()
     if job.counts.failed:
         sys.exit(f"{job.id}: {job.counts}")
@@ -99,12 +99,13 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--rows", type=int, default=200_000)
+    parser.add_argument("--model", default=MODEL)
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="ps") as folder:
         home = Path(folder)
         everything = write_input(home / "all.jsonl", range(asked.rows))
         half = write_input(home / "half.jsonl", range(1, asked.rows, 2))
-        with running_stack(home / "data", "--no-flower", "--model", MODEL) as stack:
+        with running_stack(home / "data", "--no-flower", "--model", asked.model) as stack:
             client = Client(stack.url, timeout_s=600)
             steps = [
                 time_of_job(client, everything, IDEA),
@@ -119,6 +120,7 @@ def main() -> None:
         json.dumps(
             {
                 "rows": asked.rows,
+                "model": asked.model,
                 "steps_s": [round(seconds, 2) for seconds in steps],
                 "sum_s": round(sum(steps), 2),
                 "workflow_s": round(whole, 2),
