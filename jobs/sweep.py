@@ -1,10 +1,11 @@
 """Sweeps what killed processes left on disk. Knows files and their ages, no table.
 
 a directory without job.json                 -> removed, with the one made for its results
-a directory without run.json                 -> removed, as a run that was never made
 .<name>.<pid>.<random>.tmp                   -> removed, beside job.json and the manifest
 _tmp and unlanded/ of a job that has ended   -> removed
 an idempotency key of a job that is gone     -> removed
+
+What is left of runs, `run_sweep` removes.
 """
 
 import shutil
@@ -18,7 +19,7 @@ from .idempotency import IdempotencyKey
 from .job_dir import JobDir
 from .results_dir import ResultsDir
 from .settings import Settings
-from .workflow.run_dir import RunDir
+from .workflow.run_sweep import sweep_runs
 
 LEFT_BEHIND_AGE_S = 24 * 3600  # nobody uploads one input for that long, or writes one file
 
@@ -26,7 +27,7 @@ LEFT_BEHIND_AGE_S = 24 * 3600  # nobody uploads one input for that long, or writ
 def sweep(settings: Settings, older_than_s: float = LEFT_BEHIND_AGE_S) -> int:
     """Remove what has not been touched for so long and can be nobody's any more.
 
-    Returns how many jobs it found something of.
+    Returns how many jobs and runs it found something of.
     """
     num_swept = 0
     for half_made in JobDir.half_made(settings.jobs_dir, older_than_s):
@@ -35,14 +36,11 @@ def sweep(settings: Settings, older_than_s: float = LEFT_BEHIND_AGE_S) -> int:
             results.remove()
         half_made.remove()
         num_swept += 1
-    for half_made_run in RunDir.half_made(settings.runs_dir, older_than_s):
-        half_made_run.remove()
-        num_swept += 1
     for job_dir in JobDir.all(settings.jobs_dir):
         num_swept += _sweep_job(job_dir, older_than_s)
     for key in IdempotencyKey.all(settings):
         num_swept += _sweep_key(key, older_than_s)
-    return num_swept
+    return num_swept + sweep_runs(settings, older_than_s)
 
 
 def _sweep_job(job_dir: JobDir, older_than_s: float) -> bool:

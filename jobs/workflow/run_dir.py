@@ -5,6 +5,7 @@ $data/runs/<run_id>/
     inputs/<name>.parquet  its rows, one row group per shard, as in a job directory
     pause.json             that it pauses, and why
     final.json             how it ended, once it has
+    results                a link to where its rows land, for the sweep and for people
 $data/runs/.open/<run_id>  as long as anything is left to be done about it
 
 <out>/<run_id>/
@@ -25,7 +26,14 @@ from typing import Any, Self
 
 import msgspec
 
-from ..durable import create_file, fsync_directory, make_directories, may_exist, replace_file
+from ..durable import (
+    create_file,
+    fsync_directory,
+    make_directories,
+    may_exist,
+    replace_file,
+    storage_errors,
+)
 from ..errors import CorruptJob, UnknownJob
 from ..model import DEFAULT_PRIORITY, JobState
 from ..results_dir import ResultsDir
@@ -113,7 +121,8 @@ class RunDir:
         self.inputs = self.path / "inputs"
         self._final = self.path / "final.json"
         self._pause = self.path / "pause.json"
-        self._marker = runs_dir / ".open" / run_id
+        self._results = self.path / "results"
+        self._marker = self.markers(runs_dir) / run_id
 
     @classmethod
     def all(cls, runs_dir: Path) -> list[str]:
@@ -123,10 +132,15 @@ class RunDir:
         names = (path.name for path in runs_dir.iterdir() if _RUN_ID.fullmatch(path.name))
         return sorted(name for name in names if may_exist(runs_dir / name / "run.json"))[::-1]
 
+    @staticmethod
+    def markers(runs_dir: Path) -> Path:
+        """Name where it is noted about which runs something is left to be done."""
+        return runs_dir / ".open"
+
     @classmethod
     def unsettled(cls, runs_dir: Path) -> list[str]:
         """Name the runs about which something is left to be done, oldest first."""
-        marked = runs_dir / ".open"
+        marked = cls.markers(runs_dir)
         if not marked.is_dir():
             return []
         return sorted(path.name for path in marked.iterdir() if _RUN_ID.fullmatch(path.name))
@@ -151,6 +165,19 @@ class RunDir:
             StorageFull: there is no room.
         """
         make_directories(self.inputs)
+
+    def link_results(self, path: Path) -> None:
+        """Note where the rows are going to land, before anything is made there.
+
+        Raises:
+            StorageFull: there is no room.
+        """
+        with storage_errors(self.path):
+            self._results.symlink_to(path)
+
+    def linked_results(self) -> Path | None:
+        """Return what `link_results` noted."""
+        return self._results.readlink() if self._results.is_symlink() else None
 
     def seal(self, spec: RunSpec) -> None:
         """Write `run.json`: from now on the directory is a run. Its inputs are durable.
@@ -254,6 +281,11 @@ class RunResults:
     def step(self, step_id: str) -> ResultsDir:
         """Name where a step's rows lie."""
         return ResultsDir(self.path / "steps" / step_id)
+
+    def steps(self) -> list[ResultsDir]:
+        """Find the directories of the steps that have any rows."""
+        found = self.path / "steps"
+        return [ResultsDir(path) for path in sorted(found.iterdir())] if found.is_dir() else []
 
     def gathered(self, step_id: str) -> int | None:
         """Tell into how many shards a step has put all rows; None while it has not."""

@@ -6,6 +6,7 @@ As with jobs (see `idempotency`): whoever holds the lock finds that the named ru
 never will be.
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from ..settings import Settings
 from .run_dir import RunDir
 
 _WAIT_S = 10.0
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,19 @@ class RunKey:
     def of(cls, settings: Settings, tenant: str, key: str) -> Self:
         """Name the file of a key."""
         digest = sha256(msgspec.json.encode([tenant, key])).hexdigest()
-        return cls(settings.data_dir / "run-keys" / digest, settings.runs_dir)
+        return cls(cls.directory(settings) / digest, settings.runs_dir)
+
+    @staticmethod
+    def directory(settings: Settings) -> Path:
+        """Name where all keys lie."""
+        return settings.data_dir / "run-keys"
+
+    @classmethod
+    def all(cls, settings: Settings) -> Iterator[Self]:
+        """Find all keys."""
+        for path in cls.directory(settings).glob("*"):
+            if _DIGEST.fullmatch(path.name):
+                yield cls(path, settings.runs_dir)
 
     def made(self) -> str | None:
         """Name the run that the key has made, if it has made one."""
@@ -65,3 +79,10 @@ class RunKey:
             StorageFull: there is no room.
         """
         replace_file(self.path, run_id.encode())
+
+    def free(self) -> bool:
+        """Let the key go if the run that it names is gone; the lock must be held."""
+        is_nobodys = self.made() is None
+        if is_nobodys:
+            self.path.unlink(missing_ok=True)
+        return is_nobodys

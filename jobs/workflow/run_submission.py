@@ -103,17 +103,19 @@ def submit_run(settings: Settings, table: JobTable, request: RunRequest) -> RunS
         )
         quicker = _seal_run(directory, spec, key)
     except BaseException:
-        directory.remove()
+        _discard(directory)
         raise
     if quicker is not None:
-        directory.remove()
+        _discard(directory)
         return _found(settings, table, quicker, request)
     return read_run(settings, table, run_id)
 
 
 def _seal_run(directory: RunDir, spec: RunSpec, key: RunKey | None) -> str | None:
     """Make the directory a run, unless its key has made one meanwhile; that one is named."""
-    RunResults.of(spec).output.create()
+    results = RunResults.of(spec)
+    directory.link_results(results.path)
+    results.output.create()
     if key is None:
         directory.seal(spec)
         return None
@@ -123,6 +125,14 @@ def _seal_run(directory: RunDir, spec: RunSpec, key: RunKey | None) -> str | Non
             key.bind(spec.run_id)
             directory.seal(spec)
     return quicker
+
+
+def _discard(directory: RunDir) -> None:
+    """Leave nothing of a run that is not to be, nor of where its rows were to land."""
+    path = directory.linked_results()
+    directory.remove()
+    if path is not None:
+        RunResults(path.parent, directory.run_id).remove()
 
 
 def _found(settings: Settings, table: JobTable, run_id: str, request: RunRequest) -> RunSnapshot:
