@@ -25,6 +25,7 @@ from .replanning import plan_of
 from .report import RunReport, StepProgress, progress_of
 from .run_dir import RunDir, RunFinal, RunPause, RunResults, RunSpec
 from .run_state import RunState
+from .shard_file import read_report
 from .telling import read_news
 
 
@@ -190,9 +191,12 @@ def _rows_in(place: ResultsDir, after: int) -> Iterator[dict[str, Any]]:
     for expected, (index, path) in enumerate(place.parts().items()):
         if index != expected:
             return
-        rows = read_part(path).to_pylist()
-        yield from rows[after:]
-        after = max(0, after - len(rows))
+        num_rows = read_report(path).rows_out if after else 0
+        if after and num_rows <= after:  # read before: the footer tells how many to pass over
+            after -= num_rows
+            continue
+        yield from read_part(path).to_pylist()[after:]
+        after = 0
 
 
 def _steer(settings: Settings, table: JobTable, run_id: str, *, is_on: bool) -> RunSnapshot:
