@@ -26,7 +26,8 @@ def test_a_preview_shows_the_first_rows_through_every_step(http: httpx2.Client) 
         assert found["run"]["is_preview"] is True
         steps = {step["id"]: step["rows"] for step in found["steps"]}
         assert [len(steps[step]) for step in ("copy", "said", "largest", "small")] == [4, 4, 2, 2]
-        [request] = steps["said"][3]["requests"]
+        [request], [answer] = steps["said"][3]["requests"], steps["said"][3]["answers"]
+        assert answer["text"] == '{"text": "t1!", "size": 2}'
         assert request["prompt"] == '[[say]]{"text": "t1!", "size": 2}'
         assert steps["said"][3]["value"] == {"text": "t1!", "size": 2}
     again = http.get(f"{RUNS}/{found['run']['id']}/preview").json()
