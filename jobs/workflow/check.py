@@ -30,7 +30,7 @@ __all__ = ["InvalidWorkflow", "Problem", "check", "check_alone", "read_workflow"
 
 MAX_WIDTH = 1_000_000  # rows that one row of an input may become
 MAX_SHARD_ROWS = 256
-MAX_WIDEST_SHARD = 4_096  # rows of a shard where it is widest
+MAX_WIDEST_SHARD = 32_768  # rows of a shard where it is widest, should all of them come
 
 
 def check(

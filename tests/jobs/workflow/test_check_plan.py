@@ -234,12 +234,15 @@ def test_schemas_are_written_out() -> None:
     ("steps", "shard_rows"),
     [
         ("id: a, type: generate, prompt: x", 256),
-        ("id: a, type: generate, prompt: x, n: 64", 64),
-        ("id: a, type: expand, explode: data", 4),
+        ("id: a, type: generate, prompt: x, n: 64", 256),
+        ("id: a, type: expand, explode: data", 32),
         ("id: a, type: expand, explode: data, max: 100000", 1),
-        ("id: a, type: expand, explode: data, max: 32\nid: b, type: expand, n: 4", 32),
-        ("id: a, type: limit, size: 9\nid: b, type: expand, explode: data", 4),
-        ("id: a, type: expand, n: 64\nid: b, type: limit, size: 9\nid: c, type: expand, n: 32", 64),
+        ("id: a, type: expand, explode: data, max: 128\nid: b, type: expand, n: 4", 64),
+        ("id: a, type: limit, size: 9\nid: b, type: expand, explode: data", 32),
+        (
+            "id: a, type: expand, n: 256\nid: b, type: limit, size: 9\nid: c, type: expand, n: 32",
+            128,
+        ),
     ],
 )
 def test_the_wider_a_shard_becomes_the_fewer_rows_it_starts_with(
