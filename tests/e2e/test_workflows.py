@@ -1,9 +1,13 @@
 """The five workflows under tests/workflows, each as it stands, on the demo model: real results."""
 
+import os
 import random
 import shutil
-from collections import defaultdict
+import signal
+import time
+from collections import Counter, defaultdict
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -168,3 +172,36 @@ def test_an_evaluation_tells_models_apart(client: Client, worse_model: Path) -> 
     ]
     assert means[0] >= 0.9
     assert means[1] < means[0] - 0.1
+
+
+def kill_all_parts(stack: Stack) -> int:
+    """Kill the API and all workers of a stack at once, as the kernel would; tells how many."""
+    ours = f"PENSTOCK_DATA={stack.data}".encode()
+    killed = 0
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it is another's, or has ended
+            words = (process / "cmdline").read_bytes().split(b"\0")
+            is_part = b"penstock.api.cli" in words and {b"api", b"worker"} & set(words)
+            if is_part and ours in (process / "environ").read_bytes().split(b"\0"):
+                os.kill(int(process.name), signal.SIGKILL)
+                killed += 1
+    return killed
+
+
+def test_a_run_goes_on_where_it_was_when_everything_is_killed(stack: Stack, client: Client) -> None:
+    questions = pairs(400)
+    workflow = Workflow.load(WORKFLOWS / "best_of_n.yaml")
+    begun = client.workflows.run(workflow, {"questions": questions}, use_cache=False)
+    deadline = time.monotonic() + 60
+    while begun.refresh().step("candidate").rows_out == 0:
+        assert time.monotonic() < deadline
+    assert not begun.is_final, "the run ended before anything could be killed"
+    assert kill_all_parts(stack) >= 3
+    begun.wait(timeout_s=180)
+    candidates = Counter(row["row_id"] for row in begun.step_rows("candidate"))
+    assert candidates == Counter(
+        f"{number}/candidate#{sample}" for number in range(400) for sample in range(5)
+    )
+    best = Counter(row["row_id"].partition("/")[0] for row in begun.results())
+    assert best == Counter(map(str, range(400)))
+    stack.wait_until_ready()
