@@ -12,8 +12,9 @@ from .payloads import open_upload
 from .records import JobEvent, Row
 from .run_facts import RunFacts
 from .workflow import Workflow
-from .workflow_calls import AnyWorkflow, Inputs, RunOptions
+from .workflow_calls import RunOptions
 from .workflow_records import RunRecord
+from .workflow_trial import AnyWorkflow, Inputs, counts_of, specified, trial_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -41,12 +42,13 @@ class AsyncWorkflows:
             InvalidInput: the rows, or the workflow's file, cannot be read or sent.
             BadRequest: the server found something wrong; `errors` lists all of it.
         """
+        said = await asyncio.to_thread(specified, workflow)
         with ExitStack() as stack:
             uploads = {
                 name: await asyncio.to_thread(stack.enter_context, open_upload(rows))
                 for name, rows in inputs.items()
             }
-            talk = workflow_calls.run_workflow(workflow, uploads, options, self._client.retry)
+            talk = workflow_calls.run_workflow(said, uploads, options, self._client.retry)
             return AsyncWorkflowRun(self._client, await self._client.run(talk))
 
     async def validate(
@@ -57,8 +59,8 @@ class AsyncWorkflows:
         Raises:
             BadRequest: it cannot run; `errors` lists all problems.
         """
-        talk = workflow_calls.validate(workflow, inputs, params, self._client.retry)
-        return await self._client.run(talk)
+        trial = await asyncio.to_thread(trial_of, workflow, inputs, params)
+        return await self._client.run(workflow_calls.validate(trial, self._client.retry))
 
     async def preview(
         self,
@@ -69,9 +71,8 @@ class AsyncWorkflows:
         rows: int = 3,
     ) -> dict[str, Any]:
         """Send the first rows through every step: what was asked, answered and made of each."""
-        talk = workflow_calls.preview(
-            workflow, inputs, params, self._client.retry, num_rows=rows, on_run=_ignore
-        )
+        trial = await asyncio.to_thread(trial_of, workflow, inputs, params, rows)
+        talk = workflow_calls.preview(trial, self._client.retry, num_rows=rows)
         return await self._client.run(talk)
 
     async def plan(
@@ -87,20 +88,15 @@ class AsyncWorkflows:
 
         `num_rows` says how many rows an input has, where that cannot be seen from it.
         """
-        talk = workflow_calls.plan(
-            workflow,
-            inputs,
-            params,
-            self._client.retry,
-            sample_rows=sample_rows,
-            num_rows=num_rows,
-            on_run=_ignore,
-        )
+        counts = await asyncio.to_thread(counts_of, inputs, num_rows)
+        trial = await asyncio.to_thread(trial_of, workflow, inputs, params, sample_rows)
+        talk = workflow_calls.plan(trial, counts, self._client.retry, sample_rows=sample_rows)
         return await self._client.run(talk)
 
     async def save(self, workflow: AnyWorkflow) -> int:
         """Keep a workflow under its name; returns its version."""
-        talk = workflow_calls.store_workflow(workflow, self._client.retry)
+        said = await asyncio.to_thread(specified, workflow)
+        talk = workflow_calls.store_workflow(said, self._client.retry)
         return (await self._client.run(talk))["version"]
 
     async def load(self, name: str, *, version: int | None = None) -> Workflow:
@@ -157,7 +153,7 @@ class AsyncWorkflowRun(RunFacts):
             with RunProgress() as board:
                 await self._wait(timeout_s, board.show)
         else:
-            await self._wait(timeout_s, _ignore)
+            await self._wait(timeout_s, lambda record: None)
         workflow_calls.raise_if_failed(self.record)
         return self
 
@@ -236,7 +232,3 @@ class AsyncWorkflowRun(RunFacts):
             self.id, self._client.retry, timeout_s=timeout_s, on_run=on_run
         )
         self.record = await self._client.run(talk)
-
-
-def _ignore(record: RunRecord) -> None:
-    """Let it pass."""

@@ -10,19 +10,17 @@ from uuid import uuid4
 import httpx2
 
 from ..jobs.model import JobState
-from .client_errors import InvalidInput, JobFailed, JobPaused
+from .client_errors import JobFailed, JobPaused
 from .patient_wait import LONG_POLL_S, PAUSE_S, wait_for_end
-from .payloads import JobInput, Remote, Upload
+from .payloads import Remote, Upload
 from .records import Row
 from .retry_policy import RetryPolicy
 from .talk import Send, Talk, ask, post, read_list
 from .workflow import Workflow
 from .workflow_document import plain
-from .workflow_inputs import count_of, sample_of
 from .workflow_records import RunRecord
+from .workflow_trial import Specified
 
-AnyWorkflow: TypeAlias = Workflow | Mapping[str, Any] | Path | str
-Inputs: TypeAlias = Mapping[str, JobInput]
 OnRun: TypeAlias = Callable[[RunRecord], None]
 
 _RUNS = "/v1/workflows/runs"
@@ -55,26 +53,8 @@ class RunOptions(TypedDict, total=False):
     """The same key never makes a second run; made up if left out."""
 
 
-def specified(workflow: AnyWorkflow) -> dict[str, Any] | str:
-    """Say a workflow as the server takes it: its specification, or a stored one's name.
-
-    Raises:
-        InvalidInput: a file cannot be read, or is no specification.
-    """
-    match workflow:
-        case str():
-            return workflow
-        case Workflow():
-            return workflow.to_dict()
-        case Path():
-            return Workflow.load(workflow).to_dict()
-        case Mapping():
-            return Workflow.from_dict(workflow).to_dict()
-    raise InvalidInput(f"a workflow is one, a file or a name, got {type(workflow).__name__}")
-
-
 def run_workflow(
-    workflow: AnyWorkflow,
+    workflow: Specified,
     inputs: Mapping[str, Upload | Remote],
     options: RunOptions,
     retry: RetryPolicy,
@@ -93,7 +73,7 @@ def run_workflow(
         body["params"] = plain(body["params"], "params")
     if "output" in body:
         body["output"] = {"path": str(body["output"])}  # the server's, so not ours to resolve
-    body["workflow"] = specified(workflow)
+    body["workflow"] = workflow
     body["inputs"] = {
         name: {"path": rows.url} for name, rows in inputs.items() if isinstance(rows, Remote)
     }
@@ -129,68 +109,37 @@ def _keep_file(upload: Upload, retry: RetryPolicy) -> Talk[str]:
     return (yield from ask(send, retry, lambda response: response.json()["id"]))
 
 
-def validate(
-    workflow: AnyWorkflow, inputs: Inputs, params: Mapping[str, Any] | None, retry: RetryPolicy
-) -> Talk[dict[str, Any]]:
+def validate(trial: Mapping[str, Any], retry: RetryPolicy) -> Talk[dict[str, Any]]:
     """Have a workflow checked, with the first rows of its inputs."""
-    body = _trial(workflow, inputs, params)
-    return (yield from ask(Send("POST", "/v1/workflows/validate", body=body), retry, _read_json))
+    send = Send("POST", "/v1/workflows/validate", body=trial)
+    return (yield from ask(send, retry, _read_json))
 
 
-def preview(
-    workflow: AnyWorkflow,
-    inputs: Inputs,
-    params: Mapping[str, Any] | None,
-    retry: RetryPolicy,
-    *,
-    num_rows: int,
-    on_run: OnRun,
-) -> Talk[dict[str, Any]]:
+def preview(trial: Mapping[str, Any], retry: RetryPolicy, *, num_rows: int) -> Talk[dict[str, Any]]:
     """Have the first rows sent through every step, and look at what came of them."""
-    body = {**_trial(workflow, inputs, params, num_rows), "rows": num_rows, "wait": 0}
+    body = {**trial, "rows": num_rows, "wait": 0}
     found = yield from ask(Send("POST", "/v1/workflows/preview", body=body), retry, _read_json)
     run_id = found["run"]["id"]
-    yield from wait_for_run(run_id, retry, timeout_s=None, on_run=on_run)
+    yield from wait_for_run(run_id, retry)
     return (yield from ask(Send("GET", f"{_RUNS}/{run_id}/preview"), retry, _read_json))
 
 
 def plan(
-    workflow: AnyWorkflow,
-    inputs: Inputs,
-    params: Mapping[str, Any] | None,
-    retry: RetryPolicy,
-    *,
-    sample_rows: int,
-    num_rows: Mapping[str, int] | None,
-    on_run: OnRun,
+    trial: Mapping[str, Any], counts: Mapping[str, int], retry: RetryPolicy, *, sample_rows: int
 ) -> Talk[dict[str, Any]]:
     """Have rows, tokens and time of each step estimated from a sample."""
-    counted = {name: count_of(rows) for name, rows in inputs.items()}
-    counts = {name: count for name, count in counted.items() if count is not None}
-    counts |= num_rows or {}
-    body = _trial(workflow, inputs, params, sample_rows)
-    body |= {"sample_rows": sample_rows, "wait": 0}
+    body = {**trial, "sample_rows": sample_rows, "wait": 0}
     found = yield from ask(Send("POST", "/v1/workflows/plan", body=body), retry, _read_json)
     run_id = found["run"]["id"]
-    yield from wait_for_run(run_id, retry, timeout_s=None, on_run=on_run)
+    yield from wait_for_run(run_id, retry)
     said = [f"{name}={count}" for name, count in counts.items()]
     send = Send("GET", f"{_RUNS}/{run_id}/plan", params={"num_rows": said})
     return (yield from ask(send, retry, _read_json))
 
 
-def _trial(
-    workflow: AnyWorkflow, inputs: Inputs, params: Mapping[str, Any] | None, *num_rows: int
-) -> dict[str, Any]:
-    return {
-        "workflow": specified(workflow),
-        "params": plain(params or {}, "params"),
-        "inputs": {name: sample_of(rows, *num_rows) for name, rows in inputs.items()},
-    }
-
-
-def store_workflow(workflow: AnyWorkflow, retry: RetryPolicy) -> Talk[dict[str, Any]]:
+def store_workflow(workflow: Specified, retry: RetryPolicy) -> Talk[dict[str, Any]]:
     """Keep a workflow under its name; a change becomes its next version."""
-    send = Send("POST", "/v1/workflows", body={"workflow": specified(workflow)})
+    send = Send("POST", "/v1/workflows", body={"workflow": workflow})
     return (yield from ask(send, retry, _read_json))
 
 
@@ -234,7 +183,11 @@ def delete_run(run_id: str, retry: RetryPolicy) -> Talk[None]:
 
 
 def wait_for_run(
-    run_id: str, retry: RetryPolicy, *, timeout_s: float | None, on_run: OnRun
+    run_id: str,
+    retry: RetryPolicy,
+    *,
+    timeout_s: float | None = None,
+    on_run: OnRun = lambda run: None,
 ) -> Talk[RunRecord]:
     """Look at a run until it has ended.
 

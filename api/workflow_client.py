@@ -14,8 +14,9 @@ from .payloads import open_upload
 from .records import JobEvent, Row
 from .run_facts import RunFacts
 from .workflow import Workflow
-from .workflow_calls import AnyWorkflow, Inputs, RunOptions
+from .workflow_calls import RunOptions
 from .workflow_records import RunRecord
+from .workflow_trial import AnyWorkflow, Inputs, counts_of, specified, trial_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -43,11 +44,12 @@ class Workflows:
             InvalidInput: the rows, or the workflow's file, cannot be read or sent.
             BadRequest: the server found something wrong; `errors` lists all of it.
         """
+        said = specified(workflow)
         with ExitStack() as stack:
             uploads = {
                 name: stack.enter_context(open_upload(rows)) for name, rows in inputs.items()
             }
-            talk = workflow_calls.run_workflow(workflow, uploads, options, self._client.retry)
+            talk = workflow_calls.run_workflow(said, uploads, options, self._client.retry)
             return WorkflowRun(self._client, self._client.run(talk))
 
     def validate(
@@ -58,8 +60,8 @@ class Workflows:
         Raises:
             BadRequest: it cannot run; `errors` lists all problems.
         """
-        talk = workflow_calls.validate(workflow, inputs, params, self._client.retry)
-        return self._client.run(talk)
+        trial = trial_of(workflow, inputs, params)
+        return self._client.run(workflow_calls.validate(trial, self._client.retry))
 
     def preview(
         self,
@@ -70,9 +72,8 @@ class Workflows:
         rows: int = 3,
     ) -> dict[str, Any]:
         """Send the first rows through every step: what was asked, answered and made of each."""
-        talk = workflow_calls.preview(
-            workflow, inputs, params, self._client.retry, num_rows=rows, on_run=_ignore
-        )
+        trial = trial_of(workflow, inputs, params, rows)
+        talk = workflow_calls.preview(trial, self._client.retry, num_rows=rows)
         return self._client.run(talk)
 
     def plan(
@@ -88,20 +89,15 @@ class Workflows:
 
         `num_rows` says how many rows an input has, where that cannot be seen from it.
         """
-        talk = workflow_calls.plan(
-            workflow,
-            inputs,
-            params,
-            self._client.retry,
-            sample_rows=sample_rows,
-            num_rows=num_rows,
-            on_run=_ignore,
-        )
+        counts = counts_of(inputs, num_rows)
+        trial = trial_of(workflow, inputs, params, sample_rows)
+        talk = workflow_calls.plan(trial, counts, self._client.retry, sample_rows=sample_rows)
         return self._client.run(talk)
 
     def save(self, workflow: AnyWorkflow) -> int:
         """Keep a workflow under its name; returns its version."""
-        talk = workflow_calls.store_workflow(workflow, self._client.retry)
+        said = specified(workflow)
+        talk = workflow_calls.store_workflow(said, self._client.retry)
         return self._client.run(talk)["version"]
 
     def load(self, name: str, *, version: int | None = None) -> Workflow:
@@ -156,7 +152,7 @@ class WorkflowRun(RunFacts):
             with RunProgress() as board:
                 self._wait(timeout_s, board.show)
         else:
-            self._wait(timeout_s, _ignore)
+            self._wait(timeout_s, lambda record: None)
         workflow_calls.raise_if_failed(self.record)
         return self
 
@@ -227,7 +223,3 @@ class WorkflowRun(RunFacts):
             self.id, self._client.retry, timeout_s=timeout_s, on_run=on_run
         )
         self.record = self._client.run(talk)
-
-
-def _ignore(record: RunRecord) -> None:
-    """Let it pass."""

@@ -1,0 +1,60 @@
+"""What is said of a workflow before it runs: its specification, first rows, and how many there are.
+
+This reads files; whoever must not wait for a disk calls it in a thread.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from .client_errors import InvalidInput
+from .payloads import JobInput
+from .workflow import Workflow
+from .workflow_document import plain
+from .workflow_inputs import SAMPLED_ROWS, count_of, sample_of
+
+AnyWorkflow: TypeAlias = Workflow | Mapping[str, Any] | Path | str
+Inputs: TypeAlias = Mapping[str, JobInput]
+Specified: TypeAlias = dict[str, Any] | str  # a specification, or the name of one that is kept
+
+
+def specified(workflow: AnyWorkflow) -> Specified:
+    """Say a workflow as the server takes it: its specification, or a stored one's name.
+
+    Raises:
+        InvalidInput: a file cannot be read, or is no specification.
+    """
+    match workflow:
+        case str():
+            return workflow
+        case Workflow():
+            return workflow.to_dict()
+        case Path():
+            return Workflow.load(workflow).to_dict()
+        case Mapping():
+            return Workflow.from_dict(workflow).to_dict()
+    raise InvalidInput(f"a workflow is one, a file or a name, got {type(workflow).__name__}")
+
+
+def trial_of(
+    workflow: AnyWorkflow,
+    inputs: Inputs,
+    params: Mapping[str, Any] | None,
+    num_rows: int = SAMPLED_ROWS,
+) -> dict[str, Any]:
+    """Say a workflow with the first rows of its inputs, as the server takes it for a trial.
+
+    Raises:
+        InvalidInput: a file cannot be read.
+    """
+    return {
+        "workflow": specified(workflow),
+        "params": plain(params or {}, "params"),
+        "inputs": {name: sample_of(rows, num_rows) for name, rows in inputs.items()},
+    }
+
+
+def counts_of(inputs: Inputs, known: Mapping[str, int] | None) -> dict[str, int]:
+    """Count the rows of each input, as far as that is easily told; what is known outranks it."""
+    counted = {name: count_of(rows) for name, rows in inputs.items() if name not in (known or {})}
+    return {name: count for name, count in counted.items() if count is not None} | dict(known or {})
