@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 from .asking_prompts import Prompts
 from .asking_tries import Asker, Made, Reply, Talk
 from .evaluation import template
+from .grouping import MAX_LISTED_ROWS
 from .ledger import RowFailed, scope
 from .meta import META, Effort
 from .plan import INPUT, ROWS, Plan, PlannedStep
@@ -49,7 +50,11 @@ class Folding:
     def talk(self, row: Row) -> Talk[list[Made]]:
         """Merge chunks until one prompt holds what is left, and ask that."""
         bare = self.bare(row)
-        rows: _Rows = row.values.get(ROWS) or []
+        rows: _Rows | None = row.values.get(ROWS)
+        if rows is None:
+            raise RowFailed.because(
+                "group_too_large", f"a prompt can be made of {MAX_LISTED_ROWS} rows at most"
+            )
         efforts: list[Effort] = []
         number = 0
         while len(chunks := list(self._chunks(bare, rows))) > 1:

@@ -4,9 +4,9 @@ Knows no order of arrival: a group comes with its rows in order, from memory or 
 for which an expression fails counts as one for which it is null, and its fault is told.
 """
 
+import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any
 
 from .evaluation import aggregate, evaluate
@@ -48,7 +48,7 @@ def reduce_group(plan: Plan, step: PlannedStep, spec: Reduce, group: Group, ledg
     first = next(rows)
     is_of_parent = spec.group_by == "parent"
     row_id = group_key(spec, first) if is_of_parent else f"{spec.id}#{group.index}"
-    all_rows = chain([first], rows)
+    all_rows = itertools.chain([first], rows)
     if spec.pick is not None:
         _pick(plan, spec.pick, first, all_rows, ledger)
         return
@@ -81,15 +81,12 @@ class _Met(Iterator[Row]):
         return row
 
 
-def _listed(rows: Iterator[Row]) -> list[Any]:
-    listed = []
-    for row in rows:
-        if len(listed) == MAX_LISTED_ROWS:
-            raise RowFailed.because(
-                "group_too_large", f"a prompt can be made of {MAX_LISTED_ROWS} rows at most"
-            )
-        listed.append({**row.values, "row_id": row.row_id})
-    return listed
+def _listed(rows: Iterator[Row]) -> list[Any] | None:
+    """Return all rows; None if no prompt can be made of so many, which is for `asking` to say."""
+    listed = [
+        {**row.values, "row_id": row.row_id} for row in itertools.islice(rows, MAX_LISTED_ROWS)
+    ]
+    return None if next(rows, None) is not None else listed
 
 
 def _aggregated(plan: Plan, spec: Reduce, rows: Iterator[Row], ledger: Ledger) -> dict[str, Any]:

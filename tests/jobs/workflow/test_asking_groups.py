@@ -36,6 +36,13 @@ def test_a_group_is_one_prompt() -> None:
     assert found.rows[0].values.keys() == {"q", "s", "s__meta"}
 
 
+def test_a_group_whose_rows_were_too_many_fails_there() -> None:
+    plan, step, rows = groups(["a"], ["b"])
+    found, rounds = talk(plan, step, [rows[0], Row("1", {"q": "merge", ROWS: None})], echo)
+    assert keys(rounds) == [["0"]]
+    assert codes(found.faults) == {"1": "group_too_large"}
+
+
 def short(ask: Ask) -> Answer:
     """Answer with the first letters of what is merged."""
     return said("".join(word[0] for word in ask.body["prompt"].split()[1:]))

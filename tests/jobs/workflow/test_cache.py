@@ -1,6 +1,8 @@
 """Answers of earlier runs: found by what was asked, bounded, and never in the way."""
 
+import sqlite3
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +115,18 @@ def test_a_damaged_file_is_set_aside_and_begun_anew(tmp_path: Path, content: byt
     assert path.with_suffix(".damaged").read_bytes() == content
     cache.put_many({"a": ANSWER})
     assert cache.get_many(["a"]) == {"a": ANSWER}
+
+
+def test_a_file_of_another_layout_is_begun_anew(tmp_path: Path) -> None:
+    path = tmp_path / "answers-acme.sqlite"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA user_version = 99")
+        connection.execute("CREATE TABLE answer (something TEXT)")
+    cache = RowCache.open(tmp_path, "acme")
+    assert cache.get_many(["a"]) == {}
+    cache.put_many({"a": ANSWER})
+    assert cache.get_many(["a"]) == {"a": ANSWER}
+    assert path.with_suffix(".damaged").exists()
 
 
 def test_damage_while_it_is_open(tmp_path: Path) -> None:

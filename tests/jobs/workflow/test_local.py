@@ -5,10 +5,13 @@ from typing import Any
 
 import pytest
 
-from penstock.jobs.workflow.row import Row
+from penstock.jobs.workflow import local
+from penstock.jobs.workflow.grouping import MAX_LISTED_ROWS
+from penstock.jobs.workflow.plan import GROUPS, ROWS
+from penstock.jobs.workflow.row import Applied, Row
 from penstock.jobs.workflow.tools import InvalidOperation, MissingTool, Tools, read_operations
 
-from .planned import applied, codes, column, rows_of, step_of
+from .planned import applied, codes, column, plan_of, planned, rows_of, step_of
 
 NUMBERS = rows_of({"x": 1}, {"x": "two"}, {"x": None}, {"x": 4})
 BAD_X = {"1": "expression_error", "2": "expression_error"}
@@ -234,6 +237,33 @@ def test_a_group_of_which_nothing_can_be_picked() -> None:
     assert (found.rows, found.faults, found.num_dropped) == ([], [], 2)
 
 
+def listed(rows: list[Row]) -> Applied:
+    """Bring the rows of groups together for a prompt."""
+    spec = step_of(type="reduce", prompt="{{ rows | length }}", order_by="row.x")
+    step = planned(spec, ["q", ROWS], id=f"s{GROUPS}")
+    return local.apply(plan_of(step), step, [rows])
+
+
+def test_rows_of_a_group_are_listed_for_a_prompt() -> None:
+    found = listed([*candidates(2, 1), *candidates(None, parent="8")])
+    assert [row.row_id for row in found.rows] == ["7", "8"]
+    assert found.rows[0].values == {
+        "q": "why",
+        ROWS: [
+            {"q": "why", "c": "text 1", "x": 1, "row_id": "7/c#1"},
+            {"q": "why", "c": "text 0", "x": 2, "row_id": "7/c#0"},
+        ],
+    }
+
+
+def test_of_a_group_that_is_too_large_for_a_prompt_no_rows_are_listed() -> None:
+    found = listed([*candidates(*range(MAX_LISTED_ROWS + 1)), *candidates(1, parent="8")])
+    assert [row.values[ROWS] is None for row in found.rows] == [True, False]
+    assert found.faults == []
+    found = listed(candidates(*range(MAX_LISTED_ROWS)))
+    assert len(found.rows[0].values[ROWS]) == MAX_LISTED_ROWS
+
+
 def test_concat_keeps_ids_apart() -> None:
     found = applied(step_of(type="concat"), NUMBERS[:2], NUMBERS[:1])
     assert [row.row_id for row in found.rows] == ["0/s#0", "1/s#0", "0/s#1"]
@@ -269,6 +299,7 @@ def test_join_by_row_id_keeps_the_row() -> None:
 def test_semi_and_anti_choose_rows(how: str, expected: list[str]) -> None:
     found = applied(step_of(type="join", on={"k": "key"}, how=how), LEFT, RIGHT)
     assert [row.row_id for row in found.rows] == expected
+    assert found.num_dropped == len(LEFT) - len(expected)
     assert "s" not in found.rows[0].values
 
 

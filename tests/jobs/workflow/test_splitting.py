@@ -44,6 +44,10 @@ def test_an_empty_text_has_no_pieces(by: str) -> None:
     assert cut("", by=by) == []
 
 
+def test_separators_at_the_ends_make_no_pieces() -> None:
+    assert cut("||a||b||", by="separator", separator="||") == ["a", "b"]
+
+
 def test_the_last_piece_is_not_a_part_of_the_one_before() -> None:
     assert cut("abcdef", size=4, overlap=2) == ["abcd", "cdef"]
 
