@@ -59,15 +59,13 @@ class Scratch:
 
     def number(self, key: str) -> tuple[int, bool]:
         """Return the number of a key, and whether it was met now for the first time."""
-        digest = _digest(key)
-        insert = "INSERT OR IGNORE INTO key VALUES (?, ?)"
-        with closing(self._connection.execute(insert, (digest, self.num_keys))) as cursor:
-            if cursor.rowcount == 1:
-                self.num_keys += 1
-                return self.num_keys - 1, True
-        found = self.find(key)
-        assert found is not None  # it was there, or it would be there now
-        return found, False
+        known = self.find(key)
+        if known is not None:
+            return known, False
+        entry = (_digest(key), self.num_keys)
+        self._connection.execute("INSERT INTO key VALUES (?, ?)", entry).close()
+        self.num_keys += 1
+        return entry[1], True
 
     def find(self, key: str) -> int | None:
         """Return the number of a key, if it was met."""
