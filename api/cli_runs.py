@@ -3,6 +3,8 @@
 Knows the client and how to print; a watcher who leaves never harms the run.
 """
 
+from collections.abc import Callable
+from functools import partial
 from itertools import islice
 
 import typer
@@ -12,6 +14,7 @@ from .cli_workflow_output import print_rows, print_run, print_trace, run_summary
 from .client import Client
 from .client_errors import JobFailed
 from .workflow_client import WorkflowRun
+from .workflow_records import RunRecord
 
 EXIT_CODES = {"completed": 0, "completed_with_errors": 4}
 EXIT_FAILED = 3
@@ -36,11 +39,24 @@ def show_run(client: Client, printer: Printer, run_id: str, row_id: str | None =
 
 
 def watch_run(client: Client, printer: Printer, run_id: str) -> None:
-    """Follow a run to its end, and say how it ended; the exit code says so too."""
+    """Follow a run to its end, and say how it ended; the exit code says so too.
+
+    A program gets the run as JSON whenever one of its steps begins or ends, and at the end.
+    """
     run = client.workflows.get(run_id)
-    follow_run(printer, run, f"detached; the run goes on. penstock watch {run_id}  re-attaches")
+    how_to_return = f"detached; the run goes on. penstock watch {run_id}  re-attaches"
     if printer.is_json:
-        printer.json_line(run.record.raw)
+        told: list[object] = []
+
+        def tell(record: RunRecord) -> None:
+            stage = (record.status, *(step.state for step in record.steps))
+            if told[-1:] != [stage]:
+                told.append(stage)
+                printer.json_line(record.raw)
+
+        _follow(printer, partial(run.wait, on_look=tell), how_to_return)
+    else:
+        follow_run(printer, run, how_to_return)
     printer.note(run_summary(run.record))
     if run.record.error:
         printer.note(f"error: {run.record.error}")
@@ -87,8 +103,12 @@ def follow_run(printer: Printer, run: WorkflowRun, how_to_return: str) -> None:
     Raises:
         typer.Exit: the watcher left with Ctrl-C; `how_to_return` says what that means.
     """
+    _follow(printer, partial(run.wait, progress=True), how_to_return)
+
+
+def _follow(printer: Printer, wait: Callable[[], object], how_to_return: str) -> None:
     try:
-        run.wait(progress=True)
+        wait()
     except JobFailed:
         pass  # how it failed is told with how it ended
     except KeyboardInterrupt:

@@ -14,7 +14,7 @@ from .payloads import open_upload
 from .records import JobEvent, Row
 from .run_facts import RunFacts
 from .workflow import Workflow
-from .workflow_calls import RunOptions
+from .workflow_calls import OnRun, RunOptions
 from .workflow_records import RunRecord
 from .workflow_trial import AnyWorkflow, Inputs, counts_of, specified, trial_of
 
@@ -139,8 +139,19 @@ class WorkflowRun(RunFacts):
         self.record = self._client.run(workflow_calls.get_run(self.id, self._client.retry))
         return self
 
-    def wait(self, *, progress: bool = False, timeout_s: float | None = None) -> Self:
+    def wait(
+        self,
+        *,
+        progress: bool = False,
+        timeout_s: float | None = None,
+        on_look: OnRun = lambda record: None,
+    ) -> Self:
         """Wait until the run has ended. An interruption leaves the run alone.
+
+        Args:
+            progress: draw how far each step is.
+            timeout_s: how long to wait at most.
+            on_look: called with the run each time that it was looked at, unless it is drawn.
 
         Raises:
             WaitTimedOut: it has not ended in time.
@@ -152,7 +163,7 @@ class WorkflowRun(RunFacts):
             with RunProgress() as board:
                 self._wait(timeout_s, board.show)
         else:
-            self._wait(timeout_s, lambda record: None)
+            self._wait(timeout_s, on_look)
         workflow_calls.raise_if_failed(self.record)
         return self
 
@@ -218,7 +229,7 @@ class WorkflowRun(RunFacts):
         self.record = self._client.run(talk)
         return self
 
-    def _wait(self, timeout_s: float | None, on_run: workflow_calls.OnRun) -> None:
+    def _wait(self, timeout_s: float | None, on_run: OnRun) -> None:
         talk = workflow_calls.wait_for_run(
             self.id, self._client.retry, timeout_s=timeout_s, on_run=on_run
         )

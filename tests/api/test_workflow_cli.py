@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,10 @@ class TestRun:
         watched = penstock("watch", run.lines[0]["id"], "--url", stack.url)
         assert watched.code == 0
         assert watched.lines[-1]["status"] == "completed"
+        stages = [
+            (line["status"], [step["state"] for step in line["steps"]]) for line in watched.lines
+        ]
+        assert all(before != after for before, after in pairwise(stages))
 
     def test_ctrl_c_detaches_and_the_run_goes_on(
         self, penstock: Penstock, stack: Stack, texts: Path, tmp_path: Path
