@@ -159,7 +159,7 @@ class RunAtWork:
                 for model in dict.fromkeys(ask.model for ask in asks):
                     wanted = [ask for ask in asks if ask.model == model]
                     state.waiting.setdefault(model, []).append((work.shard, wanted))
-                    state.pending[work.shard] = state.pending.get(work.shard, 0) + 1
+                    state.wait_for(work.shard)
                 state.num_waiting += len(asks)
                 state.busy.discard(work.shard)
                 self._asked_at_s.setdefault(work.step_id, time.monotonic())
@@ -201,7 +201,7 @@ class RunAtWork:
         step_id = state.step.id
         num_rows = sum(len(asks) for _, asks in waiting)
         has_waited = time.monotonic() - self._asked_at_s.get(step_id, 0.0) > ORDER_WAIT_S
-        is_due = num_rows >= ORDER_ROWS or has_waited
+        is_due = num_rows >= ORDER_ROWS or has_waited or state.has_asked_all
         if not is_due and len(self._orders):
             return
         shares = waiting[:]
@@ -216,7 +216,7 @@ class RunAtWork:
         del state.waiting[model]
         state.num_waiting -= num_rows
         for shard, _ in shares:
-            state.pending[shard] -= 1
+            state.was_answered(shard)  # or will be: from here on the order stands for them
         if not state.waiting:
             self._asked_at_s.pop(step_id, None)
         order = order_of(spec)

@@ -49,11 +49,27 @@ class StepState:
         for ready in (self._answered, self._fresh) if may_ask_more else (self._answered,):
             while ready:
                 shard = heapq.heappop(ready)
-                is_under_way = self.pending.get(shard) or shard in self.busy
+                is_under_way = shard in self.pending or shard in self.busy
                 if shard not in self.done and not is_under_way:
                     self.busy.add(shard)
                     return shard
         return None
+
+    @property
+    def has_asked_all(self) -> bool:
+        """Whether nothing new can be asked before something is answered."""
+        return self.num_shards == len(self.done) + len(self.pending)
+
+    def wait_for(self, shard: int) -> None:
+        """Note that a shard waits for the answers of one more order."""
+        self.pending[shard] = self.pending.get(shard, 0) + 1
+
+    def was_answered(self, shard: int) -> bool:
+        """Note that it waits for one less; returns whether that was the last."""
+        left = self.pending.pop(shard) - 1
+        if left:
+            self.pending[shard] = left
+        return not left
 
     def finish(self, shard: int, report: ShardReport) -> None:
         """Note that a shard stands."""
@@ -184,16 +200,15 @@ class RunState:
         """Note that an order has been placed; its shares are under way."""
         state = self.steps[order.step_id]
         for share in order.shares:
-            state.pending[share.shard] = state.pending.get(share.shard, 0) + 1
+            state.wait_for(share.shard)
         state.num_ordered += order.num_rows
 
     def share_landed(self, order: Order, share: Share) -> None:
         """Note that all of a share has been answered."""
         state = self.steps[order.step_id]
         state.num_ordered -= share.num_rows
-        state.pending[share.shard] -= 1
         state.landed.setdefault(share.shard, []).append((order, share))
-        if not state.pending[share.shard]:
+        if state.was_answered(share.shard):
             self._offer_if_fed(state, share.shard)
 
     def _work(self, state: StepState, shard: int) -> Work:
