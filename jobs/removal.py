@@ -9,19 +9,22 @@ Done again after a crash, it goes on where it was; what is left without its `job
 
 import logging
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
 from .control import job_lock
 from .durable import make_directories, replace_file
-from .errors import InvalidJob
+from .errors import InvalidJob, UnknownJob
 from .job_dir import JobDir
 from .job_table import JobTable
 from .model import JobSnapshot, JobState
 from .results_dir import ResultsDir
 from .retrying import is_being_retried
 from .settings import Settings
+from .workflow.order_names import run_of
+from .workflow.run_dir import RunDir
 
 logger = logging.getLogger(__name__)
 
@@ -43,13 +46,16 @@ def remove(settings: Settings, table: JobTable, job: JobSnapshot) -> None:
     """Remove a job that has ended from disk and table. Copies in an object store stay.
 
     Raises:
-        InvalidJob: it has not ended, or some of its rows are run again.
+        InvalidJob: it has not ended, some of its rows are run again, or the run that it serves
+            has not ended.
+        CorruptJob: whether that run has ended cannot be read.
         JobBusy: another process is changing it just now.
         StorageFull: what it had used cannot be noted; it stays.
     """
     job_dir = JobDir(settings.jobs_dir, job.job_id)
     if not job.state.is_final:
         raise InvalidJob("job_id", f"{job.job_id} has not ended: cancel it first")
+    _require_unread(settings, job.job_id)
     if job_dir.path.is_dir():
         with job_lock(job_dir):
             if is_being_retried(settings, job_dir):
@@ -67,11 +73,28 @@ def remove(settings: Settings, table: JobTable, job: JobSnapshot) -> None:
 
 def removed_jobs(settings: Settings, tenant: str) -> Iterator[RemovedJob]:
     """Read what a tenant's removed jobs had used."""
-    for path in _directory(settings, tenant).glob("job_*.json"):
+    for path in _directory(settings, tenant).glob("*.json"):
         try:
             yield msgspec.json.decode(path.read_bytes(), type=RemovedJob)
         except (OSError, msgspec.MsgspecError) as error:
             logger.warning("cannot read %s, which is left out: %s", path, error)
+
+
+def _require_unread(settings: Settings, job_id: str) -> None:
+    """Keep what a workflow's run may still read.
+
+    Raises:
+        InvalidJob: the job serves a run that has not ended.
+        CorruptJob: whether it has cannot be read.
+    """
+    run_id = run_of(job_id)
+    if run_id is None:
+        return
+    with suppress(UnknownJob):  # nobody is left who could read it
+        run = RunDir(settings.runs_dir, run_id)
+        run.read()
+        if run.read_final() is None:
+            raise InvalidJob("job_id", f"{job_id} serves {run_id}, which has not ended")
 
 
 def _note(settings: Settings, job: JobSnapshot) -> None:

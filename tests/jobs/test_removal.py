@@ -11,13 +11,17 @@ from penstock.jobs.job_table import JobTable
 from penstock.jobs.model import JobSpec
 from penstock.jobs.removal import remove, removed_jobs
 from penstock.jobs.results_dir import ResultsDir
+from penstock.jobs.settings import Settings
 from penstock.jobs.sources import RowsSource
 from penstock.jobs.stored_bytes import StoredBytes
 from penstock.jobs.usage import Usage, used
+from penstock.jobs.workflow.orders import orders_of
+from penstock.jobs.workflow.run_removal import remove_run
 from penstock.jobs.workflow.run_submission import RunRequest, submit_run
 from penstock.jobs.workflow.spec import Workflow
 
 from .small_jobs import SmallJobs
+from .workflow.small_runs import SmallRuns
 
 EVER = 2**50
 
@@ -106,7 +110,29 @@ def test_what_runs_of_workflows_take_is_counted_beside_their_jobs(jobs: SmallJob
     request = RunRequest(workflow, {"texts": rows}, tenant="acme")
     run = submit_run(jobs.settings, jobs.table, request)
     stored = StoredBytes(jobs.settings, jobs.table)
-    files = [path for path in (jobs.settings.runs_dir / run.run_id).rglob("*") if path.is_file()]
+    found = (jobs.settings.runs_dir / run.run_id).rglob("*")
+    files = [path for path in found if path.is_file() or path.is_symlink()]
     measured = stored.measure("acme")
-    assert measured.runs == sum(path.stat().st_size for path in files) > 0
+    assert measured.runs == sum(path.lstat().st_size for path in files) > 0
     assert (measured.total, stored.measure("other").total) == (measured.runs, 0)
+
+
+def test_what_a_run_has_asked_stays_until_it_ends_and_its_usage_for_ever(
+    settings: Settings, table: JobTable
+) -> None:
+    step = {"id": "said", "type": "generate", "prompt": "{{ row.text }}"}
+    document = {"name": "w", "inputs": {"texts": {}}, "steps": [step], "defaults": {"model": "m"}}
+    runs = SmallRuns(settings, table, lambda body: body["prompt"])
+    run_id = runs.submit(document, {"texts": [{"text": "a"}, {"text": "b"}]}).run_id
+    assert not runs.lead(run_id, 3)
+    (order,) = orders_of(settings.jobs_dir, run_id)
+    job = table.snapshot(order.job_id)
+    assert job is not None and job.state.is_final
+    with pytest.raises(InvalidJob, match=f"{job.job_id} serves {run_id}, which has not ended"):
+        remove(settings, table, job)
+    assert runs.finish(run_id).output_rows == 2
+    before = used(table, "default", 0, EVER, removed_jobs(settings, "default"))
+    assert before["m"].rows_succeeded == 2
+    remove_run(settings, table, run_id)
+    assert table.snapshot(job.job_id) is None
+    assert used(table, "default", 0, EVER, removed_jobs(settings, "default")) == before
