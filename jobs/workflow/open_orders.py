@@ -66,7 +66,10 @@ class OpenOrders:
         bits = self._table.landed(job_id, missing)
         each.landed |= {index for index, bit in zip(missing, bits, strict=True) if bit}
         each.num_landed = job.shards_landed
-        whole, rest = [], []
+        whole: list[Share] = []
+        rest: list[Share] = []
+        if job.state in _DONE:  # what of it is gone again is asked anew
+            whole, each.shares = each.shares, []
         for share in each.shares:
             is_whole = each.landed.issuperset(share.parts(each.order.shard_rows))
             (whole if is_whole else rest).append(share)

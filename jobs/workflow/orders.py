@@ -5,6 +5,7 @@ of the asks. It serves many shards of a step, and says in its metadata which row
 job directory alone tells what has been asked, and a run goes on from that wherever it was stopped.
 """
 
+import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -15,9 +16,10 @@ from typing import Any
 import msgspec
 
 from ..errors import CorruptJob, UnknownJob
+from ..found_part import set_aside
 from ..job_dir import JobDir
 from ..model import EMBED, ColumnType, JobSpec, RequestError, TaskSpec, spec_version
-from ..part_file import read_part
+from ..part_file import CorruptPart, read_part
 from ..results_dir import ResultsDir
 from ..sealed_input import LARGE_SHARD_ROWS, SMALL_SHARD_ROWS, InputSealer
 from ..vectors import pack
@@ -32,6 +34,8 @@ CACHE_KEY = "cache_key"  # the column that brings an answer's key along
 LARGE_ORDER_ROWS = 8_192
 
 _NUMBER = 1_000_000
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,13 +156,39 @@ def read_answers(run: RunSpec, order: Order, share: Share) -> dict[str, Answered
     Raises:
         CorruptPart: a part is gone, or its bytes have changed.
     """
-    results = ResultsDir(RunResults.of(run).asks / order.job_id)
     answers: dict[str, Answered] = {}
     for index in share.parts(order.shard_rows):
-        for row in read_part(results.part(index)).to_pylist():
-            if share.first <= row["row_index"] < share.first + share.num_rows:
-                answers[row["custom_id"]] = Answered(_answer(row), row[CACHE_KEY])
+        answers |= _read_part(_results(run, order).part(index), share)
     return answers
+
+
+def salvage_answers(run: RunSpec, order: Order, share: Share) -> dict[str, Answered]:
+    """Read them as `read_answers` does, but set damaged parts aside: their asks are asked again.
+
+    Raises:
+        StorageFull: there is no room to set one aside.
+    """
+    results = _results(run, order)
+    answers: dict[str, Answered] = {}
+    for index in share.parts(order.shard_rows):
+        try:
+            answers |= _read_part(results.part(index), share)
+        except CorruptPart as error:
+            logger.error("%s; what it had answered is asked again", error)
+            set_aside(results, index)
+    return answers
+
+
+def _results(run: RunSpec, order: Order) -> ResultsDir:
+    return ResultsDir(RunResults.of(run).asks / order.job_id)
+
+
+def _read_part(part: Path, share: Share) -> dict[str, Answered]:
+    return {
+        row["custom_id"]: Answered(_answer(row), row[CACHE_KEY])
+        for row in read_part(part).to_pylist()
+        if share.first <= row["row_index"] < share.first + share.num_rows
+    }
 
 
 def _answer(row: dict[str, Any]) -> Answer:

@@ -109,6 +109,11 @@ class RunPause:
     is_on: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class _GatheredInto:
+    num_shards: int
+
+
 class RunDir:
     """One run's directory under `runs_dir`."""
 
@@ -289,15 +294,17 @@ class RunResults:
 
     def gathered(self, step_id: str) -> int | None:
         """Tell into how many shards a step has put all rows; None while it has not."""
-        with suppress(FileNotFoundError, msgspec.MsgspecError):
-            content = (self.path / "steps" / step_id / "gathered.json").read_bytes()
-            return msgspec.json.decode(content, type=dict[str, int])["num_shards"]
+        path = self.path / "steps" / step_id / "gathered.json"
+        with suppress(FileNotFoundError, *_DAMAGED):
+            content = path.read_bytes()
+            check_sealed(path, content)
+            return msgspec.json.decode(content, type=_GatheredInto).num_shards
         return None
 
     def note_gathered(self, step_id: str, num_shards: int) -> None:
         """Note durably that a step has put all rows into so many shards."""
         path = self.path / "steps" / step_id / "gathered.json"
-        replace_file(path, msgspec.json.encode({"num_shards": num_shards}))
+        replace_file(path, encode_sealed(_GatheredInto(num_shards)))
 
     def forget_gathered(self, step_id: str) -> None:
         """Let a step gather once more: one of its shards is damaged."""

@@ -22,7 +22,7 @@ from .asks import Answer
 from .cache import RowCache
 from .earlier_answers import EarlierAnswers
 from .input_rows import input_rows
-from .orders import read_answers
+from .orders import salvage_answers
 from .plan import INPUT, Plan, PlannedStep
 from .replanning import plan_of
 from .row import Applied, Fault, Row
@@ -116,7 +116,7 @@ class Workbench:
         earlier = EarlierAnswers(self._cache(run, step), work.revisions)
         answers: dict[str, Answer] = {}
         for order in work.orders:
-            found = read_answers(run.spec, order, order.shares[0])
+            found = salvage_answers(run.spec, order, order.shares[0])
             for key, each in found.items():
                 answers.setdefault(key, each.answer)
             earlier.keep(found.values(), order.model)
@@ -137,7 +137,11 @@ class Workbench:
         known = run.results.gathered(step.id)
         if known is not None:
             place = run.results.step(step.id)
-            return Gathered(known, summed(read_report(place.part(k)) for k in range(known)))
+            try:
+                return Gathered(known, summed(read_report(place.part(k)) for k in range(known)))
+            except CorruptPart as error:
+                logger.error("%s; all of the step is made again", error)
+                run.results.forget_gathered(step.id)
         num_in = Counter[str]()
 
         def rows_of(source: str, num_shards: int) -> Iterator[Row]:
