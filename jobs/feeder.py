@@ -27,6 +27,7 @@ from .quotas import Quotas, shard_load
 from .stored_bytes import StoredBytes
 from .tenants import Load, Tenants
 from .workers import WorkerInfo, WorkerRegister
+from .workflow.order_names import depth_of, run_of
 
 LEAST_SHARDS = 4  # waiting in the queue, per worker
 ROWS_PER_SLOT = 2
@@ -203,6 +204,8 @@ class Feeder:
             model=snapshot.model,
             weight=tenant.weight,
             num_rows=load.rows,
+            group=run_of(snapshot.job_id) or "",
+            depth=depth_of(snapshot.job_id),
         )
 
     @property

@@ -91,7 +91,7 @@ TENANT_SAFEGUARDS = (
         "jobs/fair_share.py",
         "candidate.cost * num_shards / candidate.weight",
         "candidate.cost * num_shards",
-        _FEEDER,
+        ("tests/jobs/test_fair_share.py",),
     ),
     Safeguard(
         "what is beyond a quota waits",

@@ -12,6 +12,7 @@ from dataclasses import replace
 import msgspec
 import redis
 
+from ..control import PAUSED_BY_USER
 from ..durable import StorageFull
 from ..ending import cancel
 from ..errors import CorruptJob, JobBusy, UnknownJob
@@ -83,6 +84,8 @@ class RunAtWork:
         self._trouble: str | None = None
         self._failed_step: str | None = None
         self._pause = RunPause(is_on=False)
+        self._steered: bool | None = None  # whether all orders pause, as far as this process knows
+        self._ending: RunFinal | None = None  # an end for which there was no room on the disk
         self._later: list[tuple[float, Work]] = []  # pieces to be tried again, and when
         self._asked_at_s: dict[str, float] = {}  # since when something of a step waits for an order
         self._run.load()
@@ -92,6 +95,7 @@ class RunAtWork:
                 self._orders.add(order)
         if any(state.done for state in self._run.steps.values()) or len(self._orders):
             self._started_at_ms = spec.created_at_ms
+        self._fatal_steps = [id for id, each in self._run.steps.items() if each.report.fatal]
 
     def note(self, trouble: str | None) -> None:
         """Say what holds it up, until something is made again."""
@@ -100,23 +104,39 @@ class RunAtWork:
         self._trouble = trouble
 
     def look_after(self) -> bool:
-        """Do what is due about the run beside its work; returns whether nothing is left to do."""
+        """Do what is due about the run beside its work; returns whether nothing is left to do.
+
+        Raises:
+            StorageFull: there is no room for something; it is tried again at the next look.
+        """
         final = self._directory.read_final()
         if final is not None:
             return self._settle(final)
+        try:
+            self._advance()
+        except StorageFull as error:
+            self.note(f"storage_full: {error}")
+        self._news.tell(self._report(self._state))
+        return False
+
+    def _advance(self) -> None:
+        if self._ending is not None:
+            self._directory.write_final(self._ending)
+            return
+        while self._fatal_steps:  # whoever advanced the run before died before it could end it
+            self._heed_faults(self._fatal_steps.pop())
+            return
         self._heed_pause()
         try:
             for order, share in self._orders.look():
                 self._run.share_landed(order, share)
         except OrderStopped as error:
             self._end(JobState.FAILED, str(error))
-            return False
+            return
         if not self._pause.is_on:
             self._place_orders()
         if self._run.is_complete:
             self._complete()
-        self._news.tell(self._report(self._state))
-        return False
 
     def next_work(self) -> Work | None:
         """Choose what to do next, if anything can be done now."""
@@ -127,7 +147,7 @@ class RunAtWork:
         return msgspec.structs.replace(work, revisions=self._revisions.of(models))
 
     def _choose_work(self) -> Work | None:
-        if self._pause.is_on or self._failed_step is not None:
+        if self._pause.is_on or self._ending is not None:
             return None
         now_s = time.monotonic()
         for due in self._later:
@@ -148,12 +168,10 @@ class RunAtWork:
             case Made(report) if isinstance(work, Compute | AskOrSettle):
                 self.note(None)
                 self._run.stands(work.step_id, work.shard, report)
-                if report.fatal is not None:
-                    row_id, code, message = report.fatal
-                    self._fail(work.step_id, f"row {row_id}: {code}: {message}")
-                self._judge_errors()
+                self._heed_faults(work.step_id)
             case Gathered(num_shards, report) if isinstance(work, Gather):
                 self._run.gathered(work.step_id, num_shards, report)
+                self._heed_faults(work.step_id)
             case Wanted(asks) if isinstance(work, AskOrSettle):
                 state = self._run.steps[work.step_id]
                 for model in dict.fromkeys(ask.model for ask in asks):
@@ -165,10 +183,11 @@ class RunAtWork:
                 self._asked_at_s.setdefault(work.step_id, time.monotonic())
             case Missing(step_id, shard, message):
                 self.note(message)
+                self._run.put_back(work)
                 self._run.lost(step_id, shard)
-                self._later.append((time.monotonic() + RETRY_S, work))
-            case Broken(message, is_lasting) if is_lasting and not isinstance(work, Emit):
-                self._fail(work.step_id, message)
+            case Broken(message, is_lasting) if is_lasting:
+                is_output = isinstance(work, Emit)
+                self._fail(self._run.plan.output_step if is_output else work.step_id, message)
             case Broken(message):
                 self.note(message)
                 self._later.append((time.monotonic() + RETRY_S, work))
@@ -227,6 +246,15 @@ class RunAtWork:
         except redis.RedisError as error:  # the keeper will find the directory
             logger.warning("%s is not in the job table yet: %s", spec.job_id, error)
 
+    def _heed_faults(self, step_id: str) -> None:
+        """End the run if a step failed that may not, and pause it if too many rows have."""
+        fatal = self._run.steps[step_id].report.fatal
+        if fatal is not None:
+            row_id, code, message = fatal
+            self._fail(step_id, f"row {row_id}: {code}: {message}")
+        else:
+            self._judge_errors()
+
     def _judge_errors(self) -> None:
         """Pause when too many rows failed since the run was last resumed."""
         rate = self._spec.workflow.max_error_rate
@@ -246,19 +274,29 @@ class RunAtWork:
     def _heed_pause(self) -> None:
         """Let the orders pause, or go on, as the run does."""
         wanted = self._directory.read_pause()
-        if wanted == self._pause:
-            return
-        steer = pause if wanted.is_on else resume
-        if wanted.is_on != self._pause.is_on:
-            for job_id in self._orders.job_ids:
-                try:
-                    steer(self._settings, self._table, job_id)
-                except (UnknownJob, CorruptJob) as error:
-                    logger.warning("%s cannot be steered: %s", job_id, error)
-                except JobBusy:  # comes again
-                    return
-        self._pause = wanted
-        self._news.status(self._state, wanted.reason)
+        if self._steered != wanted.is_on:
+            self._steered = wanted.is_on if self._steer_orders(is_on=wanted.is_on) else None
+        if wanted != self._pause:
+            self._pause = wanted
+            self._news.status(self._state, wanted.reason)
+
+    def _steer_orders(self, *, is_on: bool) -> bool:
+        """Pause the orders that go on, or the other way round; returns whether all could be."""
+        job_ids, are_all = self._orders.job_ids, True
+        for job_id, job in zip(job_ids, self._table.snapshots(job_ids), strict=True):
+            if job is None:
+                continue
+            is_ours = job.state is JobState.PAUSED and job.pause_reason == PAUSED_BY_USER
+            try:
+                if is_on and job.state.is_open:
+                    pause(self._settings, self._table, job_id)
+                elif not is_on and is_ours:
+                    resume(self._settings, self._table, job_id)
+            except (UnknownJob, CorruptJob) as error:
+                logger.warning("%s cannot be steered: %s", job_id, error)
+            except JobBusy:
+                are_all = False
+        return are_all
 
     def _fail(self, step_id: str, message: str) -> None:
         self._failed_step = step_id
@@ -267,29 +305,25 @@ class RunAtWork:
     def _complete(self) -> None:
         has_faults = any(state.report.failed for state in self._run.steps.values())
         state = JobState.COMPLETED_WITH_ERRORS if has_faults else JobState.COMPLETED
-        if self._completion.go_on(state, self._report(state)):
+        if self._completion.go_on(state, self._report(state), len(self._run.emitted)):
             self._end(state)
         elif self._completion.lost:
             self._run.output_lost(self._completion.lost)
         self.note(self._completion.trouble)
 
     def _end(self, state: JobState, error: str | None = None) -> None:
-        report = self._report(state)
-        try:
-            self._directory.write_final(RunFinal(state, _now_ms(), error, report))
-        except StorageFull as trouble:
-            self.note(f"storage_full: {trouble}")
+        self._ending = RunFinal(state, _now_ms(), error, self._report(state))
+        self._directory.write_final(self._ending)
 
     def _settle(self, final: RunFinal) -> bool:
         """Leave nothing behind of a run that has ended; returns whether nothing is left."""
-        if final.state not in (JobState.COMPLETED, JobState.COMPLETED_WITH_ERRORS):
-            for job_id in self._orders.job_ids:
-                try:
-                    cancel(self._settings, self._table, job_id)
-                except (UnknownJob, CorruptJob) as error:
-                    logger.warning("%s cannot be cancelled: %s", job_id, error)
-                except JobBusy:
-                    return False
+        for job_id in self._orders.job_ids:  # of a complete run there are none
+            try:
+                cancel(self._settings, self._table, job_id)
+            except (UnknownJob, CorruptJob) as error:
+                logger.warning("%s cannot be cancelled: %s", job_id, error)
+            except JobBusy:
+                return False
         self._news.tell(self._report(final.state), at_once=True)
         self._news.status(final.state, final.error)
         self._news.done(final.state)

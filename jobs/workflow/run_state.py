@@ -14,7 +14,7 @@ from .orders import Order, Share
 from .plan import INPUT, Plan, PlannedStep
 from .run_dir import RunResults, RunSpec
 from .shard_file import ShardReport, read_report, summed
-from .work import AskOrSettle, Compute, Gather, Work
+from .work import AskOrSettle, Compute, Emit, Gather, Work
 
 
 class StepState:
@@ -32,6 +32,7 @@ class StepState:
         self.num_ordered = 0  # rows that were asked for, and have not landed
         self.pending: dict[int, int] = {}  # shard -> orders that have not landed all of its share
         self.landed: dict[int, list[tuple[Order, Share]]] = {}
+        self._counted: set[int] = set()  # what `report` adds up
         self._fresh: list[int] = []  # its sources stand, and nothing was asked
         self._answered: list[int] = []
 
@@ -74,8 +75,9 @@ class StepState:
     def finish(self, shard: int, report: ShardReport) -> None:
         """Note that a shard stands."""
         self.busy.discard(shard)
-        if shard not in self.done:
-            self.done.add(shard)
+        self.done.add(shard)
+        if shard not in self._counted:  # one that was lost is made again, and is what it was
+            self._counted.add(shard)
             self.report = summed([self.report, report])
 
 
@@ -100,9 +102,10 @@ class RunState:
 
     @property
     def is_complete(self) -> bool:
-        """Whether the whole output has landed."""
+        """Whether all steps stand, and the whole output has landed."""
         last = self.steps[self.plan.output_step]
-        return last.is_complete and len(self.emitted) == last.num_shards
+        is_emitted = len(self.emitted) == last.num_shards
+        return is_emitted and all(state.is_complete for state in self.steps.values())
 
     def load(self) -> None:
         """Find on the disk what stands already."""
@@ -113,6 +116,8 @@ class RunState:
                     continue  # of a step that was gathering when it was stopped: it begins anew
                 with suppress(CorruptPart):
                     state.finish(shard, read_report(path))
+            if state.step.kind == "gather" and not state.is_complete:
+                self._gather_again(state)
         for shard, path in self.results.output.parts().items():
             with suppress(CorruptPart):
                 self.emit_done(shard, read_report(path))
@@ -149,10 +154,25 @@ class RunState:
         state = self.steps[step_id]
         state.done.discard(shard)
         if state.step.kind == "gather":
-            state.num_shards = None
-            state.done.clear()
+            self._gather_again(state)
         else:
             self._offer_if_fed(state, shard)
+
+    def put_back(self, work: Work) -> None:
+        """Note that a piece could not be done; it is offered again when its sources stand."""
+        match work:
+            case Emit():
+                self.emitting.discard(work.shard)
+            case Gather():
+                self.steps[work.step_id].busy.clear()
+            case Compute() | AskOrSettle():
+                self.steps[work.step_id].busy.discard(work.shard)
+
+    def _gather_again(self, state: StepState) -> None:
+        """Let a step have all its rows once more: not all of its shards are there."""
+        self.results.forget_gathered(state.step.id)
+        state.num_shards, state.report = None, ShardReport()
+        state.done.clear()
 
     def next_emit(self) -> int | None:
         """Choose a shard of the output that can land."""
