@@ -1,6 +1,7 @@
 """What is told of a run while it is advanced: a report in Redis, and events. News, no truth."""
 
 import time
+from collections.abc import Callable
 
 import msgspec
 
@@ -12,29 +13,39 @@ from .report import RunReport, StepProgress
 STEP_PROGRESS = "step.progress"
 KEPT_S = 24 * 3600
 _EVERY_S = 0.5
+_SAID_AGAIN_S = 30.0  # also what has not changed: Redis may have lost it
 
 
 class RunNews:
     """Tells how one run stands, and no more often than people can follow."""
 
-    def __init__(self, table: JobTable, events: JobEvents, run_id: str) -> None:
+    def __init__(
+        self,
+        table: JobTable,
+        events: JobEvents,
+        run_id: str,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._redis = table.redis
         self._key = table.keys.run(run_id)
         self._events = events
         self._run_id = run_id
+        self._clock = clock
         self._told: RunReport | None = None
-        self._told_at_s = float("-inf")
+        self._looked_at_s = float("-inf")
+        self._said_at_s = float("-inf")
 
     def tell(self, report: RunReport, *, at_once: bool = False) -> None:
         """Let everybody read how it stands, and its followers see which steps have moved."""
-        now_s = time.monotonic()
-        if not at_once and now_s - self._told_at_s < _EVERY_S:
+        now_s = self._clock()
+        if not at_once and now_s - self._looked_at_s < _EVERY_S:
             return
-        is_stale = now_s - self._told_at_s > KEPT_S / 2
-        before, self._told, self._told_at_s = self._told, report, now_s
-        if report == before and not is_stale:
+        self._looked_at_s = now_s
+        before = self._told
+        if report == before and now_s - self._said_at_s < _SAID_AGAIN_S:
             return
         self._redis.set(self._key, msgspec.json.encode(report), ex=KEPT_S)
+        self._told, self._said_at_s = report, now_s
         known = {step.id: step for step in before.steps} if before is not None else {}
         for step in report.steps:
             if step != known.get(step.id, _UNTOUCHED):
