@@ -38,8 +38,10 @@ class Completion:
         self._copying: Future[bool] | None = None
         self._retry_at_s = 0.0
 
-    def go_on(self, state: JobState, report: RunReport) -> bool:
+    def go_on(self, state: JobState, report: RunReport, num_parts: int) -> bool:
         """Do what can be done now; returns whether the run may end.
+
+        So many parts of the output have landed: somebody may have set one aside since.
 
         Raises:
             StorageFull: there is no room for the manifest; try again later.
@@ -48,7 +50,7 @@ class Completion:
             return self._is_copied(self._copying)
         if time.monotonic() < self._retry_at_s:
             return False
-        self.lost = damaged_parts(self._spec)
+        self.lost = damaged_parts(self._spec, num_parts)
         for index in self.lost:
             set_aside(self._output, index)
         if self.lost:
