@@ -1,12 +1,18 @@
 """The orders of a run that have not landed whole, and what of them has. Knows the job table."""
 
+import logging
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from ..durable import may_exist
+from ..job_dir import JobDir
 from ..job_table import JobTable
 from ..model import JobSnapshot, JobState
 from .orders import Order, Share
 
 _DONE = (JobState.COMPLETED, JobState.COMPLETED_WITH_ERRORS)
+
+logger = logging.getLogger(__name__)
 
 
 class OrderStopped(Exception):
@@ -29,7 +35,8 @@ class _OpenOrder:
 class OpenOrders:
     """Looks after the orders of one run."""
 
-    def __init__(self, table: JobTable) -> None:
+    def __init__(self, jobs_dir: Path, table: JobTable) -> None:
+        self._jobs_dir = jobs_dir
         self._table = table
         self._orders: dict[str, _OpenOrder] = {}
 
@@ -47,7 +54,9 @@ class OpenOrders:
         self._orders[order.job_id] = _OpenOrder(order, shares=list(order.shares))
 
     def look(self) -> list[tuple[Order, Share]]:
-        """Find the shares that have landed whole since the last time.
+        """Find the shares of which, since the last time, all has landed that ever will.
+
+        What of them is not there any more is to be asked anew.
 
         Raises:
             OrderStopped: somebody has cancelled an order, or it has failed as a whole.
@@ -57,7 +66,19 @@ class OpenOrders:
         for job_id, job in zip(job_ids, self._table.snapshots(job_ids), strict=True):
             if job is not None:
                 found += self._look_at(self._orders[job_id], job)
+            elif not may_exist(JobDir(self._jobs_dir, job_id).spec):  # or it will be entered again
+                found += self._give_up(job_id)
         return found
+
+    def _give_up(self, job_id: str) -> list[tuple[Order, Share]]:
+        """Forget an order that somebody has removed: nothing more will land of it."""
+        gone = self._orders.pop(job_id)
+        logger.error(
+            "step %s: its job %s is gone; what it had not answered is asked again",
+            gone.order.step_id,
+            job_id,
+        )
+        return [(gone.order, share) for share in gone.shares]
 
     def _look_at(self, each: _OpenOrder, job: JobSnapshot) -> list[tuple[Order, Share]]:
         if job.shards_landed == each.num_landed and not job.state.is_final:

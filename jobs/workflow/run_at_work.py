@@ -78,7 +78,7 @@ class RunAtWork:
         self._spec = spec
         self._run = RunState(spec, plan_of(spec))
         self._completion = Completion(settings, spec, self._run.plan)
-        self._orders = OpenOrders(table)
+        self._orders = OpenOrders(settings.jobs_dir, table)
         self._news = RunNews(table, events, spec.run_id)
         self._started_at_ms: int | None = None
         self._trouble: str | None = None
