@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.mutations.__main__ import ALL
 from benchmarks.mutations.broken_copy import BrokenCopy
 from benchmarks.mutations.queue_safeguards import QUEUE_SAFEGUARDS
-from benchmarks.mutations.safeguards import SAFEGUARDS, Safeguard
-from benchmarks.mutations.sampling_safeguards import SAMPLING_SAFEGUARDS
-from benchmarks.mutations.tenant_safeguards import TENANT_SAFEGUARDS
+from benchmarks.mutations.safeguards import Safeguard
 
 MOST_IMPORTANT = (
     "a stale attempt is fenced at its commit",
@@ -41,7 +40,7 @@ def test_a_copy_that_is_whole_stays_green(copy: BrokenCopy) -> None:
 
 @pytest.mark.parametrize(
     "safeguard",
-    (*SAFEGUARDS, *SAMPLING_SAFEGUARDS, *QUEUE_SAFEGUARDS, *TENANT_SAFEGUARDS),
+    ALL,
     ids=lambda safeguard: safeguard.name,
 )
 def test_every_safeguard_stands_once_in_its_file(safeguard: Safeguard) -> None:

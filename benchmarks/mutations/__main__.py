@@ -3,7 +3,7 @@
     make mutations
     python -m benchmarks.mutations [refcount salt …]
 
-For each of `safeguards.py`, `sampling_safeguards.py` and `queue_safeguards.py` the tree is copied,
+For each safeguard of the files named `*safeguards.py` here the tree is copied,
 one line of the copy is broken, and the tests that should notice run there. Red is what is wanted.
 The same tests must be green on an unbroken copy first: a test that always fails notices nothing.
 """
@@ -21,8 +21,15 @@ from .queue_safeguards import QUEUE_SAFEGUARDS
 from .safeguards import SAFEGUARDS
 from .sampling_safeguards import SAMPLING_SAFEGUARDS
 from .tenant_safeguards import TENANT_SAFEGUARDS
+from .workflow_safeguards import WORKFLOW_SAFEGUARDS
 
-ALL = (*SAFEGUARDS, *SAMPLING_SAFEGUARDS, *QUEUE_SAFEGUARDS, *TENANT_SAFEGUARDS)
+ALL = (
+    *SAFEGUARDS,
+    *SAMPLING_SAFEGUARDS,
+    *QUEUE_SAFEGUARDS,
+    *TENANT_SAFEGUARDS,
+    *WORKFLOW_SAFEGUARDS,
+)
 
 
 def main() -> None:
