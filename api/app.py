@@ -46,6 +46,7 @@ from ..jobs.tenants import Tenants
 from ..jobs.webhook_endpoints import WebhookEndpoints
 from ..jobs.webhook_outbox import WebhookOutbox
 from ..jobs.workers import AsyncWorkerRegister
+from ..jobs.workflow.tools import read_operations
 from .auth import KeyCheck
 from .background_responses import BackgroundResponses
 from .bodies import refusal_of_fields
@@ -128,6 +129,7 @@ def create_app(settings: Settings | None = None, *, host: str | None = None) -> 
         InvalidSetting: a setting cannot be used.
     """
     settings = settings or Settings.load()
+    read_operations(settings.workflow_ops)
     meters = Meters()
     api_keys = ApiKeys(settings.keys_dir)
     tenants = Tenants(settings.tenants_dir)

@@ -69,7 +69,7 @@ class MemoryProbe(threading.Thread):
 
 def _resident_bytes(process: Path) -> int:
     try:
-        if b"workflow.workshop" not in (process / "cmdline").read_bytes():
+        if b"workflow.bench" not in (process / "cmdline").read_bytes():
             return 0
         return int((process / "statm").read_text().split()[1]) * 4096
     except (OSError, ValueError, IndexError):

@@ -28,6 +28,7 @@ from .redis_client import connect
 from .redis_url import without_password
 from .settings import Settings
 from .steady_consumer import SteadyConsumer
+from .workflow.tools import read_operations
 
 _REDIS_PAUSE_S = 2.0
 _STOP_PATIENCE_S = 10.0  # beyond the rows' grace: for what is to be handed back
@@ -71,7 +72,9 @@ def run_worker(settings: Settings, model: str, name: str | None = None) -> int:
 
     Raises:
         RedisUnavailable: the settings name no Redis.
+        InvalidSetting: an operation of workflows cannot be imported.
     """
+    read_operations(settings.workflow_ops)
     configure_logging("worker")
     worker = worker_name(name)
     app = create_app(settings, assignment=Assignment(model, worker))

@@ -5,11 +5,13 @@ worker that is told to.
 """
 
 import json
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, TypeAlias
 
+from ..settings import InvalidSetting
 from .ledger import RowFailed
 from .plan import Plan
 from .splitting import TokenEnds
@@ -17,8 +19,12 @@ from .splitting import TokenEnds
 Operation: TypeAlias = Callable[[Mapping[str, Any]], Any]
 Tokens: TypeAlias = Callable[[str, str], Sequence[int]]
 
+_SETTING = "PENSTOCK_WORKFLOW_OPS"
 
-class InvalidOperation(ValueError):
+logger = logging.getLogger(__name__)
+
+
+class InvalidOperation(InvalidSetting):
     """An operation that was to be registered cannot be; the message says why."""
 
 
@@ -60,7 +66,7 @@ class Tools:
             known = ", ".join(sorted(self.operations)) or "none"
             raise MissingTool(
                 f"no operation {name!r} is registered here; known: {known}. "
-                "The operator of the workers names them in PENSTOCK_WORKFLOW_OPS"
+                f"The operator of the workers names them in {_SETTING}"
             )
         try:
             return json.loads(json.dumps(self.operations[name](dict(values))))
@@ -87,15 +93,27 @@ def read_operations(entries: Sequence[str]) -> Mapping[str, Operation]:
     return dict(_imported(entry) for entry in entries)
 
 
+def usable_operations(entries: Sequence[str]) -> Mapping[str, Operation]:
+    """Import those that can be; steps that name another one find that it is missing."""
+    found: dict[str, Operation] = {}
+    for entry in entries:
+        try:
+            found.update(read_operations([entry]))
+        except InvalidOperation as error:
+            logger.error("%s", error)
+    return found
+
+
 def _imported(entry: str) -> tuple[str, Operation]:
     name, _, target = entry.partition("=")
     module, _, function = target.partition(":")
     if not (name.isidentifier() and module and function.isidentifier()):
-        raise InvalidOperation(f"write an operation as name=module:function, got {entry!r}")
+        raise InvalidOperation(f"{_SETTING}: write name=module:function, got {entry!r}")
     try:
         found = getattr(import_module(module), function)
-    except (ImportError, AttributeError) as error:
-        raise InvalidOperation(f"the operation {entry!r} cannot be imported: {error}") from error
+    except Exception as error:  # whatever a module does when it is imported
+        what = f"{entry!r} cannot be imported here: {type(error).__name__}: {error}"
+        raise InvalidOperation(f"{_SETTING}: {what}") from error
     if not callable(found):
-        raise InvalidOperation(f"the operation {entry!r} is no function")
+        raise InvalidOperation(f"{_SETTING}: what {entry!r} names is no function")
     return name, found

@@ -1,6 +1,6 @@
 """The pieces of work that a run is made of, and what comes of each. Shapes only.
 
-They travel as msgpack between the advancer and the process that does them (see `workshop`).
+They travel as msgpack between the advancer and the process that does them (see `bench`).
 """
 
 from typing import TypeAlias

@@ -1,7 +1,7 @@
 """Does a run's work, piece by piece: reads shards, computes, writes shards. Knows no Redis.
 
 Everything it makes follows from what lies on the disk already, so any piece may be done twice, by
-anybody. It runs in a process of its own (see `workshop`), which people's templates may exhaust.
+anybody. It runs in a process of its own (see `bench`), which people's templates may exhaust.
 """
 
 import logging
@@ -81,7 +81,11 @@ class Workbench:
         self._caches: dict[str, RowCache] = {}
 
     def do(self, work: Work) -> Outcome:
-        """Do one piece. Whatever goes wrong is told, not raised."""
+        """Do one piece. Whatever goes wrong is told, not raised.
+
+        Raises:
+            MemoryError: this process has used up its bound; another one may do better.
+        """
         try:
             run = self._open(work.run_id)
             match work:
@@ -97,7 +101,9 @@ class Workbench:
             return self._set_aside(self._open(work.run_id), error)
         except (UnknownJob, CorruptJob, CorruptInput, MissingTool) as error:
             return Broken(str(error), is_lasting=True)
-        except (OSError, StorageFull, CorruptPart, MemoryError) as error:
+        except MemoryError:
+            raise
+        except (OSError, StorageFull, CorruptPart) as error:
             return Broken(f"{type(error).__name__}: {error}", is_lasting=False)
         except Exception as error:
             logger.exception("a piece of %s cannot be done", work.run_id)

@@ -1,41 +1,30 @@
-"""Hands pieces of work to processes that people's templates may exhaust, and outlives those.
+"""Hands pieces of work to processes, and judges what it means when one of them ends over a piece.
 
-Each process is bounded in memory, and each piece in time: one that dies, or takes too long, is
-replaced, and its piece is told to be broken. Knows no piece's meaning; `workbench` does the work.
+    too long                       the piece is broken: it would be no faster the next time
+    killed, or out of memory       done again, but whoever dies of it three times is not innocent
+    not wanted any more            nobody asks
 
-    stdin   a piece of work        stdout   its outcome        msgpack behind a length (4 bytes)
+Knows no piece's meaning. Pieces that take a shard and those that take all rows of a run have
+processes of their own: some wait for hours behind others, which nobody shall wait for.
 """
 
-import logging
-import os
-import resource
-import signal
-import struct
-import subprocess
-import sys
 import threading
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
-from typing import Any, BinaryIO
 
-import msgspec
-
-from ..parent_death import die_with_parent
-from .work import Broken, Gather, Outcome, Work
+from .bench import Bench, Cause, Loss
+from .work import Broken, Emit, Gather, Outcome, Work
 
 MAX_MEMORY_BYTES = 4 << 30
 SHARD_S = 300.0  # far beyond what a shard may cost by the budgets of its rows
 GATHER_S = 6 * 3600.0  # all rows of a run
-
-_LENGTH = struct.Struct(">I")
-
-logger = logging.getLogger(__name__)
+MAX_DEATHS = 3  # of processes over the same piece
 
 
 class Workshop:
-    """So many processes at work. They start when they are first needed."""
+    """So many processes for shards, and one for all rows. They start when they are first needed."""
 
     def __init__(
         self,
@@ -46,106 +35,67 @@ class Workshop:
         max_memory_bytes: int = MAX_MEMORY_BYTES,
     ) -> None:
         self.num_benches = num_benches
-        limits = [str(os.getpid()), str(max_memory_bytes)]
-        self._command = [sys.executable, "-P", "-m", __name__, *limits, str(data_dir), *operations]
-        self._threads = ThreadPoolExecutor(num_benches, "workflow")
-        self._own = threading.local()
-        self._processes: set[subprocess.Popen[bytes]] = set()
+        self._equipment = (data_dir, operations, max_memory_bytes)
+        self._shards = ThreadPoolExecutor(num_benches, "workflow")
+        self._gathers = ThreadPoolExecutor(1, "workflow-gather")
+        self._own = threading.local()  # each thread's bench
+        self._benches: list[Bench] = []
+        self._deaths = Counter[tuple[str, str]]()
         self._is_closed = False
 
     def submit(self, work: Work) -> "Future[Outcome]":
         """Have a piece done when it is its turn."""
-        return self._threads.submit(self._do, work)
+        threads = self._gathers if isinstance(work, Gather) else self._shards
+        return threads.submit(self._do, work)
+
+    def stop(self, run_id: str) -> None:
+        """End the pieces of a run that are under way; those that wait are their holder's."""
+        for bench in list(self._benches):
+            bench.stop(run_id)
 
     def close(self) -> None:
         """Stop, whatever is under way: it may be done again."""
         self._is_closed = True
-        self._threads.shutdown(wait=False, cancel_futures=True)
-        for process in list(self._processes):
-            _end(process)
+        for threads in (self._shards, self._gathers):
+            threads.shutdown(wait=False, cancel_futures=True)
+        for bench in list(self._benches):
+            bench.close()
 
     def _do(self, work: Work) -> Outcome:
-        process = self._running()
         limit_s = GATHER_S if isinstance(work, Gather) else SHARD_S
-        timer = threading.Timer(limit_s, process.kill)
-        timer.daemon = True
-        timer.start()
-        try:
-            outcome = _ask(process, work)
-        finally:
-            timer.cancel()
-        if outcome is not None:
-            return outcome
-        status = process.wait()
-        self._processes.discard(process)
-        _end(process)
-        is_ours = self._is_closed or status == 0
-        why = f"the process that computes it ended (status {status})"
-        return Broken(f"{why}: it takes too much memory or time", is_lasting=not is_ours)
+        made = self._bench().do(work, limit_s)
+        if isinstance(made, Loss):
+            return self._judge(work, made)
+        self._deaths.pop(_piece(work), None)
+        return made
 
-    def _running(self) -> subprocess.Popen[bytes]:
-        """Return the process of this thread, a new one if it has died."""
-        process: subprocess.Popen[bytes] | None = getattr(self._own, "process", None)
-        if process is None or process.poll() is not None:
-            process = subprocess.Popen(self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-            self._own.process = process
-            self._processes.add(process)
-        return process
+    def _bench(self) -> Bench:
+        bench: Bench | None = getattr(self._own, "bench", None)
+        if bench is None:
+            bench = self._own.bench = Bench(*self._equipment)
+            self._benches.append(bench)
+            if self._is_closed:  # just now, and this one was not seen
+                bench.close()
+        return bench
 
-
-def _ask(process: subprocess.Popen[bytes], work: Work) -> Outcome | None:
-    """Send a piece and read its outcome; None if the process has died over it."""
-    assert process.stdin is not None
-    assert process.stdout is not None
-    try:
-        _write(process.stdin, work)
-        return _read(process.stdout, Outcome)
-    except (OSError, ValueError) as error:  # its end is broken off, or closed by `close`
-        logger.debug("a piece of work was lost: %s", error)
-        return None
+    def _judge(self, work: Work, loss: Loss) -> Broken:
+        piece = _piece(work)
+        message = f"{piece[1]} {loss.message}"
+        if loss.cause is not Cause.DIED:
+            return Broken(message, is_lasting=loss.cause is Cause.TIMED_OUT)
+        self._deaths[piece] += 1
+        num_deaths = self._deaths[piece]
+        is_lasting = num_deaths >= MAX_DEATHS
+        if is_lasting:
+            del self._deaths[piece]
+        return Broken(f"{message}, time {num_deaths} of {MAX_DEATHS}", is_lasting)
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    process.kill()
-    for stream in (process.stdin, process.stdout):
-        if stream is not None:
-            with suppress(OSError, ValueError):  # what could not be written any more
-                stream.close()
-    process.wait()
-
-
-def _write(stream: BinaryIO | Any, message: Any) -> None:
-    body = msgspec.msgpack.encode(message)
-    stream.write(_LENGTH.pack(len(body)) + body)
-    stream.flush()
-
-
-def _read(stream: BinaryIO | Any, kind: Any) -> Any:
-    """Read a message; None at the end of the stream."""
-    head = stream.read(_LENGTH.size)
-    if len(head) < _LENGTH.size:
-        return None
-    (size,) = _LENGTH.unpack(head)
-    body = stream.read(size)
-    return msgspec.msgpack.decode(body, type=kind) if len(body) == size else None
-
-
-def _serve(data_dir: Path, operations: Sequence[str]) -> None:
-    """Do pieces until nobody wants any more."""
-    # Here alone: the other end need not load all of it.
-    from .token_counting import token_ends
-    from .tools import Tools, read_operations
-    from .workbench import Workbench
-
-    bench = Workbench(data_dir, Tools(token_ends, read_operations(operations)))
-    while (work := _read(sys.stdin.buffer, Work)) is not None:
-        _write(sys.stdout.buffer, bench.do(work))
-
-
-if __name__ == "__main__":
-    parent, max_memory, data, *ops = sys.argv[1:]
-    die_with_parent(int(parent), signal.SIGKILL)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started us is asked, and closes stdin
-    resource.setrlimit(resource.RLIMIT_AS, (int(max_memory), int(max_memory)))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    _serve(Path(data), ops)
+def _piece(work: Work) -> tuple[str, str]:
+    """Name a piece: its run, and what people call the rest."""
+    match work:
+        case Gather():
+            return work.run_id, f"step {work.step_id}"
+        case Emit():
+            return work.run_id, f"shard {work.shard} of the output"
+    return work.run_id, f"shard {work.shard} of step {work.step_id}"
