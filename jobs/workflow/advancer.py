@@ -13,6 +13,7 @@ templates compute runs elsewhere (`workshop`), what models answer too (`orders`)
 import logging
 import threading
 import time
+from collections import deque
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 
 import redis
@@ -33,7 +34,9 @@ NUM_BENCHES = 2
 LEAD_S = 3.0  # without a word from the keeper for so long, somebody else may lead
 _TICK_S = 0.1
 _LOOK_S = 0.2
+_LOOK_AT_A_TIME_S = 0.1  # however many runs there are, their work does not wait for all looks
 _FAULT_PAUSE_S = 2.0
+_BROKEN_PAUSE_S = 30.0
 _AHEAD = 2  # pieces of work per process that wait their turn
 
 logger = logging.getLogger(__name__)
@@ -55,6 +58,7 @@ class Advancer:
         self._futures: dict[Future[Outcome], tuple[RunAtWork, Work]] = {}
         self._workshop: Workshop | None = None
         self._looked_at_s = float("-inf")
+        self._unseen: deque[str] = deque()  # runs that were not looked at in this round
 
     def lead(self) -> None:
         """Go on for a while, if there is a run that wants it."""
@@ -81,6 +85,7 @@ class Advancer:
         finally:
             self._workshop.close()
             self._runs.clear()
+            self._unseen.clear()
             self._futures.clear()
 
     @property
@@ -90,13 +95,7 @@ class Advancer:
     def _step(self) -> None:
         try:
             self._take_outcomes()
-            now_s = time.monotonic()
-            if now_s - self._looked_at_s >= _LOOK_S:
-                self._looked_at_s = now_s
-                self._revisions.look()
-                self._find_runs()
-                for run in list(self._runs.values()):
-                    self._look_after(run)
+            self._look_around()
             self._begin_work()
         except redis.RedisError as error:
             logger.warning("Redis does not answer; workflows wait: %s", error)
@@ -105,9 +104,27 @@ class Advancer:
             logger.exception("workflows could not be advanced")
             self._stopping.wait(_FAULT_PAUSE_S)
 
-    def _find_runs(self) -> None:
+    def _look_around(self) -> None:
+        """Look after all runs in turn, for a while; the next time it goes on where it was."""
         now_s = time.monotonic()
-        for run_id in RunDir.unsettled(self._settings.runs_dir):
+        if not self._unseen and now_s - self._looked_at_s >= _LOOK_S:
+            self._looked_at_s = now_s
+            self._revisions.look()
+            self._find_runs()
+            self._unseen.extend(self._runs)
+        while self._unseen:
+            run = self._runs.get(self._unseen.popleft())
+            if run is not None:
+                self._look_after(run)
+            if time.monotonic() - now_s >= _LOOK_AT_A_TIME_S:
+                return
+
+    def _find_runs(self) -> None:
+        """Open runs that are new, for a while; there is always a next time."""
+        now_s = time.monotonic()
+        unsettled = RunDir.unsettled(self._settings.runs_dir)
+        self._broken = {each: self._broken[each] for each in unsettled if each in self._broken}
+        for run_id in unsettled:
             if run_id in self._runs or self._broken.get(run_id, 0.0) > now_s:
                 continue
             self._broken.pop(run_id, None)
@@ -120,7 +137,12 @@ class Advancer:
                 self._forget_unborn(directory)
             except (CorruptJob, OSError, StorageFull, ValueError) as error:
                 logger.error("%s cannot be advanced: %s", run_id, error)
-                self._broken[run_id] = now_s + 30.0
+                self._broken[run_id] = now_s + _BROKEN_PAUSE_S
+            except Exception:  # the others must go on
+                logger.exception("%s cannot be advanced", run_id)
+                self._broken[run_id] = now_s + _BROKEN_PAUSE_S
+            if time.monotonic() - now_s >= _LOOK_AT_A_TIME_S:
+                return
 
     def _forget_unborn(self, directory: RunDir) -> None:
         """Let go of a run that was never sealed; one that is being sealed has a moment yet."""
