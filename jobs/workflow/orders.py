@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from ..durable import may_exist
 from ..errors import CorruptJob, UnknownJob
 from ..found_part import set_aside
 from ..job_dir import JobDir
@@ -24,7 +25,7 @@ from ..results_dir import ResultsDir
 from ..sealed_input import LARGE_SHARD_ROWS, SMALL_SHARD_ROWS, InputSealer
 from ..vectors import pack
 from .asks import Answer, Ask
-from .order_names import order_name
+from .order_numbers import OrderNumbers
 from .run_dir import RunResults, RunSpec
 
 RUN = "penstock.run"
@@ -32,8 +33,6 @@ STEP = "penstock.step"
 SHARES = "penstock.shares"
 CACHE_KEY = "cache_key"  # the column that brings an answer's key along
 LARGE_ORDER_ROWS = 8_192
-
-_NUMBER = 1_000_000
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +68,7 @@ class Order:
 
 
 def place_order(
-    jobs_dir: Path,
+    numbers: OrderNumbers,
     run: RunSpec,
     step_id: str,
     place: int,
@@ -83,7 +82,7 @@ def place_order(
     """
     first_ask = shares[0][1][0]
     num_rows = sum(len(asks) for _, asks in shares)
-    job_dir = _create(jobs_dir, run.run_id, place)
+    job_dir = numbers.create(place)
     results = ResultsDir(RunResults.of(run).asks / job_dir.job_id)
     try:
         job_dir.link_results(results.path)
@@ -175,7 +174,8 @@ def salvage_answers(run: RunSpec, order: Order, share: Share) -> dict[str, Answe
             answers |= _read_part(results.part(index), share)
         except CorruptPart as error:
             logger.error("%s; what it had answered is asked again", error)
-            set_aside(results, index)
+            if may_exist(results.part(index)):
+                set_aside(results, index)
     return answers
 
 
@@ -205,17 +205,3 @@ def _answer(row: dict[str, Any]) -> Answer:
         cached_tokens=row["cached_tokens"],
         attempts=row["attempts"],
     )
-
-
-def _create(jobs_dir: Path, run_id: str, place: int) -> JobDir:
-    """Make a directory under a number that no other order of the step has, or ever had."""
-    taken = [path.name.rpartition("-")[2] for path in jobs_dir.glob(f"{run_id}-{place:02}-*")]
-    last = max((int(each) for each in taken if each.isdigit()), default=-1)
-    for number in range(last + 1, _NUMBER):
-        job_dir = JobDir(jobs_dir, order_name(run_id, place, number))
-        with suppress(
-            FileExistsError
-        ):  # another leader was quicker; what is asked twice costs only
-            job_dir.create()
-            return job_dir
-    raise OverflowError(f"{run_id} has {_NUMBER} orders of one step")

@@ -24,6 +24,7 @@ from ..steering import pause, resume
 from .completion import Completion
 from .model_revisions import ModelRevisions
 from .open_orders import OpenOrders, OrderStopped
+from .order_numbers import OrderNumbers
 from .orders import order_of, orders_of, place_order
 from .replanning import plan_of
 from .report import RunReport, report_of
@@ -78,6 +79,7 @@ class RunAtWork:
         self._spec = spec
         self._run = RunState(spec, plan_of(spec))
         self._completion = Completion(settings, spec, self._run.plan)
+        self._numbers = OrderNumbers(settings.jobs_dir, spec)
         self._orders = OpenOrders(settings.jobs_dir, table)
         self._news = RunNews(table, events, spec.run_id)
         self._started_at_ms: int | None = None
@@ -225,7 +227,7 @@ class RunAtWork:
             return
         shares = waiting[:]
         spec = place_order(
-            self._settings.jobs_dir,
+            self._numbers,
             self._spec,
             step_id,
             state.place,
