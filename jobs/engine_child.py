@@ -78,7 +78,7 @@ class EngineChild:
         self._engine: Any = load_engine(configuration.settings, configuration.model)
         self._encoder = PromptEncoder(self._engine.tokenizer, configuration.settings.tool_format)
         self._requests: queue.SimpleQueue[InteractiveRequest | AbortRequest] = queue.SimpleQueue()
-        self._lander = Lander(self._landed)
+        self._lander = Lander(self._landed, configuration.settings.jobs_dir)
         self._loop = EngineLoop(
             self._engine,
             self._engine.tokenizer,

@@ -4,8 +4,11 @@ import logging
 import queue
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
+from .errors import UnknownJob
 from .frames import ShardFailed, ShardLanded, Trouble
+from .job_dir import JobDir
 from .landing import CorruptPart, StorageFull, land
 from .shard_run import ShardRun
 
@@ -15,8 +18,11 @@ logger = logging.getLogger(__name__)
 class Lander:
     """Writes parts one after another and tells how each ended."""
 
-    def __init__(self, on_outcome: Callable[[ShardLanded | ShardFailed], None]) -> None:
+    def __init__(
+        self, on_outcome: Callable[[ShardLanded | ShardFailed], None], jobs_dir: Path
+    ) -> None:
         self._on_outcome = on_outcome
+        self._jobs_dir = jobs_dir
         self._runs: queue.SimpleQueue[ShardRun] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="lander", daemon=True)
 
@@ -42,7 +48,11 @@ class Lander:
     def _land(self, run: ShardRun) -> ShardLanded | ShardFailed:
         job_id, index, attempt = run.key
         try:
-            counts = land(run.spec, index, attempt, run.landed_rows())
+            job_dir = JobDir(self._jobs_dir, job_id)
+            counts = land(run.spec, index, attempt, run.landed_rows(), job_dir=job_dir)
+        except UnknownJob as error:
+            logger.info("shard %d of %s is done, but the job was removed", index, job_id)
+            return ShardFailed(job_id, index, attempt, str(error), Trouble.LASTING)
         except StorageFull as error:
             return ShardFailed(job_id, index, attempt, f"storage_full: {error}", Trouble.STORAGE)
         except OSError as error:  # read-only, or the network is down between us and the disk

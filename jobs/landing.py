@@ -15,8 +15,10 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from .durable import StorageFull, create_file
+from .durable import StorageFull, create_file, may_exist
+from .errors import UnknownJob
 from .found_part import found_counts
+from .job_dir import JobDir
 from .landed_logprobs import logprobs_column
 from .model import ColumnType, JobSpec, RequestError, RowStatus
 from .parsed_column import parsed_value
@@ -68,11 +70,22 @@ class LandedRow:
     logprobs: bytes | None = None  # see `landed_logprobs`
 
 
-def land(spec: JobSpec, index: int, attempt: int, rows: Sequence[LandedRow]) -> PartCounts:
+def land(
+    spec: JobSpec,
+    index: int,
+    attempt: int,
+    rows: Sequence[LandedRow],
+    *,
+    job_dir: JobDir | None = None,
+) -> PartCounts:
     """Write the part of one shard durably, unless it is there; return the counts that stand.
+
+    With `job_dir`, nothing lands of a job that was removed, and nothing stays if that comes to pass
+    meanwhile.
 
     Raises:
         ValueError: the rows are not those of a whole shard.
+        UnknownJob: the job was removed.
         StorageFull: there is no room; nothing has landed.
         CorruptPart: somebody else's part came in between, and it cannot be read.
     """
@@ -84,11 +97,30 @@ def land(spec: JobSpec, index: int, attempt: int, rows: Sequence[LandedRow]) -> 
     counts = _count(spec, index, attempt, rows)
     data = _encode(spec, counts, rows)
     try:
-        is_ours = create_file(part, data, temporary_dir=results.temporary)
-    except FileNotFoundError:  # somebody swept the directory, or it is the first part
-        results.create()
-        is_ours = create_file(part, data, temporary_dir=results.temporary)
+        is_ours = _link_part(results, index, data, job_dir)
+    finally:
+        was_removed = _is_gone(job_dir)  # who removes it may have looked before the part was there
+        if was_removed:
+            results.withdraw(index)
+    if was_removed:
+        raise UnknownJob(spec.job_id)
     return counts if is_ours else part_counts(part)
+
+
+def _link_part(results: ResultsDir, index: int, data: bytes, job_dir: JobDir | None) -> bool:
+    """Make the part, and the directories that it needs; returns whether it is ours."""
+    part = results.part(index)
+    try:
+        return create_file(part, data, temporary_dir=results.temporary)
+    except FileNotFoundError:  # somebody swept the directory, or it is the first part
+        if _is_gone(job_dir):
+            raise UnknownJob(results.path.name) from None
+        results.create()
+        return create_file(part, data, temporary_dir=results.temporary)
+
+
+def _is_gone(job_dir: JobDir | None) -> bool:
+    return job_dir is not None and not may_exist(job_dir.spec)
 
 
 def num_shard_rows(spec: JobSpec, index: int) -> int:

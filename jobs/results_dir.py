@@ -54,6 +54,13 @@ class ResultsDir:
         """Remove everything, landed rows included."""
         shutil.rmtree(self.path, ignore_errors=True)
 
+    def withdraw(self, index: int) -> None:
+        """Take back a part that came too late, and the directories if nothing else is in them."""
+        self.part(index).unlink(missing_ok=True)
+        for directory in (self.rows, self.temporary, self.path):
+            with suppress(OSError):  # not empty, or gone
+                directory.rmdir()
+
     def remove_temporary(self) -> None:
         """Sweep what killed writers left behind."""
         shutil.rmtree(self.temporary, ignore_errors=True)

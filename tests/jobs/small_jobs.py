@@ -62,9 +62,13 @@ class SmallJobs:
         self, spec: JobSpec, shard: int, attempt: int, failing: Sequence[int] = ()
     ) -> PartCounts:
         """Link a shard's part, and tell the table nothing."""
-        with JobDir(self.settings.jobs_dir, spec.job_id).open_input() as sealed:
-            rows = [answered(row, row.row_index in failing) for row in sealed.shard(shard)]
-        return land(spec, shard, attempt, rows)
+        rows = self.answers(spec, shard, failing)
+        return land(spec, shard, attempt, rows, job_dir=self.directory(spec))
+
+    def answers(self, spec: JobSpec, shard: int, failing: Sequence[int] = ()) -> list[LandedRow]:
+        """Make up what becomes of a shard's rows."""
+        with self.directory(spec).open_input() as sealed:
+            return [answered(row, row.row_index in failing) for row in sealed.shard(shard)]
 
     def complete(self, failing: Sequence[int] = (), **fields: Any) -> JobSpec:
         """Make a job and bring it to its end."""

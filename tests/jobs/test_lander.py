@@ -9,11 +9,20 @@ from pathlib import Path
 
 import msgspec
 
-from penstock.jobs.frames import VERSION, Configuration, RunShard, ShardFailed, ShardLanded
+from penstock.jobs.errors import UnknownJob
+from penstock.jobs.frames import (
+    VERSION,
+    Configuration,
+    RunShard,
+    ShardFailed,
+    ShardLanded,
+    Trouble,
+)
 from penstock.jobs.job_dir import JobDir
 from penstock.jobs.journal import Journal
 from penstock.jobs.lander import Lander
 from penstock.jobs.model import JobSpec, ShardRef
+from penstock.jobs.results_dir import ResultsDir
 from penstock.jobs.settings import Settings
 from penstock.jobs.shard_run import ShardRun
 from penstock.jobs.suspects import Suspects
@@ -51,7 +60,7 @@ def test_a_trace_that_cannot_be_removed_holds_nobody_up(
 ) -> None:
     spec = make_job()
     told: queue.SimpleQueue[ShardLanded | ShardFailed] = queue.SimpleQueue()
-    lander = Lander(told.put)
+    lander = Lander(told.put, settings.jobs_dir)
     lander.start()
     stuck = settings.jobs_dir / spec.job_id / "unlanded" / "0.1.7.rows"
     stuck.mkdir(parents=True)  # which no `unlink` removes
@@ -59,6 +68,22 @@ def test_a_trace_that_cannot_be_removed_holds_nobody_up(
         lander.submit(run_of(settings, spec, index))
         assert isinstance(told.get(timeout=20), ShardLanded)
     assert stuck.exists()
+
+
+def test_a_shard_of_a_removed_job_does_not_land(settings: Settings, make_job: JobMaker) -> None:
+    spec = make_job()
+    told: queue.SimpleQueue[ShardLanded | ShardFailed] = queue.SimpleQueue()
+    lander = Lander(told.put, settings.jobs_dir)
+    lander.start()
+    run = run_of(settings, spec, 0)
+    JobDir(settings.jobs_dir, spec.job_id).remove()
+    ResultsDir.of(spec).remove()
+    lander.submit(run)
+    outcome = told.get(timeout=20)
+    assert isinstance(outcome, ShardFailed)
+    assert (outcome.message, outcome.trouble) == (str(UnknownJob(spec.job_id)), Trouble.LASTING)
+    assert not ResultsDir.of(spec).path.exists()
+    assert not (settings.jobs_dir / spec.job_id).exists()
 
 
 def test_an_engine_process_ends_with_any_of_its_threads(tmp_path: Path) -> None:

@@ -1,13 +1,15 @@
 """An ended job can be removed: nothing of it stays but what it has used."""
 
+import os
 from pathlib import Path
 
 import msgspec
 import pytest
 import redis
 
-from penstock.jobs.errors import InvalidJob
+from penstock.jobs.errors import InvalidJob, UnknownJob
 from penstock.jobs.job_table import JobTable
+from penstock.jobs.landing import land
 from penstock.jobs.model import JobSpec
 from penstock.jobs.removal import remove, removed_jobs
 from penstock.jobs.results_dir import ResultsDir
@@ -84,6 +86,33 @@ def test_what_runs_is_not_removed(jobs: SmallJobs) -> None:
     jobs.cancel(made)
     _remove(jobs, failed)
     assert not ResultsDir.of(failed).path.exists()
+
+
+def test_what_lands_late_does_not_come_back(
+    jobs: SmallJobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker may be the last to hear that its job was cancelled, and removed."""
+    spec = jobs.make()
+    jobs.table.issue(spec.job_id, 10)
+    results, attempts = ResultsDir.of(spec), [jobs.claim(spec, index) for index in range(2)]
+    rows = jobs.answers(spec, 0), jobs.answers(spec, 1)
+    jobs.cancel(spec)
+    real_link = os.link
+
+    def link_after_the_removal(source: Path, target: Path) -> None:
+        monkeypatch.setattr(os, "link", real_link)
+        _remove(jobs, spec)
+        source.parent.mkdir(parents=True)  # as if it had been written while `_remove` went on
+        source.touch()
+        target.parent.mkdir()
+        real_link(source, target)
+
+    monkeypatch.setattr(os, "link", link_after_the_removal)
+    for index in range(2):  # one meanwhile, one afterwards
+        with pytest.raises(UnknownJob, match=spec.job_id):
+            land(spec, index, attempts[index], rows[index], job_dir=jobs.directory(spec))
+        assert not jobs.directory(spec).path.exists()
+        assert not results.path.exists()
 
 
 def test_bytes_are_counted_once(jobs: SmallJobs, tmp_path: Path) -> None:

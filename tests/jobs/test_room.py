@@ -203,8 +203,10 @@ def test_rows_that_cannot_be_written_wait_for_the_disk(
     monkeypatch.undo()
     reader.submit(RunShard(spec.job_id, 0, attempt=2))
     run = reader_told.get(timeout=20)
-    monkeypatch.setattr("penstock.jobs.lander.land", lambda *_: _raise(OSError(errno.EROFS, "no")))
-    lander = Lander(told.put)
+    monkeypatch.setattr(
+        "penstock.jobs.lander.land", lambda *_, **__: _raise(OSError(errno.EROFS, "no"))
+    )
+    lander = Lander(told.put, settings.jobs_dir)
     lander.start()
     lander.submit(run)
     outcome = told.get(timeout=20)
