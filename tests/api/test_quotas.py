@@ -243,6 +243,36 @@ def test_who_waits_for_too_long_for_a_stream_is_told(tmp_path: Path) -> None:
     asyncio.run(work())
 
 
+def test_nothing_is_kept_of_those_who_gave_up_waiting(tmp_path: Path) -> None:
+    async def work() -> None:
+        slots, mine = _slots(tmp_path, 1, patience_s=0.0), Principal("acme")
+        give_back = await slots.take(mine)
+        tries = (slots.take(mine) for _ in range(100))
+        refused = await asyncio.gather(*tries, return_exceptions=True)
+        assert all(isinstance(each, TooManyRequests) for each in refused)
+        assert not slots._waiting
+        give_back()
+
+    asyncio.run(work())
+
+
+def test_a_lifted_limit_serves_those_who_wait_before_those_who_come(tmp_path: Path) -> None:
+    async def work() -> None:
+        slots, mine = _slots(tmp_path, 1), Principal("acme")
+        await slots.take(mine)
+        waiting = [asyncio.create_task(slots.take(mine)) for _ in range(2)]
+        await asyncio.sleep(0)
+        Tenants(tmp_path).change("acme", {"max_streams": 3})
+        newcomer = asyncio.create_task(slots.take(mine))
+        await asyncio.gather(*waiting)
+        assert not newcomer.done()
+        Tenants(tmp_path).change("acme", {"max_streams": 4})
+        await newcomer  # nobody gave anything back
+        assert slots.num_open("acme") == 4
+
+    asyncio.run(work())
+
+
 def test_every_kind_of_stream_takes_a_place(
     stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
