@@ -9,7 +9,7 @@ same envelope as any other refusal.
 import asyncio
 import socket
 import struct
-from typing import cast
+from typing import Self, cast
 
 import h11
 import msgspec
@@ -21,6 +21,7 @@ from .open_files import OpenFiles
 from .request_context import new_request_id
 from .sse import offer_to_hang_up
 
+_IDLE = "penstock.idle"
 _NO_LINGERING = struct.pack("ii", 1, 0)
 
 
@@ -50,6 +51,7 @@ class PatientProtocol(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop waiting."""
         self._stop_waiting()
+        self._idle.pop(self, None)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -66,6 +68,10 @@ class PatientProtocol(H11Protocol):
             self._stop_waiting()
         elif self._head_timer is None and self.conn.trailing_data[0]:
             self._wait_for_head()
+        if self._head_timer is None and self.timeout_keep_alive_task is None:
+            self._idle.pop(self, None)
+        else:
+            self._idle.setdefault(self)
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what could not be read as HTTP, and close."""
@@ -82,18 +88,25 @@ class PatientProtocol(H11Protocol):
             return self.loop.time() - since_s
         return 0.0
 
+    @property
+    def _idle(self) -> dict[Self, None]:
+        """The server's idle connections, longest first; what all of a server share is its state."""
+        return self.app_state.setdefault(_IDLE, {})
+
     def _make_room(self) -> bool:
         """Close the connection that has been idle for longest, if for long enough."""
-        others = (other for other in self.connections if isinstance(other, PatientProtocol))
-        idle = max((other for other in others if other is not self), key=lambda other: other.idle_s)
-        if idle.idle_s < self.min_idle_s:
+        idle = next(iter(self._idle), None)
+        if idle is None or idle.idle_s < self.min_idle_s:
             return False
+        del self._idle[idle]
         self.connections.discard(idle)
         idle.transport.abort()
         return True
 
     def _wait_for_head(self) -> None:
         self._head_timer = self.loop.call_later(self.head_timeout_s, self._give_up)
+        self._idle.pop(self, None)  # who had begun before is idle anew
+        self._idle[self] = None
 
     def _stop_waiting(self) -> None:
         if self._head_timer is not None:
@@ -130,6 +143,7 @@ class PatientProtocol(H11Protocol):
         """Close when the other side has, or soon: closing on unread bytes would lose the answer."""
         self._is_lingering = True
         self._stop_waiting()
+        self._idle.pop(self, None)
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self.loop.call_later(self.linger_s, self.transport.close)

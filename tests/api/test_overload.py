@@ -235,6 +235,40 @@ def test_who_says_nothing_makes_room_for_who_does() -> None:
         assert _read_all(again) in (b"", b"hello")
 
 
+def test_who_has_been_silent_for_longest_makes_room_first() -> None:
+    class House(_FullOfSilence):
+        open_files = staticmethod(lambda: OpenFiles(connections=2, refusals=1, followers=1))
+
+    with serving(_hello, protocol=House) as url, ExitStack() as guests:
+        host, _, port = url.removeprefix("http://").partition(":")
+
+        def connection() -> socket.socket:
+            made = socket.create_connection((host, int(port)), timeout=PATIENCE_S)
+            return guests.enter_context(made)
+
+        def is_answered(guest: socket.socket) -> bool:
+            guest.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+            return guest.recv(4096).startswith(b"HTTP/1.1 200 ")
+
+        first = connection()
+        assert is_answered(first)
+        second = connection()
+        assert is_answered(second)
+        assert is_answered(first), "since then the second has been silent for longer"
+        third = connection()
+        assert is_answered(third)
+        assert _read_all(second) in (b"", b"hello")
+        assert is_answered(first)
+
+
+def test_where_nobody_is_idle_there_is_nobody_to_make_room() -> None:
+    class NoHouse(_FullOfSilence):
+        open_files = staticmethod(lambda: OpenFiles(connections=0, refusals=1, followers=1))
+
+    with serving(_hello, protocol=NoHouse) as url:
+        assert httpx2.get(url, timeout=PATIENCE_S).status_code == 503
+
+
 @pytest.mark.parametrize("limit", [256, 1_024, 4_096, 1 << 20])
 def test_what_clients_may_have_open_leaves_some_for_the_rest(limit: int) -> None:
     room = OpenFiles.share_out(limit)
