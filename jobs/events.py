@@ -6,6 +6,7 @@ goes on from the last id it saw.
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -102,8 +103,13 @@ class AsyncJobEvents:
         look = self._looks.get(place)
         if look is None:
             look = self._looks[place] = asyncio.create_task(self._read(stream, position))
-            look.add_done_callback(lambda _: self._looks.pop(place))
+            look.add_done_callback(partial(self._forget, place))
         return await asyncio.shield(look)  # of whoever leaves, the others must hear nothing
+
+    def _forget(self, place: tuple[str, str], look: asyncio.Task[list[JobEvent]]) -> None:
+        del self._looks[place]
+        if not look.cancelled():
+            look.exception()  # or asyncio would complain, where all have left that waited for it
 
     async def _read(self, stream: str, position: str) -> list[JobEvent]:
         answer = await self._redis.xread({stream: position}, count=100, block=_BLOCK_MS)

@@ -1,6 +1,7 @@
 """Many who follow one job wait at Redis as one."""
 
 import asyncio
+import gc
 from typing import Any
 
 import redis
@@ -47,3 +48,34 @@ def test_followers_share_a_connection_and_miss_nothing(
     heard, blocked = asyncio.run(asyncio.wait_for(run(), 60))
     assert heard == [[*range(NUM_EVENTS), None]] * NUM_FOLLOWERS
     assert max(blocked) == 1
+
+
+def test_a_look_that_fails_after_all_have_left_is_no_unheard_complaint(
+    keys: Keys, settings: Settings
+) -> None:
+    async def run() -> list[str]:
+        complaints: list[str] = []
+        asyncio.get_running_loop().set_exception_handler(
+            lambda _, context: complaints.append(context["message"])
+        )
+        async with connect_async(settings) as client:
+            following = AsyncJobEvents(client, keys)
+            begun, is_lost = asyncio.Event(), asyncio.Event()
+
+            async def read(*_: object, **__: object) -> None:
+                begun.set()
+                await is_lost.wait()
+                raise redis.ConnectionError("lost")
+
+            following._redis.xread = read
+            leaver = asyncio.ensure_future(anext(following.follow(JOB, "0-0")))
+            await begun.wait()
+            leaver.cancel()
+            await asyncio.wait({leaver})
+            is_lost.set()
+            while following._looks:
+                await asyncio.sleep(0)
+            gc.collect()
+        return complaints
+
+    assert asyncio.run(run()) == []
