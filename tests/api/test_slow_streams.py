@@ -14,6 +14,7 @@ import pytest
 from fastapi import FastAPI
 
 from penstock.api.app import create_app
+from penstock.api.sse import EventStream
 from penstock.jobs import interactive
 from penstock.jobs.fake_engine import expected_text
 from penstock.jobs.keys import Keys
@@ -28,14 +29,20 @@ TEXT = "".join(f"{number:04} " for number in range(NUM_WORDS))  # each word is a
 PATIENCE_S = 60.0
 _CONTENT = re.compile(rb'"content":"([^"]*)"')
 _EVENT_ID = re.compile(rb"^id: (\S+)$", re.MULTILINE)
+_DEFAULTS = EventStream.__init__.__kwdefaults__ or {}
 _LIMITS = httpx2.Limits(max_connections=QUICK)
 
 
 @pytest.fixture(scope="module")
 def door(stack: Stack) -> Iterator[tuple[str, FastAPI]]:
-    """A door of one's own to the shared stack, into which one can look."""
+    """A door of one's own to the shared stack, into which one can look.
+
+    It lets nobody go for being slow: however long the others take, those who do not read stay.
+    """
     app = create_app(stack.settings)
-    with serving(app) as url:
+    with pytest.MonkeyPatch.context() as patch, serving(app) as url:
+        for limit in ("slow_s", "stuck_s"):
+            patch.setitem(_DEFAULTS, limit, 3_600.0)
         yield url, app
 
 
