@@ -1,6 +1,7 @@
 """Sweeps what killed processes left on disk. Knows files and their ages, no table.
 
 a directory without job.json                 -> removed, with the one made for its results
+results of no job at all, without an end     -> removed, below the data directory
 .<name>.<pid>.<random>.tmp                   -> removed, beside job.json and the manifest
 _tmp and unlanded/ of a job that has ended   -> removed
 an idempotency key of a job that is gone     -> removed
@@ -8,13 +9,14 @@ an idempotency key of a job that is gone     -> removed
 What is left of runs, `run_sweep` removes.
 """
 
+import re
 import shutil
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from .durable import temporary_files
+from .durable import may_exist, temporary_files
 from .idempotency import IdempotencyKey
 from .job_dir import JobDir
 from .results_dir import ResultsDir
@@ -22,6 +24,7 @@ from .settings import Settings
 from .workflow.run_sweep import sweep_runs
 
 LEFT_BEHIND_AGE_S = 24 * 3600  # nobody uploads one input for that long, or writes one file
+_OUR_NAME = re.compile(r"job_[0-9A-HJKMNP-TV-Z]{26}")
 
 
 def sweep(settings: Settings, older_than_s: float = LEFT_BEHIND_AGE_S) -> int:
@@ -35,6 +38,9 @@ def sweep(settings: Settings, older_than_s: float = LEFT_BEHIND_AGE_S) -> int:
         if results is not None:
             results.remove()
         half_made.remove()
+        num_swept += 1
+    for stray in _stray_results(settings, older_than_s):
+        stray.remove()
         num_swept += 1
     for job_dir in JobDir.all(settings.jobs_dir):
         num_swept += _sweep_job(job_dir, older_than_s)
@@ -61,6 +67,24 @@ def _sweep_key(key: IdempotencyKey, older_than_s: float) -> bool:
         if is_nobodys:
             held.free()
     return is_nobodys
+
+
+def _stray_results(settings: Settings, older_than_s: float) -> Iterator[ResultsDir]:
+    """Find what a writer left that was killed while its job was removed.
+
+    Rows with a manifest are somebody's, whatever has become of their job.
+    """
+    if not settings.jobs_dir.is_dir():  # then it says nothing that a job is not found there
+        return
+    for path in settings.results_dir.glob("job_*"):
+        results = ResultsDir(path)
+        if (
+            _OUR_NAME.fullmatch(path.name)
+            and not may_exist(settings.jobs_dir / path.name)
+            and not any(may_exist(end) for end in (results.manifest, results.success))
+            and all(_is_older(each, older_than_s) for each in (path, *path.rglob("*")))
+        ):
+            yield results
 
 
 def _results(job_dir: JobDir) -> ResultsDir | None:

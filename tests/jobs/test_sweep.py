@@ -6,6 +6,7 @@ from penstock.jobs.ending import cancel
 from penstock.jobs.job_dir import JobDir
 from penstock.jobs.job_table import JobTable
 from penstock.jobs.keeper import Keeper
+from penstock.jobs.model import new_job_id
 from penstock.jobs.results_dir import ResultsDir
 from penstock.jobs.settings import Settings
 from penstock.jobs.sweep import LEFT_BEHIND_AGE_S, sweep
@@ -38,6 +39,34 @@ def test_what_a_killed_submission_left_is_swept_a_day_later(
     assert {path.name for path in settings.jobs_dir.iterdir()} == {"job_uploading", job.job_id}
     assert [path.name for path in elsewhere.iterdir()] == ["job_uploading"]
     assert ResultsDir.of(job).rows.is_dir()
+
+
+def test_rows_that_landed_for_nobody_are_swept(settings: Settings, make_job: JobMaker) -> None:
+    job = make_job()
+    stray, ended, young, half_made = (new_job_id() for _ in range(4))
+    for name in (stray, ended, young, half_made, "job_of_somebody"):
+        results = ResultsDir(settings.results_dir / name)
+        results.create()
+        results.part(0).touch()
+    ResultsDir(settings.results_dir / ended).manifest.touch()
+    ResultsDir(settings.results_dir / young).part(1).touch()
+    (settings.jobs_dir / half_made).mkdir()
+    found = {path.name for path in settings.results_dir.iterdir()}
+    make_old(*settings.results_dir.rglob("*"))
+    os.utime(ResultsDir(settings.results_dir / young).part(1))
+    assert sweep(settings) == 1
+    assert {path.name for path in settings.results_dir.iterdir()} == found - {stray}
+    assert job.job_id in found
+
+
+def test_no_rows_are_swept_while_the_jobs_are_not_to_be_seen(settings: Settings) -> None:
+    results = ResultsDir(settings.results_dir / new_job_id())
+    results.create()
+    make_old(results.path, *results.path.rglob("*"))
+    assert sweep(settings) == 0
+    assert results.rows.is_dir()
+    settings.jobs_dir.mkdir()
+    assert sweep(settings) == 1
 
 
 def test_a_link_that_is_not_the_jobs_own_is_not_followed(
