@@ -103,7 +103,9 @@ class Storm:
             rebuild_all(self.runs.settings, self.runs.table)
 
     def _rot(self) -> None:
-        """Flip a byte of something that can be made again, and is not read again by a person."""
+        """Flip a byte of something that can be made again. What rots later, readers are told."""
+        if self.runs.read(self.run_id).state.is_final:
+            return
         found = sorted(self.runs.results(self.run_id).path.rglob("rows/part-*.parquet"))
         found += self.runs.results(self.run_id).path.rglob("gathered.json")
         if not found:
