@@ -67,13 +67,13 @@ class JobRecord:
             eta_s=data.get("eta_s"),
             output_path=(data.get("output") or {}).get("path"),
             error=_error_text(data.get("error")),
-            created_at=_moment(data.get("created_at")),
-            started_at=_moment(data.get("started_at")),
-            finished_at=_moment(data.get("finished_at")),
+            created_at=moment_of(data.get("created_at")),
+            started_at=moment_of(data.get("started_at")),
+            finished_at=moment_of(data.get("finished_at")),
             metadata=data.get("metadata") or {},
             rejected=tuple(RejectedLine(line["line"], line["message"]) for line in rejected),
             status_reason=data.get("status_reason"),
-            deadline=_moment(data.get("deadline")),
+            deadline=moment_of(data.get("deadline")),
             max_error_rate=data.get("max_error_rate"),
             errors_by_code=data.get("errors_by_code") or {},
             retry_of=data.get("retry_of"),
@@ -185,8 +185,14 @@ def _known(kind: type[Any], data: Mapping[str, Any] | None) -> Any:
     return kind(**{key: value for key, value in (data or {}).items() if key in names})
 
 
-def _moment(unix_s: float | None) -> datetime | None:
-    return None if unix_s is None else datetime.fromtimestamp(unix_s, UTC)
+def moment_of(unix_s: float | None) -> datetime | None:
+    """Read a moment; None where there is none, or one that no calendar here can show."""
+    if unix_s is None:
+        return None
+    try:
+        return datetime.fromtimestamp(unix_s, UTC)
+    except (ValueError, OverflowError, OSError):  # one odd record must not hide the others
+        return None
 
 
 def _error_text(error: Any) -> str | None:

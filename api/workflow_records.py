@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any, Self
 
 from ..jobs.model import JobState
-from .records import Usage
+from .records import Usage, moment_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +88,9 @@ class RunRecord:
             steps=tuple(StepRecord.from_json(step) for step in data.get("steps") or ()),
             usage=Usage(usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0),
             output_path=(data.get("output") or {}).get("path"),
-            created_at=_moment(data.get("created_at")),
-            started_at=_moment(data.get("started_at")),
-            finished_at=_moment(data.get("finished_at")),
+            created_at=moment_of(data.get("created_at")),
+            started_at=moment_of(data.get("started_at")),
+            finished_at=moment_of(data.get("finished_at")),
             metadata=data.get("metadata") or {},
             raw=data,
         )
@@ -113,7 +113,3 @@ class RunRecord:
             if step.id == step_id:
                 return step
         raise KeyError(f"{self.id} has no step {step_id!r}")
-
-
-def _moment(unix_s: float | None) -> datetime | None:
-    return None if unix_s is None else datetime.fromtimestamp(unix_s, UTC)

@@ -20,7 +20,11 @@ def read_deadline(said: float | str, now_ms: int) -> int:
     """
     if not isinstance(said, str):
         if not (math.isfinite(said) and 0 < said <= _LONGEST_S):
-            raise InvalidJob("deadline", f"deadline must be a positive number of s, got {said!r}")
+            raise InvalidJob(
+                "deadline",
+                f"deadline must be more than 0 and at most {_LONGEST_S} seconds from now, or a "
+                f"moment such as 2027-01-31T18:00:00Z, got {said:.15g}",
+            )
         return now_ms + int(said * 1000)
     window_s = _window_s(said)
     if window_s is not None:
@@ -35,7 +39,12 @@ def read_deadline(said: float | str, now_ms: int) -> int:
         ) from None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
-    return int(moment.timestamp() * 1000)
+    deadline_ms = int(moment.timestamp() * 1000)
+    if deadline_ms > now_ms + _LONGEST_S * 1000:
+        raise InvalidJob(
+            "deadline", f"deadline must be at most ten years from now, got {said[:60]!r}"
+        )
+    return deadline_ms
 
 
 def read_window(said: str, now_ms: int) -> int:

@@ -138,6 +138,16 @@ class TestSubmit:
             connect(handler).jobs.submit([{"a": 1}], promt="x")  # pyright: ignore
 
 
+def test_a_moment_that_no_calendar_shows_does_not_hide_the_job() -> None:
+    moments = {"deadline": 253402387139, "created_at": -(10**15)}
+    page = {"data": [job_json(**moments), job_json()], "has_more": False}
+    handler, _ = script(httpx2.Response(200, json=page))
+    with connect(handler) as client:
+        odd, plain = client.jobs.list()
+    assert (odd.record.deadline, odd.created_at) == (None, None)
+    assert plain.created_at is not None
+
+
 class TestRetries:
     def test_honours_retry_after(self, no_sleep: list[float]) -> None:
         handler, _ = script(

@@ -330,6 +330,10 @@ def test_deadlines_are_read_as_people_write_them() -> None:
     for wrong in (0, -1, float("nan"), "tomorrow", ""):
         with pytest.raises(InvalidJob, match="deadline must be"):
             read_deadline(wrong, 0)
+    with pytest.raises(InvalidJob, match=r"31T18:00:00Z, got 1795288262$"):
+        read_deadline(1795288262, 0)
+    with pytest.raises(InvalidJob, match="at most ten years from now, got '9999-12-31T23"):
+        read_deadline("9999-12-31T23:59:59-23:59", 0)
     for wrong in ("24", "0h", "h", "9999999d"):
         with pytest.raises(InvalidJob, match="completion_window must be"):
             read_window(wrong, 0)
