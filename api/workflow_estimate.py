@@ -15,7 +15,7 @@ from typing import Any
 
 from ..jobs.workflow.plan import INPUT, Plan, PlannedStep
 from ..jobs.workflow.report import StepProgress
-from ..jobs.workflow.spec import Concat, Limit, Reduce, Sample
+from ..jobs.workflow.spec import Concat, Dedupe, Limit, Reduce, Sample
 
 _BAND = 2.0  # standard errors
 _SPREAD = 1.0  # of how many children a row has, relative to their mean, unless it is known
@@ -140,8 +140,11 @@ def _rows_out(step: PlannedStep, seen: StepProgress, rows_in: Band, spread: floa
     if seen.rows_in == 0:
         return Band(0.0, 0.0, math.inf) if rows_in.estimate else _exactly(0)
     if step.kind == "gather" and 2 * seen.rows_out < seen.rows_in:
-        # Groups, or keys: the sample has met most of them, or there are many more. Both may be.
-        return Band(seen.rows_out, seen.rows_out, rows_in.high)
+        # The sample has met most groups, or there are many more: both may be. Keys are mostly of
+        # a row's own, so that what repeats among few repeats among many.
+        is_keys = isinstance(step.spec, Dedupe)
+        likely = rows_in.estimate * seen.rows_out / seen.rows_in if is_keys else seen.rows_out
+        return Band(likely, seen.rows_out, rows_in.high)
     ratio = seen.rows_out / seen.rows_in
     is_parents = isinstance(step.spec, Reduce) and step.spec.group_by == "parent"
     if is_parents or ratio in (1.0, float(step.max_children)):

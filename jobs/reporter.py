@@ -17,6 +17,7 @@ from .workers import HEARTBEAT_S, WorkerInfo, WorkerRegister, WorkerTotals
 
 _TICK_S = 0.25
 _SPEED_WINDOW_S = 3.0
+_BUSY_WINDOW_S = 1.0  # with half of the slots taken or more
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +44,8 @@ class Reporter:
         count_troubles: Callable[[], tuple[int, int]] = lambda: (0, 0),
     ) -> None:
         self.tokens_per_s = 0.0
+        self._busy_tokens_per_s = 0.0
+        self._busy_since: tuple[float, int] | None = None
         self.is_draining = False
         self._register = register
         self._events = events
@@ -85,7 +88,7 @@ class Reporter:
             if self._engine.trouble is not None and self._is_heartbeat_due():
                 self._register.announce(self._excuse(self._engine.trouble))
             return
-        self._measure(progress)
+        self._measure(ready, progress)
         if self._is_heartbeat_due():
             self._register.announce(self._info(ready, progress))
         self._tell_jobs(progress)
@@ -96,7 +99,7 @@ class Reporter:
             self._announced_at_s = time.monotonic()
         return is_due
 
-    def _measure(self, progress: Progress) -> None:
+    def _measure(self, ready: Ready, progress: Progress) -> None:
         now_s = time.monotonic()
         self._samples.append((now_s, progress.tokens))
         while now_s - self._samples[0][0] > _SPEED_WINDOW_S:
@@ -104,6 +107,15 @@ class Reporter:
         first_s, first_tokens = self._samples[0]
         if now_s > first_s:
             self.tokens_per_s = (progress.tokens - first_tokens) / (now_s - first_s)
+        if 2 * progress.running_rows < ready.slots:
+            self._busy_since = None
+        elif self._busy_since is None:
+            self._busy_since = (now_s, progress.tokens)
+        elif now_s - self._busy_since[0] >= _BUSY_WINDOW_S:
+            begin_s, begin_tokens = self._busy_since
+            speed = (progress.tokens - begin_tokens) / (now_s - begin_s)
+            self._busy_tokens_per_s = max(self._busy_tokens_per_s, speed)
+            self._busy_since = (now_s, progress.tokens)
 
     def _totals(self, progress: Progress) -> WorkerTotals:
         num_retries, num_reaped = self._count_troubles()
@@ -126,6 +138,7 @@ class Reporter:
             running_rows=progress.running_rows,
             waiting_rows=progress.waiting_rows,
             tokens_per_s=round(self.tokens_per_s, 1),
+            busy_tokens_per_s=round(self._busy_tokens_per_s, 1),
             kv_used_fraction=round(progress.kv_used_fraction, 4),
             started_at_ms=self._started_at_ms,
             proved_at_ms=progress.proved_at_ms,

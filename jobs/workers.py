@@ -56,6 +56,7 @@ class WorkerInfo(msgspec.Struct, frozen=True, kw_only=True):
     proved_at_ms: int
     has_chat_template: bool
     max_model_len: int | None
+    busy_tokens_per_s: float = 0.0  # the most it gave in a second while it had enough to do
     shards: int = 0
     is_draining: bool = False
     not_ready: str | None = None

@@ -19,6 +19,7 @@ from ...jobs.workflow.run_submission import RunRequest
 from ...jobs.workflow.runs import RunSnapshot
 from ...jobs.workflow.tracing import trace_row
 from ..bodies import json_body, read_json
+from ..creations import ADMITTED
 from ..errors import InvalidRequest
 from ..job_wish import priority_for
 from ..principal import Principal, ThePrincipal
@@ -37,7 +38,9 @@ _LOOK_EVERY_S = 0.1
 router = APIRouter(tags=["workflows"])
 
 
-@router.post("/v1/workflows/preview", openapi_extra=json_body(PreviewRequest))
+@router.post(
+    "/v1/workflows/preview", openapi_extra=json_body(PreviewRequest), dependencies=[ADMITTED]
+)
 async def preview_workflow(
     request: Request, services: TheServices, principal: ThePrincipal
 ) -> dict[str, Any]:
@@ -59,7 +62,7 @@ async def look_at_preview(
     return await _shown(services, await find_run(services, principal, run_id))
 
 
-@router.post("/v1/workflows/plan", openapi_extra=json_body(PlanRequest))
+@router.post("/v1/workflows/plan", openapi_extra=json_body(PlanRequest), dependencies=[ADMITTED])
 async def plan_workflow(
     request: Request, services: TheServices, principal: ThePrincipal
 ) -> dict[str, Any]:
@@ -175,23 +178,23 @@ async def _estimated(
 async def _rates(
     services: Services, run: RunSnapshot, plan: Plan
 ) -> tuple[dict[str, float], list[str]]:
-    """Tell how many tokens a second each model gives, and where that is known from."""
+    """Tell how many tokens a second each model gives at its best, and where that is known from.
+
+    What the sample itself took says little: so few rows leave most of an engine idle.
+    """
     rests_on = [f"a sample of {run.num_rows} rows, run {run.run_id}"]
     rates: dict[str, float] = {}
     for worker in await services.catalog.workers():
-        if worker.tokens_per_s > 0 and not worker.is_draining:
-            rates[worker.model] = rates.get(worker.model, 0.0) + worker.tokens_per_s
-    models = {model for step in plan.steps for model in step.models}
-    elapsed_ms = (run.finished_at_ms or 0) - (run.started_at_ms or run.created_at_ms)
-    tokens = sum(step.completion_tokens for step in run.steps)
-    for model in sorted(models):
+        if worker.busy_tokens_per_s > 0 and not worker.is_draining:
+            rates[worker.model] = rates.get(worker.model, 0.0) + worker.busy_tokens_per_s
+    for model in sorted({model for step in plan.steps for model in step.models}):
         if model in rates:
-            rests_on.append(f"{rates[model]:.0f} tokens/s that workers of {model} give just now")
-        elif elapsed_ms > 0 and tokens:
-            rates[model] = 1000 * tokens / elapsed_ms
+            figure = f"{rates[model]:.0f} tokens/s, the most that workers of {model} have given"
+            rests_on.append(figure)
+        else:
             rests_on.append(
-                f"{rates[model]:.0f} tokens/s of the sample for {model}, whose workers stand idle: "
-                "many rows at a time go faster"
+                f"no time can be told: no worker of {model} has been busy since it began; ask "
+                "again while a job runs"
             )
     return rates, rests_on
 
