@@ -187,6 +187,10 @@ class RunState:
         """Note that a shard of the output has landed."""
         self.emitting.discard(shard)
         self.emitted.add(shard)
+        if report.failed and shard not in self._emitted_rows:  # the last step's, for all to see
+            last = self.steps[self.plan.output_step]
+            misfits = ShardReport(failed=report.failed, errors=report.errors)
+            last.report = summed([last.report, misfits])
         self._emitted_rows[shard] = report.rows_out
 
     @property

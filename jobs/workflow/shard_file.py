@@ -4,14 +4,15 @@ row_id, parent_id    strings      the row, and the one that it was made from
 parents              list         of a group's row, those that it was made of
 ...                               the columns of the plan, in its order; json as text
 
-The footer says how the shard came to be (`ShardReport`), and is sealed.
+A value that its column cannot hold is null, and its row counts as failed. The footer says how the
+shard came to be (`ShardReport`), and is sealed.
 """
 
 import json
 import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ from ..results_dir import ResultsDir
 from ..seal import BLANK_SEAL
 from .plan import ColumnKind
 from .row import Row
+
+OUT_OF_RANGE = "value_out_of_range"  # the error of a row with a value that did not fit
 
 _REPORT_KEY = b"penstock.step"
 _SEAL_KEY = b"penstock.seal"
@@ -102,10 +105,14 @@ def write_shard(
 ) -> ShardReport:
     """Write a shard durably, unless it is there; returns the report that stands.
 
+    Rows with values that do not fit are added to those that failed.
+
     Raises:
         StorageFull: there is no room.
     """
-    data = _encode(rows, columns, report, has_lineage=has_lineage)
+    fitted = {name: _fitted(rows, name, kind) for name, kind in columns.items()}
+    report = _with_misfits(place.part(index), rows, columns, fitted, report)
+    data = _encode(rows, columns, fitted, report, has_lineage=has_lineage)
     if _create(place, index, data):
         return report
     try:
@@ -156,9 +163,47 @@ def _create(place: ResultsDir, index: int, data: bytes) -> bool:
         return create_file(place.part(index), data, temporary_dir=place.temporary)
 
 
+def _fitted(rows: Sequence[Row], name: str, kind: ColumnKind) -> list[Any]:
+    fit = _FITS[kind]
+    return [fit(row.values.get(name)) for row in rows]
+
+
+def _with_misfits(
+    path: Path,
+    rows: Sequence[Row],
+    columns: Mapping[str, ColumnKind],
+    fitted: Mapping[str, list[Any]],
+    report: ShardReport,
+) -> ShardReport:
+    """Count the rows of which a value was lost, so that none is lost in silence."""
+    misfits: set[int] = set()
+    for name, values in fitted.items():
+        lost = [
+            position
+            for position, value in enumerate(values)
+            if value is None and rows[position].values.get(name) is not None
+        ]
+        if lost:
+            row = rows[lost[0]]
+            logger.warning(
+                "%s: %d values of the column %s are null, as they are no %s: in row %s %.80r",
+                path, len(lost), name, columns[name], row.row_id, row.values[name],
+            )  # fmt: skip
+        misfits.update(lost)
+    if not misfits:
+        return report
+    num_before = report.errors.get(OUT_OF_RANGE, 0)
+    return replace(
+        report,
+        failed=report.failed + len(misfits),
+        errors={**report.errors, OUT_OF_RANGE: num_before + len(misfits)},
+    )
+
+
 def _encode(
     rows: Sequence[Row],
     columns: Mapping[str, ColumnKind],
+    fitted: Mapping[str, list[Any]],
     report: ShardReport,
     *,
     has_lineage: bool,
@@ -170,9 +215,7 @@ def _encode(
     arrays: list[Any] = [[row.row_id for row in rows], [row.parent_id for row in rows]]
     if has_lineage:
         arrays.append([list(row.parents) or None for row in rows])
-    for name, kind in columns.items():
-        fit = _FITS[kind]
-        arrays.append([fit(row.values.get(name)) for row in rows])
+    arrays += fitted.values()
     table = pa.table(
         [pa.array(values, each.type) for values, each in zip(arrays, schema, strict=True)],
         schema=schema,
@@ -213,7 +256,12 @@ def _int(value: Any) -> int | None:
 
 
 def _float(value: Any) -> float | None:
-    return float(value) if type(value) in (int, float) else None
+    if type(value) not in (int, float):
+        return None
+    try:
+        return float(value)
+    except OverflowError:  # an integer beyond all floats
+        return None
 
 
 def _bool(value: Any) -> bool | None:

@@ -7,6 +7,7 @@ from penstock.jobs.results_dir import ResultsDir
 from penstock.jobs.workflow.plan import ColumnKind
 from penstock.jobs.workflow.row import Row
 from penstock.jobs.workflow.shard_file import (
+    OUT_OF_RANGE,
     ShardReport,
     read_report,
     read_shard,
@@ -59,6 +60,8 @@ def test_a_shard_may_be_empty(place: ResultsDir) -> None:
         ("int64", 2**63, None),
         ("bool", 1, None),
         ("float64", 3, 3.0),
+        ("float64", 10**400, None),
+        ("float64", "0.5", None),
         ("string", {"a": 1}, '{"a":1}'),
         ("string", "\ud800", "?"),
         ("json", 10**30, 10**30),
@@ -69,9 +72,27 @@ def test_a_shard_may_be_empty(place: ResultsDir) -> None:
 def test_a_value_of_another_kind_costs_no_part(
     place: ResultsDir, kind: ColumnKind, value: object, read: object
 ) -> None:
-    write_shard(place, 0, [Row("0", {"x": value})], {"x": kind}, ShardReport())
+    report = write_shard(place, 0, [Row("0", {"x": value})], {"x": kind}, ShardReport())
     (row,) = read_shard(place.part(0), {"x": kind})
     assert row.values["x"] == read
+    assert report.errors == ({} if read is not None else {OUT_OF_RANGE: 1})
+
+
+def test_rows_that_lost_a_value_count_as_failed(place: ResultsDir) -> None:
+    columns: dict[str, ColumnKind] = {"a": "int64", "b": "bool"}
+    values = [{"a": 1, "b": True}, {"a": 2**63, "b": 1}, {"a": None, "b": None}, {"a": 2, "b": 0}]
+    rows = [Row(str(number), each) for number, each in enumerate(values)]
+    before = ShardReport(rows_in=5, rows_out=4, failed=1, errors={"template_error": 1})
+    report = write_shard(place, 0, rows, columns, before)
+    assert (report.rows_in, report.rows_out, report.failed) == (5, 4, 3)
+    assert report.errors == {"template_error": 1, OUT_OF_RANGE: 2}
+    assert read_report(place.part(0)) == report
+    assert [row.values for row in read_shard(place.part(0), columns)] == [
+        {"a": 1, "b": True},
+        {"a": None, "b": None},
+        {"a": None, "b": None},
+        {"a": 2, "b": None},
+    ]
 
 
 def test_the_first_writer_wins(place: ResultsDir) -> None:
