@@ -139,7 +139,7 @@ class TestSubmit:
 
 
 def test_a_moment_that_no_calendar_shows_does_not_hide_the_job() -> None:
-    moments = {"deadline": 253402387139, "created_at": -(10**15)}
+    moments: dict[str, Any] = {"deadline": 253402387139, "created_at": -(10**15)}
     page = {"data": [job_json(**moments), job_json()], "has_more": False}
     handler, _ = script(httpx2.Response(200, json=page))
     with connect(handler) as client:
