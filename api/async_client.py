@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 
 import httpx2
 
@@ -14,20 +14,18 @@ from .async_workflow_client import AsyncWorkflows
 from .chat_calls import Messages
 from .chat_stream import AsyncChatStream
 from .client_events import follow_async
+from .connection import AsyncConnection
 from .job_calls import JobChanges, SubmitOptions
 from .job_facts import JobFacts
 from .payloads import JobInput, open_upload
 from .records import ChatAnswer, JobEvent, JobRecord, Row
 from .retry_policy import RetryPolicy
-from .talk import Talk
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-T = TypeVar("T")
 
-
-class AsyncClient:
+class AsyncClient(AsyncConnection):
     """A connection to a Penstock server. Close it, or use it in an `async with`.
 
     Without arguments it goes where PENSTOCK_URL says, else to this machine.
@@ -47,12 +45,12 @@ class AsyncClient:
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
         self.address = Address.resolve(base_url, api_key)
-        self.retry = RetryPolicy(max_retries=max_retries)
+        http = httpx2.AsyncClient(**self.address.http_options(timeout_s), transport=transport)
+        super().__init__(http, RetryPolicy(max_retries=max_retries))
         self.jobs = AsyncJobs(self)
         self.models = AsyncModels(self)
         self.workers = AsyncWorkers(self)
         self.workflows = AsyncWorkflows(self)
-        self._http = httpx2.AsyncClient(**self.address.http_options(timeout_s), transport=transport)
 
     @overload
     async def chat(
@@ -89,41 +87,12 @@ class AsyncClient:
             return AsyncChatStream(await self.run(talk))
         return await self.run(chat_calls.chat(messages, model, sampling, self.retry))
 
-    async def run(self, talk: Talk[T]) -> T:
-        """Carry a talk out."""
-        try:
-            send = next(talk)
-            while True:
-                await asyncio.sleep(send.after_s)
-                try:
-                    response = await self._http.send(send.build(self._http), stream=send.stream)
-                    if not response.is_success:
-                        await response.aread()
-                except httpx2.TransportError as error:
-                    send = talk.throw(error)
-                else:
-                    send = talk.send(response)
-        except StopIteration as end:
-            return end.value
-
-    async def close(self) -> None:
-        """Close all connections."""
-        await self._http.aclose()
-
-    async def __aenter__(self) -> Self:
-        """Enter a block that closes the client."""
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        """Close."""
-        await self.close()
-
 
 class AsyncJobs:
     """Bulk jobs."""
 
-    def __init__(self, client: AsyncClient) -> None:
-        self._client = client
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
 
     async def submit(self, rows: JobInput, **options: Unpack[SubmitOptions]) -> "AsyncJob":
         """Send rows and what to do with each; returns once the server has them safely on disk.
@@ -139,85 +108,85 @@ class AsyncJobs:
         """
         with ExitStack() as stack:
             upload = await asyncio.to_thread(stack.enter_context, open_upload(rows))
-            talk = job_calls.submit_job(upload, options, self._client.retry)
-            return AsyncJob(self._client, await self._client.run(talk))
+            talk = job_calls.submit_job(upload, options, self._connection.retry)
+            return AsyncJob(self._connection, await self._connection.run(talk))
 
     async def get(self, job_id: str) -> "AsyncJob":
         """Find a job by its id."""
-        talk = job_calls.get_job(job_id, self._client.retry)
-        return AsyncJob(self._client, await self._client.run(talk))
+        talk = job_calls.get_job(job_id, self._connection.retry)
+        return AsyncJob(self._connection, await self._connection.run(talk))
 
     async def list(self, *, limit: int = 20, after: str | None = None) -> "list[AsyncJob]":
         """List jobs, newest first; `after` is the last id of the page before."""
-        talk = job_calls.list_jobs(limit, after, self._client.retry)
-        return [AsyncJob(self._client, record) for record in await self._client.run(talk)]
+        talk = job_calls.list_jobs(limit, after, self._connection.retry)
+        return [AsyncJob(self._connection, record) for record in await self._connection.run(talk)]
 
     async def cancel(self, job_id: str) -> "AsyncJob":
         """Stop a job; what has landed stays."""
-        talk = job_calls.cancel_job(job_id, self._client.retry)
-        return AsyncJob(self._client, await self._client.run(talk))
+        talk = job_calls.cancel_job(job_id, self._connection.retry)
+        return AsyncJob(self._connection, await self._connection.run(talk))
 
     async def pause(self, job_id: str) -> "AsyncJob":
         """Begin nothing more of a job; what runs goes on to its end, and lands."""
-        talk = job_calls.pause_job(job_id, self._client.retry)
-        return AsyncJob(self._client, await self._client.run(talk))
+        talk = job_calls.pause_job(job_id, self._connection.retry)
+        return AsyncJob(self._connection, await self._connection.run(talk))
 
     async def resume(self, job_id: str) -> "AsyncJob":
         """Let a paused job go on."""
-        talk = job_calls.resume_job(job_id, self._client.retry)
-        return AsyncJob(self._client, await self._client.run(talk))
+        talk = job_calls.resume_job(job_id, self._connection.retry)
+        return AsyncJob(self._connection, await self._connection.run(talk))
 
     async def delete(self, job_id: str) -> None:
         """Remove a job that has ended, its input and its rows; what it has used stays on record."""
-        await self._client.run(job_calls.delete_job(job_id, self._client.retry))
+        await self._connection.run(job_calls.delete_job(job_id, self._connection.retry))
 
     async def update(self, job_id: str, **changes: Unpack[JobChanges]) -> "AsyncJob":
         """Change a job's name, priority, metadata, deadline or rate of errors; it acts at once."""
-        talk = job_calls.change_job(job_id, changes, self._client.retry)
-        return AsyncJob(self._client, await self._client.run(talk))
+        talk = job_calls.change_job(job_id, changes, self._connection.retry)
+        return AsyncJob(self._connection, await self._connection.run(talk))
 
     async def retry(self, job_id: str, *, codes: Sequence[str] | None = None) -> "AsyncJob":
         """Run again what failed of a job that has ended; see `AsyncJob.retry`."""
-        talk = job_calls.retry_job(job_id, codes, self._client.retry)
-        return AsyncJob(self._client, await self._client.run(talk))
+        talk = job_calls.retry_job(job_id, codes, self._connection.retry)
+        return AsyncJob(self._connection, await self._connection.run(talk))
 
 
 class AsyncModels:
     """The models served now."""
 
-    def __init__(self, client: AsyncClient) -> None:
-        self._client = client
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
 
     async def ready(self) -> list[str]:
         """Name the models whose engine works, as it proved lately; `Unavailable` if none does."""
-        return await self._client.run(chat_calls.ready_models(self._client.retry))
+        return await self._connection.run(chat_calls.ready_models(self._connection.retry))
 
     async def list(self) -> list[dict[str, Any]]:
         """List the models, in OpenAI's shape."""
-        return await self._client.run(chat_calls.list_models(self._client.retry))
+        return await self._connection.run(chat_calls.list_models(self._connection.retry))
 
 
 class AsyncWorkers:
     """The workers alive now."""
 
-    def __init__(self, client: AsyncClient) -> None:
-        self._client = client
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
 
     async def list(self) -> list[dict[str, Any]]:
         """List the workers with what they do."""
-        return await self._client.run(chat_calls.list_workers(self._client.retry))
+        return await self._connection.run(chat_calls.list_workers(self._connection.retry))
 
 
 class AsyncJob(JobFacts):
     """A bulk job."""
 
-    def __init__(self, client: AsyncClient, record: JobRecord) -> None:
+    def __init__(self, connection: AsyncConnection, record: JobRecord) -> None:
         super().__init__(record)
-        self._client = client
+        self._connection = connection
 
     async def refresh(self) -> Self:
         """Look at the job again."""
-        self.record = await self._client.run(job_calls.get_job(self.id, self._client.retry))
+        self.record = await self._connection.run(job_calls.get_job(self.id, self._connection.retry))
         return self
 
     async def wait(self, *, progress: bool = False, timeout_s: float | None = None) -> Self:
@@ -253,36 +222,42 @@ class AsyncJob(JobFacts):
         """
         pager = job_calls.ResultsPager(self.id, status=status, follow=follow, page_rows=page_rows)
         while not pager.is_done:
-            for row in await self._client.run(pager.next_page(self._client.retry)):
+            for row in await self._connection.run(pager.next_page(self._connection.retry)):
                 yield row
 
     async def errors(self) -> list[dict[str, Any]]:
         """List the rejected input lines and the rows that failed."""
-        return await self._client.run(job_calls.job_errors(self.id, self._client.retry))
+        return await self._connection.run(job_calls.job_errors(self.id, self._connection.retry))
 
     def events(self) -> AsyncIterator[JobEvent]:
         """Yield what happens to the job, to its end; a broken connection goes on where it was."""
-        return follow_async(self._client, partial(job_calls.open_events, self.id))
+        return follow_async(self._connection, partial(job_calls.open_events, self.id))
 
     async def cancel(self) -> Self:
         """Stop the job; what has landed stays."""
-        self.record = await self._client.run(job_calls.cancel_job(self.id, self._client.retry))
+        self.record = await self._connection.run(
+            job_calls.cancel_job(self.id, self._connection.retry)
+        )
         return self
 
     async def pause(self) -> Self:
         """Begin nothing more; what runs goes on to its end, and lands."""
-        self.record = await self._client.run(job_calls.pause_job(self.id, self._client.retry))
+        self.record = await self._connection.run(
+            job_calls.pause_job(self.id, self._connection.retry)
+        )
         return self
 
     async def resume(self) -> Self:
         """Go on after a pause. Rows that failed before are not held against the job any more."""
-        self.record = await self._client.run(job_calls.resume_job(self.id, self._client.retry))
+        self.record = await self._connection.run(
+            job_calls.resume_job(self.id, self._connection.retry)
+        )
         return self
 
     async def update(self, **changes: Unpack[JobChanges]) -> Self:
         """Change name, priority, metadata, deadline or rate of errors; it acts at once."""
-        talk = job_calls.change_job(self.id, changes, self._client.retry)
-        self.record = await self._client.run(talk)
+        talk = job_calls.change_job(self.id, changes, self._connection.retry)
+        self.record = await self._connection.run(talk)
         return self
 
     async def retry(self, *, codes: Sequence[str] | None = None) -> "AsyncJob":
@@ -291,7 +266,8 @@ class AsyncJob(JobFacts):
         When that completes, its rows take the places of those that failed. With `codes`, only rows
         whose error has one of these.
         """
-        return await self._client.jobs.retry(self.id, codes=codes)
+        talk = job_calls.retry_job(self.id, codes, self._connection.retry)
+        return AsyncJob(self._connection, await self._connection.run(talk))
 
     async def to_arrow(self, *, follow: bool = True) -> "pa.Table":
         """Give all rows as an Arrow table: the Parquet itself when it is on this machine.
@@ -319,6 +295,6 @@ class AsyncJob(JobFacts):
         return tables.to_polars(await self.to_arrow(follow=follow))
 
     async def _wait(self, timeout_s: float | None, on_record: job_calls.OnRecord) -> None:
-        retry = self._client.retry
+        retry = self._connection.retry
         talk = job_calls.wait_for_job(self.id, retry, timeout_s=timeout_s, on_record=on_record)
-        self.record = await self._client.run(talk)
+        self.record = await self._connection.run(talk)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from . import tables, workflow_calls
 from .client_events import follow_async
+from .connection import AsyncConnection
 from .payloads import open_upload
 from .records import JobEvent, Row
 from .run_facts import RunFacts
@@ -19,8 +20,6 @@ from .workflow_trial import AnyWorkflow, Inputs, counts_of, specified, trial_of
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from .async_client import AsyncClient
-
 
 class AsyncWorkflows:
     """Workflows: checked, tried, kept and run.
@@ -30,8 +29,8 @@ class AsyncWorkflows:
     files, iterables of dicts or data frames, as `jobs.submit` takes them.
     """
 
-    def __init__(self, client: "AsyncClient") -> None:
-        self._client = client
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
 
     async def run(
         self, workflow: AnyWorkflow, inputs: Inputs, **options: Unpack[RunOptions]
@@ -48,8 +47,8 @@ class AsyncWorkflows:
                 name: await asyncio.to_thread(stack.enter_context, open_upload(rows))
                 for name, rows in inputs.items()
             }
-            talk = workflow_calls.run_workflow(said, uploads, options, self._client.retry)
-            return AsyncWorkflowRun(self._client, await self._client.run(talk))
+            talk = workflow_calls.run_workflow(said, uploads, options, self._connection.retry)
+            return AsyncWorkflowRun(self._connection, await self._connection.run(talk))
 
     async def validate(
         self, workflow: AnyWorkflow, inputs: Inputs, *, params: Mapping[str, Any] | None = None
@@ -60,7 +59,7 @@ class AsyncWorkflows:
             BadRequest: it cannot run; `errors` lists all problems.
         """
         trial = await asyncio.to_thread(trial_of, workflow, inputs, params)
-        return await self._client.run(workflow_calls.validate(trial, self._client.retry))
+        return await self._connection.run(workflow_calls.validate(trial, self._connection.retry))
 
     async def preview(
         self,
@@ -72,8 +71,8 @@ class AsyncWorkflows:
     ) -> dict[str, Any]:
         """Send the first rows through every step: what was asked, answered and made of each."""
         trial = await asyncio.to_thread(trial_of, workflow, inputs, params, rows)
-        talk = workflow_calls.preview(trial, self._client.retry, num_rows=rows)
-        return await self._client.run(talk)
+        talk = workflow_calls.preview(trial, self._connection.retry, num_rows=rows)
+        return await self._connection.run(talk)
 
     async def plan(
         self,
@@ -90,54 +89,59 @@ class AsyncWorkflows:
         """
         counts = await asyncio.to_thread(counts_of, inputs, num_rows)
         trial = await asyncio.to_thread(trial_of, workflow, inputs, params, sample_rows)
-        talk = workflow_calls.plan(trial, counts, self._client.retry, sample_rows=sample_rows)
-        return await self._client.run(talk)
+        talk = workflow_calls.plan(trial, counts, self._connection.retry, sample_rows=sample_rows)
+        return await self._connection.run(talk)
 
     async def save(self, workflow: AnyWorkflow) -> int:
         """Keep a workflow under its name; returns its version."""
         said = await asyncio.to_thread(specified, workflow)
-        talk = workflow_calls.store_workflow(said, self._client.retry)
-        return (await self._client.run(talk))["version"]
+        talk = workflow_calls.store_workflow(said, self._connection.retry)
+        return (await self._connection.run(talk))["version"]
 
     async def load(self, name: str, *, version: int | None = None) -> Workflow:
         """Fetch a workflow that is kept, by default its newest version."""
-        return await self._client.run(
-            workflow_calls.get_workflow(name, version, self._client.retry)
+        return await self._connection.run(
+            workflow_calls.get_workflow(name, version, self._connection.retry)
         )
 
     async def saved(self) -> list[dict[str, Any]]:
         """List the newest version of each workflow that is kept."""
-        return await self._client.run(workflow_calls.list_workflows(self._client.retry))
+        return await self._connection.run(workflow_calls.list_workflows(self._connection.retry))
 
     async def schema(self) -> dict[str, Any]:
         """Give the JSON Schema of specifications."""
-        return await self._client.run(workflow_calls.get_schema(self._client.retry))
+        return await self._connection.run(workflow_calls.get_schema(self._connection.retry))
 
     async def get(self, run_id: str) -> "AsyncWorkflowRun":
         """Find a run by its id."""
-        talk = workflow_calls.get_run(run_id, self._client.retry)
-        return AsyncWorkflowRun(self._client, await self._client.run(talk))
+        talk = workflow_calls.get_run(run_id, self._connection.retry)
+        return AsyncWorkflowRun(self._connection, await self._connection.run(talk))
 
     async def list(self, *, limit: int = 20, after: str | None = None) -> "list[AsyncWorkflowRun]":
         """List runs, newest first; `after` is the last id of the page before."""
-        talk = workflow_calls.list_runs(limit, after, self._client.retry)
-        return [AsyncWorkflowRun(self._client, record) for record in await self._client.run(talk)]
+        talk = workflow_calls.list_runs(limit, after, self._connection.retry)
+        return [
+            AsyncWorkflowRun(self._connection, record)
+            for record in await self._connection.run(talk)
+        ]
 
     async def delete(self, run_id: str) -> None:
         """Remove a run that has ended, its inputs and all its rows."""
-        await self._client.run(workflow_calls.delete_run(run_id, self._client.retry))
+        await self._connection.run(workflow_calls.delete_run(run_id, self._connection.retry))
 
 
 class AsyncWorkflowRun(RunFacts):
     """A run of a workflow."""
 
-    def __init__(self, client: "AsyncClient", record: RunRecord) -> None:
+    def __init__(self, connection: AsyncConnection, record: RunRecord) -> None:
         super().__init__(record)
-        self._client = client
+        self._connection = connection
 
     async def refresh(self) -> Self:
         """Look at the run again."""
-        self.record = await self._client.run(workflow_calls.get_run(self.id, self._client.retry))
+        self.record = await self._connection.run(
+            workflow_calls.get_run(self.id, self._connection.retry)
+        )
         return self
 
     async def wait(
@@ -188,11 +192,13 @@ class AsyncWorkflowRun(RunFacts):
 
     async def row(self, row_id: str) -> list[dict[str, Any]]:
         """Tell the history of a row: each step's requests, answers and value, from the input on."""
-        return await self._client.run(workflow_calls.trace_row(self.id, row_id, self._client.retry))
+        return await self._connection.run(
+            workflow_calls.trace_row(self.id, row_id, self._connection.retry)
+        )
 
     def events(self) -> AsyncIterator[JobEvent]:
         """Yield what happens to the run, to its end; a broken connection goes on where it was."""
-        return follow_async(self._client, partial(workflow_calls.open_run_events, self.id))
+        return follow_async(self._connection, partial(workflow_calls.open_run_events, self.id))
 
     async def cancel(self) -> Self:
         """Stop the run; what has landed stays."""
@@ -230,16 +236,16 @@ class AsyncWorkflowRun(RunFacts):
     async def _rows(self, step: str | None, follow: bool, page_rows: int) -> AsyncIterator[Row]:
         pager = workflow_calls.RunPager(self.id, step, follow=follow, page_rows=page_rows)
         while not pager.is_done:
-            for row in await self._client.run(pager.next_page(self._client.retry)):
+            for row in await self._connection.run(pager.next_page(self._connection.retry)):
                 yield row
 
     async def _steer(self, verb: str) -> Self:
-        talk = workflow_calls.steer_run(self.id, verb, self._client.retry)
-        self.record = await self._client.run(talk)
+        talk = workflow_calls.steer_run(self.id, verb, self._connection.retry)
+        self.record = await self._connection.run(talk)
         return self
 
     async def _wait(self, timeout_s: float | None, on_run: OnRun) -> None:
         talk = workflow_calls.wait_for_run(
-            self.id, self._client.retry, timeout_s=timeout_s, on_run=on_run
+            self.id, self._connection.retry, timeout_s=timeout_s, on_run=on_run
         )
-        self.record = await self._client.run(talk)
+        self.record = await self._connection.run(talk)

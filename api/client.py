@@ -1,13 +1,12 @@
 """The client: what a program says to Penstock. `async_client` is its twin for asyncio.
 
-Knows how to carry a talk out with blocking sockets; what is said is written in `job_calls` and
-`chat_calls`. Loads neither torch nor Redis.
+Knows what can be asked for, and where. What is said is written in `job_calls` and `chat_calls`, and
+`connection` carries it out with blocking sockets. Loads neither torch nor Redis.
 """
 
-import time
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 
 import httpx2
 
@@ -16,21 +15,19 @@ from .address import Address
 from .chat_calls import Messages
 from .chat_stream import ChatStream
 from .client_events import follow
+from .connection import Connection
 from .job_calls import JobChanges, SubmitOptions
 from .job_facts import JobFacts
 from .payloads import JobInput, open_upload
 from .records import ChatAnswer, JobEvent, JobRecord, Row
 from .retry_policy import RetryPolicy
-from .talk import Talk
 from .workflow_client import Workflows
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-T = TypeVar("T")
 
-
-class Client:
+class Client(Connection):
     """A connection to a Penstock server. Close it, or use it in a `with`.
 
     Without arguments it goes where PENSTOCK_URL says, else to this machine.
@@ -50,12 +47,12 @@ class Client:
         transport: httpx2.BaseTransport | None = None,
     ) -> None:
         self.address = Address.resolve(base_url, api_key)
-        self.retry = RetryPolicy(max_retries=max_retries)
+        http = httpx2.Client(**self.address.http_options(timeout_s), transport=transport)
+        super().__init__(http, RetryPolicy(max_retries=max_retries))
         self.jobs = Jobs(self)
         self.models = Models(self)
         self.workers = Workers(self)
         self.workflows = Workflows(self)
-        self._http = httpx2.Client(**self.address.http_options(timeout_s), transport=transport)
 
     @overload
     def chat(
@@ -92,41 +89,12 @@ class Client:
             return ChatStream(self.run(talk))
         return self.run(chat_calls.chat(messages, model, sampling, self.retry))
 
-    def run(self, talk: Talk[T]) -> T:
-        """Carry a talk out."""
-        try:
-            send = next(talk)
-            while True:
-                time.sleep(send.after_s)
-                try:
-                    response = self._http.send(send.build(self._http), stream=send.stream)
-                    if not response.is_success:
-                        response.read()
-                except httpx2.TransportError as error:
-                    send = talk.throw(error)
-                else:
-                    send = talk.send(response)
-        except StopIteration as end:
-            return end.value
-
-    def close(self) -> None:
-        """Close all connections."""
-        self._http.close()
-
-    def __enter__(self) -> Self:
-        """Enter a block that closes the client."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Close."""
-        self.close()
-
 
 class Jobs:
     """Bulk jobs."""
 
-    def __init__(self, client: Client) -> None:
-        self._client = client
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
 
     def submit(self, rows: JobInput, **options: Unpack[SubmitOptions]) -> "Job":
         """Send rows and what to do with each; returns once the server has them safely on disk.
@@ -141,85 +109,85 @@ class Jobs:
             BadRequest: the server found something wrong; `param` names it.
         """
         with open_upload(rows) as upload:
-            talk = job_calls.submit_job(upload, options, self._client.retry)
-            return Job(self._client, self._client.run(talk))
+            talk = job_calls.submit_job(upload, options, self._connection.retry)
+            return Job(self._connection, self._connection.run(talk))
 
     def get(self, job_id: str) -> "Job":
         """Find a job by its id."""
-        talk = job_calls.get_job(job_id, self._client.retry)
-        return Job(self._client, self._client.run(talk))
+        talk = job_calls.get_job(job_id, self._connection.retry)
+        return Job(self._connection, self._connection.run(talk))
 
     def list(self, *, limit: int = 20, after: str | None = None) -> "list[Job]":
         """List jobs, newest first; `after` is the last id of the page before."""
-        talk = job_calls.list_jobs(limit, after, self._client.retry)
-        return [Job(self._client, record) for record in self._client.run(talk)]
+        talk = job_calls.list_jobs(limit, after, self._connection.retry)
+        return [Job(self._connection, record) for record in self._connection.run(talk)]
 
     def cancel(self, job_id: str) -> "Job":
         """Stop a job; what has landed stays."""
-        talk = job_calls.cancel_job(job_id, self._client.retry)
-        return Job(self._client, self._client.run(talk))
+        talk = job_calls.cancel_job(job_id, self._connection.retry)
+        return Job(self._connection, self._connection.run(talk))
 
     def pause(self, job_id: str) -> "Job":
         """Begin nothing more of a job; what runs goes on to its end, and lands."""
-        talk = job_calls.pause_job(job_id, self._client.retry)
-        return Job(self._client, self._client.run(talk))
+        talk = job_calls.pause_job(job_id, self._connection.retry)
+        return Job(self._connection, self._connection.run(talk))
 
     def resume(self, job_id: str) -> "Job":
         """Let a paused job go on."""
-        talk = job_calls.resume_job(job_id, self._client.retry)
-        return Job(self._client, self._client.run(talk))
+        talk = job_calls.resume_job(job_id, self._connection.retry)
+        return Job(self._connection, self._connection.run(talk))
 
     def delete(self, job_id: str) -> None:
         """Remove a job that has ended, its input and its rows; what it has used stays on record."""
-        self._client.run(job_calls.delete_job(job_id, self._client.retry))
+        self._connection.run(job_calls.delete_job(job_id, self._connection.retry))
 
     def update(self, job_id: str, **changes: Unpack[JobChanges]) -> "Job":
         """Change a job's name, priority, metadata, deadline or rate of errors; it acts at once."""
-        talk = job_calls.change_job(job_id, changes, self._client.retry)
-        return Job(self._client, self._client.run(talk))
+        talk = job_calls.change_job(job_id, changes, self._connection.retry)
+        return Job(self._connection, self._connection.run(talk))
 
     def retry(self, job_id: str, *, codes: Sequence[str] | None = None) -> "Job":
         """Run again what failed of a job that has ended; see `Job.retry`."""
-        talk = job_calls.retry_job(job_id, codes, self._client.retry)
-        return Job(self._client, self._client.run(talk))
+        talk = job_calls.retry_job(job_id, codes, self._connection.retry)
+        return Job(self._connection, self._connection.run(talk))
 
 
 class Models:
     """The models served now."""
 
-    def __init__(self, client: Client) -> None:
-        self._client = client
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
 
     def ready(self) -> list[str]:
         """Name the models whose engine works, as it proved lately; `Unavailable` if none does."""
-        return self._client.run(chat_calls.ready_models(self._client.retry))
+        return self._connection.run(chat_calls.ready_models(self._connection.retry))
 
     def list(self) -> list[dict[str, Any]]:
         """List the models, in OpenAI's shape."""
-        return self._client.run(chat_calls.list_models(self._client.retry))
+        return self._connection.run(chat_calls.list_models(self._connection.retry))
 
 
 class Workers:
     """The workers alive now."""
 
-    def __init__(self, client: Client) -> None:
-        self._client = client
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
 
     def list(self) -> list[dict[str, Any]]:
         """List the workers with what they do."""
-        return self._client.run(chat_calls.list_workers(self._client.retry))
+        return self._connection.run(chat_calls.list_workers(self._connection.retry))
 
 
 class Job(JobFacts):
     """A bulk job."""
 
-    def __init__(self, client: Client, record: JobRecord) -> None:
+    def __init__(self, connection: Connection, record: JobRecord) -> None:
         super().__init__(record)
-        self._client = client
+        self._connection = connection
 
     def refresh(self) -> Self:
         """Look at the job again."""
-        self.record = self._client.run(job_calls.get_job(self.id, self._client.retry))
+        self.record = self._connection.run(job_calls.get_job(self.id, self._connection.retry))
         return self
 
     def wait(self, *, progress: bool = False, timeout_s: float | None = None) -> Self:
@@ -255,34 +223,36 @@ class Job(JobFacts):
         """
         pager = job_calls.ResultsPager(self.id, status=status, follow=follow, page_rows=page_rows)
         while not pager.is_done:
-            yield from self._client.run(pager.next_page(self._client.retry))
+            yield from self._connection.run(pager.next_page(self._connection.retry))
 
     def errors(self) -> list[dict[str, Any]]:
         """List the rejected input lines and the rows that failed."""
-        return self._client.run(job_calls.job_errors(self.id, self._client.retry))
+        return self._connection.run(job_calls.job_errors(self.id, self._connection.retry))
 
     def events(self) -> Iterator[JobEvent]:
         """Yield what happens to the job, to its end; a broken connection goes on where it was."""
-        return follow(self._client, partial(job_calls.open_events, self.id))
+        return follow(self._connection, partial(job_calls.open_events, self.id))
 
     def cancel(self) -> Self:
         """Stop the job; what has landed stays."""
-        self.record = self._client.run(job_calls.cancel_job(self.id, self._client.retry))
+        self.record = self._connection.run(job_calls.cancel_job(self.id, self._connection.retry))
         return self
 
     def pause(self) -> Self:
         """Begin nothing more; what runs goes on to its end, and lands."""
-        self.record = self._client.run(job_calls.pause_job(self.id, self._client.retry))
+        self.record = self._connection.run(job_calls.pause_job(self.id, self._connection.retry))
         return self
 
     def resume(self) -> Self:
         """Go on after a pause. Rows that failed before are not held against the job any more."""
-        self.record = self._client.run(job_calls.resume_job(self.id, self._client.retry))
+        self.record = self._connection.run(job_calls.resume_job(self.id, self._connection.retry))
         return self
 
     def update(self, **changes: Unpack[JobChanges]) -> Self:
         """Change name, priority, metadata, deadline or rate of errors; it acts at once."""
-        self.record = self._client.run(job_calls.change_job(self.id, changes, self._client.retry))
+        self.record = self._connection.run(
+            job_calls.change_job(self.id, changes, self._connection.retry)
+        )
         return self
 
     def retry(self, *, codes: Sequence[str] | None = None) -> "Job":
@@ -291,7 +261,8 @@ class Job(JobFacts):
         When that completes, its rows take the places of those that failed. With `codes`, only rows
         whose error has one of these.
         """
-        return self._client.jobs.retry(self.id, codes=codes)
+        talk = job_calls.retry_job(self.id, codes, self._connection.retry)
+        return Job(self._connection, self._connection.run(talk))
 
     def to_arrow(self, *, follow: bool = True) -> "pa.Table":
         """Give all rows as an Arrow table: the Parquet itself when it is on this machine.
@@ -314,6 +285,6 @@ class Job(JobFacts):
         return tables.to_polars(self.to_arrow(follow=follow))
 
     def _wait(self, timeout_s: float | None, on_record: job_calls.OnRecord) -> None:
-        retry = self._client.retry
+        retry = self._connection.retry
         talk = job_calls.wait_for_job(self.id, retry, timeout_s=timeout_s, on_record=on_record)
-        self.record = self._client.run(talk)
+        self.record = self._connection.run(talk)

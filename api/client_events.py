@@ -8,28 +8,24 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import TYPE_CHECKING
 
 import httpx2
 
+from .connection import AsyncConnection, Connection
 from .records import JobEvent
 from .retry_policy import RetryPolicy
 from .talk import Talk
-
-if TYPE_CHECKING:
-    from .async_client import AsyncClient
-    from .client import Client
 
 OpenEvents = Callable[[str | None, RetryPolicy], Talk[httpx2.Response]]  # behind an event's id
 
 _REOPEN_S = 0.5  # before a broken stream is opened again
 
 
-def follow(client: "Client", open_events: OpenEvents) -> Iterator[JobEvent]:
+def follow(connection: Connection, open_events: OpenEvents) -> Iterator[JobEvent]:
     """Yield the events to the last one."""
     last_id = None
     while True:
-        response = client.run(open_events(last_id, client.retry))
+        response = connection.run(open_events(last_id, connection.retry))
         try:
             for frame in httpx2.EventSource(response):
                 event = _read(frame)
@@ -46,11 +42,13 @@ def follow(client: "Client", open_events: OpenEvents) -> Iterator[JobEvent]:
         time.sleep(_REOPEN_S)
 
 
-async def follow_async(client: "AsyncClient", open_events: OpenEvents) -> AsyncIterator[JobEvent]:
+async def follow_async(
+    connection: AsyncConnection, open_events: OpenEvents
+) -> AsyncIterator[JobEvent]:
     """Yield the events to the last one."""
     last_id = None
     while True:
-        response = await client.run(open_events(last_id, client.retry))
+        response = await connection.run(open_events(last_id, connection.retry))
         try:
             async for frame in httpx2.EventSource(response):
                 event = _read(frame)

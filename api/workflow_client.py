@@ -1,6 +1,7 @@
 """Workflows as a program runs them; `async_workflow_client` is the twin for asyncio.
 
-Knows how to carry a talk out with blocking sockets; what is said is written in `workflow_calls`.
+Knows what can be asked for; what is said is written in `workflow_calls`, and a `Connection` carries
+it out.
 """
 
 from collections.abc import Iterator, Mapping
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from . import tables, workflow_calls
 from .client_events import follow
+from .connection import Connection
 from .payloads import open_upload
 from .records import JobEvent, Row
 from .run_facts import RunFacts
@@ -21,8 +23,6 @@ from .workflow_trial import AnyWorkflow, Inputs, counts_of, specified, trial_of
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from .client import Client
-
 
 class Workflows:
     """Workflows: checked, tried, kept and run.
@@ -32,8 +32,8 @@ class Workflows:
     files, iterables of dicts or data frames, as `jobs.submit` takes them.
     """
 
-    def __init__(self, client: "Client") -> None:
-        self._client = client
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
 
     def run(
         self, workflow: AnyWorkflow, inputs: Inputs, **options: Unpack[RunOptions]
@@ -49,8 +49,8 @@ class Workflows:
             uploads = {
                 name: stack.enter_context(open_upload(rows)) for name, rows in inputs.items()
             }
-            talk = workflow_calls.run_workflow(said, uploads, options, self._client.retry)
-            return WorkflowRun(self._client, self._client.run(talk))
+            talk = workflow_calls.run_workflow(said, uploads, options, self._connection.retry)
+            return WorkflowRun(self._connection, self._connection.run(talk))
 
     def validate(
         self, workflow: AnyWorkflow, inputs: Inputs, *, params: Mapping[str, Any] | None = None
@@ -61,7 +61,7 @@ class Workflows:
             BadRequest: it cannot run; `errors` lists all problems.
         """
         trial = trial_of(workflow, inputs, params)
-        return self._client.run(workflow_calls.validate(trial, self._client.retry))
+        return self._connection.run(workflow_calls.validate(trial, self._connection.retry))
 
     def preview(
         self,
@@ -73,8 +73,8 @@ class Workflows:
     ) -> dict[str, Any]:
         """Send the first rows through every step: what was asked, answered and made of each."""
         trial = trial_of(workflow, inputs, params, rows)
-        talk = workflow_calls.preview(trial, self._client.retry, num_rows=rows)
-        return self._client.run(talk)
+        talk = workflow_calls.preview(trial, self._connection.retry, num_rows=rows)
+        return self._connection.run(talk)
 
     def plan(
         self,
@@ -91,52 +91,54 @@ class Workflows:
         """
         counts = counts_of(inputs, num_rows)
         trial = trial_of(workflow, inputs, params, sample_rows)
-        talk = workflow_calls.plan(trial, counts, self._client.retry, sample_rows=sample_rows)
-        return self._client.run(talk)
+        talk = workflow_calls.plan(trial, counts, self._connection.retry, sample_rows=sample_rows)
+        return self._connection.run(talk)
 
     def save(self, workflow: AnyWorkflow) -> int:
         """Keep a workflow under its name; returns its version."""
         said = specified(workflow)
-        talk = workflow_calls.store_workflow(said, self._client.retry)
-        return self._client.run(talk)["version"]
+        talk = workflow_calls.store_workflow(said, self._connection.retry)
+        return self._connection.run(talk)["version"]
 
     def load(self, name: str, *, version: int | None = None) -> Workflow:
         """Fetch a workflow that is kept, by default its newest version."""
-        return self._client.run(workflow_calls.get_workflow(name, version, self._client.retry))
+        return self._connection.run(
+            workflow_calls.get_workflow(name, version, self._connection.retry)
+        )
 
     def saved(self) -> list[dict[str, Any]]:
         """List the newest version of each workflow that is kept."""
-        return self._client.run(workflow_calls.list_workflows(self._client.retry))
+        return self._connection.run(workflow_calls.list_workflows(self._connection.retry))
 
     def schema(self) -> dict[str, Any]:
         """Give the JSON Schema of specifications."""
-        return self._client.run(workflow_calls.get_schema(self._client.retry))
+        return self._connection.run(workflow_calls.get_schema(self._connection.retry))
 
     def get(self, run_id: str) -> "WorkflowRun":
         """Find a run by its id."""
-        talk = workflow_calls.get_run(run_id, self._client.retry)
-        return WorkflowRun(self._client, self._client.run(talk))
+        talk = workflow_calls.get_run(run_id, self._connection.retry)
+        return WorkflowRun(self._connection, self._connection.run(talk))
 
     def list(self, *, limit: int = 20, after: str | None = None) -> "list[WorkflowRun]":
         """List runs, newest first; `after` is the last id of the page before."""
-        talk = workflow_calls.list_runs(limit, after, self._client.retry)
-        return [WorkflowRun(self._client, record) for record in self._client.run(talk)]
+        talk = workflow_calls.list_runs(limit, after, self._connection.retry)
+        return [WorkflowRun(self._connection, record) for record in self._connection.run(talk)]
 
     def delete(self, run_id: str) -> None:
         """Remove a run that has ended, its inputs and all its rows."""
-        self._client.run(workflow_calls.delete_run(run_id, self._client.retry))
+        self._connection.run(workflow_calls.delete_run(run_id, self._connection.retry))
 
 
 class WorkflowRun(RunFacts):
     """A run of a workflow."""
 
-    def __init__(self, client: "Client", record: RunRecord) -> None:
+    def __init__(self, connection: Connection, record: RunRecord) -> None:
         super().__init__(record)
-        self._client = client
+        self._connection = connection
 
     def refresh(self) -> Self:
         """Look at the run again."""
-        self.record = self._client.run(workflow_calls.get_run(self.id, self._client.retry))
+        self.record = self._connection.run(workflow_calls.get_run(self.id, self._connection.retry))
         return self
 
     def wait(
@@ -185,11 +187,13 @@ class WorkflowRun(RunFacts):
 
     def row(self, row_id: str) -> list[dict[str, Any]]:
         """Tell the history of a row: each step's requests, answers and value, from the input on."""
-        return self._client.run(workflow_calls.trace_row(self.id, row_id, self._client.retry))
+        return self._connection.run(
+            workflow_calls.trace_row(self.id, row_id, self._connection.retry)
+        )
 
     def events(self) -> Iterator[JobEvent]:
         """Yield what happens to the run, to its end; a broken connection goes on where it was."""
-        return follow(self._client, partial(workflow_calls.open_run_events, self.id))
+        return follow(self._connection, partial(workflow_calls.open_run_events, self.id))
 
     def cancel(self) -> Self:
         """Stop the run; what has landed stays."""
@@ -222,15 +226,15 @@ class WorkflowRun(RunFacts):
     def _rows(self, step: str | None, follow: bool, page_rows: int) -> Iterator[Row]:
         pager = workflow_calls.RunPager(self.id, step, follow=follow, page_rows=page_rows)
         while not pager.is_done:
-            yield from self._client.run(pager.next_page(self._client.retry))
+            yield from self._connection.run(pager.next_page(self._connection.retry))
 
     def _steer(self, verb: str) -> Self:
-        talk = workflow_calls.steer_run(self.id, verb, self._client.retry)
-        self.record = self._client.run(talk)
+        talk = workflow_calls.steer_run(self.id, verb, self._connection.retry)
+        self.record = self._connection.run(talk)
         return self
 
     def _wait(self, timeout_s: float | None, on_run: OnRun) -> None:
         talk = workflow_calls.wait_for_run(
-            self.id, self._client.retry, timeout_s=timeout_s, on_run=on_run
+            self.id, self._connection.retry, timeout_s=timeout_s, on_run=on_run
         )
-        self.record = self._client.run(talk)
+        self.record = self._connection.run(talk)

@@ -108,6 +108,7 @@ class TestTwins:
         ("name", "twin"),
         [
             ("Client", "AsyncClient"),
+            ("Connection", "AsyncConnection"),
             ("Jobs", "AsyncJobs"),
             ("Job", "AsyncJob"),
             ("Models", "AsyncModels"),
