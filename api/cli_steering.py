@@ -118,8 +118,11 @@ def retry(
 
 
 def delete(job_id: JobId, url: Url = None, api_key: ApiKey = None, output: Output = None) -> None:
-    """Remove a job that has ended, its input and its rows. There is no way back."""
+    """Remove a job or a run that has ended, its input and its rows. There is no way back."""
     printer = Printer(output)
     with open_client(url, api_key) as client:
-        client.jobs.delete(job_id)
+        if is_run(job_id):
+            client.workflows.delete(job_id)
+        else:
+            client.jobs.delete(job_id)
     printer.note(f"{job_id} is removed; what it has used stays on record")

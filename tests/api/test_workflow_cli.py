@@ -218,6 +218,9 @@ class TestLooking:
         assert run.lines[0]["status"] == "failed"
         assert "error: " in run.err
         assert "broken" in run.err
+        run_id = run.lines[0]["id"]
+        assert penstock("delete", run_id, "--url", stack.url).code == 0
+        assert "run_" in penstock("show", run_id, "--url", stack.url).err
 
     def test_runs(self, penstock: Penstock, stack: Stack, done: str) -> None:
         assert done in [run["id"] for run in penstock("workflow", "runs", "--url", stack.url).lines]
