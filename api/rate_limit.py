@@ -5,7 +5,6 @@ others at this process's door, and is no bill. Work is never refused for being m
 """
 
 import math
-import re
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -18,9 +17,6 @@ from .errors import TooManyRequests
 from .principal import principal_of
 
 _BUCKETS_KEPT = 10_000
-_CREATING = re.compile(
-    r"/v1/(jobs|jobs/[^/]+/retry|batches|files|uploads|webhook_endpoints|workflows|workflows/runs)/?"
-)
 
 
 class Buckets:
@@ -62,22 +58,24 @@ class RateGates:
         self.requests = Buckets(clock_s)
         self.creates = Buckets(clock_s)
 
-    def refusal(self, name: str, *, is_creating: bool) -> TooManyRequests | None:
+    def refusal(self, name: str) -> TooManyRequests | None:
         """Say that a tenant's request comes too early, if it does."""
-        tenant = self._tenants.get(name)
-        wait_s = self.requests.take(name, tenant.requests_per_minute)
-        if wait_s > 0:
-            what = f"may send {tenant.requests_per_minute} requests a minute"
-            return _too_early(name, f"{what} (requests_per_minute)", wait_s)
-        wait_s = self.creates.take(name, tenant.creates_per_minute) if is_creating else 0.0
-        if wait_s > 0:
-            what = f"may make {tenant.creates_per_minute} jobs, runs and files a minute"
-            return _too_early(name, f"{what} (creates_per_minute)", wait_s)
-        return None
+        limit = self._tenants.get(name).requests_per_minute
+        what = f"may send {limit} requests a minute (requests_per_minute)"
+        return _refusal(name, what, self.requests.take(name, limit))
+
+    def creation_refusal(self, name: str) -> TooManyRequests | None:
+        """Say that it is too early for a tenant to make one thing more, if it is."""
+        limit = self._tenants.get(name).creates_per_minute
+        what = f"may make {limit} jobs, runs and files a minute (creates_per_minute)"
+        return _refusal(name, what, self.creates.take(name, limit))
 
 
 class RateLimit:
-    """ASGI middleware that shuts the gates before a body is read."""
+    """ASGI middleware that shuts the gate of all requests before a body is read.
+
+    The gate of what makes something is for the routes, which know what they make (`creations`).
+    """
 
     def __init__(self, app: ASGIApp, gates: RateGates) -> None:
         self._app = app
@@ -86,16 +84,16 @@ class RateLimit:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer 429 and say when to come again."""
         if scope["type"] == "http" and scope["path"] not in OPEN_PATHS:
-            is_creating = scope["method"] == "POST" and _CREATING.fullmatch(scope["path"])
-            tenant = principal_of(scope).tenant
-            refusal = self._gates.refusal(tenant, is_creating=bool(is_creating))
+            refusal = self._gates.refusal(principal_of(scope).tenant)
             if refusal is not None:
                 await refusal.response()(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
 
-def _too_early(tenant: str, what: str, wait_s: float) -> TooManyRequests:
+def _refusal(tenant: str, what: str, wait_s: float) -> TooManyRequests | None:
+    if wait_s <= 0:
+        return None
     again_s = math.ceil(wait_s)
     return TooManyRequests(
         f"the tenant {tenant} {what}; come again in {again_s} s", retry_after_s=again_s

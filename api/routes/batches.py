@@ -18,6 +18,7 @@ from ...jobs.batch_record import (
 from ...jobs.job_limits import read_window
 from ..bodies import MAX_JSON_BYTES, json_body, read_json
 from ..body_hints import like, one_of
+from ..creations import ADMITTED
 from ..errors import Conflict, InvalidRequest, shown
 from ..home import require_home
 from ..job_wish import now_ms
@@ -25,7 +26,6 @@ from ..pages import page_of
 from ..principal import ThePrincipal
 from ..schemas import Metadata, ShortText
 from ..services import Services, TheServices
-from ..storage_quota import require_room
 from ..strict import Strict
 from .files import MAX_LIFE_S, MIN_LIFE_S
 from .uploads import ExpiresAfter
@@ -49,7 +49,7 @@ class BatchRequest(Strict):
     idempotency_key: ShortText | None = None
 
 
-@router.post("/v1/batches", openapi_extra=json_body(BatchRequest))
+@router.post("/v1/batches", openapi_extra=json_body(BatchRequest), dependencies=[ADMITTED])
 async def create_batch(
     request: Request, services: TheServices, principal: ThePrincipal
 ) -> dict[str, Any]:
@@ -64,7 +64,6 @@ async def create_batch(
         raise InvalidRequest(message, param="output_expires_after.seconds")
     deadline_ms = await _deadline_ms(services, body.completion_window)
     require_home(services)
-    await require_room(services, principal)
     files, tenant = services.files, principal.tenant
     stored = await anyio.to_thread.run_sync(files.get, body.input_file_id, tenant)
     if stored.purpose != "batch":

@@ -12,12 +12,13 @@ from fastapi.responses import StreamingResponse
 from pyarrow import ArrowInvalid
 
 from ...jobs.file_store import StoredFile
+from ..creations import ADMITTED
 from ..errors import InvalidRequest, UnsupportedMediaType, shown
 from ..home import require_home
 from ..pages import page_of
 from ..principal import ThePrincipal
 from ..services import TheServices
-from ..storage_quota import announced_bytes, require_room
+from ..storage_quota import require_room
 from ..upload import Form, is_multipart, receive_upload
 
 Purpose = Literal["assistants", "batch", "fine-tune", "vision", "user_data", "evals"]
@@ -31,7 +32,7 @@ _ANCHOR, _SECONDS = "expires_after[anchor]", "expires_after[seconds]"
 router = APIRouter(tags=["files"])
 
 
-@router.post("/v1/files")
+@router.post("/v1/files", dependencies=[ADMITTED])
 async def create_file(
     request: Request, services: TheServices, principal: ThePrincipal
 ) -> dict[str, Any]:
@@ -39,7 +40,6 @@ async def create_file(
     if not is_multipart(request):
         raise UnsupportedMediaType("send the file as multipart/form-data: `purpose` and `file`")
     require_home(services)
-    await require_room(services, principal, announced_bytes(request))
     form = Form(
         fields=frozenset({"purpose", _ANCHOR, _SECONDS}),
         required=frozenset({"purpose", "file"}),
@@ -96,6 +96,7 @@ async def delete_file(
 ) -> dict[str, Any]:
     """Remove a file; whatever was made of it stays."""
     await anyio.to_thread.run_sync(services.files.delete, file_id, principal.tenant)
+    services.stored.freed(principal.tenant)
     return {"id": file_id, "object": "file", "deleted": True}
 
 

@@ -11,6 +11,7 @@ from ...jobs.job_limits import check_deadline, read_deadline
 from ...jobs.retrying import retry
 from ...jobs.steering import Changes, change, pause, resume
 from ..bodies import json_body, read_json
+from ..creations import ADMITTED
 from ..errors import Conflict
 from ..home import require_home
 from ..job_lookup import find_job, show
@@ -65,6 +66,7 @@ async def change_job(
     "/v1/jobs/{job_id}/retry",
     status_code=202,
     openapi_extra=json_body(RetryRequest, is_required=False),
+    dependencies=[ADMITTED],
 )
 async def retry_job(
     job_id: str, request: Request, services: TheServices, principal: ThePrincipal

@@ -19,6 +19,7 @@ from ...jobs.removal import remove
 from ...jobs.submission import FileSource, Source, Submission, submit
 from ...jobs.workflow.order_names import run_of
 from ..bodies import MAX_JSON_BYTES, json_body, parse, read_json
+from ..creations import ADMITTED
 from ..errors import Conflict, InvalidRequest, Unavailable
 from ..home import require_home
 from ..job_lookup import check_job_id, find_job, show
@@ -28,7 +29,6 @@ from ..job_wish import source_of, wish_of
 from ..long_poll import WaitS, next_change
 from ..principal import Principal, ThePrincipal
 from ..services import Services, TheServices
-from ..storage_quota import announced_bytes, require_room
 from ..upload import Form, is_multipart, receive_upload
 
 MAX_JOB_JSON_BYTES = 32 << 20  # rows inside the request; larger inputs come as a file
@@ -42,13 +42,14 @@ _UPLOAD = Form(
 router = APIRouter(tags=["jobs"])
 
 
-@router.post("/v1/jobs", status_code=202, openapi_extra=json_body(JobRequest))
+@router.post(
+    "/v1/jobs", status_code=202, openapi_extra=json_body(JobRequest), dependencies=[ADMITTED]
+)
 async def create_job(
     request: Request, services: TheServices, principal: ThePrincipal
 ) -> JSONResponse:
     """Accept a job: its rows are on disk when the 202 leaves."""
     require_home(services)
-    await require_room(services, principal, announced_bytes(request))
     if not is_multipart(request):
         body = await read_json(request, JobRequest, MAX_JOB_JSON_BYTES)
         source = source_of(services, principal, body)
@@ -125,6 +126,7 @@ async def delete_job(job_id: str, services: TheServices, principal: ThePrincipal
         await anyio.to_thread.run_sync(remove, services.settings, services.table, job)
     except InvalidJob as error:
         raise Conflict(str(error), param=error.param) from error
+    services.stored.freed(job.tenant)
     return {"id": job_id, "object": "job", "deleted": True}
 
 

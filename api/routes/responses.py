@@ -17,6 +17,7 @@ from ...jobs.model import SamplingParams
 from ..answer import CLIENT_GONE_STATUS, check_fits, new_answer_id, stream_slot
 from ..background_responses import is_background
 from ..bodies import MAX_PROMPT_BYTES, json_body, read_json
+from ..creations import admit_creation
 from ..errors import InvalidRequest, UnsupportedParameter
 from ..generation import ClientGone, Generation, unless_gone
 from ..home import require_home
@@ -29,7 +30,6 @@ from ..response_schemas import ResponsesRequest
 from ..services import Services, TheServices
 from ..sse import EventStream
 from ..stopwatch import Stopwatch
-from ..storage_quota import require_room
 
 MAX_KEY_CHARS = 500
 
@@ -110,6 +110,7 @@ async def delete_response(
         require_home(services)
         delete = services.background.delete
         await anyio.to_thread.run_sync(delete, response_id, principal.tenant)
+        services.stored.freed(principal.tenant)
     else:
         services.responses.delete(response_id, principal.tenant)
     gone = {"id": response_id, "object": "response", "deleted": True}
@@ -121,7 +122,7 @@ async def _in_the_background(
 ) -> Response:
     """Make a job of it; what can be said against it at once is said."""
     require_home(services)
-    await require_room(services, principal)
+    await admit_creation(request, services, principal)
     key = request.headers.get("idempotency-key")
     if key is not None and len(key) > MAX_KEY_CHARS:
         raise InvalidRequest(f"idempotency-key may have at most {MAX_KEY_CHARS} characters")

@@ -10,6 +10,7 @@ from pydantic import Field
 from ...jobs.part_uploads import MAX_PART_BYTES, MAX_PARTS, PartUpload, Status
 from ..bodies import MAX_JSON_BYTES, json_body, read_json
 from ..body_hints import one_of, within
+from ..creations import ADMITTED
 from ..errors import InvalidRequest, UnsupportedMediaType
 from ..home import require_home
 from ..principal import ThePrincipal
@@ -48,7 +49,7 @@ class CompleteRequest(Strict):
     md5: str | None = None
 
 
-@router.post("/v1/uploads", openapi_extra=json_body(UploadRequest))
+@router.post("/v1/uploads", openapi_extra=json_body(UploadRequest), dependencies=[ADMITTED])
 async def create_upload(
     request: Request, services: TheServices, principal: ThePrincipal
 ) -> dict[str, Any]:
@@ -110,6 +111,7 @@ async def cancel_upload(
     """Take an upload back; nothing of it is kept."""
     upload = await _find(services, upload_id, principal.tenant)
     await anyio.to_thread.run_sync(services.uploads.cancel, upload)
+    services.stored.freed(principal.tenant)
     return upload_object(services, upload, "cancelled")
 
 

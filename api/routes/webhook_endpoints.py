@@ -14,6 +14,7 @@ from ...jobs.public_address import check_url
 from ...jobs.webhook_delivery import Delivery
 from ...jobs.webhook_endpoints import EVENT_TYPES, MAX_ENDPOINTS, Endpoint, new_secret
 from ..bodies import MAX_JSON_BYTES, json_body, read_json
+from ..creations import COUNTED
 from ..errors import InvalidRequest
 from ..pages import list_of, page_of
 from ..principal import ThePrincipal
@@ -61,7 +62,9 @@ async def list_event_types() -> dict[str, Any]:
     return {"object": "list", "data": EVENT_TYPES}
 
 
-@router.post("/v1/webhook_endpoints", openapi_extra=json_body(EndpointRequest))
+@router.post(
+    "/v1/webhook_endpoints", openapi_extra=json_body(EndpointRequest), dependencies=[COUNTED]
+)
 async def create_endpoint(
     request: Request, services: TheServices, principal: ThePrincipal
 ) -> dict[str, Any]:
@@ -138,7 +141,11 @@ async def rotate_secret(
     return {**endpoint_object(changed), "signing_secret": changed.secret}
 
 
-@router.post("/v1/webhook_endpoints/{endpoint_id}/test", openapi_extra=json_body(Sample))
+@router.post(
+    "/v1/webhook_endpoints/{endpoint_id}/test",
+    openapi_extra=json_body(Sample),
+    dependencies=[COUNTED],
+)
 async def try_endpoint(
     endpoint_id: str, request: Request, services: TheServices, principal: ThePrincipal
 ) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from ...jobs.workflow.runs import (
 )
 from ...jobs.workflow.tracing import trace_row
 from ..bodies import json_body, parse, read_json
+from ..creations import ADMITTED
 from ..errors import Conflict, InvalidRequest, NotFound, shown
 from ..event_feed import event_feed
 from ..home import require_home
@@ -39,7 +40,6 @@ from ..long_poll import WaitS, next_change
 from ..pages import list_of
 from ..principal import Principal, ThePrincipal
 from ..services import Services, TheServices
-from ..storage_quota import announced_bytes, require_room
 from ..upload import Form, is_multipart, receive_upload
 from ..workflow_errors import RunNotFound
 from ..workflow_object import row_lines, run_object, trace_object
@@ -57,12 +57,16 @@ _UPLOAD = Form(
 router = APIRouter(tags=["workflows"])
 
 
-@router.post("/v1/workflows/runs", status_code=202, openapi_extra=json_body(RunRequestBody))
+@router.post(
+    "/v1/workflows/runs",
+    status_code=202,
+    openapi_extra=json_body(RunRequestBody),
+    dependencies=[ADMITTED],
+)
 async def create_run(
     request: Request, services: TheServices, principal: ThePrincipal
 ) -> JSONResponse:
     """Accept a run: its rows are on disk when the 202 leaves."""
-    await require_room(services, principal, announced_bytes(request))
     if not is_multipart(request):
         body = await read_json(request, RunRequestBody, MAX_JOB_JSON_BYTES)
         return await _create(request, services, principal, body)
@@ -136,13 +140,14 @@ async def cancel(run_id: str, services: TheServices, principal: ThePrincipal) ->
 async def delete_run(run_id: str, services: TheServices, principal: ThePrincipal) -> dict[str, Any]:
     """Remove a run that has ended, its inputs and all its rows; what it has used is on record."""
     require_home(services)
-    await find_run(services, principal, run_id)
+    run = await find_run(services, principal, run_id)
     work = partial(remove_run, services.settings, services.table, run_id)
     try:
         with told(run_id):
             await anyio.to_thread.run_sync(work)
     except InvalidJob as error:
         raise Conflict(str(error), param=error.param) from error
+    services.stored.freed(run.tenant)
     return {"id": run_id, "object": "workflow.run", "deleted": True}
 
 

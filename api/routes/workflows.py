@@ -11,6 +11,7 @@ from fastapi import APIRouter, Request
 from ...jobs.workflow.plan import INPUT, Plan, PlannedStep
 from ...jobs.workflow.schema import workflow_schema
 from ..bodies import MAX_JSON_BYTES, json_body, read_json
+from ..creations import ADMITTED
 from ..home import require_home
 from ..pages import list_of
 from ..principal import ThePrincipal
@@ -22,7 +23,12 @@ from .jobs import MAX_JOB_JSON_BYTES
 router = APIRouter(tags=["workflows"])
 
 
-@router.post("/v1/workflows", status_code=201, openapi_extra=json_body(StoreRequest))
+@router.post(
+    "/v1/workflows",
+    status_code=201,
+    openapi_extra=json_body(StoreRequest),
+    dependencies=[ADMITTED],
+)
 async def store_workflow(
     request: Request, services: TheServices, principal: ThePrincipal
 ) -> dict[str, Any]:

@@ -204,13 +204,14 @@ def test_requests_that_come_too_fast_are_told_to_wait(tmp_path: Path) -> None:
 def test_what_makes_something_has_a_limit_of_its_own(tmp_path: Path) -> None:
     tenants = Tenants(tmp_path)
     tenants.change("acme", {"creates_per_minute": 1})
-    limit = RateLimit(_ok, RateGates(tenants, lambda: 0.0))
-    assert asyncio.run(_requests(limit, "acme", 3)) == [200, 200, 200]
-    assert asyncio.run(_requests(limit, "acme", 2, "POST", "/v1/files")) == [200, 429]
-    for path in ("jobs", "batches", "uploads", "jobs/job_1/retry", "workflows/runs"):
-        assert asyncio.run(_requests(limit, "acme", 1, "POST", f"/v1/{path}")) == [429]
-    for path in ("/v1/chat/completions", "/v1/jobs/job_1/cancel", "/v1/uploads/upload_1/parts"):
-        assert asyncio.run(_requests(limit, "acme", 2, "POST", path)) == [200, 200]
+    gates = RateGates(tenants, lambda: 0.0)
+    assert asyncio.run(_requests(RateLimit(_ok, gates), "acme", 3)) == [200, 200, 200]
+    assert gates.creation_refusal("acme") is None
+    refusal = gates.creation_refusal("acme")
+    assert refusal is not None
+    assert "creates_per_minute" in refusal.message
+    assert refusal.headers()["retry-after"] == "60"
+    assert gates.creation_refusal("other") is None
 
 
 def _run(*arguments: str) -> tuple[int, str]:
