@@ -138,7 +138,8 @@ class FileStore:
     def list(self, tenant: str) -> "list[StoredFile]":
         """Return a tenant's files, oldest first."""
         names = [path.stem for path in self._directory.glob("file-*.json")]
-        self._known = {name: self._known[name] for name in names if name in self._known}
+        known = {name: self._known.get(name) for name in names}  # other threads list, too
+        self._known = {name: stored for name, stored in known.items() if stored is not None}
         found = [stored for name in sorted(names) if (stored := self._read(name)) is not None]
         return [stored for stored in found if stored.tenant == tenant and not _is_over(stored)]
 
