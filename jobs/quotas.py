@@ -81,9 +81,14 @@ class QuotaWatch:
         self._under_way: Mapping[str, Load] = {}
 
     def load(self, name: str) -> Load:
-        """Add up what a tenant has queued, running and on disk, as it was a moment ago."""
-        stored = Load(stored_bytes=self._stored.of(name).total)
-        return self._counted().get(name, Load()) + stored
+        """Add up what a tenant has queued, running and on disk, as it was a moment ago.
+
+        The disk is looked at only for those who may store only so much.
+        """
+        load = self._counted().get(name, Load())
+        if self._tenants.get(name).max_stored_bytes is None:
+            return load
+        return load + Load(stored_bytes=self._stored.of(name).total)
 
     def reason(self, job: JobSnapshot) -> str | None:
         """Say for which quota a job waits, with figures; None if it waits for none."""

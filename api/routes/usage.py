@@ -79,14 +79,18 @@ def _usage_object(services: Services, name: str, start_s: int, end_s: int) -> di
 
 
 def _in_use(services: Services, tenant: Tenant) -> dict[str, Any]:
-    """Return what stands against the limits now; requests and streams are this process's."""
+    """Return what stands against the limits now; requests and streams are this process's.
+
+    What is stored is measured only where it is limited: that may mean many files to look at.
+    """
     name, load, gates = tenant.name, services.quotas.load(tenant.name), services.gates
+    is_limited = tenant.max_stored_bytes is not None
     return {
         "max_rows": load.rows,
         "max_queued_tokens": round(load.tokens),
-        "max_stored_bytes": load.stored_bytes,
+        "max_stored_bytes": load.stored_bytes if is_limited else None,
         "max_streams": services.streams.num_open(name),
         "requests_per_minute": gates.requests.used(name, tenant.requests_per_minute),
         "creates_per_minute": gates.creates.used(name, tenant.creates_per_minute),
-        "stored_bytes": asdict(services.stored.of(name)),
+        "stored_bytes": asdict(services.stored.of(name)) if is_limited else None,
     }

@@ -91,6 +91,13 @@ def test_who_stores_as_much_as_it_may_has_to_delete_something(flat: Flat) -> Non
         assert _send_file(http, 6_000).status_code == 200
 
 
+def test_what_is_stored_is_told_only_where_it_is_limited(flat: Flat) -> None:
+    with flat.tenant("wide", {"max_rows": 10}) as http:
+        in_use = http.get("/v1/usage").json()["data"][0]["in_use"]
+        assert (in_use["stored_bytes"], in_use["max_stored_bytes"]) == (None, None)
+        assert in_use["max_rows"] == 0
+
+
 def test_jobs_take_room_until_they_are_deleted(flat: Flat) -> None:
     with flat.tenant("busy", {"max_stored_bytes": 1_000}) as http:
         job = http.post("/v1/jobs", json=JOB).json()  # begun while there is room, it goes beyond

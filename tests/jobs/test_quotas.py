@@ -66,6 +66,17 @@ def test_who_stores_too_much_waits_until_it_may_have_more(
     assert watch.load("small").rows == 40 + 3 * 4, "shards count as whole ones"
 
 
+def test_no_disk_is_looked_at_for_those_who_may_store_anything(
+    jobs: SmallJobs, tenants: Tenants, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = StoredBytes(jobs.settings, jobs.table)
+    watch = QuotaWatch(jobs.table, tenants, stored)
+    tenants.change("quick", {"max_rows": 4})
+    jobs.table.issue(jobs.make(tenant="quick").job_id, 1)
+    monkeypatch.setattr(stored, "of", lambda *_: pytest.fail("it is measured"))
+    assert watch.load("quick").rows == 4
+
+
 def test_the_keeper_looks_how_much_is_stored(
     settings: Settings, register: WorkerRegister, jobs: SmallJobs, tenants: Tenants
 ) -> None:
