@@ -2,6 +2,9 @@
 
 Waiting would not help here, so this is no 429: somebody has to delete something first. What is
 accepted while there is room is kept, so jobs may reach beyond; their rows then wait (`quotas`).
+What is on its way counts only once it is stored: of several that come at the same moment each may
+find room that they do not have together. Files are looked at again when they are written; jobs go
+beyond by what one such moment brings.
 """
 
 import anyio.to_thread
@@ -11,6 +14,8 @@ from ..jobs.stored_bytes import Stored
 from .errors import StorageQuotaFull
 from .principal import Principal
 from .services import Services
+
+_TIGHT_AGE_S = 0.5  # whoever goes on trying is not worth a look at the disk each time
 
 
 async def require_room(
@@ -32,9 +37,11 @@ async def require_room(
         return
 
     def look() -> Stored:
+        if is_fresh:
+            return services.stored.measure(principal.tenant)
         stored = services.stored.of(principal.tenant)
         is_tight = stored.total >= limit or stored.total + num_bytes > limit
-        return services.stored.measure(principal.tenant) if is_tight or is_fresh else stored
+        return services.stored.of(principal.tenant, _TIGHT_AGE_S) if is_tight else stored
 
     stored = await anyio.to_thread.run_sync(look)
     if stored.total >= limit or stored.total + num_bytes > limit:
