@@ -2,7 +2,8 @@
 
 It looks at what stands on the disk and in the job table, not at what it did before: whoever leads
 the queue may take over at any moment, and two who lead for a moment do no harm. What people's
-templates compute runs elsewhere (`workshop`), what models answer too (`orders`).
+templates compute runs elsewhere (`workshop`), what models answer too (`orders`). A piece of work
+that is under way outlives a moment without the lead: it may have taken hours already.
 
     sources stand -> ask: Wanted -> order -> landed -> ask again, or Made      a step's shard
                   -> compute: Made                                             another's
@@ -18,7 +19,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 
 import redis
 
-from ..durable import StorageFull
+from ..durable import StorageFull, may_exist
 from ..errors import CorruptJob, UnknownJob
 from ..events import JobEvents
 from ..job_table import JobTable
@@ -27,11 +28,12 @@ from ..workers import WorkerRegister
 from .model_revisions import ModelRevisions
 from .run_at_work import RunAtWork
 from .run_dir import RunDir
-from .work import Outcome, Work
+from .work import Gather, Outcome, Work
 from .workshop import Workshop
 
 NUM_BENCHES = 2
 LEAD_S = 3.0  # without a word from the keeper for so long, somebody else may lead
+PATIENCE_S = 60.0  # for so long, what is under way goes on all the same
 _TICK_S = 0.1
 _LOOK_S = 0.2
 _LOOK_AT_A_TIME_S = 0.1  # however many runs there are, their work does not wait for all looks
@@ -58,6 +60,7 @@ class Advancer:
         self._futures: dict[Future[Outcome], tuple[RunAtWork, Work]] = {}
         self._workshop: Workshop | None = None
         self._looked_at_s = float("-inf")
+        self._ended: set[str] = set()  # runs of which nothing more is begun
         self._unseen: deque[str] = deque()  # runs that were not looked at in this round
 
     def lead(self) -> None:
@@ -78,19 +81,40 @@ class Advancer:
         settings = self._settings
         self._workshop = Workshop(settings.data_dir, NUM_BENCHES, operations=settings.workflow_ops)
         try:
-            while not self._stopping.is_set() and self._is_leading:
-                self._step()
+            while not self._stopping.is_set():
+                if self._silence_s < LEAD_S:
+                    self._step()
+                elif self._silence_s < PATIENCE_S:
+                    self._await_lead()
+                else:
+                    return
                 if not self._runs and not self._futures and not self._broken:
                     return
         finally:
             self._workshop.close()
             self._runs.clear()
+            self._ended.clear()
             self._unseen.clear()
             self._futures.clear()
 
     @property
-    def _is_leading(self) -> bool:
-        return time.monotonic() - self._led_at_s < LEAD_S
+    def _silence_s(self) -> float:
+        return time.monotonic() - self._led_at_s
+
+    def _await_lead(self) -> None:
+        """Begin nothing, and let what is under way go on, as long as its run does.
+
+        Somebody else may advance the runs now: they are opened anew when the lead is back.
+        """
+        self._runs.clear()
+        self._broken.clear()
+        self._take_outcomes()
+        try:
+            for run_id in {work.run_id for _, work in self._futures.values()}:
+                if self._has_ended(run_id):
+                    self._stop_work(run_id)
+        except (OSError, CorruptJob) as error:
+            logger.warning("it cannot be seen which runs have ended: %s", error)
 
     def _step(self) -> None:
         try:
@@ -153,8 +177,13 @@ class Advancer:
 
     def _look_after(self, run: RunAtWork) -> None:
         try:
+            if self._has_ended(run.run_id):
+                self._ended.add(run.run_id)
+                if self._stop_work(run.run_id):
+                    return  # it would go on writing when the run has been removed
             if run.look_after():
                 del self._runs[run.run_id]
+                self._ended.discard(run.run_id)
         except (OSError, StorageFull) as error:
             run.note(f"storage_unavailable: {error}")
         except redis.RedisError:
@@ -168,19 +197,44 @@ class Advancer:
         self._runs.pop(run.run_id, None)
         self._broken[run.run_id] = time.monotonic() + _FAULT_PAUSE_S
 
+    def _has_ended(self, run_id: str) -> bool:
+        directory = RunDir(self._settings.runs_dir, run_id)
+        return directory.read_final() is not None or not may_exist(directory.spec)
+
+    def _stop_work(self, run_id: str) -> bool:
+        """End what is under way of a run that has ended; returns whether something still is."""
+        assert self._workshop is not None
+        pieces = [each for each, (_, work) in self._futures.items() if work.run_id == run_id]
+        for piece in pieces:
+            piece.cancel()  # if it has not begun
+        if pieces:
+            self._workshop.stop(run_id)
+        return bool(pieces)
+
     def _begin_work(self) -> None:
         """Give the workshop enough to do, of every run in turn."""
         assert self._workshop is not None
-        room = _AHEAD * self._workshop.num_benches - len(self._futures)
-        runs = list(self._runs.values())
+        num_shards = sum(not isinstance(work, Gather) for _, work in self._futures.values())
+        room = _AHEAD * self._workshop.num_benches - num_shards
+        runs = [run for run_id, run in self._runs.items() if run_id not in self._ended]
         while room > 0 and runs:
             run = runs.pop(0)
-            work = run.next_work()
+            try:
+                work = run.next_work()
+            except redis.RedisError:
+                raise
+            except Exception:  # the others must go on
+                self._give_up(run)
+                continue
             if work is not None:
-                self._futures[self._workshop.submit(work)] = (run, work)
-                room -= 1
+                self._futures[self._under_way(work) or self._workshop.submit(work)] = (run, work)
+                room -= not isinstance(work, Gather)  # these wait for nobody but each other
                 runs.append(run)
                 self._runs[run.run_id] = self._runs.pop(run.run_id)  # next time, others first
+
+    def _under_way(self, work: Work) -> Future[Outcome] | None:
+        """Find a piece that has outlived its run's being opened anew."""
+        return next((future for future, (_, each) in self._futures.items() if each == work), None)
 
     def _take_outcomes(self) -> None:
         """Wait a little for pieces of work to be done, and take what came of them."""
