@@ -103,7 +103,10 @@ async def answer(
         give_back = await stream_slot(request, services, is_wanted=bool(body.stream))
     except ClientGone:
         return Response(status_code=CLIENT_GONE_STATUS)
-    generation = Generation(services.line, services.lane, requests, sampling.n, watch)
+    form_param = "structured_outputs" if body.response_format is None else "response_format"
+    generation = Generation(
+        services.line, services.lane, requests, sampling.n, watch, form_param=form_param
+    )
 
     async def close() -> None:
         give_back()

@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Coroutine
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self, TypeVar
 
 from starlette.requests import Request
@@ -26,6 +26,7 @@ from .waiting_line import Place, WaitingLine
 # earlier gets a status of its own, which clients know how to try again; a later one goes in-band.
 # That no worker takes the request must be among the former.
 FIRST_DELTA_PATIENCE_S = TAKEN_TIMEOUT_S + 3.0
+_FORM = "structured_outputs"  # as the engine calls it
 _BEFORE_THE_ENGINE = frozenset({"validate", "render", "tokenize"})
 
 Result = TypeVar("Result")
@@ -71,6 +72,8 @@ class Generation:
         requests: list[InteractiveRequest],
         n: int,
         watch: Stopwatch,
+        *,
+        form_param: str = _FORM,
     ) -> None:
         self._line = line
         self._place: Place | None = None
@@ -78,6 +81,7 @@ class Generation:
         self._watch = watch
         self._num_choices = n * len(requests)
         self._prompt_param = "prompt" if requests[0].messages is None else "messages"
+        self._form_param = form_param
         self._source = _merged(lane, requests, n)
         self._first: asyncio.Task[Part] | None = None
         self._last_of_choice: dict[int, Delta] = {}
@@ -144,7 +148,7 @@ class Generation:
                 raise Unavailable("the answer broke off half-way", code="worker_lost") from None
             raise
         if part.delta.error is not None:
-            raise refusal_of(part.delta.error, self._prompt_param)
+            raise refusal_of(part.delta.error, self._prompt_param, self._form_param)
         if part.delta.finish_reason == "abort":
             raise Unavailable("the worker stopped before the answer was complete", code="aborted")
         self._last_of_choice[part.choice] = part.delta
@@ -152,11 +156,15 @@ class Generation:
         return part
 
 
-def refusal_of(error: RequestError, prompt_param: str) -> ApiError:
+def refusal_of(error: RequestError, prompt_param: str, form_param: str = _FORM) -> ApiError:
     """Translate the fault of one row into an answer with a status.
 
-    The engine says "prompt" for what a chat calls "messages"; `prompt_param` is the caller's word.
+    The engine says "prompt" for what a chat calls "messages"; `prompt_param` is the caller's word,
+    and `form_param` the one for the form that the answer is to have.
     """
+    if error.param == _FORM:
+        message = error.message.replace(_FORM, form_param, 1)
+        error = replace(error, param=form_param, message=message)
     param = prompt_param if error.param == "prompt" else error.param
     if error.stage in _BEFORE_THE_ENGINE or error.code.startswith(("invalid", "context_length")):
         return InvalidRequest(error.message, param=param, code=error.code)

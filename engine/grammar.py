@@ -26,6 +26,8 @@ _LARK = re.compile(r"^[ \t]*(?:%llguidance\b|start[ \t]*:)", re.MULTILINE)
 _MAX_GBNF = 1 << 14  # characters; they are read by Python, which lets no other thread run meanwhile
 _BLANKS = r"[\x20\x0A\x0D\x09]{1,32}"  # without a bound, models get lost in them
 _BITS = 32  # tokens in a word of a mask
+_TOO_MUCH = ("too many expressions", "TooComplex")  # said of a form that is at fault itself
+_OWN_WORDS = re.compile(r"<non-verbose/>|NoExtensionBias|^lexer error:")  # llguidance's, for itself
 _ALONE = 2  # so many rows are faster masked one by one than by several threads
 
 
@@ -83,7 +85,8 @@ class GrammarVocabulary:
         # nothing at all is told here.
         self.fill_masks([first := matcher.deep_copy()])
         if first.is_error():
-            return _invalid(f"no output has this form ({first.get_error()})")
+            reason = _plain(first.get_error())
+            return _invalid("no output has this form" + (f" ({reason})" if reason else ""))
         return Grammar(self, matcher)
 
     def fill_masks(self, matchers: "list[LLMatcher]") -> np.ndarray:
@@ -137,7 +140,10 @@ class Matcher:
         """Why no token can come any more, if something went wrong."""
         if not self.inner.is_error():
             return None
-        message = f"{_PARAM} cannot be followed further: {self.inner.get_error()}"
+        reason = self.inner.get_error()
+        if any(words in reason for words in _TOO_MUCH):
+            return _invalid(f"too large to be followed ({_plain(reason)}); simplify them")
+        message = f"{_PARAM} cannot be followed further: {_plain(reason)}"
         return RequestError(code="grammar_error", message=message[:300], param=_PARAM)
 
     @property
@@ -234,7 +240,12 @@ def _lark(grammar: str) -> str:
 def _invalid(reason: str) -> RequestError:
     return RequestError(
         code="invalid_request",
-        message=f"{_PARAM} cannot be fulfilled: {' '.join(reason.split())}"[:300],
+        message=f"{_PARAM} cannot be fulfilled: {_plain(reason)}"[:300],
         param=_PARAM,
         stage="validate",
     )
+
+
+def _plain(reason: str) -> str:
+    """Take out what means nothing to whoever wrote the form, and line breaks."""
+    return " ".join(_OWN_WORDS.sub("", reason).split())

@@ -149,7 +149,7 @@ async def _generation(request: Request, services: Services, body: ResponsesReque
         sampling=sampling.to_mapping(),
         cache_salt=principal_of(request.scope).tenant,
     )
-    return Generation(services.line, services.lane, [asked], 1, watch)
+    return Generation(services.line, services.lane, [asked], 1, watch, form_param="text.format")
 
 
 async def _gather(generation: Generation, draft: ResponseDraft) -> None:

@@ -76,6 +76,37 @@ def test_an_odd_request_is_answered_as_it_should(target: Target, fields: dict[st
     assert target.replay.complaint(Case(fields, target.values)) is None
 
 
+_FORM = {"name": "a", "schema": {"type": "string", "pattern": "("}}
+_CHAT_FORM = {"type": "json_schema", "json_schema": _FORM}
+_MESSAGES = [{"role": "user", "content": "a"}]
+
+
+@pytest.mark.parametrize(
+    ("path", "said", "param"),
+    [
+        (
+            "chat/completions",
+            {"messages": _MESSAGES, "response_format": _CHAT_FORM},
+            "response_format",
+        ),
+        (
+            "responses",
+            {"input": "a", "text": {"format": {"type": "json_schema", **_FORM}}},
+            "text.format",
+        ),
+    ],
+)
+def test_a_form_that_cannot_be_is_called_as_the_caller_did(
+    target: Target, path: str, said: dict[str, Any], param: str
+) -> None:
+    headers = {"authorization": f"Bearer {KEY}"}
+    body = {"model": MODEL, **said}
+    answer = httpx2.post(f"{target.url}/v1/{path}", json=body, headers=headers, timeout=60)
+    error = answer.json()["error"]
+    assert (answer.status_code, error["param"]) == (400, param)
+    assert error["message"].startswith(f"{param} cannot be fulfilled: ")
+
+
 class _Hasty(PatientProtocol):
     head_timeout_s = 0.2
 

@@ -1,17 +1,21 @@
 """An output has the form that was asked for, or ends with an error; it never has another form."""
 
 import re
+from typing import TYPE_CHECKING, cast
 
 import pytest
 import torch
 
-from penstock.engine.grammar import Grammar, GrammarVocabulary
+from penstock.engine.grammar import Grammar, GrammarVocabulary, Matcher
 from penstock.engine.outputs import FinishReason, StepOutput
 from penstock.engine.sampling_params import StructuredOutputs
 
 from .fake_runner import EOS
 from .formed_rows import SHORT, an_array, an_object, finish, form_of, make_engine, request, run
 from .tiny_tokenizers import byte_level
+
+if TYPE_CHECKING:
+    from llguidance import LLMatcher
 
 
 @pytest.mark.parametrize(
@@ -45,9 +49,41 @@ def test_a_form_that_cannot_be_fulfilled_fails_its_row_alone(form: StructuredOut
         assert error is not None
         assert (error.code, error.param) == ("invalid_request", "structured_outputs")
         assert error.message.startswith("structured_outputs cannot be fulfilled: ")
+        assert "<non-verbose/>" not in error.message
+        assert "NoExtension" not in error.message
         assert not error.retryable
         assert outputs["bad", sample].token_ids == ()
     assert engine.stats().errors == 2
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (
+            "lexer error: too many expressions constructed\n<non-verbose/>",
+            "cannot be fulfilled: too large to be followed (too many expressions constructed); "
+            "simplify them",
+        ),
+        (
+            "Parser Error: no such token\n<non-verbose/>",
+            "cannot be followed further: Parser Error: no such token",
+        ),
+    ],
+)
+def test_what_llguidance_says_is_told_in_words_of_the_form(said: str, told: str) -> None:
+    class AtFault:
+        def is_error(self) -> bool:
+            return True
+
+        def get_error(self) -> str:
+            return said
+
+    vocabulary = GrammarVocabulary(byte_level(), vocab_size=263, eos_token_ids={EOS})
+    error = Matcher(vocabulary, cast("LLMatcher", AtFault())).error
+    assert error is not None
+    assert error.message == f"structured_outputs {told}"
+    is_forms_fault = "too many" in said
+    assert (error.code == "invalid_request") == (error.stage == "validate") == is_forms_fault
 
 
 def test_samples_go_their_own_ways() -> None:

@@ -137,6 +137,7 @@ _WRONG: dict[str, list[Any]] = {
     ],
     "structured_outputs": [
         {"regex": "("},
+        {"regex": "(a{1000}){1000}"},
         {"regex": "a", "choice": ["b"]},
         {"choice": []},
         {"grammar": "start: nothing_known"},
