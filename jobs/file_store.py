@@ -177,7 +177,7 @@ class FileStore:
             return stored
         try:
             stored = msgspec.json.decode(self._record(file_id).read_bytes(), type=StoredFile)
-        except (FileNotFoundError, msgspec.MsgspecError):
+        except (FileNotFoundError, UnicodeDecodeError, msgspec.MsgspecError):
             self._known.pop(file_id, None)
             return None
         self._known[file_id] = stored

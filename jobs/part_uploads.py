@@ -10,12 +10,13 @@ To complete an upload is to join its parts; done twice, it gives the same file.
 
 import fcntl
 import hashlib
+import logging
 import os
 import re
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -31,6 +32,8 @@ MAX_PART_BYTES = 64 << 20
 _COPY_BYTES = 1 << 20
 _UPLOAD_ID = re.compile(r"upload_[0-9A-HJKMNP-TV-Z]{26}")
 _PART_ID = re.compile(r"part_[0-9A-HJKMNP-TV-Z]{26}")
+
+logger = logging.getLogger(__name__)
 
 Status = Literal["pending", "completed", "cancelled", "expired"]
 
@@ -105,14 +108,8 @@ class PartUploads:
         Raises:
             UnknownUpload: there is none of this id, or it is another tenant's.
         """
-        if not _UPLOAD_ID.fullmatch(upload_id):
-            raise UnknownUpload(upload_id)
-        try:
-            data = (self._directory / upload_id / "upload.json").read_bytes()
-        except FileNotFoundError:
-            raise UnknownUpload(upload_id) from None
-        upload = msgspec.json.decode(data, type=PartUpload)
-        if upload.tenant != tenant:
+        upload = self._read(upload_id) if _UPLOAD_ID.fullmatch(upload_id) else None
+        if upload is None or upload.tenant != tenant:
             raise UnknownUpload(upload_id)
         return upload, self._status(upload)
 
@@ -120,10 +117,9 @@ class PartUploads:
         """Add up the bytes that a tenant's uploads, which have not ended, are to have."""
         total = 0
         for path in self._directory.glob("upload_*/upload.json"):
-            with suppress(FileNotFoundError):  # swept just now
-                upload = msgspec.json.decode(path.read_bytes(), type=PartUpload)
-                is_ours = upload.tenant == tenant and self._status(upload) == "pending"
-                total += upload.bytes if is_ours else 0
+            upload = self._read(path.parent.name)
+            if upload is not None and upload.tenant == tenant:
+                total += upload.bytes if self._status(upload) == "pending" else 0
         return total
 
     def file(self, upload: PartUpload) -> StoredFile | None:
@@ -233,6 +229,17 @@ class PartUploads:
                 shutil.rmtree(path, ignore_errors=True)
                 num_removed += 1
         return num_removed
+
+    def _read(self, upload_id: str) -> PartUpload | None:
+        """Read what an upload is to become; None if it was swept, or its file is damaged."""
+        path = self._directory / upload_id / "upload.json"
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=PartUpload)
+        except FileNotFoundError:
+            return None
+        except (UnicodeDecodeError, msgspec.MsgspecError) as error:
+            logger.warning("cannot read %s, which is left out: %s", path, error)
+            return None
 
     @contextmanager
     def _lock(self, upload: PartUpload) -> Iterator[None]:
