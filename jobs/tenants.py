@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 
 class InvalidTenant(ValueError):
-    """A tenant cannot be called so, or have that; `param` names the part at fault."""
+    """A tenant cannot be called so, have that, or be changed; `param` names the part at fault."""
 
     def __init__(self, param: str, message: str) -> None:
         super().__init__(message)
@@ -194,9 +194,16 @@ class Tenants:
         """Say some of what a tenant may have, durably; what is not named stays as it is.
 
         Raises:
-            InvalidTenant: it may not be called so, or have that.
+            InvalidTenant: it may not be called so, or have that; or what it may have until now
+                cannot be read, and would be lost.
         """
-        tenant = msgspec.structs.replace(self._read(name) or Tenant(name=name), **limits)
+        check_name(name)
+        try:
+            known = self._load(name) or Tenant(name=name)
+        except (OSError, UnicodeDecodeError, msgspec.MsgspecError) as error:
+            message = f"cannot read {self._path(name)} ({error}): mend it, or delete it, then again"
+            raise InvalidTenant("tenant", message) from error
+        tenant = msgspec.structs.replace(known, **limits)
         self.put(tenant)
         return tenant
 
@@ -206,14 +213,17 @@ class Tenants:
         return [self.get(name) for name in names]
 
     def _read(self, name: str) -> Tenant | None:
-        if not _NAME.fullmatch(name):
+        """Read what was said of a tenant; None if nothing was, or it cannot be read."""
+        try:
+            return self._load(name) if _NAME.fullmatch(name) else None
+        except (OSError, UnicodeDecodeError, msgspec.MsgspecError) as error:
+            logger.error("cannot read what the tenant %s may have: %s", name, error)
             return None
+
+    def _load(self, name: str) -> Tenant | None:
         try:
             return msgspec.json.decode(self._path(name).read_bytes(), type=Tenant)
         except FileNotFoundError:
-            return None
-        except (OSError, msgspec.MsgspecError) as error:
-            logger.error("cannot read what the tenant %s may have: %s", name, error)
             return None
 
     def _path(self, name: str) -> Path:

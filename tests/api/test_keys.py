@@ -105,6 +105,20 @@ def test_what_a_tenant_may_have_is_kept(tmp_path: Path) -> None:
     assert Tenants(tmp_path).get("acme") == Tenant(name="acme"), "the queue goes on"
 
 
+@pytest.mark.parametrize("rot", [b"{", b'{"name": "ac\xffme"}'])
+def test_no_limit_is_lifted_because_its_file_is_damaged(tmp_path: Path, rot: bytes) -> None:
+    tenants = Tenants(tmp_path)
+    tenants.change("acme", {"max_rows": 10})
+    (tmp_path / "acme.json").write_bytes(rot)
+    with pytest.raises(InvalidTenant, match=r"acme\.json .*: mend it, or delete it") as refused:
+        tenants.change("acme", {"weight": 3.0})
+    assert refused.value.param == "tenant"
+    assert (tmp_path / "acme.json").read_bytes() == rot
+    assert tenants.get("acme") == Tenant(name="acme")
+    (tmp_path / "acme.json").unlink()
+    assert tenants.change("acme", {"weight": 3.0}).weight == 3.0
+
+
 def test_a_scope_is_asked_for(door: Door) -> None:
     read, admin = door.key(Scope.READ), door.key(Scope.ADMIN)
     assert door.get("/v1/jobs", read).status_code == 200
