@@ -54,6 +54,7 @@ from .catalog import Catalog
 from .errors import NotFound, OtherStatus, shown
 from .job_object import RateGauge
 from .limits import RequestLimits
+from .long_poll import LongPolls
 from .meters import Meters
 from .open_files import OpenFiles
 from .openapi import describe, operation_name
@@ -241,6 +242,7 @@ async def _open_services(
         background=BackgroundResponses(settings, table),
         gates=gates,
         streams=StreamSlots(tenants),
+        polls=LongPolls(),
         keeper=keeper,
         submissions=CapacityLimiter(MAX_SUBMISSIONS),
         followers=CapacityLimiter(OpenFiles.of_process().followers),

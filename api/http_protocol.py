@@ -17,6 +17,7 @@ from starlette.types import Scope
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from .errors import ApiError, InvalidRequest, OtherStatus, Unavailable
+from .long_poll import offer_shutdown
 from .open_files import OpenFiles
 from .request_context import new_request_id
 from .sse import offer_to_hang_up
@@ -34,6 +35,7 @@ class PatientProtocol(H11Protocol):
     open_files = staticmethod(OpenFiles.of_process)
     _head_timer: asyncio.TimerHandle | None = None
     _is_lingering = False
+    _is_shutting_down = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         """Start to wait for the first head, if one more connection is not too many."""
@@ -63,7 +65,9 @@ class PatientProtocol(H11Protocol):
         """Take in what has arrived; whatever is left of the next head is waited for."""
         super().handle_events()
         if self.scope is not None:
-            offer_to_hang_up(cast("Scope", self.scope), self._hang_up)  # uvicorn's is its own type
+            scope = cast("Scope", self.scope)  # uvicorn's is its own type
+            offer_to_hang_up(scope, self._hang_up)
+            offer_shutdown(scope, lambda: self._is_shutting_down)
         if self.conn.their_state is not h11.IDLE:
             self._stop_waiting()
         elif self._head_timer is None and self.conn.trailing_data[0]:
@@ -72,6 +76,11 @@ class PatientProtocol(H11Protocol):
             self._idle.pop(self, None)
         else:
             self._idle.setdefault(self)
+
+    def shutdown(self) -> None:
+        """Close, or after the answer that is under way."""
+        self._is_shutting_down = True
+        super().shutdown()
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what could not be read as HTTP, and close."""

@@ -25,6 +25,7 @@ from ..jobs.webhook_outbox import WebhookOutbox
 from .background_responses import BackgroundResponses
 from .catalog import Catalog
 from .job_object import RateGauge
+from .long_poll import LongPolls
 from .meters import Meters
 from .rate_limit import RateGates
 from .response_book import ResponseBook
@@ -59,6 +60,7 @@ class Services:
     background: BackgroundResponses  # blocks, too
     gates: RateGates
     streams: StreamSlots
+    polls: LongPolls
     keeper: Keeper
     submissions: CapacityLimiter  # long ones must not take every thread
     followers: CapacityLimiter  # of jobs' events; each holds a connection to Redis

@@ -26,7 +26,7 @@ from ..job_lookup import check_job_id, find_job, show
 from ..job_object import job_object
 from ..job_schemas import JobRequest
 from ..job_wish import source_of, wish_of
-from ..long_poll import WaitS, next_change
+from ..long_poll import WaitS
 from ..principal import Principal, ThePrincipal
 from ..services import Services, TheServices
 from ..upload import Form, is_multipart, receive_upload
@@ -97,13 +97,14 @@ async def list_jobs(
 @router.get("/v1/jobs/{job_id}")
 async def get_job(
     job_id: str,
+    request: Request,
     services: TheServices,
     principal: ThePrincipal,
     wait_s: WaitS = 0.0,
 ) -> dict[str, Any]:
     """Show a job; with `wait`, as soon as something about it changes, or after so many seconds."""
     look = partial(find_job, services, principal, job_id)
-    job = await next_change(look, _face, wait_s)
+    job = await services.polls.next_change(request, job_id, look, _face, wait_s)
     return await show(services, job)
 
 

@@ -36,7 +36,7 @@ from ..event_feed import event_feed
 from ..home import require_home
 from ..idempotency_key import idempotency_key_of
 from ..job_wish import priority_for
-from ..long_poll import WaitS, next_change
+from ..long_poll import WaitS
 from ..pages import list_of
 from ..principal import Principal, ThePrincipal
 from ..services import Services, TheServices
@@ -103,13 +103,14 @@ async def get_runs(
 @router.get("/v1/workflows/runs/{run_id}")
 async def get_run(
     run_id: str,
+    request: Request,
     services: TheServices,
     principal: ThePrincipal,
     wait_s: WaitS = 0.0,
 ) -> dict[str, Any]:
     """Show a run; with `wait`, as soon as something about it changes, or after so many seconds."""
     look = partial(find_run, services, principal, run_id)
-    run = await next_change(look, _face, wait_s)
+    run = await services.polls.next_change(request, run_id, look, _face, wait_s)
     return run_object(run)
 
 

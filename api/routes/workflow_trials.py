@@ -4,10 +4,10 @@ Both are runs of their own, over the first rows of each input. Whoever does not 
 finds them again under the run's id.
 """
 
-import time
+from contextlib import suppress
+from functools import partial
 from typing import Annotated, Any
 
-import anyio
 import anyio.to_thread
 from fastapi import APIRouter, Query, Request
 from msgspec.structs import replace
@@ -17,12 +17,12 @@ from ...jobs.workflow.replanning import plan_of
 from ...jobs.workflow.run_dir import RunDir, RunSpec
 from ...jobs.workflow.run_submission import RunRequest
 from ...jobs.workflow.runs import RunSnapshot
-from ...jobs.workflow.tracing import trace_row
+from ...jobs.workflow.tracing import RunHistory
 from ..bodies import json_body, read_json
 from ..creations import ADMITTED
-from ..errors import InvalidRequest
+from ..errors import Conflict, InvalidRequest, TooManyRequests
 from ..job_wish import priority_for
-from ..principal import Principal, ThePrincipal
+from ..principal import Principal, ThePrincipal, principal_of
 from ..services import Services, TheServices
 from ..workflow_estimate import estimate, estimate_object, spread_of
 from ..workflow_object import run_object, trace_object
@@ -33,7 +33,6 @@ from .workflow_runs import begin, find_run, rows_of
 
 MAX_ROWS_SHOWN = 20  # of each step
 _COUNTED = 10_000  # rows of a sample, to see how much they vary
-_LOOK_EVERY_S = 0.1
 
 router = APIRouter(tags=["workflows"])
 
@@ -50,7 +49,7 @@ async def preview_workflow(
     """
     body = await read_json(request, PreviewRequest, MAX_JOB_JSON_BYTES)
     run = await _try(services, principal, body, body.rows, seed=body.seed)
-    run = await _ended(services, principal, run, body.wait)
+    run = await _ended(request, services, run, body.wait)
     return await _shown(services, run)
 
 
@@ -58,8 +57,14 @@ async def preview_workflow(
 async def look_at_preview(
     run_id: str, services: TheServices, principal: ThePrincipal
 ) -> dict[str, Any]:
-    """Show the first rows of each step of a run, with what was asked and answered."""
-    return await _shown(services, await find_run(services, principal, run_id))
+    """Show the first rows of each step of a preview, with what was asked and answered."""
+    run = await find_run(services, principal, run_id)
+    if not run.is_preview:
+        raise Conflict(
+            f"{run_id} is no preview: look at its rows in …/steps/{{step}}/rows, and at what one "
+            "of them was asked in …/rows?row_id="
+        )
+    return await _shown(services, run)
 
 
 @router.post("/v1/workflows/plan", openapi_extra=json_body(PlanRequest), dependencies=[ADMITTED])
@@ -72,7 +77,7 @@ async def plan_workflow(
     """
     body = await read_json(request, PlanRequest, MAX_JOB_JSON_BYTES)
     run = await _try(services, principal, body, body.sample_rows)
-    run = await _ended(services, principal, run, body.wait)
+    run = await _ended(request, services, run, body.wait)
     return await _estimated(services, run, body.num_rows)
 
 
@@ -113,20 +118,24 @@ async def _try(
 
 
 async def _ended(
-    services: Services, principal: Principal, run: RunSnapshot, wait_s: float
+    request: Request, services: Services, run: RunSnapshot, wait_s: float
 ) -> RunSnapshot:
-    """Wait for the end of a run, or for so long."""
-    deadline_s = time.monotonic() + wait_s
-    while not run.state.is_final and time.monotonic() < deadline_s:
-        await anyio.sleep(_LOOK_EVERY_S)
-        run = await find_run(services, principal, run.run_id)
+    """Wait for the end of a run, or for so long; too many who wait see it as it stands."""
+    look = partial(find_run, services, principal_of(request.scope), run.run_id)
+    with suppress(TooManyRequests):
+        return await services.polls.next_change(request, run.run_id, look, _no_face, wait_s)
     return run
+
+
+def _no_face(run: RunSnapshot) -> None:
+    """Only its end is waited for."""
 
 
 async def _shown(services: Services, run: RunSnapshot) -> dict[str, Any]:
     def work() -> list[dict[str, Any]]:
+        history = RunHistory(services.settings, run.run_id)
         return [
-            {"id": step.id, "type": step.type, "rows": _rows_of(services, run, step.id)}
+            {"id": step.id, "type": step.type, "rows": _rows_of(services, run, history, step.id)}
             for step in run.steps
         ]
 
@@ -140,13 +149,13 @@ async def _shown(services: Services, run: RunSnapshot) -> dict[str, Any]:
     }
 
 
-def _rows_of(services: Services, run: RunSnapshot, step: str) -> list[dict[str, Any]]:
+def _rows_of(
+    services: Services, run: RunSnapshot, history: RunHistory, step: str
+) -> list[dict[str, Any]]:
     """Tell what a step did for its first rows."""
-    found = []
-    for row in rows_of(services, run.run_id, step, limit=MAX_ROWS_SHOWN):
-        traces = trace_row(services.settings, run.run_id, row["row_id"])
-        found += [trace_object(trace) for trace in traces if trace.step == step][-1:]
-    return found
+    found = rows_of(services, run.run_id, step, limit=MAX_ROWS_SHOWN)
+    traces = [history.of_step(step, row["row_id"]) for row in found]
+    return [trace_object(trace) for trace in traces if trace is not None]
 
 
 async def _estimated(
