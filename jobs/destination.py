@@ -37,6 +37,8 @@ def destination(settings: Settings, out: str | None) -> Destination:
     if "://" in out:
         scheme = out.partition("://")[0]
         raise InvalidJob("output", f"rows go to a directory or to s3://bucket/prefix, not {scheme}")
+    if "\0" in out:
+        raise InvalidJob("output", f"a path holds no NUL character, got {out[:60]!r}")
     return Destination(str(Path(out).expanduser().resolve()))
 
 

@@ -73,6 +73,8 @@ def open_input(
             file = path.open("rb")
         except OSError as error:
             raise UnreadableInput(f"cannot read {path}: {error.strerror or error}") from error
+        except ValueError as error:  # a NUL in the path
+            raise UnreadableInput(f"cannot read {str(path)[:60]!r}: {error}") from error
         return _closing(file, _open(file, format, filename or path.name))
     return _open(source, format, filename or "")
 

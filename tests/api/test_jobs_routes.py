@@ -64,6 +64,8 @@ def test_a_path_on_the_server(http: httpx2.Client, tmp_path: Path) -> None:
         ({"input": {}}, "input"),
         ({"input": {"path": "/etc/hostname", "rows": [{}]}}, "input"),
         ({"input": {"path": "/no/such/file.jsonl"}}, "input"),
+        ({"input": {"path": "a\0b.jsonl"}}, "input"),
+        ({"input": {"rows": [{"text": 1}]}, "output": {"path": "a\0b"}}, "output"),
         ({"input": {"rows": []}}, None),
         ({"input": {"rows": [1]}}, "input.rows.0"),
         ({"input": {"rows": [{"text": 1}]}, "prompt": "{{ row.txt }}"}, "prompt"),
