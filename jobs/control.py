@@ -11,15 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
-import msgspec
-
 from .durable import fsync_directory, replace_file, storage_errors
-from .errors import CorruptJob, JobBusy
+from .errors import JobBusy
 from .file_lock import file_lock
 from .job_dir import JobDir
 from .model import JobSpec
-from .seal import ChecksumMismatch
-from .sealed_json import check_sealed, encode_sealed
+from .sealed_json import encode_sealed, read_sealed
 
 PAUSED_BY_USER = "user"
 LOCK_WAIT_S = 2.0  # for a job's lock: changes take milliseconds
@@ -64,15 +61,7 @@ def read_control(job_dir: JobDir, spec: JobSpec) -> Control:
         CorruptJob: the file is there, and damaged.
         OSError: the disk does not do its work just now.
     """
-    path = _path(job_dir)
-    try:
-        content = path.read_bytes()
-        check_sealed(path, content)
-        return msgspec.json.decode(content, type=Control)
-    except FileNotFoundError:
-        return Control.of(spec)
-    except (UnicodeDecodeError, msgspec.MsgspecError, ChecksumMismatch) as error:
-        raise CorruptJob(f"cannot read {path}: {error}") from error
+    return read_sealed(_path(job_dir), Control) or Control.of(spec)
 
 
 def durable_control(job_dir: JobDir, spec: JobSpec) -> Control:

@@ -22,12 +22,10 @@ import msgspec
 from .durable import fsync_directory, make_directories, storage_errors, write_all
 from .errors import CorruptJob, UnknownJob
 from .job_dir import JobDir
-from .seal import ChecksumMismatch
-from .sealed_json import check_sealed, encode_sealed
+from .sealed_json import DAMAGED, decode_sealed, encode_sealed
 from .settings import Settings
 
 _MAX_BYTES = 4_096
-_DAMAGED = (UnicodeDecodeError, msgspec.MsgspecError, ChecksumMismatch)
 
 
 class _Binding(msgspec.Struct, frozen=True):
@@ -105,7 +103,7 @@ class HeldKey:
         """Return the job that the key has made."""
         try:
             job_dir = self._named()
-        except _DAMAGED:
+        except DAMAGED:
             return _made_on_disk(self._key)
         return job_dir if job_dir is not None and job_dir.spec.exists() else None
 
@@ -130,7 +128,7 @@ class HeldKey:
         """Tell whether it names a job that is not there, or none. One that is damaged may not."""
         try:
             job_dir = self._named()
-        except _DAMAGED:
+        except DAMAGED:
             return False
         return job_dir is None or not job_dir.path.exists()
 
@@ -138,8 +136,8 @@ class HeldKey:
         content = os.pread(self._descriptor, _MAX_BYTES, 0)
         if not content:
             return None  # it was locked and never bound
-        check_sealed(self._key.path, content)
-        return JobDir(self._key.jobs_dir, msgspec.json.decode(content, type=_Binding).job_id)
+        binding = decode_sealed(self._key.path, content, _Binding)
+        return JobDir(self._key.jobs_dir, binding.job_id)
 
 
 def _made_on_disk(key: IdempotencyKey) -> JobDir | None:

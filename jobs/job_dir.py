@@ -32,13 +32,10 @@ from .durable import (
 )
 from .errors import CorruptJob, NewerJob, UnknownJob
 from .model import SPEC_VERSION, JobSpec, JobState, RejectedLine
-from .seal import ChecksumMismatch
 from .sealed_input import SealedInput
-from .sealed_json import check_sealed, encode_sealed
+from .sealed_json import DAMAGED, decode_sealed, encode_sealed, read_sealed
 
 _JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,79}")  # no dots, no slashes: it names a directory
-
-_DAMAGED = (UnicodeDecodeError, msgspec.MsgspecError, ChecksumMismatch)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,12 +143,11 @@ class JobDir:
         """
         try:
             content = self.spec.read_bytes()
-            check_sealed(self.spec, content)
-            version = msgspec.json.decode(content, type=_Versioned).version
+            version = decode_sealed(self.spec, content, _Versioned).version
             spec = None if version > SPEC_VERSION else msgspec.json.decode(content, type=JobSpec)
         except (FileNotFoundError, NotADirectoryError):
             raise UnknownJob(self.job_id) from None
-        except _DAMAGED as error:
+        except DAMAGED as error:
             raise CorruptJob(f"cannot read {self.spec}: {error}") from error
         if spec is None:
             raise NewerJob(
@@ -182,14 +178,7 @@ class JobDir:
             CorruptJob: the file is there, and damaged.
             OSError: the disk does not do its work just now.
         """
-        try:
-            content = self.final.read_bytes()
-            check_sealed(self.final, content)
-            return msgspec.json.decode(content, type=Final)
-        except FileNotFoundError:
-            return None
-        except _DAMAGED as error:
-            raise CorruptJob(f"cannot read {self.final}: {error}") from error
+        return read_sealed(self.final, Final)
 
     def durable_final(self) -> Final | None:
         """Read how the job ended, and see to it that this lasts: then others may be told of it.

@@ -23,8 +23,7 @@ from .part_counts import PartCounts, summed
 from .part_file import CorruptPart, part_counts
 from .results_dir import ResultsDir
 from .retrying import was_retried
-from .seal import ChecksumMismatch
-from .sealed_json import check_sealed
+from .sealed_json import DAMAGED, decode_sealed
 from .settings import Settings
 from .unsettled import end_change, is_unsettled, unsettled
 
@@ -212,10 +211,8 @@ def _counts_by_manifest(spec: JobSpec) -> dict[int, PartCounts] | None:
     """
     path = ResultsDir.of(spec).manifest
     try:
-        data = path.read_bytes()
-        check_sealed(path, data)
-        manifest = msgspec.json.decode(data, type=_Manifest)
-    except (OSError, msgspec.MsgspecError, ChecksumMismatch):
+        manifest = decode_sealed(path, path.read_bytes(), _Manifest)
+    except (OSError, *DAMAGED):
         return None
     if len(manifest.parts) != spec.num_shards:
         return None

@@ -5,11 +5,16 @@ older versions have none, and are believed.
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
+from .errors import CorruptJob
 from .seal import BLANK_SEAL, ChecksumMismatch, check_seal, sealed
+
+T = TypeVar("T")
+
+DAMAGED = (UnicodeDecodeError, msgspec.MsgspecError, ChecksumMismatch)  # what reading one raises
 
 
 class _Sealed(msgspec.Struct):
@@ -37,3 +42,29 @@ def check_sealed(path: Path, content: bytes) -> None:
         raise ChecksumMismatch(path) from error
     if is_known_to_have_one:
         raise ChecksumMismatch(path)
+
+
+def decode_sealed(path: Path, content: bytes, kind: type[T]) -> T:
+    """Read the content of `path` as a record, and hold it against its seal.
+
+    Raises:
+        ChecksumMismatch: it has changed.
+        UnicodeDecodeError, msgspec.MsgspecError: it is no such record (`DAMAGED` names all three).
+    """
+    check_sealed(path, content)
+    return msgspec.json.decode(content, type=kind)
+
+
+def read_sealed(path: Path, kind: type[T]) -> T | None:
+    """Read the record in a file; None where there is no such file.
+
+    Raises:
+        CorruptJob: the file is there, and damaged.
+        OSError: the disk does not do its work just now.
+    """
+    try:
+        return decode_sealed(path, path.read_bytes(), kind)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except DAMAGED as error:
+        raise CorruptJob(f"cannot read {path}: {error}") from error

@@ -24,8 +24,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-import msgspec
-
 from ..durable import (
     create_file,
     fsync_directory,
@@ -37,16 +35,14 @@ from ..durable import (
 from ..errors import CorruptJob, UnknownJob
 from ..model import DEFAULT_PRIORITY, JobState
 from ..results_dir import ResultsDir
-from ..seal import ChecksumMismatch
 from ..sealed_input import SealedInput
-from ..sealed_json import check_sealed, encode_sealed
+from ..sealed_json import encode_sealed, read_sealed
 from .plan import ColumnKind
 from .spec import Workflow
 
 RUN_VERSION = 1
 
 _RUN_ID = re.compile(r"run_[A-Za-z0-9]{1,40}")  # no dots, no slashes: it names a directory
-_DAMAGED = (UnicodeDecodeError, msgspec.MsgspecError, ChecksumMismatch)
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +208,7 @@ class RunDir:
             UnknownJob: there is no such run.
             CorruptJob: its bytes are damaged, or a newer Penstock wrote them.
         """
-        spec = self._read(self.spec, RunSpec)
+        spec = read_sealed(self.spec, RunSpec)
         if spec is None:
             raise UnknownJob(self.run_id)
         if spec.version > RUN_VERSION:
@@ -236,7 +232,7 @@ class RunDir:
 
     def read_final(self) -> RunFinal | None:
         """Read how the run ended; None while it has not."""
-        return self._read(self._final, RunFinal)
+        return read_sealed(self._final, RunFinal)
 
     def write_final(self, final: RunFinal) -> RunFinal:
         """Record how the run ended, once; returns the record that stands, ours or an earlier one.
@@ -249,7 +245,7 @@ class RunDir:
 
     def read_pause(self) -> RunPause:
         """Read whether it pauses."""
-        return self._read(self._pause, RunPause) or RunPause(is_on=False)
+        return read_sealed(self._pause, RunPause) or RunPause(is_on=False)
 
     def write_pause(self, pause: RunPause) -> None:
         """Let it pause, or go on, durably.
@@ -258,16 +254,6 @@ class RunDir:
             StorageFull: there is no room; nothing has changed.
         """
         replace_file(self._pause, encode_sealed(pause))
-
-    def _read(self, path: Path, kind: Any) -> Any:
-        try:
-            content = path.read_bytes()
-            check_sealed(path, content)
-            return msgspec.json.decode(content, type=kind)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except _DAMAGED as error:
-            raise CorruptJob(f"cannot read {path}: {error}") from error
 
 
 class RunResults:
@@ -294,22 +280,22 @@ class RunResults:
 
     def gathered(self, step_id: str) -> int | None:
         """Tell into how many shards a step has put all rows; None while it has not."""
-        path = self.path / "steps" / step_id / "gathered.json"
-        with suppress(FileNotFoundError, *_DAMAGED):
-            content = path.read_bytes()
-            check_sealed(path, content)
-            return msgspec.json.decode(content, type=_GatheredInto).num_shards
+        with suppress(CorruptJob):  # then it gathers once more
+            found = read_sealed(self._gathered(step_id), _GatheredInto)
+            return None if found is None else found.num_shards
         return None
 
     def note_gathered(self, step_id: str, num_shards: int) -> None:
         """Note durably that a step has put all rows into so many shards."""
-        path = self.path / "steps" / step_id / "gathered.json"
-        replace_file(path, encode_sealed(_GatheredInto(num_shards)))
+        replace_file(self._gathered(step_id), encode_sealed(_GatheredInto(num_shards)))
 
     def forget_gathered(self, step_id: str) -> None:
         """Let a step gather once more: one of its shards is damaged."""
-        (self.path / "steps" / step_id / "gathered.json").unlink(missing_ok=True)
+        self._gathered(step_id).unlink(missing_ok=True)
 
     def remove(self) -> None:
         """Remove all rows."""
         shutil.rmtree(self.path, ignore_errors=True)
+
+    def _gathered(self, step_id: str) -> Path:
+        return self.path / "steps" / step_id / "gathered.json"
