@@ -6,7 +6,7 @@ A store that does not answer, or a disk that hangs, holds up what needs it and n
     publisher   completes jobs whose rows are copied to an object store, a few side by side
     measurer    looks how much tenants store who may store only so much
     looker      tries whether there is room again where jobs wait for it
-    sweeper     removes what killed processes left
+    sweeper     removes what killed processes left, and old trials of workflows
 
 Knows what is to be done for each job; when it is time to, the keeper knows.
 """
@@ -22,6 +22,7 @@ from .room import unblock
 from .settings import Settings
 from .sweep import sweep
 from .tasks import complete
+from .workflow.run_removal import remove_old_trials
 
 _MAX_PUBLISHERS = 4
 
@@ -83,7 +84,7 @@ class SlowChores:
             self._measuring = self._measurer.submit(_measure, measure)
 
     def sweep(self) -> None:
-        """Remove what killed processes left, unless that is under way."""
+        """Remove what killed processes left and old trials, unless that is under way."""
         if self._sweeping.done():
             self._sweeping = self._sweeper.submit(self._sweep)
 
@@ -110,6 +111,13 @@ class SlowChores:
         else:
             if num_swept:
                 logger.info("swept what killed processes left of %d jobs", num_swept)
+        try:
+            num_removed = remove_old_trials(self._settings, self._table)
+        except Exception as error:  # the disk's or Redis' trouble; they go another time
+            logger.warning("old trials of workflows cannot be removed: %s", error)
+        else:
+            if num_removed:
+                logger.info("removed %d old trials of workflows", num_removed)
 
 
 def _measure(measure: Callable[[], None]) -> None:

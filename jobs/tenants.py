@@ -66,7 +66,8 @@ class Tenant(msgspec.Struct, frozen=True, kw_only=True):
         priority_ceiling: the highest priority that its jobs may have.
         max_rows: rows that may be queued or running for it at the same time.
         max_queued_tokens: likewise for the tokens that they are expected to take.
-        max_stored_bytes: of its files, its uploads and its jobs' inputs and rows.
+        max_stored_bytes: of its files, its uploads, and the inputs and rows of its jobs and runs;
+            answers kept for later runs do not count, they make room by themselves.
         max_streams: how many streams each of its keys may have open at one API process.
         requests_per_minute: how many requests one API process takes from it.
         creates_per_minute: likewise for those that make a job, a batch or a file.

@@ -1,7 +1,8 @@
 """Answers of earlier runs, by what was asked: a file per tenant, for one writer and many readers.
 
 It only ever saves work. It may be deleted at any time, a damaged one is set aside and begun anew,
-and where it cannot be read or written, everything is asked again.
+and where it cannot be read or written, everything is asked again. It lets go by itself of what is
+too much, so it is no part of what a tenant stores by its quota (`stored_bytes`).
 """
 
 import json

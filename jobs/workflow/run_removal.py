@@ -1,13 +1,22 @@
-"""Removes runs that have ended: inputs, rows, and the jobs that served them."""
+"""Removes runs that have ended: inputs, rows, and the jobs that served them.
 
+Trials, which previews and plans are, go by themselves: nobody means to keep their rows.
+"""
+
+import logging
+import time
 from contextlib import suppress
 
-from ..errors import CorruptJob, InvalidJob, UnknownJob
+from ..errors import CorruptJob, InvalidJob, JobBusy, UnknownJob
 from ..job_dir import JobDir
 from ..job_table import JobTable
 from ..removal import remove
 from ..settings import Settings
 from .run_dir import RunDir, RunResults
+
+TRIAL_KEPT_S = 24 * 3600.0  # after its end
+
+logger = logging.getLogger(__name__)
 
 
 def remove_run(settings: Settings, table: JobTable, run_id: str) -> None:
@@ -36,3 +45,31 @@ def remove_run(settings: Settings, table: JobTable, run_id: str) -> None:
     RunResults.of(spec).remove()
     directory.remove()
     table.redis.delete(table.keys.run(run_id))
+
+
+def remove_old_trials(settings: Settings, table: JobTable, kept_s: float = TRIAL_KEPT_S) -> int:
+    """Remove trials that ended so long ago; returns how many.
+
+    Raises:
+        StorageFull: what one had used cannot be noted; it stays, as those after it do.
+    """
+    num_removed = 0
+    for run_id in RunDir.all(settings.runs_dir):
+        try:
+            if _is_old_trial(RunDir(settings.runs_dir, run_id), kept_s):
+                remove_run(settings, table, run_id)
+                num_removed += 1
+        except UnknownJob:  # somebody was quicker
+            continue
+        except (CorruptJob, InvalidJob, JobBusy) as error:
+            logger.warning("%s is not removed for now: %s", run_id, error)
+    return num_removed
+
+
+def _is_old_trial(directory: RunDir, kept_s: float) -> bool:
+    final = directory.read_final()
+    return (
+        final is not None
+        and time.time() - final.at_ms / 1000 > kept_s
+        and directory.read().is_preview
+    )
