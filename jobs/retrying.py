@@ -18,7 +18,7 @@ import redis
 
 from .control import job_lock, read_control
 from .durable import fsync_directory, replace_file, storage_errors
-from .errors import InvalidJob
+from .errors import CorruptJob, InvalidJob, UnknownJob
 from .job_dir import JobDir
 from .job_table import JobTable
 from .model import JobSpec, RowStatus, new_job_id
@@ -26,6 +26,8 @@ from .part_file import CorruptPart, read_part
 from .results_dir import ResultsDir
 from .sealed_input import CorruptShard, InputSealer, SealedRow
 from .settings import Settings
+
+RETRIES = "_retries"  # below the rows of the job
 
 logger = logging.getLogger(__name__)
 
@@ -90,6 +92,25 @@ def is_being_retried(settings: Settings, job_dir: JobDir) -> bool:
     return _latest(settings, job_dir) is not None
 
 
+def retries_of(job_dir: JobDir) -> list[str]:
+    """Name the retries of a job that were not removed, by where their rows land."""
+    results = job_dir.linked_results()
+    if results is None or results.name != job_dir.job_id:
+        return []
+    names = sorted(path.name for path in (results / RETRIES).glob("*"))
+    return [name for name in names if _is_retry_of(job_dir, name)]
+
+
+def _is_retry_of(job_dir: JobDir, name: str) -> bool:
+    """Tell whether a directory among a job's rows is a retry's, which may be damaged."""
+    try:
+        return JobDir(job_dir.path.parent, name).read_spec().retry_of == job_dir.job_id
+    except UnknownJob:
+        return False
+    except CorruptJob:
+        return True
+
+
 def _running(settings: Settings, job_dir: JobDir, codes: frozenset[str] | None) -> JobSpec | None:
     """Find the retry that runs."""
     latest = _latest(settings, job_dir)
@@ -122,7 +143,7 @@ def _make(
     priority: int | None,
 ) -> JobSpec:
     made_dir = JobDir(settings.jobs_dir, new_job_id())
-    out = ResultsDir.of(spec).path / "_retries"
+    out = ResultsDir.of(spec).path / RETRIES
     results = ResultsDir(out / made_dir.job_id)
     try:
         made_dir.create()

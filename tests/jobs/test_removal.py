@@ -1,13 +1,16 @@
 """An ended job can be removed: nothing of it stays but what it has used."""
 
 import os
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import msgspec
 import pytest
 import redis
 
-from penstock.jobs.errors import InvalidJob, UnknownJob
+from penstock.jobs.control import job_lock
+from penstock.jobs.errors import InvalidJob, JobBusy, UnknownJob
+from penstock.jobs.job_dir import JobDir
 from penstock.jobs.job_table import JobTable
 from penstock.jobs.landing import land
 from penstock.jobs.model import JobSpec
@@ -22,6 +25,7 @@ from penstock.jobs.workflow.run_removal import remove_run
 from penstock.jobs.workflow.run_submission import RunRequest, submit_run
 from penstock.jobs.workflow.spec import Workflow
 
+from .conftest import flipped
 from .small_jobs import SmallJobs
 from .workflow.small_runs import SmallRuns
 
@@ -113,6 +117,72 @@ def test_what_lands_late_does_not_come_back(
             land(spec, index, attempts[index], rows[index], job_dir=jobs.directory(spec))
         assert not jobs.directory(spec).path.exists()
         assert not results.path.exists()
+
+
+def test_a_jobs_retries_go_with_it(jobs: SmallJobs) -> None:
+    spec, other = jobs.complete(failing=[1, 5]), jobs.complete(failing=[1])
+    mended = jobs.rerun(spec, failing=[5])
+    cancelled = jobs.retry(spec)
+    jobs.table.issue(cancelled.job_id, 1)
+    attempt, rows = jobs.claim(cancelled, 0), jobs.answers(cancelled, 0)
+    jobs.cancel(cancelled)
+    gone, stays = jobs.rerun(other), jobs.rerun(jobs.complete(failing=[1]))
+    _remove(jobs, gone)
+    before = _used(jobs)
+    _remove(jobs, spec)
+    _remove(jobs, other)
+    assert _used(jobs) == before
+    for each in (spec, mended, cancelled, other, gone):
+        assert not jobs.directory(each).path.exists()
+        assert jobs.table.snapshot(each.job_id) is None
+    assert stays.retry_of is not None
+    known = {job.job_id for job in jobs.table.list(tenant="default")}
+    assert known == {stays.retry_of, stays.job_id}
+    with pytest.raises(UnknownJob):
+        land(cancelled, 0, attempt, rows, job_dir=jobs.directory(cancelled))
+    assert not ResultsDir.of(spec).path.exists(), "what lands late does not bring it back"
+
+
+def test_a_retry_that_nobody_has_entered_yet_is_waited_for(jobs: SmallJobs) -> None:
+    spec = jobs.complete(failing=[1])
+    made = jobs.rerun(spec)
+    snapshot = jobs.snapshot(made)
+    jobs.table.forget(snapshot)
+    with pytest.raises(JobBusy, match=made.job_id):
+        _remove(jobs, spec)
+    assert ResultsDir.of(spec).parts()
+    content = jobs.directory(made).spec.read_bytes()
+    jobs.directory(made).spec.write_bytes(flipped(content, 20))
+    _remove(jobs, spec)
+    assert not jobs.directory(made).path.exists(), "one that is damaged is nobody's"
+
+
+def test_what_is_noted_is_what_the_table_says_last(jobs: SmallJobs) -> None:
+    spec = jobs.complete(failing=[1])
+    long_ago = jobs.snapshot(spec)
+    jobs.rerun(spec)
+    before = _used(jobs)
+    assert before["fake"].rows_failed == 0
+    remove(jobs.settings, jobs.table, long_ago)
+    assert _used(jobs) == before
+
+
+def test_of_two_who_remove_a_job_both_are_content(
+    jobs: SmallJobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = jobs.complete()
+    before = _used(jobs)
+
+    def lock_too_late(job_dir: JobDir) -> AbstractContextManager[None]:
+        monkeypatch.undo()
+        remove(jobs.settings, jobs.table, snapshot)
+        return job_lock(job_dir)
+
+    snapshot = jobs.snapshot(spec)
+    monkeypatch.setattr("penstock.jobs.removal.job_lock", lock_too_late)
+    remove(jobs.settings, jobs.table, snapshot)
+    assert not jobs.directory(spec).path.exists()
+    assert _used(jobs) == before
 
 
 def test_bytes_are_counted_once(jobs: SmallJobs, tmp_path: Path) -> None:
