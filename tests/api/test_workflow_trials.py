@@ -34,6 +34,14 @@ def test_a_preview_shows_the_first_rows_through_every_step(http: httpx2.Client) 
     assert again["steps"] == found["steps"]
 
 
+def test_only_a_preview_is_shown_as_one(http: httpx2.Client) -> None:
+    body = {"workflow": WORKFLOW, "inputs": {"texts": {"rows": rows(1)}}}
+    run = http.post(RUNS, json=body).json()["id"]
+    answer = http.get(f"{RUNS}/{run}/preview")
+    assert answer.status_code == 409
+    assert "is no preview" in answer.json()["error"]["message"]
+
+
 def test_a_plan_tells_of_all_rows(http: httpx2.Client) -> None:
     inputs = {"texts": {"rows": rows(40)}}
     body = {"workflow": WORKFLOW, "inputs": inputs, "num_rows": {"texts": 10_000}, "wait": 60}
