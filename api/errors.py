@@ -19,6 +19,7 @@
     ├── GenerationFailed 500          the engine gave up on this request
     ├── JobDamaged 500                files of this job cannot be read
     ├── Unavailable 503               no worker, no Redis: worth another try
+    │   └── ServerStopping            the answer was not ready when this server had to end
     └── OutOfStorage 507
 
 The envelope is OpenAI's, `{"error": {"message", "type", "param", "code"}}`, for every status from
@@ -240,6 +241,15 @@ class Unavailable(ApiError):
 
     def __init__(self, message: str, *, code: str | None = None, retry_after_s: int = 2) -> None:
         super().__init__(message, code=code, retry_after_s=retry_after_s)
+
+
+class ServerStopping(Unavailable):
+    """The server was told to stop, and the answer was not ready within its grace."""
+
+    code = "server_stopping"
+
+    def __init__(self) -> None:
+        super().__init__("the server is stopping; send the request again soon")
 
 
 class OutOfStorage(ApiError):

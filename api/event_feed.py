@@ -19,7 +19,7 @@ from .errors import InvalidRequest, Unavailable, shown
 from .generation import ClientGone
 from .refusals import refusal_for
 from .services import Services
-from .sse import SLOW_CONSUMER, EventStream, frame
+from .sse import SLOW_CONSUMER, STOPPING, EventStream, frame
 
 EVENT_ID = re.compile(r"\d{1,20}-\d{1,20}")
 RETRY_FRAME = b"retry: 2000\n\n"  # how long, in ms, a client waits before it connects again
@@ -57,7 +57,10 @@ async def event_feed(
         services.followers.release_on_behalf_of(ticket)
 
     frames = _frames(services, subject, last_event_id, look)
-    return EventStream(frames, on_close=leave, on_slow=b"event: error\n" + SLOW_CONSUMER)
+    lead = b"event: error\n"
+    return EventStream(
+        frames, on_close=leave, on_slow=lead + SLOW_CONSUMER, on_stop=lead + STOPPING
+    )
 
 
 async def _frames(

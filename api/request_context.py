@@ -1,5 +1,6 @@
 """What every request gets, whatever its route: an id, a stopwatch and a last-resort answer."""
 
+import asyncio
 import logging
 import re
 import secrets
@@ -8,7 +9,7 @@ import time
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .errors import ApiError, InvalidRequest
+from .errors import ApiError, InvalidRequest, ServerStopping
 from .meters import Meters
 
 _GOOD_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
@@ -57,6 +58,10 @@ class RequestContext:
                 await refusal.response()(scope, receive, send_numbered)
             else:
                 await self._app(scope, receive, send_numbered)
+        except asyncio.CancelledError:
+            # The server's grace is over, and there is nobody behind us who would need to know.
+            if status is None:
+                await ServerStopping().response()(scope, receive, send_numbered)
         except Exception:
             _log.exception("request %s failed: %s %r", request_id, scope["method"], scope["path"])
             if status is None:

@@ -4,6 +4,7 @@ Knows nothing of what the frames say. A proxy must not hold them back, hence the
 kept for a client that reads too slowly: it is told so and let go, and may come back for the rest.
 """
 
+import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -12,6 +13,8 @@ import anyio
 import msgspec
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
+
+from .errors import ServerStopping
 
 PING_INTERVAL_S = 15.0
 PING = b": ping\n\n"
@@ -42,12 +45,14 @@ SLOW_CONSUMER = frame(
         }
     }
 )
+STOPPING = frame(ServerStopping().envelope())
 
 
 class EventStream(Response):
     """An answer that sends `frames` as they come, and closes them when nobody listens any more.
 
-    A client that is too slow gets `on_slow` as its last frame.
+    A client that is too slow gets `on_slow` as its last frame; one that still listens when the
+    server has to end, `on_stop`.
     """
 
     media_type = "text/event-stream"
@@ -58,7 +63,8 @@ class EventStream(Response):
         *,
         ping_interval_s: float = PING_INTERVAL_S,
         on_close: Callable[[], Awaitable[None]] | None = None,
-        on_slow: bytes | None = None,
+        on_slow: bytes = SLOW_CONSUMER,
+        on_stop: bytes = STOPPING,
         slow_s: float = SLOW_S,
         stuck_s: float = STUCK_S,
     ) -> None:
@@ -67,7 +73,8 @@ class EventStream(Response):
         self._frames = frames
         self._on_close = on_close
         self._ping_interval_s = ping_interval_s
-        self._on_slow = SLOW_CONSUMER if on_slow is None else on_slow
+        self._on_slow = on_slow
+        self._on_stop = on_stop
         self._slow_s = slow_s
         self._stuck_s = stuck_s
         self._last_sent_s = 0.0
@@ -83,6 +90,21 @@ class EventStream(Response):
         try:
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
             self._last_sent_s = time.monotonic()
+            await self._send_frames(receive, send_body)
+        except* TimeoutError:
+            logger.info("a client that did not read for %g s was let go", self._stuck_s)
+            await _hang_up(scope)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self._frames.aclose()
+                if self._on_close is not None:
+                    await self._on_close()
+
+    async def _send_frames(
+        self, receive: Receive, send_body: Callable[..., Awaitable[None]]
+    ) -> None:
+        """Send frames to the last, or until the client leaves or the server has to end."""
+        try:
             async with anyio.create_task_group() as group:
 
                 async def end_all_after(step: Callable[[], Awaitable[None]]) -> None:
@@ -101,14 +123,9 @@ class EventStream(Response):
                 group.start_soon(end_all_after, pump)
                 group.start_soon(end_all_after, lambda: disconnected(receive))
                 group.start_soon(self._ping, send_body)
-        except* TimeoutError:
-            logger.info("a client that did not read for %g s was let go", self._stuck_s)
-            await _hang_up(scope)
-        finally:
-            with anyio.CancelScope(shield=True):
-                await self._frames.aclose()
-                if self._on_close is not None:
-                    await self._on_close()
+        except asyncio.CancelledError:
+            await send_body(self._on_stop, False)
+            raise
 
     async def _ping(self, send_body: Callable[[bytes], Awaitable[None]]) -> None:
         """Keep proxies and clients from taking a long thought for a dead connection."""

@@ -95,7 +95,10 @@ class Settings:
         4.0, "PENSTOCK_LEASE_S", "how long a silent worker keeps its shards", at_least=2
     )
     grace_s: float = _setting(
-        20.0, "PENSTOCK_GRACE_S", "time a stopping worker has to finish rows", at_least=0
+        20.0,
+        "PENSTOCK_GRACE_S",
+        "time a stopping worker has to finish rows; the API gives answers 5 s",
+        at_least=0,
     )
     webhook_hosts: tuple[str, ...] = _setting(
         (),

@@ -13,7 +13,9 @@ from penstock.api.http_protocol import PatientProtocol
 
 
 @contextmanager
-def serving(app: ASGIApp, protocol: type[PatientProtocol] = PatientProtocol) -> Iterator[str]:
+def serving(
+    app: ASGIApp, protocol: type[PatientProtocol] = PatientProtocol, grace_s: int = 5
+) -> Iterator[str]:
     """Serve an application for as long as the block lasts; yields its base URL."""
     listener = socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(
@@ -21,7 +23,7 @@ def serving(app: ASGIApp, protocol: type[PatientProtocol] = PatientProtocol) -> 
         log_level="warning",
         access_log=False,
         http=protocol,
-        timeout_graceful_shutdown=5,
+        timeout_graceful_shutdown=grace_s,
         ws="none",
     )
     server = uvicorn.Server(config)
