@@ -281,10 +281,7 @@ class AsyncJob(JobFacts):
         table = await asyncio.to_thread(tables.landed_table, self.record)
         if table is not None:
             return table
-        builder = tables.TableBuilder()
-        async for row in self.results(follow=follow):
-            builder.add(row)
-        return builder.table()
+        return await tables.table_of_stream(self.results(follow=follow))
 
     async def to_pandas(self, *, follow: bool = True) -> Any:
         """Give all rows as a pandas DataFrame; see `to_arrow`."""

@@ -23,17 +23,13 @@ _REOPEN_S = 0.5  # before a broken stream is opened again
 
 def follow(connection: Connection, open_events: OpenEvents) -> Iterator[JobEvent]:
     """Yield the events to the last one."""
-    last_id = None
+    trail = _Trail(open_events)
     while True:
-        response = connection.run(open_events(last_id, connection.retry))
+        response = connection.run(trail.open(connection.retry))
         try:
             for frame in httpx2.EventSource(response):
-                event = _read(frame)
-                if event.kind == "error":  # as good as a broken connection
-                    break
-                last_id = event.id or last_id
-                yield event
-                if event.kind == "done":
+                yield trail.read(frame)
+                if trail.is_at_end:
                     return
         except httpx2.TransportError:
             pass
@@ -46,17 +42,13 @@ async def follow_async(
     connection: AsyncConnection, open_events: OpenEvents
 ) -> AsyncIterator[JobEvent]:
     """Yield the events to the last one."""
-    last_id = None
+    trail = _Trail(open_events)
     while True:
-        response = await connection.run(open_events(last_id, connection.retry))
+        response = await connection.run(trail.open(connection.retry))
         try:
             async for frame in httpx2.EventSource(response):
-                event = _read(frame)
-                if event.kind == "error":  # as good as a broken connection
-                    break
-                last_id = event.id or last_id
-                yield event
-                if event.kind == "done":
+                yield trail.read(frame)
+                if trail.is_at_end:
                     return
         except httpx2.TransportError:
             pass
@@ -65,5 +57,26 @@ async def follow_async(
         await asyncio.sleep(_REOPEN_S)
 
 
-def _read(frame: httpx2.ServerSentEvent) -> JobEvent:
-    return JobEvent(frame.id, frame.event, json.loads(frame.data) if frame.data else None)
+class _Trail:
+    """How far the events have been read, over however many connections."""
+
+    def __init__(self, open_events: OpenEvents) -> None:
+        self._open_events = open_events
+        self._last_id: str | None = None
+        self.is_at_end = False
+
+    def open(self, retry: RetryPolicy) -> Talk[httpx2.Response]:
+        """Open the events behind the last one that was read."""
+        return self._open_events(self._last_id, retry)
+
+    def read(self, frame: httpx2.ServerSentEvent) -> JobEvent:
+        """Read the next event.
+
+        Raises:
+            httpx2.RemoteProtocolError: the server broke off; as good as a broken connection.
+        """
+        if frame.event == "error":
+            raise httpx2.RemoteProtocolError(f"the events broke off: {frame.data[:200]}")
+        self._last_id = frame.id or self._last_id
+        self.is_at_end = frame.event == "done"
+        return JobEvent(frame.id, frame.event, json.loads(frame.data) if frame.data else None)

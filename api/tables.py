@@ -1,6 +1,6 @@
 """Results as a data frame of the caller's choice. Knows Parquet only when asked; no transport."""
 
-from collections.abc import Iterable
+from collections.abc import AsyncIterable, Iterable
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -78,6 +78,14 @@ def table_of(rows: Iterable[Row]) -> "pa.Table":
     """Build a table from rows that came over the wire."""
     builder = TableBuilder()
     for row in rows:
+        builder.add(row)
+    return builder.table()
+
+
+async def table_of_stream(rows: AsyncIterable[Row]) -> "pa.Table":
+    """Build a table from rows that are still to come over the wire."""
+    builder = TableBuilder()
+    async for row in rows:
         builder.add(row)
     return builder.table()
 

@@ -159,3 +159,25 @@ class TestTwins:
             await client.chat("hi", model="m", stream=True) as stream,
         ):
             assert await stream.text() == "hello"
+
+    @pytest.mark.anyio
+    async def test_follow_and_collect_the_same(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("penstock.api.client_events._REOPEN_S", 0.0)
+        sse = {"content-type": "text/event-stream"}
+        first = "id: 1-0\nevent: job.progress\n\nid: 9-9\nevent: error\n\n"
+        second = "id: 2-0\nevent: done\n\nid: 3-0\nevent: job.progress\n\n"
+        handler, calls = script(
+            httpx2.Response(200, json=job_json()),
+            httpx2.Response(200, text=first, headers=sse),
+            httpx2.Response(200, text=second, headers=sse),
+            page({"row_index": 0}, after="c1"),
+            page({"row_index": 1}, after=None),
+            httpx2.Response(202, json={**job_json("queued"), "id": "job_2"}),
+        )
+        transport = httpx2.MockTransport(handler)
+        async with AsyncClient("http://test", transport=transport) as client:
+            job = await client.jobs.get("job_1")
+            assert [event.id async for event in job.events()] == ["1-0", "2-0"]
+            assert calls[2].headers["last-event-id"] == "1-0"
+            assert (await job.to_arrow()).column("row_index").to_pylist() == [0, 1]
+            assert (await job.retry()).id == "job_2"

@@ -131,11 +131,14 @@ class TestResults:
 def test_events_go_on_where_the_connection_broke() -> None:
     sse = {"content-type": "text/event-stream"}
     first = 'id: 1-0\nevent: job.progress\ndata: {"done": 1}\n\n: ping\n\n'
+    broken_off = 'id: 9-9\nevent: error\ndata: {"error": "the disk is gone"}\n\n'
     second = 'id: 2-0\nevent: done\ndata: {"status": "completed"}\n\n'
+    behind_it = "id: 3-0\nevent: job.progress\n\n"
     handler, calls = script(
         httpx2.Response(200, json=job_json()),
         httpx2.Response(200, text=first, headers=sse),
-        httpx2.Response(200, text=second, headers=sse),
+        httpx2.Response(200, text=broken_off, headers=sse),
+        httpx2.Response(200, text=second + behind_it, headers=sse),
     )
     events = list(connect(handler).jobs.get("job_1").events())
     assert [(event.id, event.kind) for event in events] == [
@@ -144,3 +147,4 @@ def test_events_go_on_where_the_connection_broke() -> None:
     ]
     assert calls[1].headers.get("last-event-id") is None
     assert calls[2].headers["last-event-id"] == "1-0"
+    assert calls[3].headers["last-event-id"] == "1-0"
