@@ -126,6 +126,7 @@ _AT_THE_DOOR = {  # before any route is found
 }
 _BY_NAME: dict[str, tuple[type[errors.ApiError], ...]] = {
     "list_jobs": (errors.NotFound,),  # `after` is no job
+    "look_at_preview": (errors.Conflict,),  # the run is none
     "create_response": (errors.OutOfStorage,),  # one in the background is kept on disk
 }
 

@@ -7,7 +7,10 @@ from typing import Any
 import httpx2
 import pytest
 
-from .conftest import IDLE_MODEL, MODEL
+from penstock.jobs.job_dir import JobDir
+from penstock.jobs.workflow.order_names import order_name
+
+from .conftest import IDLE_MODEL, MODEL, Stack
 from .plain_workflows import WORKFLOW, endless, rows
 
 RUNS = "/v1/workflows/runs"
@@ -42,6 +45,15 @@ class TestRuns:
         with stack.http() as http:
             made = begin(http, count=5, params={"mark": "?"}, use_cache=False)
             return ended(http, made["id"])
+
+    @pytest.mark.parametrize(("method", "path"), [("DELETE", ""), ("POST", "/cancel"), ("GET", "")])
+    def test_the_jobs_that_serve_it_are_nobody_elses_business(
+        self, stack: Stack, http: httpx2.Client, run: dict[str, Any], method: str, path: str
+    ) -> None:
+        job_dir = JobDir(stack.settings.jobs_dir, order_name(run["id"], 1, 0))
+        assert job_dir.read_spec().num_rows == 10
+        assert http.request(method, f"/v1/jobs/{job_dir.job_id}{path}").status_code == 404
+        assert job_dir.spec.exists()
 
     def test_it_says_how_it_went(self, run: dict[str, Any]) -> None:
         assert (run["status"], run["workflow"], run["error"]) == ("completed", "said-twice", None)
