@@ -81,10 +81,8 @@ def refusal_for(error: Exception) -> ApiError:
             return JobDamaged(str(error))
         case NoWorker():
             return Unavailable(str(error), code="no_worker", retry_after_s=NO_WORKER_RETRY_S)
-        case QueueUnavailable():
-            return Unavailable(str(error), code="queue_unavailable")
-        case redis.RedisError():
-            # The library's text may name hosts and ports; the log has it.
+        case redis.RedisError() | QueueUnavailable():
+            # The library's text may name hosts, ports and paths; the log has it.
             return Unavailable(
                 "the queue does not answer; try again soon", code="queue_unavailable"
             )

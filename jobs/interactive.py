@@ -44,7 +44,7 @@ logger = logging.getLogger(__name__)
 
 
 class NoWorker(Exception):
-    """No live worker serves the model; try again when one has started."""
+    """No live worker serves the model, or takes the request; try again when one has started."""
 
 
 class QueueUnavailable(Exception):
@@ -88,7 +88,7 @@ class InteractiveLane:
         as a delta with an error.
 
         Raises:
-            NoWorker: nobody serves the model.
+            NoWorker: nobody serves the model, or whoever does is frozen.
             QueueUnavailable: the request could not be handed over.
         """
         await self._check_served(request.model)
@@ -151,7 +151,7 @@ class InteractiveLane:
                 replies = await self._read_tail(request.request_id, num_seen)
                 quiet_s = time.monotonic() - heard_at_s
                 if not replies and worker is None and quiet_s > TAKEN_TIMEOUT_S:
-                    raise QueueUnavailable(f"no worker took the request in {TAKEN_TIMEOUT_S:.0f} s")
+                    raise NoWorker(f"no worker took the request in {TAKEN_TIMEOUT_S:.0f} s")
                 if not replies and worker is not None and not await self._is_alive(worker):
                     yield _lost(request.request_id, f"worker {worker} died")
                     return

@@ -29,7 +29,10 @@ async def readyz(services: TheServices) -> JSONResponse:
     await services.redis.ping()
     workers = await services.catalog.workers()
     if not workers:
-        raise Unavailable("not ready: no worker has joined yet", code="no_worker")
+        raise Unavailable(
+            "not ready: no worker is there; none has joined yet, or all fell silent",
+            code="no_worker",
+        )
     now_ms = time.time() * 1000
     proved = [worker for worker in workers if now_ms - worker.proved_at_ms < PROOF_MAX_AGE_MS]
     if not proved:

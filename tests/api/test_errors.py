@@ -7,8 +7,11 @@ from collections.abc import Iterator
 import httpx2
 import openai
 import pytest
+import redis
 
 from penstock.api.app import create_app
+from penstock.api.refusals import refusal_for
+from penstock.jobs.interactive import QueueUnavailable
 
 from .conftest import IDLE_MODEL, MODEL, Stack
 from .serving import serving
@@ -359,3 +362,11 @@ def test_a_body_with_two_lengths_is_refused(stack: Stack) -> None:
             b"content-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n"
         )
         assert raw.recv(4096).startswith(b"HTTP/1.1 400")
+
+
+def test_what_the_queue_says_of_its_server_stays_in_the_log() -> None:
+    for error in (QueueUnavailable("Error 2 connecting to /run/redis.sock"),
+                  redis.ConnectionError("Error 2 connecting to /run/redis.sock")):  # fmt: skip
+        refusal = refusal_for(error)
+        assert (refusal.status, refusal.code) == (503, "queue_unavailable")
+        assert "redis.sock" not in refusal.message

@@ -69,7 +69,7 @@ def test_without_redis_everything_is_a_quick_503(lone_redis: RedisServer, tmp_pa
     with serving(create_app(settings)) as url, httpx2.Client(base_url=url, timeout=30) as http:
         not_ready = http.get("/readyz")
         assert not_ready.status_code == 503
-        assert "no worker" in not_ready.json()["error"]["message"]
+        assert "none has joined yet, or all fell silent" in not_ready.json()["error"]["message"]
         pid = lone_redis.pid
         assert pid is not None
         os.kill(pid, signal.SIGSTOP)  # frozen: connections stand, and nothing answers

@@ -17,6 +17,7 @@ from penstock.jobs.frames import Delta, InteractiveRequest
 from penstock.jobs.interactive import InteractiveLane, NoWorker, QueueUnavailable
 from penstock.jobs.messages import send_request
 from penstock.jobs.model import JobState, new_job_id
+from penstock.jobs.workers import WorkerInfo
 
 from .live import MODEL, Live, live_queue, stop, wait_for
 
@@ -160,6 +161,26 @@ def test_no_worker_and_no_redis_are_told_at_once(live: Live) -> None:
             live.server.stop()
             await asyncio.sleep(0.6)  # the list of workers is remembered for half a second
             assert isinstance(await refused(lane), QueueUnavailable)
+
+    asyncio.run(run())
+
+
+def test_a_worker_that_takes_nothing_is_as_none(
+    live: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(interactive, "TAKEN_TIMEOUT_S", 0.0)
+    now_ms = int(time.time() * 1000)
+    frozen = WorkerInfo(
+        name="frozen", model=MODEL, host="h", pid=1, slots=1, running_rows=0, waiting_rows=0,
+        tokens_per_s=0.0, kv_used_fraction=0.0, started_at_ms=now_ms, proved_at_ms=now_ms,
+        has_chat_template=True, max_model_len=None,
+    )  # fmt: skip
+    live.register.announce(frozen)
+
+    async def run() -> None:
+        async with OpenLane(live) as lane:
+            with pytest.raises(NoWorker, match="no worker took the request"):
+                await gather(lane.generate(request()))
 
     asyncio.run(run())
 
