@@ -17,7 +17,7 @@ from ..sealed_input import CorruptInput
 from .plan import INPUT, Plan, PlannedStep
 from .run_dir import RunDir, RunResults, RunSpec
 
-MAX_PARTS_SEARCHED = 10_000  # of one step that gathers: some ten seconds
+MAX_PARTS_SEARCHED = 50_000  # of one step that gathers: some ten seconds
 
 
 class RowPlaces:
@@ -84,6 +84,7 @@ def _opening(plan: Plan, step: PlannedStep) -> str:
 
 def _has_any(path: Path, wanted: pa.Array) -> bool:
     with suppress(OSError, pa.ArrowException):  # damaged: whoever reads its rows is told
-        ids = pq.read_table(path, columns=["row_id"]).column("row_id")
+        with pq.ParquetFile(path, page_checksum_verification=True) as part:
+            ids = part.read(columns=["row_id"]).column("row_id")
         return any(ids.index(each).as_py() >= 0 for each in wanted)
     return False
