@@ -9,7 +9,7 @@ and the job is not complete before all of it is there.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -72,10 +72,16 @@ def publish(settings: Settings, spec: JobSpec, parts: dict[int, PartFacts]) -> b
     return publish_files(store, results, files)
 
 
-def publish_files(store: ObjectStore, results: ResultsDir, files: dict[str, FileFacts]) -> bool:
+def publish_files(
+    store: ObjectStore,
+    results: ResultsDir,
+    files: dict[str, FileFacts],
+    is_wanted: Callable[[], bool] = lambda: True,
+) -> bool:
     """Copy files, by their names below `results`, then the manifest, then `_SUCCESS`.
 
-    Returns whether all of it is there; if not, somebody else is at it.
+    Returns whether all of it is there; if not, somebody else is at it, or it is not wanted any
+    more: `is_wanted` is asked before each of them.
 
     Raises:
         StoreUnavailable, StorageFull: as `publish`.
@@ -87,14 +93,25 @@ def publish_files(store: ObjectStore, results: ResultsDir, files: dict[str, File
         if waiting:
             store.remove(results.success.name)  # of an earlier end, before some rows were retried
         with ThreadPoolExecutor(_MAX_UPLOADS, "publisher") as uploads:
-            upload = partial(_upload, store, results, notes)
+            upload = partial(_upload, store, results, notes, is_wanted)
             list(uploads.map(upload, waiting, waiting.values()))  # or what one raised is lost
-        store.put(results.manifest, results.manifest.name)
-        store.put(results.success, results.success.name)
+        for path in (results.manifest, results.success):
+            if not is_wanted():
+                return False
+            store.put(path, path.name)
     return True
 
 
-def _upload(store: ObjectStore, results: ResultsDir, notes: int, name: str, sha256: str) -> None:
+def _upload(
+    store: ObjectStore,
+    results: ResultsDir,
+    notes: int,
+    is_wanted: Callable[[], bool],
+    name: str,
+    sha256: str,
+) -> None:
+    if not is_wanted():
+        return
     store.put(results.path / name, name)
     with storage_errors(results.published):
         os.write(notes, msgspec.json.encode(_Published(str(store.place), name, sha256)) + b"\n")

@@ -92,7 +92,7 @@ class Advancer:
                     return
         finally:
             self._workshop.close()
-            self._runs.clear()
+            self._forget_runs()
             self._ended.clear()
             self._unseen.clear()
             self._futures.clear()
@@ -106,7 +106,7 @@ class Advancer:
 
         Somebody else may advance the runs now: they are opened anew when the lead is back.
         """
-        self._runs.clear()
+        self._forget_runs()
         self._broken.clear()
         self._take_outcomes()
         try:
@@ -115,6 +115,11 @@ class Advancer:
                     self._stop_work(run_id)
         except (OSError, CorruptJob) as error:
             logger.warning("it cannot be seen which runs have ended: %s", error)
+
+    def _forget_runs(self) -> None:
+        for run in self._runs.values():
+            run.close()
+        self._runs.clear()
 
     def _step(self) -> None:
         try:
@@ -195,6 +200,7 @@ class Advancer:
         """Forget what is known of a run, so that it is found anew on the disk."""
         logger.exception("%s cannot be advanced; it is opened anew", run.run_id)
         self._runs.pop(run.run_id, None)
+        run.close()
         self._broken[run.run_id] = time.monotonic() + _FAULT_PAUSE_S
 
     def _has_ended(self, run_id: str) -> bool:

@@ -99,6 +99,10 @@ class RunAtWork:
             self._started_at_ms = spec.created_at_ms
         self._fatal_steps = [id for id, each in self._run.steps.items() if each.report.fatal]
 
+    def close(self) -> None:
+        """Let somebody else go on."""
+        self._completion.close()
+
     def note(self, trouble: str | None) -> None:
         """Say what holds it up, until something is made again."""
         if trouble is not None and trouble != self._trouble:
@@ -307,11 +311,12 @@ class RunAtWork:
     def _complete(self) -> None:
         has_faults = any(state.report.failed for state in self._run.steps.values())
         state = JobState.COMPLETED_WITH_ERRORS if has_faults else JobState.COMPLETED
-        if self._completion.go_on(state, self._report(state), len(self._run.emitted)):
+        is_complete = self._completion.go_on(state, self._report(state), len(self._run.emitted))
+        self.note(self._completion.trouble)
+        if is_complete:
             self._end(state)
         elif self._completion.lost:
             self._run.output_lost(self._completion.lost)
-        self.note(self._completion.trouble)
 
     def _end(self, state: JobState, error: str | None = None) -> None:
         self._ending = RunFinal(state, _now_ms(), error, self._report(state))
@@ -326,6 +331,8 @@ class RunAtWork:
                 logger.warning("%s cannot be cancelled: %s", job_id, error)
             except JobBusy:
                 return False
+        if final.state not in (JobState.COMPLETED, JobState.COMPLETED_WITH_ERRORS):
+            self._completion.withdraw()
         self._news.tell(self._report(final.state), at_once=True)
         self._news.status(final.state, final.error)
         self._news.done(final.state)

@@ -2,14 +2,17 @@
 
 import hashlib
 import logging
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import msgspec
 
 from ..durable import replace_file
 from ..model import JobState
-from ..part_file import CorruptPart, read_part
+from ..part_file import CorruptPart
 from ..publishing import FileFacts
+from ..seal import ChecksumMismatch, check_seal
 from ..sealed_json import encode_sealed
 from .plan import Plan
 from .report import RunReport
@@ -21,21 +24,49 @@ MANIFEST_VERSION = 1
 logger = logging.getLogger(__name__)
 
 
-def damaged_parts(spec: RunSpec, num_parts: int) -> list[int]:
-    """Read the whole output again: nothing is called complete on hearsay."""
-    damaged: list[int] = []
+@dataclass(frozen=True, slots=True)
+class OutputPart:
+    """What the manifest says of a part."""
+
+    path: str
+    num_rows: int
+    facts: FileFacts
+
+
+@dataclass(frozen=True, slots=True)
+class LandedOutput:
+    """The parts that are as they were written, and the numbers of those that are not."""
+
+    parts: Sequence[OutputPart]
+    damaged: Sequence[int]
+
+
+def read_output(spec: RunSpec, num_parts: int) -> LandedOutput:
+    """Read the whole output again, once: nothing is called complete on hearsay.
+
+    The names of the parts last then as their bytes do.
+
+    Raises:
+        OSError: the disk does not do its work; the output may be as good as ever.
+    """
     output = RunResults.of(spec).output
+    output.durable_parts()
+    parts: list[OutputPart] = []
+    damaged: list[int] = []
     for index in range(num_parts):
+        path = output.part(index)
         try:
-            read_part(output.part(index))
-        except CorruptPart as error:
+            facts = _facts(path)
+            name = f"{output.rows.name}/{path.name}"
+            parts.append(OutputPart(name, read_report(path).rows_out, facts))
+        except (CorruptPart, ChecksumMismatch) as error:
             logger.error("%s; it lands again", error)
             damaged.append(index)
-    return damaged
+    return LandedOutput(parts, damaged)
 
 
 def write_run_manifest(
-    spec: RunSpec, plan: Plan, state: JobState, report: RunReport
+    spec: RunSpec, plan: Plan, state: JobState, report: RunReport, parts: Sequence[OutputPart]
 ) -> dict[str, FileFacts]:
     """Write what the output of a complete run is, then `_SUCCESS`; returns its parts by name.
 
@@ -43,17 +74,6 @@ def write_run_manifest(
         StorageFull: there is no room.
     """
     output = RunResults.of(spec).output
-    parts: list[dict[str, Any]] = []
-    for path in output.durable_parts().values():
-        data = path.read_bytes()
-        parts.append(
-            {
-                "path": f"{output.rows.name}/{path.name}",
-                "rows": read_report(path).rows_out,
-                "bytes": len(data),
-                "sha256": hashlib.sha256(data).hexdigest(),
-            }
-        )
     manifest = {
         "version": MANIFEST_VERSION,
         "run_id": spec.run_id,
@@ -62,8 +82,26 @@ def write_run_manifest(
         "steps": msgspec.to_builtins(report.steps),
         "spec": msgspec.to_builtins(spec),
         "schema": [{"name": name, "type": kind} for name, kind in plan.output_columns.items()],
-        "parts": parts,
+        "parts": [
+            {
+                "path": part.path,
+                "rows": part.num_rows,
+                "bytes": part.facts.num_bytes,
+                "sha256": part.facts.sha256,
+            }
+            for part in parts
+        ],
     }
     replace_file(output.manifest, encode_sealed(manifest))
     replace_file(output.success, b"")
-    return {part["path"]: FileFacts(part["sha256"], part["bytes"]) for part in parts}
+    return {part.path: part.facts for part in parts}
+
+
+def _facts(path: Path) -> FileFacts:
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError as error:
+        raise CorruptPart(f"{path} had landed and is gone") from error
+    if not check_seal(path, data):
+        raise CorruptPart(f"{path} has lost its seal")
+    return FileFacts(hashlib.sha256(data).hexdigest(), len(data))

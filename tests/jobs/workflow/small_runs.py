@@ -24,7 +24,7 @@ from penstock.jobs.results_dir import ResultsDir
 from penstock.jobs.sealed_input import SealedRow
 from penstock.jobs.settings import Settings
 from penstock.jobs.sources import RowsSource
-from penstock.jobs.workflow import check, orders, run_at_work, telling
+from penstock.jobs.workflow import check, completion, orders, run_at_work, telling
 from penstock.jobs.workflow.model_revisions import ModelRevisions
 from penstock.jobs.workflow.orders import orders_of
 from penstock.jobs.workflow.run_at_work import RunAtWork
@@ -50,6 +50,8 @@ def in_small_shards(run_rows: int = 3, order_rows: int = 4) -> Iterator[None]:
             (run_at_work, "ORDER_WAIT_S", -1.0),
             (run_at_work, "RETRY_S", 0.0),
             (telling, "_EVERY_S", 0.0),
+            (completion, "READING_S", 60.0),
+            (completion, "RETRY_S", 0.0),
         ):
             patches.enter_context(mock.patch.object(module, name, value))
         yield

@@ -2,19 +2,39 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow.dataset as ds
 import pyarrow.fs as fs
 import pytest
 
+from penstock.jobs.durable import StorageFull
+from penstock.jobs.job_table import JobTable
 from penstock.jobs.model import JobState
+from penstock.jobs.object_store import ObjectStore, StoreUnavailable
+from penstock.jobs.settings import Settings
+from penstock.jobs.workflow import completion
 from penstock.jobs.workflow.run_dir import RunResults
+from penstock.jobs.workflow.runs import cancel_run
+from penstock.jobs.workflow.workbench import Workbench
 
+from ..conftest import flipped
 from ..live import Live, live_queue, wait_for
 from ..moto_store import CREDENTIALS, s3_server
+from .small_runs import SmallRuns, in_small_shards
 from .test_runs import FAST, JUDGED, check_judged, ended, submit
+
+DOUBLED = {
+    "name": "w",
+    "inputs": {"rows": {}},
+    "steps": [{"id": "twice", "type": "map", "set": {"number": "row.number * 2"}}],
+}
+NUMBERS = {"rows": [{"number": n} for n in range(7)]}  # in three shards
 
 
 @pytest.fixture
@@ -75,3 +95,132 @@ def test_a_store_that_is_away_holds_the_run_up_and_says_so(
     bucket.create_dir("bucket")
     assert ended(live, run).state is JobState.COMPLETED
     check_judged(live, run, 10)
+
+
+@pytest.fixture
+def runs(settings: Settings, table: JobTable) -> Iterator[SmallRuns]:
+    with in_small_shards():
+        yield SmallRuns(settings, table, lambda body: body["prompt"])
+
+
+def check_doubled(runs: SmallRuns, run_id: str) -> None:
+    assert runs.read(run_id).state is JobState.COMPLETED
+    rows = runs.output(run_id)
+    assert [json.loads(row["twice"])["number"] for row in rows] == [2 * n for n in range(7)]
+    assert runs.results(run_id).output.success.exists()
+
+
+class Calls:
+    """Counts how often something is called, and lets it fail at first."""
+
+    def __init__(self, real: Callable[..., Any], *failures: Exception) -> None:
+        self.count = 0
+        self._real = real
+        self._failures = [*failures]
+
+    def __call__(self, *arguments: Any) -> Any:
+        self.count += 1
+        if self._failures:
+            raise self._failures.pop()
+        return self._real(*arguments)
+
+
+def counted(monkeypatch: pytest.MonkeyPatch, name: str, *failures: Exception) -> Calls:
+    calls = Calls(getattr(completion, name), *failures)
+    monkeypatch.setattr(completion, name, calls)
+    return calls
+
+
+def test_a_full_disk_has_the_output_read_no_second_time(
+    runs: SmallRuns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readings = counted(monkeypatch, "read_output")
+    full = StorageFull(Path("data"))
+    writings = counted(monkeypatch, "write_run_manifest", full, full, full)
+    run_id = runs.submit(DOUBLED, NUMBERS).run_id
+    assert runs.lead(run_id)
+    assert (readings.count, writings.count) == (1, 4)
+    check_doubled(runs, run_id)
+
+
+def test_a_full_disk_is_tried_again_after_a_while(
+    runs: SmallRuns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(completion, "RETRY_S", 3600.0)
+    writings = counted(monkeypatch, "write_run_manifest", StorageFull(Path("data")))
+    run_id = runs.submit(DOUBLED, NUMBERS).run_id
+    assert not runs.lead(run_id, 60)
+    assert writings.count == 1
+    told = runs.table.redis.get(runs.table.keys.run(run_id))
+    assert told is not None
+    assert "storage_full" in str(told)
+
+
+def test_a_store_that_fails_has_only_the_copy_repeated(
+    runs: SmallRuns, endpoint: str, bucket: fs.FileSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readings = counted(monkeypatch, "read_output")
+    writings = counted(monkeypatch, "write_run_manifest")
+    away = StoreUnavailable("it is away")
+    copies = counted(monkeypatch, "publish_files", away, away)
+    stored = runs.elsewhere(s3_endpoint=endpoint)
+    run_id = stored.submit(DOUBLED, NUMBERS, out="s3://bucket/some").run_id
+    run, bench = stored.opened(run_id), Workbench(stored.settings.data_dir)
+    wait_for(lambda: stored.advance(run, bench), "the third copy to succeed")
+    assert copies.count == 3
+    assert readings.count == writings.count == 1
+    success = bucket.get_file_info(f"bucket/some/{run_id}/_SUCCESS")
+    assert success.type is fs.FileType.File
+
+
+@pytest.mark.parametrize("how", ["gone", "rotten", "unsealed"])
+def test_a_part_that_is_not_as_it_was_lands_again(runs: SmallRuns, how: str) -> None:
+    run_id = runs.submit(DOUBLED, NUMBERS).run_id
+    run, bench = runs.opened(run_id), Workbench(runs.settings.data_dir)
+    part = runs.results(run_id).output.part(1)
+    while not part.exists():
+        assert not runs.advance(run, bench)
+    data = part.read_bytes()
+    if how == "gone":
+        part.unlink()
+    elif how == "rotten":
+        part.write_bytes(flipped(data, len(data) // 2))
+    else:
+        part.write_bytes(data.replace(b"penstock:sha256:", b"penstock:sha255:"))
+    while not runs.advance(run, bench):
+        pass
+    check_doubled(runs, run_id)
+    manifest = json.loads(runs.results(run_id).output.manifest.read_bytes())
+    assert [part["rows"] for part in manifest["parts"]] == [3, 3, 1]
+
+
+def test_a_run_cancelled_while_it_is_copied_is_not_called_complete(
+    runs: SmallRuns, endpoint: str, bucket: fs.FileSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = runs.elsewhere(s3_endpoint=endpoint)
+    run_id = stored.submit(DOUBLED, NUMBERS, out="s3://bucket/some").run_id
+    real = ObjectStore.put
+    once = threading.Lock()
+
+    def put(store: ObjectStore, source: Path, name: str) -> None:
+        if once.acquire(blocking=False):
+            cancel_run(stored.settings, stored.table, run_id)
+        real(store, source, name)
+
+    monkeypatch.setattr(ObjectStore, "put", put)
+    run, bench = stored.opened(run_id), Workbench(stored.settings.data_dir)
+    wait_for(lambda: stored.advance(run, bench), "the run to be over")
+    assert stored.read(run_id).state is JobState.CANCELLED
+    wait_for(lambda: not any("publisher" in each.name for each in threading.enumerate()), "its end")
+    found = bucket.get_file_info(fs.FileSelector(f"bucket/some/{run_id}", recursive=True))
+    assert not [each.base_name for each in found if each.base_name.startswith("_")]
+    assert not stored.results(run_id).output.success.exists()
+
+
+def test_no_process_waits_at_its_end_for_a_store() -> None:
+    program = (
+        "import threading\n"
+        "from penstock.jobs.workflow.completion import _beside\n"
+        "_beside('publisher', threading.Event().wait)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=120)

@@ -82,7 +82,7 @@ NUM_KINDS = {"gathered": 180, "tried again": 134}
 SAMPLED = 12  # deaths of each workflow that every build tries; `soak` tries them all
 
 _RUN_ID = re.compile(r"run_[0-9A-HJKMNP-TV-Z]{26}")
-_NUMBER = re.compile(r"-\d{6}|-\d\d-\d{4}")
+_NUMBER = re.compile(r"-\d\d-\d{6}|-\d{6}")
 _SCRATCH = re.compile(r"tmp\w{8}\.sqlite")
 
 
