@@ -31,6 +31,7 @@ from .durable import (
     storage_errors,
 )
 from .errors import CorruptJob, NewerJob, UnknownJob
+from .linked_results import LinkedResults
 from .model import SPEC_VERSION, JobSpec, JobState, RejectedLine
 from .sealed_input import SealedInput
 from .sealed_json import DAMAGED, decode_sealed, encode_sealed, read_sealed
@@ -54,19 +55,18 @@ class _Versioned(msgspec.Struct):
     version: int = 1
 
 
-class JobDir:
+class JobDir(LinkedResults):
     """One job's directory under `jobs_dir`."""
 
     def __init__(self, jobs_dir: Path, job_id: str) -> None:
         if not _JOB_ID.fullmatch(job_id):
             raise UnknownJob(job_id)
+        super().__init__(jobs_dir / job_id)
         self.job_id = job_id
-        self.path = jobs_dir / job_id
         self.input = self.path / "input.parquet"
         self.bad_lines = self.path / "bad_lines.jsonl"
         self.spec = self.path / "job.json"
         self.final = self.path / "final.json"
-        self.results = self.path / "results"
 
     @classmethod
     def all(cls, jobs_dir: Path) -> Iterator[Self]:
@@ -102,19 +102,6 @@ class JobDir:
             make_directories(self.path.parent)
             self.path.mkdir()
             fsync_directory(self.path.parent)
-
-    def link_results(self, path: Path) -> None:
-        """Note where the rows are going to land, before anything is made there.
-
-        Raises:
-            StorageFull: there is no room.
-        """
-        with storage_errors(self.path):
-            self.results.symlink_to(path)
-
-    def linked_results(self) -> Path | None:
-        """Return what `link_results` noted."""
-        return self.results.readlink() if self.results.is_symlink() else None
 
     def seal(self, spec: JobSpec) -> None:
         """Write `job.json`: from now on the directory is a job. Its other files are complete.

@@ -30,9 +30,9 @@ from ..durable import (
     make_directories,
     may_exist,
     replace_file,
-    storage_errors,
 )
 from ..errors import CorruptJob, UnknownJob
+from ..linked_results import LinkedResults
 from ..model import DEFAULT_PRIORITY, JobState
 from ..results_dir import ResultsDir
 from ..sealed_input import SealedInput
@@ -110,19 +110,18 @@ class _GatheredInto:
     num_shards: int
 
 
-class RunDir:
+class RunDir(LinkedResults):
     """One run's directory under `runs_dir`."""
 
     def __init__(self, runs_dir: Path, run_id: str) -> None:
         if not _RUN_ID.fullmatch(run_id):
             raise UnknownJob(run_id)
+        super().__init__(runs_dir / run_id)
         self.run_id = run_id
-        self.path = runs_dir / run_id
         self.spec = self.path / "run.json"
         self.inputs = self.path / "inputs"
         self._final = self.path / "final.json"
         self._pause = self.path / "pause.json"
-        self._results = self.path / "results"
         self._marker = self.markers(runs_dir) / run_id
 
     @classmethod
@@ -166,19 +165,6 @@ class RunDir:
             StorageFull: there is no room.
         """
         make_directories(self.inputs)
-
-    def link_results(self, path: Path) -> None:
-        """Note where the rows are going to land, before anything is made there.
-
-        Raises:
-            StorageFull: there is no room.
-        """
-        with storage_errors(self.path):
-            self._results.symlink_to(path)
-
-    def linked_results(self) -> Path | None:
-        """Return what `link_results` noted."""
-        return self._results.readlink() if self._results.is_symlink() else None
 
     def seal(self, spec: RunSpec) -> None:
         """Write `run.json`: from now on the directory is a run. Its inputs are durable.
