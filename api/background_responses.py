@@ -6,13 +6,14 @@ Knows jobs and response objects, no HTTP and no engine. It blocks: call it in a 
 """
 
 import re
+import time
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
 from ..jobs.ending import cancel
-from ..jobs.errors import UnknownJob
+from ..jobs.errors import InvalidJob, JobBusy, UnknownJob
 from ..jobs.job_dir import JobDir
 from ..jobs.job_table import JobTable
 from ..jobs.model import JobSnapshot, JobSpec, JobState, RequestError, TaskSpec
@@ -29,6 +30,8 @@ from .response_schemas import ResponsesRequest
 
 _CHAT = "/v1/chat/completions"
 _MARK = {"penstock": "response"}  # metadata of such a job
+_KEYS = "response:" + "-" * 512  # longer than any key that a client may send for a job of its own
+_LOOK_EVERY_S = 0.1
 _ID = re.compile(r"resp_([0-9A-HJKMNP-TV-Z]{26})")
 _STATUS = {JobState.QUEUED: Status.QUEUED, JobState.VALIDATING: Status.QUEUED}
 
@@ -45,16 +48,30 @@ def is_background(response_id: str) -> bool:
     return _ID.fullmatch(response_id) is not None
 
 
-class BackgroundResponses:
-    """Those of an installation; any process that serves its API sees them all."""
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A response that was accepted, now or under the same key before: as JSON."""
 
-    def __init__(self, settings: Settings, table: JobTable) -> None:
+    shown: bytes
+    created: bool
+
+
+class BackgroundResponses:
+    """Those of an installation; any process that serves its API sees them all.
+
+    Each is kept until it is deleted, as any other job is.
+    """
+
+    def __init__(
+        self, settings: Settings, table: JobTable, landing_patience_s: float = 5.0
+    ) -> None:
         self._settings = settings
         self._table = table
+        self._landing_patience_s = landing_patience_s
 
     def start(
         self, tenant: str, body: ResponsesRequest, *, priority: int, key: str | None = None
-    ) -> bytes:
+    ) -> Started:
         """Accept a response, durably; return it as it stands. A key makes one and no more.
 
         Raises:
@@ -69,19 +86,20 @@ class BackgroundResponses:
             tenant=tenant,
             priority=priority,
             metadata=dict(_MARK),
-            idempotency_key=None if key is None else f"response:{key}",
+            idempotency_key=None if key is None else _KEYS + key,
         )
         row = {"body": body.chat_body(), "response": facts}
-        made = submit(self._settings, self._table, RowsSource([row]), request)
+        try:
+            made = submit(self._settings, self._table, RowsSource([row]), request)
+        except InvalidJob as error:
+            if error.param == "idempotency_key":
+                raise _reused_key() from error
+            raise
         response_id = f"resp_{made.spec.job_id.removeprefix('job_')}"
         found = self._find(response_id, tenant)
         if not made.created and found.row != row:
-            raise InvalidRequest(
-                f"the idempotency key has made {response_id}, another response; take a new key",
-                param="idempotency_key",
-                code="idempotency_key_reused",
-            )
-        return self._shown(response_id, found)
+            raise _reused_key()
+        return Started(self._shown(response_id, found), made.created)
 
     def get(self, response_id: str, tenant: str) -> bytes:
         """Return a response as JSON.
@@ -103,13 +121,19 @@ class BackgroundResponses:
         return self.get(response_id, tenant)
 
     def delete(self, response_id: str, tenant: str) -> None:
-        """Stop and forget a response.
+        """Stop and forget a response; one whose row has landed comes to its end first.
 
         Raises:
             UnknownResponse: see `get`.
+            JobBusy: it does not come to its end just now.
         """
         job_id = self._find(response_id, tenant).spec.job_id
-        remove(self._settings, self._table, cancel(self._settings, self._table, job_id))
+        deadline_s = time.monotonic() + self._landing_patience_s
+        while not (job := cancel(self._settings, self._table, job_id)).state.is_final:
+            if time.monotonic() >= deadline_s:
+                raise JobBusy(job_id)
+            time.sleep(_LOOK_EVERY_S)
+        remove(self._settings, self._table, job)
 
     def _find(self, response_id: str, tenant: str) -> _Found:
         match = _ID.fullmatch(response_id)
@@ -162,6 +186,14 @@ def _fill(draft: ResponseDraft, row: dict[str, Any], ended_at: int) -> None:
     draft.conclude(row["finish_reason"])
     tokens = (row[name] for name in ("prompt_tokens", "completion_tokens", "cached_tokens"))
     draft.end(Usage(*tokens), at=ended_at)
+
+
+def _reused_key() -> InvalidRequest:
+    return InvalidRequest(
+        "the idempotency key has made another response; take a new key",
+        param="idempotency_key",
+        code="idempotency_key_reused",
+    )
 
 
 def _refusal(error: dict[str, Any]) -> ApiError:

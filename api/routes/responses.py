@@ -18,9 +18,10 @@ from ..answer import CLIENT_GONE_STATUS, check_fits, new_answer_id, stream_slot
 from ..background_responses import is_background
 from ..bodies import MAX_PROMPT_BYTES, json_body, read_json
 from ..creations import admit_creation
-from ..errors import InvalidRequest, UnsupportedParameter
+from ..errors import UnsupportedParameter
 from ..generation import ClientGone, Generation, unless_gone
 from ..home import require_home
+from ..idempotency_key import idempotency_key_of
 from ..job_wish import priority_for
 from ..principal import Principal, ThePrincipal, principal_of
 from ..refusals import refusal_for
@@ -30,8 +31,6 @@ from ..response_schemas import ResponsesRequest
 from ..services import Services, TheServices
 from ..sse import EventStream
 from ..stopwatch import Stopwatch
-
-MAX_KEY_CHARS = 500
 
 router = APIRouter(tags=["generation"])
 
@@ -123,9 +122,7 @@ async def _in_the_background(
     """Make a job of it; what can be said against it at once is said."""
     require_home(services)
     await admit_creation(request, services, principal)
-    key = request.headers.get("idempotency-key")
-    if key is not None and len(key) > MAX_KEY_CHARS:
-        raise InvalidRequest(f"idempotency-key may have at most {MAX_KEY_CHARS} characters")
+    key = idempotency_key_of(request, None)
     body.tool_use()
     sampling = SamplingParams.from_mapping(body.sampling())
     await check_fits(services, body.model, sampling, num_prompts=1)
@@ -133,8 +130,9 @@ async def _in_the_background(
     priority = priority_for(services, principal, None)
     start = partial(services.background.start, principal.tenant, body, priority=priority, key=key)
     begun = await anyio.to_thread.run_sync(start, limiter=services.submissions)
-    services.meters.count_job(body.model)
-    return _json(begun)
+    if begun.created:
+        services.meters.count_job(body.model)
+    return _json(begun.shown)
 
 
 async def _generation(request: Request, services: Services, body: ResponsesRequest) -> Generation:

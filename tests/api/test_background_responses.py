@@ -1,7 +1,9 @@
 """Responses in the background are jobs: whatever dies meanwhile, they are completed and found."""
 
+import json
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,10 +15,13 @@ import pytest
 from penstock.api.app import create_app
 from penstock.api.background_responses import BackgroundResponses
 from penstock.api.response_book import UnknownResponse
-from penstock.jobs.ending import cancel
+from penstock.api.response_schemas import ResponsesRequest
+from penstock.jobs.ending import cancel, end
+from penstock.jobs.errors import JobBusy
 from penstock.jobs.fake_engine import expected_text
 from penstock.jobs.job_table import JobTable
 from penstock.jobs.keys import Keys
+from penstock.jobs.model import JobState
 from penstock.jobs.redis_client import connect
 
 from .conftest import IDLE_MODEL, MODEL, Stack
@@ -109,6 +114,55 @@ def test_it_outlives_the_process_that_took_it(stack: Stack, tmp_path: Path) -> N
         assert client.responses.retrieve(response.id).status == "queued"
         until(lambda: len(httpx2.get(f"{url}/v1/jobs").json()["data"]) == 1)
         assert client.responses.cancel(response.id).status == "cancelled"
+
+
+def test_a_response_that_lands_is_deleted_when_it_has(stack: Stack, tmp_path: Path) -> None:
+    settings = replace(stack.settings, data=str(tmp_path), namespace="landing")
+    with connect(settings) as redis, ThreadPoolExecutor(1) as pool:
+        keys = Keys(settings.namespace)
+        table = JobTable(redis, keys)
+        body = ResponsesRequest.model_validate(
+            {"model": IDLE_MODEL, "input": "hi", "background": True}
+        )
+        hasty = BackgroundResponses(settings, table, landing_patience_s=0.0)
+        response = json.loads(hasty.start("default", body, priority=0).shown)["id"]
+        job_id = response.replace("resp_", "job_")
+        redis.hset(keys.job(job_id), "state", "landing")  # as when its only row has come
+        with pytest.raises(JobBusy):
+            hasty.delete(response, "default")
+        patient = BackgroundResponses(settings, table, landing_patience_s=30.0)
+        deleting = pool.submit(patient.delete, response, "default")
+        end(settings, table, job_id, JobState.COMPLETED)
+        deleting.result(30)
+        with pytest.raises(UnknownResponse):
+            patient.get(response, "default")
+
+
+def test_a_key_of_a_response_is_no_key_of_a_job_and_makes_one(stack: Stack, tmp_path: Path) -> None:
+    settings = replace(stack.settings, data=str(tmp_path), namespace="keys")
+    asked = {"model": IDLE_MODEL, "input": "hi", "background": True}
+    rows = {"model": IDLE_MODEL, "prompt": "x", "input": {"rows": [{"a": 1}]}}
+    with serving(create_app(settings)) as url, httpx2.Client(base_url=url, timeout=20) as http:
+
+        def send(key: str, **changes: Any) -> httpx2.Response:
+            headers = {"idempotency-key": key}
+            return http.post("/v1/responses", json={**asked, **changes}, headers=headers)
+
+        made = http.post("/v1/jobs", json={**rows, "idempotency_key": "response:once"})
+        assert made.status_code == 202
+        first = send("once")
+        assert first.status_code == 200, first.text
+        assert send("once").json()["id"] == first.json()["id"]
+        other = send("once", model=MODEL)
+        assert (other.status_code, other.json()["error"]["code"]) == (400, "idempotency_key_reused")
+        assert send("x" * 512).status_code == 200
+        assert send("x" * 513).status_code == 400
+        counted = [
+            float(line.rsplit(" ", 1)[1])
+            for line in http.get("/metrics").text.splitlines()
+            if line.startswith("penstock_jobs_") and "_total{" in line and IDLE_MODEL in line
+        ]
+        assert counted == [3.0], "what was made before is not counted again"
 
 
 def test_nobody_elses_is_found_nor_what_only_looks_like_one(stack: Stack) -> None:
