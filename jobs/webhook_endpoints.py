@@ -9,13 +9,17 @@ import re
 import secrets
 import time
 from pathlib import Path
+from typing import Literal, TypeAlias, get_args
 
 import msgspec
 
 from .durable import make_directories, replace_file
 from .model import new_job_id
 
-EVENT_TYPES = ("batch.completed", "batch.failed", "batch.expired", "batch.cancelled")
+EventType: TypeAlias = Literal[
+    "batch.completed", "batch.failed", "batch.expired", "batch.cancelled"
+]
+EVENT_TYPES: tuple[EventType, ...] = get_args(EventType)
 MAX_ENDPOINTS = 100  # of one tenant
 logger = logging.getLogger(__name__)
 

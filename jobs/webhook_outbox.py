@@ -48,6 +48,7 @@ class WebhookOutbox:
         self._sender = WebhookSender(allowed_hosts, timeout_s)
         self._retry_after_s = retry_after_s
         self._under_way: dict[str, tuple[str, Future[None]]] = {}  # id -> tenant and work
+        self._samples: dict[str, Future[int]] = {}  # of each tenant
         self._swept_at_s = float("-inf")
         self._hands = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="webhooks")
         self._sampling = ThreadPoolExecutor(_SAMPLES_AT_ONCE, thread_name_prefix="webhook-samples")
@@ -89,14 +90,20 @@ class WebhookOutbox:
                     )
                 )
 
-    def send_sample(self, endpoint: Endpoint, kind: str) -> "Future[int]":
+    def send_sample(self, endpoint: Endpoint, kind: str) -> "Future[int] | None":
         """Send an event about a batch that never was, once; the future holds the answer's status.
 
-        It raises what `WebhookSender.send` raises.
+        It raises what `WebhookSender.send` raises. None while another sample of the tenant is on
+        its way. For one thread to call.
         """
+        self._samples = {k: each for k, each in self._samples.items() if not each.done()}
+        if endpoint.tenant in self._samples:
+            return None
         event_id = f"evt_sample_{secrets.token_hex(12)}"
         body = _event_json(event_id, kind, {"id": "batch_sample"}, int(time.time()))
-        return self._sampling.submit(self._sender.send, endpoint, event_id, body)
+        sent = self._sampling.submit(self._sender.send, endpoint, event_id, body)
+        self._samples[endpoint.tenant] = sent
+        return sent
 
     def deliveries(self, endpoint_id: str) -> list[Delivery]:
         """Return what is on its way to an endpoint, or was lately; newest first."""

@@ -3,19 +3,29 @@
 import asyncio
 import http.client
 import time
-from typing import Annotated, Any, Literal
+from concurrent.futures import Future
+from typing import Annotated, Any
 
 import anyio.to_thread
 import msgspec
 from fastapi import APIRouter, Query, Request
 from pydantic import Field
+from starlette.responses import JSONResponse, Response
 
 from ...jobs.public_address import check_url
 from ...jobs.webhook_delivery import Delivery
-from ...jobs.webhook_endpoints import EVENT_TYPES, MAX_ENDPOINTS, Endpoint, new_secret
+from ...jobs.webhook_endpoints import (
+    EVENT_TYPES,
+    MAX_ENDPOINTS,
+    Endpoint,
+    EventType,
+    new_secret,
+)
+from ..answer import CLIENT_GONE_STATUS
 from ..bodies import MAX_JSON_BYTES, json_body, read_json
 from ..creations import COUNTED
-from ..errors import InvalidRequest
+from ..errors import InvalidRequest, TooManyRequests
+from ..generation import ClientGone, unless_gone
 from ..pages import list_of, page_of
 from ..principal import ThePrincipal
 from ..services import TheServices
@@ -23,7 +33,6 @@ from ..strict import Strict
 
 router = APIRouter(tags=["webhooks"])
 
-EventType = Literal["batch.completed", "batch.failed", "batch.expired", "batch.cancelled"]
 Name = Annotated[str, Field(min_length=1, max_length=256)]
 EventTypes = Annotated[list[EventType], Field(min_length=1, max_length=len(EVENT_TYPES))]
 
@@ -148,23 +157,32 @@ async def rotate_secret(
 )
 async def try_endpoint(
     endpoint_id: str, request: Request, services: TheServices, principal: ThePrincipal
-) -> dict[str, Any]:
-    """Send an endpoint one sample of an event, and tell what it answered."""
+) -> Response:
+    """Send an endpoint one sample of an event, and tell what it answered; one at a time."""
     body = await read_json(request, Sample, MAX_JSON_BYTES)
     endpoint = services.endpoints.get(endpoint_id, principal.tenant)
     sent = services.outbox.send_sample(endpoint, body.event_type)
+    if sent is None:
+        raise TooManyRequests(
+            f"another sample of the tenant {principal.tenant} is on its way; come again when it "
+            "has been answered",
+            retry_after_s=1,
+        )
     try:
-        status_code = await asyncio.wrap_future(sent)
+        status_code = await unless_gone(request, _answer(sent))
+    except ClientGone:
+        return Response(status_code=CLIENT_GONE_STATUS)
     except (OSError, http.client.HTTPException) as fault:
         message = f"the endpoint does not answer: {type(fault).__name__}: {fault}"[:300]
         raise InvalidRequest(message, param="url", code="endpoint_unreachable") from None
-    return {
+    told = {
         "object": "webhook_endpoint.test",
         "webhook_endpoint_id": endpoint.id,
         "event_type": body.event_type,
         "status_code": status_code,
         "success": True,  # it was sent; whether it was liked tells the status
     }
+    return JSONResponse(told)
 
 
 @router.delete("/v1/webhook_endpoints/{endpoint_id}")
@@ -204,6 +222,10 @@ def delivery_object(delivery: Delivery) -> dict[str, Any]:
     """Return our object for a delivery."""
     shown = msgspec.to_builtins(delivery)
     return {"object": "webhook_delivery", **{k: v for k, v in shown.items() if k != "body"}}
+
+
+async def _answer(sent: "Future[int]") -> int:
+    return await asyncio.wrap_future(sent)
 
 
 async def _put(services: TheServices, endpoint: Endpoint, changes: dict[str, Any]) -> Endpoint:
