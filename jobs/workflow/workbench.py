@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
-from ..durable import StorageFull, make_directories
+from ..durable import StorageFull, make_directories, may_exist
 from ..errors import CorruptJob, UnknownJob
 from ..found_part import set_aside
 from ..part_file import CorruptPart
@@ -175,6 +175,7 @@ class Workbench:
         rows = [selected(run.plan, row) for row in _rows(run, step.id, work.shard)]
         report = ShardReport(rows_in=len(rows), rows_out=len(rows))
         place, columns = run.results.output, run.plan.output_columns
+        _check_there(run)
         return Made(write_shard(place, work.shard, rows, columns, report, has_lineage=False))
 
     def _open(self, run_id: str) -> _OpenRun:
@@ -219,7 +220,14 @@ def _write(
     run: _OpenRun, step: PlannedStep, shard: int, rows: Sequence[Row], report: ShardReport
 ) -> ShardReport:
     place: ResultsDir = run.results.step(step.id)
+    _check_there(run)
     return write_shard(place, shard, rows, step.columns, report)
+
+
+def _check_there(run: _OpenRun) -> None:
+    """See to it that nothing is written of a run that somebody has removed meanwhile."""
+    if not may_exist(run.directory.spec):
+        raise UnknownJob(run.spec.run_id)
 
 
 def _report(step: PlannedStep, num_in: int, applied: Applied) -> ShardReport:

@@ -11,7 +11,7 @@ from penstock.jobs.workflow.check import check, read_workflow
 from penstock.jobs.workflow.plan import ColumnKind
 from penstock.jobs.workflow.run_dir import RunDir, RunResults, RunSpec, SealedDataset
 from penstock.jobs.workflow.shard_file import read_report, summed
-from penstock.jobs.workflow.work import Broken, Compute, Gather, Gathered
+from penstock.jobs.workflow.work import Broken, Compute, Emit, Gather, Gathered, Made
 from penstock.jobs.workflow.workbench import Workbench
 
 RUN_ID = "run_1"
@@ -74,3 +74,24 @@ def test_what_is_not_at_hand_breaks_the_run_for_good(tmp_path: Path) -> None:
     assert isinstance(made, Broken)
     assert made.is_lasting
     assert "'absent'" in made.message
+
+
+def test_nothing_is_written_of_a_run_that_was_removed_meanwhile(tmp_path: Path) -> None:
+    steps = [
+        {"id": "d", "type": "dedupe", "key": "{{ row.t }}"},
+        {"id": "m", "type": "map", "set": {"x": "1"}, "from": "inputs.rows"},
+    ]
+    spec = sealed(tmp_path, steps, ["a"])
+    bench, results = Workbench(tmp_path), RunResults.of(spec)
+    pieces = (Compute(RUN_ID, "m", 0), Gather(RUN_ID, "d", (1,)), Emit(RUN_ID, 0))
+    for piece in pieces:
+        assert isinstance(bench.do(piece), Made | Gathered)
+    RunDir(tmp_path / "runs", RUN_ID).spec.unlink()
+    for place in (results.output, results.step("d")):
+        place.rows.joinpath("part-000000.parquet").unlink()
+        place.rows.rmdir()
+    results.forget_gathered("d")
+    assert isinstance(bench.do(pieces[1]), Broken)
+    assert isinstance(bench.do(pieces[2]), Broken)
+    assert not results.step("d").rows.exists()
+    assert not results.output.rows.exists()
