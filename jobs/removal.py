@@ -1,25 +1,19 @@
 """Removes jobs that have ended: input, rows and all. What they have used stays on record.
 
-    removed/<tenant>/job_01K3….json    what one of them had used: `usage` still counts it
-
     noted -> job.json, so that it is a job no more -> its rows -> the job table
 
 Done again after a crash, it goes on where it was; what is left without its `job.json` is swept.
 """
 
 import logging
-from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
-
-import msgspec
 
 from .control import job_lock
-from .durable import make_directories, replace_file
 from .errors import CorruptJob, InvalidJob, JobBusy, UnknownJob
 from .job_dir import JobDir
 from .job_table import JobTable
 from .model import JobSnapshot, JobState
+from .removed_usage import note
 from .results_dir import ResultsDir
 from .retrying import is_being_retried, retries_of
 from .settings import Settings
@@ -27,19 +21,6 @@ from .workflow.order_names import run_of
 from .workflow.run_dir import RunDir
 
 logger = logging.getLogger(__name__)
-
-
-class RemovedJob(msgspec.Struct, frozen=True, kw_only=True):
-    """What a removed job had used."""
-
-    job_id: str
-    model: str
-    created_at_ms: int
-    rows_succeeded: int
-    rows_failed: int
-    prompt_tokens: int
-    completion_tokens: int
-    cached_tokens: int
 
 
 def remove(settings: Settings, table: JobTable, job: JobSnapshot) -> None:
@@ -68,15 +49,6 @@ def remove(settings: Settings, table: JobTable, job: JobSnapshot) -> None:
     logger.info("%s was removed", job.job_id)
 
 
-def removed_jobs(settings: Settings, tenant: str) -> Iterator[RemovedJob]:
-    """Read what a tenant's removed jobs had used."""
-    for path in _directory(settings, tenant).glob("*.json"):
-        try:
-            yield msgspec.json.decode(path.read_bytes(), type=RemovedJob)
-        except (OSError, msgspec.MsgspecError) as error:
-            logger.warning("cannot read %s, which is left out: %s", path, error)
-
-
 def _remove_held(settings: Settings, table: JobTable, job_dir: JobDir, job: JobSnapshot) -> None:
     """Remove a job's files while its lock is held."""
     if is_being_retried(settings, job_dir):
@@ -86,7 +58,7 @@ def _remove_held(settings: Settings, table: JobTable, job_dir: JobDir, job: JobS
     _remove_retries(settings, table, job_dir)
     is_counted_elsewhere = job.retry_of is not None and job.state is JobState.COMPLETED
     if job_dir.spec.exists() and not is_counted_elsewhere:
-        _note(settings, job)  # or it is counted where its rows are now
+        note(settings, table, job)  # or it is counted where its rows are now
     path = job_dir.linked_results()
     job_dir.spec.unlink(missing_ok=True)
     if path is not None and path.name == job.job_id:
@@ -127,23 +99,3 @@ def _require_unread(settings: Settings, job_id: str) -> None:
         run.read()
         if run.read_final() is None:
             raise InvalidJob("job_id", f"{job_id} serves {run_id}, which has not ended")
-
-
-def _note(settings: Settings, job: JobSnapshot) -> None:
-    directory = _directory(settings, job.tenant)
-    make_directories(directory)
-    used = RemovedJob(
-        job_id=job.job_id,
-        model=job.model,
-        created_at_ms=job.created_at_ms,
-        rows_succeeded=job.counts.succeeded,
-        rows_failed=job.counts.failed,
-        prompt_tokens=job.prompt_tokens,
-        completion_tokens=job.completion_tokens,
-        cached_tokens=job.cached_tokens,
-    )
-    replace_file(directory / f"{job.job_id}.json", msgspec.json.encode(used))
-
-
-def _directory(settings: Settings, tenant: str) -> Path:
-    return settings.data_dir / "removed" / tenant

@@ -7,7 +7,7 @@ from typing import Any
 
 from .job_table import JobTable
 from .model import JobSnapshot, JobState
-from .removal import RemovedJob
+from .removed_usage import RemovedJob
 
 _JOBS_AT_A_TIME = 500
 _TOKENS = ("prompt_tokens", "completion_tokens", "cached_tokens")
@@ -34,8 +34,8 @@ class Usage:
         self.cached_tokens += job.cached_tokens
 
     def add_removed(self, job: RemovedJob) -> None:
-        """Count a job of which only this is known."""
-        self.jobs += 1
+        """Count a job of which only this is known, or several."""
+        self.jobs += job.num_jobs
         for name in ("rows_succeeded", "rows_failed", *_TOKENS):
             setattr(self, name, getattr(self, name) + getattr(job, name))
 

@@ -9,7 +9,7 @@ import msgspec
 from fastapi import APIRouter, Query
 
 from ...jobs.api_keys import Scope
-from ...jobs.removal import removed_jobs
+from ...jobs.removed_usage import removed_jobs
 from ...jobs.tenants import DEFAULT_TENANT, Tenant
 from ...jobs.usage import Usage, used
 from ..errors import InvalidRequest
@@ -32,7 +32,8 @@ async def get_usage(
 ) -> dict[str, Any]:
     """Add up, by model, the jobs that were made in a span of time, and the requests of its days.
 
-    A day is UTC's, and counts if it begins in the span. Admins may ask for all tenants.
+    A day is UTC's, and counts if it begins in the span; so do days of jobs that were removed long
+    ago, which are added up. Admins may ask for all tenants.
     """
     start_s = start_time or 0
     end_s = int(time.time()) + 1 if end_time is None else end_time

@@ -146,7 +146,7 @@ TENANT_SAFEGUARDS = (
     Safeguard(
         "what a removed job has used stays on record",
         "jobs/removal.py",
-        "_note(settings, job)  # or it is counted where its rows are now",
+        "note(settings, table, job)  # or it is counted where its rows are now",
         "pass",
         _REMOVAL,
     ),

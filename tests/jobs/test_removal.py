@@ -14,7 +14,8 @@ from penstock.jobs.job_dir import JobDir
 from penstock.jobs.job_table import JobTable
 from penstock.jobs.landing import land
 from penstock.jobs.model import JobSpec
-from penstock.jobs.removal import remove, removed_jobs
+from penstock.jobs.removal import remove
+from penstock.jobs.removed_usage import removed_jobs
 from penstock.jobs.results_dir import ResultsDir
 from penstock.jobs.settings import Settings
 from penstock.jobs.sources import RowsSource
