@@ -21,6 +21,7 @@ from ..body_hints import like, one_of
 from ..creations import ADMITTED
 from ..errors import Conflict, InvalidRequest, shown
 from ..home import require_home
+from ..idempotency_key import idempotency_key_of
 from ..job_wish import now_ms
 from ..pages import page_of
 from ..principal import ThePrincipal
@@ -79,7 +80,7 @@ async def create_batch(
         output_life_s=life_s,
         metadata=body.metadata,
         tenant=tenant,
-        idempotency_key=request.headers.get("idempotency-key") or body.idempotency_key,
+        idempotency_key=idempotency_key_of(request, body.idempotency_key),
     )
     is_retry = request.headers.get("x-stainless-retry-count", "0") not in ("", "0")
     batch = await anyio.to_thread.run_sync(_create, services, spec, is_retry)

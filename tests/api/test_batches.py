@@ -1,6 +1,7 @@
 """Batches by the official client, from upload to answers."""
 
 import json
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -9,6 +10,10 @@ import httpx2
 import openai
 import pytest
 from openai.types import Batch
+
+from penstock.jobs.batch_clerk import BatchClerk
+from penstock.jobs.batch_record import Batch as BatchOnDisk
+from penstock.jobs.batch_record import Checked
 
 from .conftest import IDLE_MODEL, MODEL
 
@@ -213,6 +218,14 @@ def test_the_same_key_makes_one_batch(client: openai.OpenAI) -> None:
     with pytest.raises(openai.BadRequestError, match="another batch") as refusal:
         create("one", other)
     assert refusal.value.code == "idempotency_key_reused"
+    with pytest.raises(openai.BadRequestError, match="differ"):
+        client.batches.create(
+            input_file_id=file_id,
+            endpoint=CHAT,
+            completion_window="24h",
+            extra_headers={"idempotency-key": "one"},
+            extra_body={"idempotency_key": "two"},
+        )
 
 
 def test_the_same_key_twice_at_once_makes_one_batch(client: openai.OpenAI) -> None:
@@ -297,3 +310,24 @@ def test_unknown_batches_are_not_found(http: httpx2.Client, path: str) -> None:
 @pytest.mark.parametrize("query", ["limit=0", "limit=101", "after=../../x"])
 def test_odd_pages_are_refused(http: httpx2.Client, query: str) -> None:
     assert http.get(f"/v1/batches?{query}").status_code == 400
+
+
+def test_a_file_that_is_being_read_stays(
+    client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_read, check = threading.Event(), BatchClerk._check
+
+    def check_late(clerk: BatchClerk, batch: BatchOnDisk) -> Checked:
+        assert may_read.wait(60)
+        return check(clerk, batch)
+
+    monkeypatch.setattr(BatchClerk, "_check", check_late)
+    file_id = upload(client, [line("a")])
+    batch = client.batches.create(input_file_id=file_id, endpoint=CHAT, completion_window="24h")
+    try:
+        with pytest.raises(openai.ConflictError, match=f"is being read by {batch.id}"):
+            client.files.delete(file_id)
+    finally:
+        may_read.set()
+    assert wait(client, batch.id).status == "completed"
+    assert client.files.delete(file_id).deleted
