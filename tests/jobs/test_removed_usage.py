@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from penstock.jobs import removed_usage
+from penstock.jobs.job_table import JobTable
 from penstock.jobs.removal import remove
 from penstock.jobs.removed_usage import RemovedJob, removed_jobs
 from penstock.jobs.usage import Usage, used
@@ -74,13 +75,21 @@ def test_damaged_sums_are_not_written_anew(jobs: SmallJobs, directory: Path) -> 
     assert _used(jobs).jobs == 6
 
 
-def test_what_a_crash_left_in_the_table_is_not_folded(jobs: SmallJobs, directory: Path) -> None:
-    spec = jobs.complete()
-    removed_usage.note(jobs.settings, jobs.table, jobs.snapshot(spec))
+def test_what_a_crash_left_in_the_table_or_on_disk_is_not_folded(
+    jobs: SmallJobs, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tabled, on_disk = jobs.complete(), jobs.complete()
+    snapshots = jobs.snapshot(tabled), jobs.snapshot(on_disk)
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="away"):
+        patch.setattr(JobTable, "forget", lambda *_: _fail())
+        remove(jobs.settings, jobs.table, snapshots[0])
+    removed_usage.note(jobs.settings, jobs.table, snapshots[1])
+    jobs.table.forget(snapshots[1])
     for _ in range(3):
         _remove_one(jobs)
-    assert (directory / f"{spec.job_id}.json").exists()
-    assert _used(jobs).jobs == 4
+    left = {path.stem for path in directory.glob("job_*.json")}
+    assert {tabled.job_id, on_disk.job_id} < left
+    assert _used(jobs).jobs == 5
 
 
 def test_who_reads_while_others_fold_counts_once(
