@@ -11,9 +11,10 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import StreamingResponse
 from pyarrow import ArrowInvalid
 
+from ...jobs.batch_record import BatchRecords
 from ...jobs.file_store import StoredFile
 from ..creations import ADMITTED
-from ..errors import InvalidRequest, UnsupportedMediaType, shown
+from ..errors import Conflict, InvalidRequest, UnsupportedMediaType, shown
 from ..home import require_home
 from ..pages import page_of
 from ..principal import ThePrincipal
@@ -94,7 +95,15 @@ async def get_file(file_id: str, services: TheServices, principal: ThePrincipal)
 async def delete_file(
     file_id: str, services: TheServices, principal: ThePrincipal
 ) -> dict[str, Any]:
-    """Remove a file; whatever was made of it stays."""
+    """Remove a file; whatever was made of it stays.
+
+    Raises:
+        Conflict: a batch still reads it.
+    """
+    await anyio.to_thread.run_sync(services.files.get, file_id, principal.tenant)
+    reader = await anyio.to_thread.run_sync(_reader_of, services.batches, file_id)
+    if reader is not None:
+        raise Conflict(f"{file_id} is being read by {reader}; cancel that, or wait until it runs")
     await anyio.to_thread.run_sync(services.files.delete, file_id, principal.tenant)
     services.stored.freed(principal.tenant)
     return {"id": file_id, "object": "file", "deleted": True}
@@ -196,3 +205,12 @@ def _expiry(fields: dict[str, str], purpose: str) -> int | None:
             param="expires_after.seconds",
         )
     return expiry(int(seconds), purpose)
+
+
+def _reader_of(batches: BatchRecords, file_id: str) -> str | None:
+    """Name a batch whose lines have not all been read from a file yet."""
+    for batch in batches.open():
+        is_reading = batch.spec.input_file_id == file_id and batch.checked() is None
+        if is_reading and batch.ended() is None:
+            return batch.spec.id
+    return None

@@ -12,8 +12,7 @@ import pytest
 from openai.types import Batch
 
 from penstock.jobs.batch_clerk import BatchClerk
-from penstock.jobs.batch_record import Batch as BatchOnDisk
-from penstock.jobs.batch_record import Checked
+from penstock.jobs.batch_record import Batch as BatchOnDisk, Checked
 
 from .conftest import IDLE_MODEL, MODEL
 
