@@ -4,6 +4,7 @@ Results go to stdout, everything said about them to stderr, so that a pipe carri
 """
 
 import json
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
@@ -19,6 +20,7 @@ from .records import JobRecord, Row
 
 _SHORT = 60  # characters of a text in a cell
 _CODES_SHOWN = 5
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # a terminal would obey; not \t and \n
 
 
 class OutputFormat(StrEnum):
@@ -49,7 +51,7 @@ class Printer:
 
     def note(self, text: str) -> None:
         """Say something to the person beside the results."""
-        self.err.print(text, markup=False, soft_wrap=True)
+        self.err.print(_CONTROL.sub("�", text), markup=False, soft_wrap=True)
 
     def table(
         self,
@@ -163,7 +165,7 @@ def cell(value: Any, longest: int | None = _SHORT) -> Text:
     if value is None:
         return Text("")
     text = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
-    text = " ".join(text.split())
+    text = _CONTROL.sub("�", " ".join(text.split()))
     if longest is not None and len(text) > longest:
         text = text[: longest - 1] + "…"
     return Text(text)

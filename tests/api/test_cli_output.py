@@ -36,6 +36,20 @@ def test_jobs_break_no_word(printer: Printer, capsys: pytest.CaptureFixture[str]
     assert all(len(line) <= 80 for line in (head, *lines))
 
 
+def test_a_name_gives_no_orders_to_the_terminal(
+    printer: Printer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    named = record(JobState.RUNNING, name="a\x1b]0;owned\x07b")
+    printer.jobs([named])
+    printer.job(named)
+    printer.note("of a\x1b[2Jb\nnext line")
+    printed = capsys.readouterr()
+    assert "\x1b" not in printed.out + printed.err
+    assert "\x07" not in printed.out
+    assert "]0;owned" in printed.out
+    assert printed.err.count("\n") == 2
+
+
 def test_errors_are_told_in_full(printer: Printer, capsys: pytest.CaptureFixture[str]) -> None:
     message = " ".join(["the prompt is too long for the context window"] * 4)
     printer.errors(
