@@ -233,9 +233,15 @@ def _sealed(
         raise InvalidJob(
             "input", f"the input has more than {MAX_COLUMNS} columns, at line {item.line}"
         )
-    custom_id = None if request.id_column is None else _id_text(item.row.get(request.id_column))
-    sealer.add(row_index, custom_id, row_json)
+    sealer.add(row_index, _custom_id(request, item.row), row_json)
     return None
+
+
+def _custom_id(request: SubmitRequest, row: dict[str, Any]) -> str | None:
+    """Return what the row is called; one that is a batch's line says so itself."""
+    if request.id_column is not None:
+        return _id_text(row.get(request.id_column))
+    return _id_text(row.get("custom_id")) if isinstance(row.get("body"), dict) else None
 
 
 def _id_text(value: Any) -> str | None:

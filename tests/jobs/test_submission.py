@@ -90,6 +90,22 @@ def test_a_job_from_a_file_with_bad_lines(
     assert ResultsDir.of(spec).rows.is_dir()
 
 
+def test_a_batchs_line_says_itself_what_it_is_called(settings: Settings, table: JobTable) -> None:
+    rows = [
+        {"custom_id": "a", "url": "/v1/chat/completions", "body": {"messages": []}, "key": "k"},
+        {"custom_id": "b", "body": "of an e-mail"},
+    ]
+
+    def ids(id_column: str | None) -> list[str | None]:
+        request = SubmitRequest(TaskSpec(model="m"), id_column=id_column)
+        spec = submit(settings, table, RowsSource(rows), request).spec
+        with JobDir(settings.jobs_dir, spec.job_id).open_input() as sealed:
+            return [row.custom_id for row in sealed.shard(0)]
+
+    assert ids(None) == ["a", None]
+    assert ids("key") == ["k", None]
+
+
 @pytest.mark.parametrize(
     ("source", "format"),
     [
