@@ -3,6 +3,7 @@
 The first key must come from somewhere: whoever may write the data directory may make keys.
 """
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
@@ -78,6 +79,10 @@ def create(
         "requests_per_minute": requests_per_minute,
         "creates_per_minute": creates_per_minute,
     }
+    for each in _CAN_BE_LIFTED:
+        if (given[each] or 0) < 0:
+            flag = each.replace("_", "-")
+            raise UsageProblem(f"--{flag} must be at least 1, or 0 for none, got {given[each]}")
     limits = {
         each: None if value == 0 and each in _CAN_BE_LIFTED else value
         for each, value in given.items()
@@ -108,7 +113,9 @@ def list_keys(data: Data = None, config: Config = None, output: Output = None) -
         for each in found:
             printer.json_line(each)
     else:
-        printer.table(_COLUMNS, ([each[name] for name in _COLUMNS] for each in found))
+        columns = [name for name in _COLUMNS if any(each[name] for each in found)] or _COLUMNS
+        lines = ([_shown(name, each[name]) for name in columns] for each in found)
+        printer.table(columns, lines, unbroken=("created_at", "revoked_at"), longest=None)
 
 
 @keys.command()
@@ -148,3 +155,12 @@ def _facts(key: Any) -> dict[str, Any]:
     """Return what may be seen of a key."""
     facts = {name: getattr(key, name) for name in _COLUMNS}
     return {**facts, "scopes": ",".join(sorted(key.scopes))}
+
+
+def _shown(column: str, value: Any) -> Any:
+    """Write a moment as people do, and scopes so that they can be told apart on several lines."""
+    if column == "scopes":
+        return value.replace(",", ", ")
+    if value is None or not column.endswith("_at"):
+        return value
+    return datetime.fromtimestamp(value).astimezone().strftime("%Y-%m-%d %H:%M")

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -248,6 +249,9 @@ def test_the_command_line_makes_lists_and_revokes(tmp_path: Path) -> None:
     code, text = _run("keys", "list", *data)
     assert json.loads(text)["id"] == made["id"]
     assert made["key"] not in text
+    table = _run("keys", "list", "--data", str(tmp_path), "-o", "table")[1]
+    assert "read, submit" in table
+    assert datetime.fromtimestamp(made["created_at"]).strftime("%Y-%m-%d %H:%M") in table
     assert _run("keys", "revoke", made["id"], *data)[0] == 0
     assert ApiKeys(tmp_path / "keys").find(made["key"]) is None
     assert "a scope must be" in _run("keys", "create", "--tenant", "a", "--scopes", "x", *data)[1]
@@ -262,6 +266,10 @@ def test_the_command_line_sets_limits_and_lifts_them(tmp_path: Path) -> None:
     acme = Tenants(tmp_path / "tenants").get("acme")
     assert (acme.max_rows, acme.max_stored_bytes, acme.max_streams) == (6, 7, 8)
     assert (acme.requests_per_minute, acme.creates_per_minute) == (9, 10)
+    for flag in ("--max-rows", "--creates-per-minute"):
+        code, text = _run("keys", "create", "--tenant", "acme", flag, "-5", *data)
+        assert code != 0
+        assert f"{flag} must be at least 1, or 0 for none, got -5" in " ".join(text.split())
     lifted = [word if word.startswith("--") else "0" for word in limits + rates[:4]]
     assert _run("keys", "create", "--tenant", "acme", *lifted, *data)[0] == 0
     assert Tenants(tmp_path / "tenants").get("acme") == Tenant(name="acme", weight=2)
