@@ -22,7 +22,13 @@ from . import (
     doctor,
 )
 from .cli_options import UsageProblem
-from .client_errors import BadRequest, InvalidInput, PenstockError, ServerUnreachable
+from .client_errors import (
+    BadRequest,
+    InvalidInput,
+    PenstockError,
+    ServerUnreachable,
+    Unauthorized,
+)
 
 EXIT_TROUBLE = 1
 EXIT_USAGE = 2
@@ -85,6 +91,13 @@ def main() -> None:
         _complain(error, EXIT_USAGE)
     except ServerUnreachable as error:
         _complain(f"{error}. Is it running? `penstock up` starts one here", EXIT_TROUBLE)
+    except Unauthorized as error:  # whose own words are for who writes requests
+        where = "" if error.request_id is None else f", request {error.request_id}"
+        _complain(
+            "the server knows no such key: give one with --api-key or PENSTOCK_API_KEY "
+            f"(HTTP 401{where})",
+            EXIT_TROUBLE,
+        )
     except PenstockError as error:
         _complain(error, EXIT_TROUBLE)
     except ModuleNotFoundError as error:

@@ -31,6 +31,7 @@ import msgspec
 from starlette.responses import Response
 
 MAX_SHOWN_CHARS = 80
+_JSON_WORDS = {"None": "null", "True": "true", "False": "false"}
 
 
 class ApiError(Exception):
@@ -277,5 +278,9 @@ class OtherStatus(ApiError):
 
 def shown(value: object) -> str:
     """Quote a value from outside for a message: shortened, control characters escaped."""
-    text = ascii(value) if isinstance(value, str) else repr(value)
+    if isinstance(value, str):
+        text = ascii(value)
+    else:
+        text = repr(value)
+        text = _JSON_WORDS.get(text, text)
     return text if len(text) <= MAX_SHOWN_CHARS else text[: MAX_SHOWN_CHARS - 3] + "..."

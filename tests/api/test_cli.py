@@ -80,6 +80,13 @@ class TestTroubles:
         assert "uvicorn" in run.err
         assert "pip install 'penstock[all]'" in run.err
 
+    def test_a_server_that_asks_for_a_key(self, penstock: Penstock, stack: Stack) -> None:
+        with serving(create_app(replace(stack.settings, api_key="s3cret"))) as url:
+            done = penstock("jobs", "--url", url)
+            assert done.code == 1
+            assert "--api-key or PENSTOCK_API_KEY" in done.err
+            assert penstock("jobs", "--url", url, "--api-key", "s3cret").code == 0
+
     def test_the_servers_no_is_one_line(self, penstock: Penstock, stack: Stack, rows: Path) -> None:
         run = penstock(
             "submit", rows, "--prompt", "{{ row.txt }}", "--url", stack.url, "--model", MODEL

@@ -77,7 +77,7 @@ def assert_envelope(answer: httpx2.Response) -> dict[str, str]:
         ({"max_tokens": 0}, "max_tokens", "invalid_value", "must be at least 1, got 0"),
         ({"max_tokens": 1.5}, "max_tokens", "invalid_type", "1.5"),
         ({"max_tokens": "10"}, "max_tokens", "invalid_type", "'10'"),
-        ({"max_tokens": True}, "max_tokens", "invalid_type", "True"),
+        ({"max_tokens": True}, "max_tokens", "invalid_type", "got true"),
         ({"max_tokens": 10**12}, "max_tokens", "context_length_exceeded", "context length"),
         ({"max_completion_tokens": 5}, "max_tokens", "invalid_value", "differ"),
         ({"n": 129}, "n", "invalid_value", "must be at most 128, got 129"),
@@ -370,3 +370,9 @@ def test_what_the_queue_says_of_its_server_stays_in_the_log() -> None:
         refusal = refusal_for(error)
         assert (refusal.status, refusal.code) == (503, "queue_unavailable")
         assert "redis.sock" not in refusal.message
+
+
+def test_a_value_is_shown_as_it_was_sent(http: httpx2.Client) -> None:
+    for value, said in ((None, "null"), (True, "true"), (False, "false"), (7, "7")):
+        answer = http.post(CHAT, json={"model": MODEL, "messages": value})
+        assert answer.json()["error"]["message"].endswith(f", got {said}")
