@@ -1,5 +1,6 @@
 """Who advances runs holds no run up because of another, and lets go of nothing that took hours."""
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,7 @@ def runs(
     settings: Settings, table: JobTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[SmallRuns]:
     """Pieces that gather, or perform `act`, begin and then wait to be released."""
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     (tmp_path / "acting.py").write_text(ACTING, encoding="utf-8")
     runs = SmallRuns(settings, table, lambda body: body["prompt"])
     with in_small_shards():

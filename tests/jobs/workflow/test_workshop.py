@@ -32,7 +32,7 @@ Shop = Callable[..., Workshop]
 @pytest.fixture
 def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
     """Make a workshop at whose processes the operation `act` has the given body."""
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     opened: list[Workshop] = []
 
     def make(
