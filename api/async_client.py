@@ -260,6 +260,10 @@ class AsyncJob(JobFacts):
         self.record = await self._connection.run(talk)
         return self
 
+    async def delete(self) -> None:
+        """Remove the job, if it has ended, its input and its rows; see `jobs.delete`."""
+        await self._connection.run(job_calls.delete_job(self.id, self._connection.retry))
+
     async def retry(self, *, codes: Sequence[str] | None = None) -> "AsyncJob":
         """Run again what failed, or was not run, as a job of its own, which is returned.
 

@@ -255,6 +255,10 @@ class Job(JobFacts):
         )
         return self
 
+    def delete(self) -> None:
+        """Remove the job, if it has ended, its input and its rows; see `jobs.delete`."""
+        self._connection.run(job_calls.delete_job(self.id, self._connection.retry))
+
     def retry(self, *, codes: Sequence[str] | None = None) -> "Job":
         """Run again what failed, or was not run, as a job of its own, which is returned.
 

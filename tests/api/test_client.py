@@ -1,5 +1,6 @@
 """The client against the REST contract, through an in-process transport: no server, no clock."""
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from penstock.api.async_client import AsyncClient
 from penstock.api.client_errors import (
     BadRequest,
     Conflict,
@@ -146,6 +148,20 @@ def test_a_moment_that_no_calendar_shows_does_not_hide_the_job() -> None:
         odd, plain = client.jobs.list()
     assert (odd.record.deadline, odd.created_at) == (None, None)
     assert plain.created_at is not None
+
+
+def test_a_job_removes_itself() -> None:
+    handler, calls = script(*(httpx2.Response(200, json=job_json("completed")) for _ in range(4)))
+    connect(handler).jobs.get("job_1").delete()
+
+    async def remove() -> None:
+        transport = httpx2.MockTransport(handler)
+        async with AsyncClient("http://test", transport=transport) as client:
+            await (await client.jobs.get("job_1")).delete()
+
+    asyncio.run(remove())
+    asked = [(call.method, call.url.path) for call in calls]
+    assert asked == [("GET", "/v1/jobs/job_1"), ("DELETE", "/v1/jobs/job_1")] * 2
 
 
 class TestRetries:
