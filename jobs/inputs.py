@@ -153,7 +153,9 @@ def read_json_line(line: int, text: bytes) -> InputRow | RejectedLine:
     """Read a line of JSON lines that is not blank."""
     try:
         return _as_row(line, msgspec.json.decode(text))
-    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+    except RecursionError:
+        return RejectedLine(line, f"is nested more than {MAX_DEPTH} levels deep")
+    except (msgspec.DecodeError, ValueError) as error:
         return RejectedLine(line, f"is not JSON: {_shortened(error)}")
 
 
