@@ -25,14 +25,18 @@ def page_of(
     if after is not None:
         places = [place for place, item in enumerate(items) if id_of(item) == after]
         if not places:
-            raise InvalidRequest(
-                f"after: nothing in this list has the id {shown(after)}", param="after"
-            )
+            raise nothing_behind(after)
         start = places[0] + 1
     return list_of(
         [show(item) for item in items[start : start + limit]],
         has_more=start + limit < len(items),
     )
+
+
+def nothing_behind(after: str) -> InvalidRequest:
+    """Refuse to go on behind what is not in the list."""
+    message = f"after: nothing in this list has the id {shown(after)}"
+    return InvalidRequest(message, param="after")
 
 
 def list_of(data: list[dict[str, Any]], *, has_more: bool) -> dict[str, Any]:

@@ -22,11 +22,12 @@ from ..bodies import MAX_JSON_BYTES, json_body, parse, read_json
 from ..creations import ADMITTED
 from ..errors import Conflict, InvalidRequest, Unavailable
 from ..home import require_home
-from ..job_lookup import check_job_id, find_job, show
+from ..job_lookup import find_job, show
 from ..job_object import job_object
 from ..job_schemas import JobRequest
 from ..job_wish import source_of, wish_of
 from ..long_poll import WaitS
+from ..pages import nothing_behind
 from ..principal import Principal, ThePrincipal
 from ..services import Services, TheServices
 from ..upload import Form, is_multipart, receive_upload
@@ -74,8 +75,6 @@ async def list_jobs(
     after: str | None = None,
 ) -> dict[str, Any]:
     """List jobs, newest first. Those that serve a workflow's run show in the run."""
-    if after is not None:
-        check_job_id(after)
     work = partial(
         services.table.list,
         after,
@@ -83,7 +82,10 @@ async def list_jobs(
         tenant=principal.tenant,
         is_listed=lambda listed: run_of(listed) is None,
     )
-    jobs = await anyio.to_thread.run_sync(work)
+    try:
+        jobs = await anyio.to_thread.run_sync(work)
+    except UnknownJob:
+        raise nothing_behind(after or "") from None
     data = [await show(services, job) for job in jobs[:limit]]
     return {
         "object": "list",

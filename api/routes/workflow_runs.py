@@ -37,7 +37,7 @@ from ..home import require_home
 from ..idempotency_key import idempotency_key_of
 from ..job_wish import priority_for
 from ..long_poll import WaitS
-from ..pages import list_of
+from ..pages import list_of, nothing_behind
 from ..principal import Principal, ThePrincipal
 from ..services import Services, TheServices
 from ..upload import Form, is_multipart, receive_upload
@@ -95,7 +95,12 @@ async def get_runs(
         after=after,
         limit=limit + 1,
     )
-    with told(after or ""):
+    if after is not None:
+        try:
+            await find_run(services, principal, after)
+        except RunNotFound:
+            raise nothing_behind(after) from None
+    with told():
         runs = list(await anyio.to_thread.run_sync(work))
     return list_of([run_object(run) for run in runs[:limit]], has_more=len(runs) > limit)
 

@@ -311,7 +311,6 @@ def test_a_web_page_can_start_no_job(http: httpx2.Client, stack: Stack, content_
         ("POST", "/v1/jobs/job_01ARZ3NDEKTSV4RRFFQ69G5FAV/cancel", 404),
         ("GET", "/v1/jobs?limit=0", 400),
         ("GET", "/v1/jobs?limit=many", 400),
-        ("GET", "/v1/jobs?after=nothing", 404),
         ("GET", "/v1/jobs/job_01ARZ3NDEKTSV4RRFFQ69G5FAV?wait=nan", 400),
         ("GET", "/v1/jobs/job_01ARZ3NDEKTSV4RRFFQ69G5FAV/results?status=odd", 400),
     ],
@@ -376,3 +375,14 @@ def test_a_value_is_shown_as_it_was_sent(http: httpx2.Client) -> None:
     for value, said in ((None, "null"), (True, "true"), (False, "false"), (7, "7")):
         answer = http.post(CHAT, json={"model": MODEL, "messages": value})
         assert answer.json()["error"]["message"].endswith(f", got {said}")
+
+
+@pytest.mark.parametrize("what", ["jobs", "files", "batches", "workflows/runs"])
+@pytest.mark.parametrize(
+    "after", ["nothing", "../run_nope", "a\0b", "job_01ARZ3NDEKTSV4RRFFQ69G5FAV"]
+)
+def test_nothing_comes_behind_what_is_not_in_the_list(
+    http: httpx2.Client, what: str, after: str
+) -> None:
+    answer = http.get(f"/v1/{what}", params={"after": after})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "after")
