@@ -36,6 +36,7 @@ _ANSWERS: dict[str, type[BaseModel]] = {
     "get_results": own.ResultPage,
     "get_errors": own.Listing,
     "list_workflows": openai.Page,
+    "delete_workflow": openai.Deleted,
     "get_runs": openai.Page,
     "get_run_results": own.ResultPage,
     "get_step_rows": own.ResultPage,

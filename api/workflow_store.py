@@ -5,6 +5,7 @@ workflows/<tenant>/<name>/000001.json    never changed; the newest is in force
 
 import re
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +57,8 @@ class WorkflowStore:
         if name in RESERVED:
             raise InvalidRequest(f"a workflow cannot be called {name!r} here", param="workflow")
         place = self._place(tenant, name)
-        make_directories(place)
         while True:
+            make_directories(place)
             newest = max(self._versions(place), default=0)
             if newest:
                 found = self._read(place, newest)
@@ -68,8 +69,9 @@ class WorkflowStore:
             stored = StoredWorkflow(
                 name=name, version=newest + 1, created_at=time.time(), workflow=workflow
             )
-            if create_file(self._path(place, stored.version), msgspec.json.encode(stored)):
-                return stored
+            with suppress(FileNotFoundError):  # all of it was deleted just now: it is made anew
+                if create_file(self._path(place, stored.version), msgspec.json.encode(stored)):
+                    return stored
 
     def get(self, tenant: str, name: str, version: int | None = None) -> StoredWorkflow:
         """Return a version of a workflow, by default the newest.
@@ -89,6 +91,19 @@ class WorkflowStore:
             param="workflow",
             code="workflow_not_found",
         )
+
+    def delete(self, tenant: str, name: str) -> None:
+        """Forget a workflow with all its versions; runs have their own copy, and go on.
+
+        Raises:
+            NotFound: there is none.
+        """
+        self.get(tenant, name)
+        place = self._place(tenant, name)
+        for version in self._versions(place):
+            self._path(place, version).unlink(missing_ok=True)
+        with suppress(OSError):  # somebody keeps another of this name in this moment
+            place.rmdir()
 
     def list(self, tenant: str) -> "list[StoredWorkflow]":
         """Return the newest version of each workflow, by name."""

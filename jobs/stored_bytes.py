@@ -35,7 +35,7 @@ class Stored:
     files: int = 0
     uploads: int = 0
     jobs: int = 0
-    runs: int = 0  # of workflows, without the jobs that serve them
+    runs: int = 0  # of workflows, with these, and without the jobs that serve them
 
     @property
     def total(self) -> int:
@@ -56,6 +56,7 @@ class StoredBytes:
     def __init__(self, settings: Settings, table: JobTable) -> None:
         self._jobs_dir = settings.jobs_dir
         self._runs_dir = settings.runs_dir
+        self._workflows_dir = settings.data_dir / "workflows"
         self._table = table
         self._files = FileStore(settings.files_dir)
         self._uploads = PartUploads(settings.part_uploads_dir, self._files)
@@ -97,7 +98,7 @@ class StoredBytes:
                     files=sum(file.bytes for file in self._files.list(tenant)),
                     uploads=self._uploads.announced(tenant),
                     jobs=self._of_jobs(tenant),
-                    runs=self._of_runs(tenant),
+                    runs=self._of_runs(tenant) + _size(self._workflows_dir / tenant),
                 )
                 self._measured[tenant] = begun_at_s, stored
         return stored

@@ -99,6 +99,17 @@ async def get_workflow(
     return (await anyio.to_thread.run_sync(find, principal.tenant, name, version)).shown()
 
 
+@router.delete("/v1/workflows/{name}")
+async def delete_workflow(
+    name: str, services: TheServices, principal: ThePrincipal
+) -> dict[str, Any]:
+    """Forget a workflow with all its versions; its runs are left as they are."""
+    require_home(services)
+    await anyio.to_thread.run_sync(store_of(services).delete, principal.tenant, name)
+    services.stored.freed(principal.tenant)
+    return {"id": name, "object": "workflow", "deleted": True}
+
+
 def _sources_of(plan: Plan, step: PlannedStep) -> list[str]:
     """Name whose rows a step takes, as its author knows them: not a step that the plan added."""
     found: list[str] = []

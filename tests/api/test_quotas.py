@@ -26,6 +26,7 @@ from penstock.jobs.submission import RowsSource, SubmitRequest, submit
 from penstock.jobs.tenants import TenantLimits, Tenants
 
 from .conftest import IDLE_MODEL, MODEL, Stack
+from .plain_workflows import WORKFLOW
 from .serving import serving
 
 JOB = {"model": IDLE_MODEL, "prompt": "{{ row.text }}", "input": {"rows": [{"text": "x"}] * 3}}
@@ -122,6 +123,49 @@ def test_jobs_take_room_until_they_are_deleted(flat: Flat) -> None:
         again = http.post("/v1/jobs", json=JOB)
         assert again.status_code == 202, "there is room at once"
         http.post(f"/v1/jobs/{again.json()['id']}/cancel")
+
+
+def test_workflows_take_room_until_they_are_deleted_with_all_versions(flat: Flat) -> None:
+    def stored() -> int:
+        return http.get("/v1/usage").json()["data"][0]["in_use"]["stored_bytes"]["runs"]
+
+    with flat.tenant("author", {"max_stored_bytes": 1_000}) as http:
+        kept = http.post("/v1/workflows", json={"workflow": WORKFLOW})
+        assert kept.status_code == 201, kept.text
+        assert stored() > 500
+        changed = {"workflow": {**WORKFLOW, "params": {"mark": "?"}}}
+        _refused(http.post("/v1/workflows", json=changed))
+        path = f"/v1/workflows/{WORKFLOW['name']}"
+        told = http.delete(path).json()
+        assert told == {"id": WORKFLOW["name"], "object": "workflow", "deleted": True}
+        assert stored() == 0
+        for verb in ("GET", "DELETE"):
+            assert http.request(verb, path).status_code == 404
+        assert http.post("/v1/workflows", json=changed).json()["version"] == 1
+
+
+def test_what_is_deleted_makes_room_at_once_whatever_was_measured_before(
+    flat: Flat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("penstock.jobs.stored_bytes._MAX_AGE_S", 3_600.0)
+    monkeypatch.setattr("penstock.api.storage_quota._TIGHT_AGE_S", 3_600.0)
+    with flat.tenant("tidy", {"max_stored_bytes": 20_000}) as http:
+        file_id = _send_file(http, 15_000).json()["id"]
+        _refused(_send_file(http, 6_000))
+        http.delete(f"/v1/files/{file_id}")
+        upload = {"filename": "a", "purpose": "batch", "bytes": 20_000, "mime_type": "text/plain"}
+        announced = http.post("/v1/uploads", json=upload)
+        assert announced.status_code == 200
+        _refused(http.post("/v1/uploads", json=upload))  # which looks anew
+        _refused(http.post("/v1/jobs", json=JOB))
+        http.post(f"/v1/uploads/{announced.json()['id']}/cancel")
+        assert http.post("/v1/jobs", json=JOB).status_code == 202
+    with flat.tenant("tidier", {"max_stored_bytes": 1_000}) as http:
+        job = http.post("/v1/jobs", json=JOB).json()["id"]
+        http.post(f"/v1/jobs/{job}/cancel")
+        _refused(_send_file(http, 20))
+        http.delete(f"/v1/jobs/{job}")
+        assert _send_file(http, 20).status_code == 200
 
 
 @pytest.mark.parametrize(
