@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any
 
@@ -252,6 +253,7 @@ async def begin(services: Services, wish: RunRequest) -> RunSnapshot:
         WorkflowRefused: with all that is wrong.
     """
     require_home(services)
+    wish = replace(wish, served=frozenset(await services.catalog.served()))
     work = partial(submit_run, services.settings, services.table, wish)
     with told():
         return await anyio.to_thread.run_sync(work, limiter=services.submissions)

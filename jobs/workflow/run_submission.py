@@ -7,7 +7,7 @@ Whatever fails on the way, no half of a run stays behind. It blocks: call it in 
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -26,8 +26,8 @@ from ..sealed_input import InputSealer
 from ..settings import Settings
 from ..sources import FileSource, Source
 from ..submission import input_items
-from .check import check
-from .plan import ColumnKind
+from .check import InvalidWorkflow, Problem, check
+from .plan import ColumnKind, Plan
 from .run_dir import RunDir, RunResults, RunSpec, SealedDataset
 from .run_key import RunKey
 from .runs import RunSnapshot, read_run
@@ -54,6 +54,7 @@ class RunRequest:
     use_cache: bool = True
     out: str | None = None
     formats: Mapping[str, str] = field(default_factory=dict)
+    served: Collection[str] | None = None  # the models that may be asked; None: whichever
 
 
 def submit_run(settings: Settings, table: JobTable, request: RunRequest) -> RunSnapshot:
@@ -79,6 +80,7 @@ def submit_run(settings: Settings, table: JobTable, request: RunRequest) -> RunS
         directory.create()
         peeked = {name: _peek(_items(settings, request, name)) for name in request.sources}
         plan = check(request.workflow, request.params, peeked)
+        _check_models(plan, request.served)
         inputs: dict[str, SealedDataset] = {}
         for name in request.sources:
             items = islice(_items(settings, request, name), request.first_rows)
@@ -174,6 +176,25 @@ def _peek(items: Iterator[InputRow | RejectedLine]) -> dict[str, ColumnKind]:
         if isinstance(item, InputRow):
             columns.add(item.row)
     return _kinds(columns)
+
+
+def _check_models(plan: Plan, served: Collection[str] | None) -> None:
+    """Refuse what would wait for ever: a model that nobody serves.
+
+    Raises:
+        InvalidWorkflow: naming each step that asks one.
+    """
+    if served is None:
+        return
+    known = ", ".join(sorted(served)) or "none"
+    problems = [
+        Problem(f"steps.{step.id}.model", f"{model!r} is not served here; served: {known}")
+        for step in plan.steps
+        for model in step.models
+        if model not in served
+    ]
+    if problems:
+        raise InvalidWorkflow(problems)
 
 
 def _kinds(columns: ColumnTypes) -> dict[str, ColumnKind]:

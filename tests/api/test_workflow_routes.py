@@ -221,6 +221,23 @@ class TestProblems:
         answer = http.post("/v1/workflows/validate", json={"workflow": workflow})
         assert (answer.status_code, answer.json()["error"]["code"]) == (404, "model_not_found")
 
+    def test_a_run_asks_no_model_that_nobody_serves(self, http: httpx2.Client) -> None:
+        steps = [
+            {"id": "cell", "type": "expand", "cross": {"model": "{{ params.models }}"}},
+            {"id": "said", "type": "generate", "model": "{{ row.model }}", "prompt": "x"},
+        ]
+        workflow = {"name": "w", "inputs": {"rows": {}}, "params": {"models": ["a"]}}
+        body = {
+            "workflow": {**workflow, "steps": steps},
+            "inputs": {"rows": {"rows": [{"n": 1}]}},
+            "params": {"models": ["nobody/serves-this"]},
+        }
+        answer = http.post("/v1/workflows/runs", json=body)
+        assert answer.status_code == 400
+        [problem] = answer.json()["error"]["errors"]
+        assert problem["param"] == "steps.said.model"
+        assert "'nobody/serves-this' is not served here" in problem["message"]
+
     def test_a_model_must_be_named_where_there_are_several(self, http: httpx2.Client) -> None:
         answer = http.post(
             "/v1/workflows/validate", json={"workflow": {**WORKFLOW, "defaults": {}}}
