@@ -16,7 +16,8 @@ from .client_errors import JobFailed
 from .workflow_client import WorkflowRun
 from .workflow_records import RunRecord
 
-EXIT_CODES = {"completed": 0, "completed_with_errors": 4}
+EXIT_WITH_ERRORS = 4
+EXIT_CODES = {"completed": 0, "completed_with_errors": EXIT_WITH_ERRORS}
 EXIT_FAILED = 3
 EXIT_INTERRUPTED = 130
 
@@ -60,7 +61,13 @@ def watch_run(client: Client, printer: Printer, run_id: str) -> None:
     printer.note(run_summary(run.record))
     if run.record.error:
         printer.note(f"error: {run.record.error}")
-    raise typer.Exit(EXIT_CODES.get(run.status, EXIT_FAILED))
+    raise typer.Exit(exit_code(run.record))
+
+
+def exit_code(record: RunRecord) -> int:
+    """Give the exit code that tells how a run ended; lines that became no rows are errors too."""
+    code = EXIT_CODES.get(record.status, EXIT_FAILED)
+    return EXIT_WITH_ERRORS if code == 0 and record.rejected else code
 
 
 def run_results(

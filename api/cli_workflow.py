@@ -28,7 +28,7 @@ from .cli_options import (
     settings_and_sources,
 )
 from .cli_output import Printer
-from .cli_runs import EXIT_CODES, EXIT_FAILED, follow_run
+from .cli_runs import EXIT_CODES, EXIT_FAILED, exit_code, follow_run
 from .cli_server import running_server, server_for
 from .cli_workflow_output import (
     print_check,
@@ -139,7 +139,7 @@ def run(
             printer.note(f"{found.output_path}/rows/*.parquet, and each step's under steps/")
         elif directory is not None and found.status in EXIT_CODES:
             _fetch_rows(printer, found, directory / found.id / "rows" / "part-000000.parquet")
-    raise typer.Exit(EXIT_CODES.get(found.status, EXIT_FAILED))
+    raise typer.Exit(exit_code(found.record))
 
 
 @workflow.command()

@@ -74,6 +74,16 @@ class TestRun:
         assert "text: t0!, size: 1" in run.out
         assert "completed · 4 rows" in run.err
 
+    def test_a_line_that_is_none_shows_in_the_exit_status(
+        self, penstock: Penstock, stack: Stack, file: Path, texts: Path, tmp_path: Path
+    ) -> None:
+        texts.write_text(texts.read_text() + "{broken\n")
+        command = ("workflow", "run", file, "-i", texts, "--out", tmp_path, "--url", stack.url)
+        run = penstock(*command)
+        assert run.code == 4
+        assert "1 line rejected" in run.err
+        assert penstock("watch", run.lines[0]["id"], "--url", stack.url).code == 4
+
     def test_it_need_not_be_watched(
         self, penstock: Penstock, stack: Stack, file: Path, texts: Path, tmp_path: Path
     ) -> None:
