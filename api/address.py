@@ -29,14 +29,14 @@ class Address:
         """Take what is given, else PENSTOCK_URL and PENSTOCK_API_KEY, else this machine.
 
         Raises:
-            PenstockError: the URL is not one.
+            PenstockError: the URL is not one, or the key cannot be one.
         """
         environ = os.environ if environ is None else environ
         url = base_url or environ.get("PENSTOCK_URL") or DEFAULT_URL
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        if not _is_url(url):
             raise PenstockError(f"the server's URL must look like http://host:8100, got {url!r}")
-        return cls(url.rstrip("/"), api_key or environ.get("PENSTOCK_API_KEY") or None)
+        key = api_key or environ.get("PENSTOCK_API_KEY") or None
+        return cls(url.rstrip("/"), None if key is None else in_header("the API key", key))
 
     @property
     def is_loopback(self) -> bool:
@@ -51,3 +51,24 @@ class Address:
             "timeout": httpx2.Timeout(timeout_s, connect=_CONNECT_S),
             "trust_env": not self.is_loopback,  # a proxy cannot reach our own loopback
         }
+
+
+def in_header(name: str, value: str) -> str:
+    """Return a text that a header can carry; its value, which may be a secret, is not told.
+
+    Raises:
+        PenstockError: none can.
+    """
+    if not (value.isascii() and value.isprintable()):
+        raise PenstockError(
+            f"{name} may hold letters, digits and signs of ASCII only, no line break either"
+        )
+    return value
+
+
+def _is_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+    except ValueError:  # half an IPv6 address
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname)

@@ -134,6 +134,8 @@ def text_or_file(text: str | None) -> str | None:
         return Path(text[1:]).read_text(encoding="utf-8")
     except OSError as error:
         raise UsageProblem(f"cannot read {text[1:]}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UsageProblem(f"cannot read {text[1:]}: it is not UTF-8") from error
 
 
 def task_options(

@@ -10,6 +10,7 @@ from uuid import uuid4
 import httpx2
 
 from ..jobs.model import JobState
+from .address import in_header
 from .client_errors import JobPaused
 from .patient_wait import LONG_POLL_S, PAUSE_S, wait_for_end
 from .payloads import Remote, Upload
@@ -83,7 +84,7 @@ def submit_job(
         known = ", ".join(SubmitOptions.__annotations__)
         raise TypeError(f"unknown option {min(unknown)!r} for a job; there are {known}")
     body: dict[str, Any] = {key: value for key, value in options.items() if value is not None}
-    key = body.pop("idempotency_key", None) or uuid4().hex
+    key = in_header("idempotency_key", body.pop("idempotency_key", None) or uuid4().hex)
     if "schema" in body:
         if "response_format" in body:
             raise TypeError("a job takes either schema or response_format, not both")

@@ -10,6 +10,7 @@ from uuid import uuid4
 import httpx2
 
 from ..jobs.model import JobState
+from .address import in_header
 from .client_errors import JobFailed, JobPaused
 from .patient_wait import LONG_POLL_S, PAUSE_S, wait_for_end
 from .payloads import Remote, Upload
@@ -68,7 +69,7 @@ def run_workflow(
         known = ", ".join(RunOptions.__annotations__)
         raise TypeError(f"unknown option {min(unknown)!r} for a run; there are {known}")
     body = {key: value for key, value in options.items() if value is not None}
-    key = body.pop("idempotency_key", None) or uuid4().hex
+    key = in_header("idempotency_key", str(body.pop("idempotency_key", None) or uuid4().hex))
     if "params" in body:
         body["params"] = plain(body["params"], "params")
     if "output" in body:

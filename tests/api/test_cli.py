@@ -71,6 +71,26 @@ class TestTroubles:
             assert run.err.startswith("penstock: ")
             assert run.err.count("\n") == 1
 
+    @pytest.mark.parametrize(
+        ("arguments", "says"),
+        [
+            (["--url", "http://["], "must look like http://host:8100"),
+            (["--api-key", "ключ"], "the API key may hold"),
+            (["--api-key", "a\nb"], "the API key may hold"),
+            (["--idempotency-key", "ключ"], "idempotency_key may hold"),
+            (["--prompt", "@{latin}"], "it is not UTF-8"),
+        ],
+    )
+    def test_odd_texts(
+        self, penstock: Penstock, rows: Path, tmp_path: Path, arguments: list[str], says: str
+    ) -> None:
+        (tmp_path / "latin").write_bytes(b"\xe9\xff")
+        arguments = [each.format(latin=tmp_path / "latin") for each in arguments]
+        run = penstock("submit", rows, "--url", NOWHERE, *arguments)
+        assert run.code in (1, 2)
+        assert says in run.err
+        assert "Traceback" not in run.err
+
     def test_a_missing_extra_is_named(
         self, penstock: Penstock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
