@@ -6,6 +6,7 @@ _KEYS = ("tests/api/test_keys.py",)
 _TENANTS = ("tests/api/test_tenants.py",)
 _SECRETS = ("tests/api/test_secrets.py",)
 _FEEDER = ("tests/jobs/test_feeder.py",)
+_CREATIONS = ("tests/api/test_creations.py",)
 _QUOTAS = ("tests/api/test_quotas.py",)
 _BYTES = ("tests/jobs/test_quotas.py",)
 _REMOVAL = ("tests/jobs/test_removal.py",)
@@ -125,16 +126,16 @@ TENANT_SAFEGUARDS = (
     Safeguard(
         "streams beyond the limit wait",
         "api/stream_slots.py",
-        "if limit is not None and self._open[holder] >= limit:",
-        "if False:",
+        "while waiting and (limit is None or self._open[holder] < limit):",
+        "while waiting:",
         _QUOTAS,
     ),
     Safeguard(
         "what makes something has a limit",
         "api/rate_limit.py",
-        "wait_s = self.creates.take(name, tenant.creates_per_minute) if is_creating else 0.0",
-        "wait_s = 0.0",
-        _KEYS,
+        "return _refusal(name, what, self.creates.take(name, limit))",
+        "return None",
+        _CREATIONS,
     ),
     Safeguard(
         "a job says which quota it waits for",

@@ -15,6 +15,7 @@ from ..settings import Settings
 from .run_dir import RunDir, RunResults
 
 TRIAL_KEPT_S = 24 * 3600.0  # after its end
+SETTLING_S = 5.0
 
 logger = logging.getLogger(__name__)
 
@@ -31,8 +32,7 @@ def remove_run(settings: Settings, table: JobTable, run_id: str) -> None:
     """
     directory = RunDir(settings.runs_dir, run_id)
     spec = directory.read()
-    is_settled = run_id not in RunDir.unsettled(settings.runs_dir)
-    if directory.read_final() is None or not is_settled:
+    if directory.read_final() is None or not _is_settled_soon(settings, run_id):
         raise InvalidJob("run_id", f"{run_id} has not ended: cancel it, or wait a moment")
     names = [path.name for path in sorted(settings.jobs_dir.glob(f"{run_id}-*"))]
     for name, job in zip(names, table.snapshots(names), strict=True):
@@ -73,3 +73,13 @@ def _is_old_trial(directory: RunDir, kept_s: float) -> bool:
         and time.time() - final.at_ms / 1000 > kept_s
         and directory.read().is_preview
     )
+
+
+def _is_settled_soon(settings: Settings, run_id: str) -> bool:
+    """Wait a little until the advancer has put a run away that has just ended."""
+    until_s = time.monotonic() + SETTLING_S
+    while run_id in RunDir.unsettled(settings.runs_dir):
+        if time.monotonic() > until_s:
+            return False
+        time.sleep(0.05)
+    return True
