@@ -188,6 +188,8 @@ async def _open_services(
     stack.push_async_callback(quick_async.aclose)
     patient = connect_async(settings)  # events block on the server for seconds
     stack.push_async_callback(patient.aclose)
+    events = AsyncJobEvents(patient, keys)
+    stack.push_async_callback(events.close)
     lane = InteractiveLane(settings)
     await lane.open()
     stack.push_async_callback(lane.close)
@@ -222,7 +224,7 @@ async def _open_services(
         settings=settings,
         redis=quick_async,
         table=table,
-        events=AsyncJobEvents(patient, keys),
+        events=events,
         batches=batches,
         files=files,
         uploads=uploads,

@@ -63,6 +63,13 @@ class AsyncJobEvents:
         self._keys = keys
         self._looks: dict[tuple[str, str], asyncio.Task[list[JobEvent]]] = {}
 
+    async def close(self) -> None:
+        """Look no more: whoever still follows is told nothing further."""
+        looks = list(self._looks.values())
+        for look in looks:
+            look.cancel()
+        await asyncio.gather(*looks, return_exceptions=True)
+
     async def follow(
         self,
         job_id: str,
@@ -107,7 +114,7 @@ class AsyncJobEvents:
         return await asyncio.shield(look)  # of whoever leaves, the others must hear nothing
 
     def _forget(self, place: tuple[str, str], look: asyncio.Task[list[JobEvent]]) -> None:
-        del self._looks[place]
+        self._looks.pop(place, None)
         if not look.cancelled():
             look.exception()  # or asyncio would complain, where all have left that waited for it
 

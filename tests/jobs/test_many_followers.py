@@ -79,3 +79,25 @@ def test_a_look_that_fails_after_all_have_left_is_no_unheard_complaint(
         return complaints
 
     assert asyncio.run(run()) == []
+
+
+def test_nobody_is_left_at_redis_when_all_is_closed(
+    redis_client: redis.Redis, keys: Keys, settings: Settings
+) -> None:
+    async def run() -> int:
+        async with connect_async(settings) as client:
+            following = AsyncJobEvents(client, keys)
+
+            async def follow() -> None:
+                async for _ in following.follow(JOB, "0-0"):
+                    pass
+
+            follower = asyncio.create_task(follow())
+            while not await asyncio.to_thread(num_blocked, redis_client):
+                await asyncio.sleep(0.01)
+            follower.cancel()
+            await asyncio.gather(follower, return_exceptions=True)
+            await following.close()
+            return len(asyncio.all_tasks()) - 1  # but this one
+
+    assert asyncio.run(asyncio.wait_for(run(), 20)) == 0
