@@ -92,12 +92,13 @@ def test_nobody_is_left_at_redis_when_all_is_closed(
                 async for _ in following.follow(JOB, "0-0"):
                     pass
 
+            before = asyncio.all_tasks()
             follower = asyncio.create_task(follow())
             while not await asyncio.to_thread(num_blocked, redis_client):
                 await asyncio.sleep(0.01)
             follower.cancel()
             await asyncio.gather(follower, return_exceptions=True)
             await following.close()
-            return len(asyncio.all_tasks()) - 1  # but this one
+            return len(asyncio.all_tasks() - before)
 
     assert asyncio.run(asyncio.wait_for(run(), 20)) == 0
