@@ -34,6 +34,7 @@ from .cli_options import (
 )
 from .cli_output import Printer, cell, place_of, summary
 from .cli_runs import is_run, run_results, show_run, steer_run, watch_run
+from .cli_workflow_output import print_run_errors
 from .client import Job
 from .client_errors import PenstockError
 from .job_calls import SubmitOptions
@@ -185,11 +186,12 @@ def results(
 
 
 def errors(job_id: JobId, url: Url = None, api_key: ApiKey = None, output: Output = None) -> None:
-    """List the input lines that were rejected and the rows that failed."""
+    """List the input lines that were rejected and the rows that failed; of a run, some of them."""
     printer = Printer(output)
-    if is_run(job_id):
-        raise UsageProblem(f"`penstock show {job_id}` tells what failed in which step")
     with open_client(url, api_key) as client:
+        if is_run(job_id):
+            print_run_errors(printer, client.workflows.get(job_id).record)
+            return
         found = client.jobs.get(job_id).errors()
     if printer.is_json:
         for error in found:

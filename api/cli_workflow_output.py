@@ -6,7 +6,7 @@ from typing import Any
 from .cli_output import Printer, cell
 from .progress import counted, short_number, short_time
 from .run_progress import steps_table
-from .workflow_records import RunRecord
+from .workflow_records import RunRecord, StepRecord
 
 _SHORT = 500  # characters of a prompt or an answer
 
@@ -35,7 +35,28 @@ def print_run(printer: Printer, record: RunRecord) -> None:
     printer.out.print(steps_table(record))
     for step in record.steps:
         for code, count in sorted(step.errors_by_code.items(), key=lambda item: -item[1]):
-            printer.note(f"{step.id}: {code} {count:,}")
+            printer.note(f"{step.id}: {code} {count:,}{_first_of(step, code)}")
+
+
+def print_run_errors(printer: Printer, record: RunRecord) -> None:
+    """Print the first faults of each step, in words."""
+    found = [{"step": step.id, **error} for step in record.steps for error in step.errors]
+    if printer.is_json:
+        for error in found:
+            printer.json_line(error)
+    elif found:
+        names = ("step", "row_id", "code", "message")
+        printer.table(names, ([error.get(name, "") for name in names] for error in found))
+    else:
+        printer.note("no row has failed")
+
+
+def _first_of(step: StepRecord, code: str) -> str:
+    """Tell the first fault of a kind in words."""
+    for error in step.errors:
+        if error.get("code") == code:
+            return f", the first in row {error.get('row_id')}: {error.get('message')}"
+    return ""
 
 
 def print_runs(printer: Printer, records: Iterable[RunRecord]) -> None:
@@ -128,6 +149,9 @@ def print_preview(printer: Printer, found: Mapping[str, Any]) -> None:
         )
         for trace in step["rows"]:
             printer.facts([("row", trace["row_id"]), *_trace_facts(trace)])
+        for error in progress[step["id"]].get("errors") or ():
+            told = f"{error['code']}: {error['message']}"
+            printer.facts([("row", error["row_id"]), ("failed", told)])
 
 
 def print_trace(printer: Printer, steps: Sequence[Mapping[str, Any]]) -> None:

@@ -57,6 +57,10 @@ def step_object(step: "StepProgress") -> dict[str, Any]:
             "cached": step.cached_rows,
         },
         "errors_by_code": dict(step.errors),
+        "errors": [
+            {"row_id": row_id, "code": code, "message": message}
+            for row_id, code, message in step.examples
+        ],
         "usage": {
             "prompt_tokens": step.prompt_tokens,
             "completion_tokens": step.completion_tokens,

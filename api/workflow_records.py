@@ -25,6 +25,7 @@ class StepRecord:
     cached: int = 0
     usage: Usage = field(default_factory=Usage)
     errors_by_code: Mapping[str, int] = field(default_factory=dict)
+    errors: tuple[Mapping[str, str], ...] = ()  # the first of them: row_id, code, message
     models: tuple[str, ...] = ()
 
     @classmethod
@@ -45,6 +46,7 @@ class StepRecord:
             cached=rows.get("cached") or 0,
             usage=Usage(usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0),
             errors_by_code=data.get("errors_by_code") or {},
+            errors=tuple(data.get("errors") or ()),
             models=tuple(data.get("models") or ()),
         )
 

@@ -6,6 +6,7 @@ from typing import Literal
 
 from ..model import JobState
 from .run_state import RunState, StepState
+from .shard_file import ToldFault
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,7 @@ class StepProgress:
     dropped: int = 0
     failed: int = 0
     errors: Mapping[str, int] = field(default_factory=dict)
+    examples: tuple[ToldFault, ...] = ()  # the first faults, as row, code and message
     asked: int = 0
     cached_rows: int = 0
     prompt_tokens: int = 0
@@ -61,6 +63,7 @@ def progress_of(state: StepState, failed_step: str | None = None) -> StepProgres
         dropped=report.dropped,
         failed=report.failed,
         errors=report.errors,
+        examples=report.examples,
         asked=report.asked,
         cached_rows=report.cached,
         prompt_tokens=report.prompt_tokens,

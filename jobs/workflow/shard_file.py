@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 import pyarrow as pa
@@ -50,6 +50,10 @@ _INT64 = range(-(2**63), 2**63)
 logger = logging.getLogger(__name__)
 
 
+ToldFault: TypeAlias = tuple[str, str, str]  # row, code, message
+MAX_EXAMPLES = 10  # of a step's faults that are told in words
+
+
 @dataclass(frozen=True, slots=True)
 class ShardReport:
     """What a step did to one shard. Sums of these are what a run's progress tells.
@@ -61,6 +65,7 @@ class ShardReport:
         failed: rows for which the step could not do its work, by error code in `errors`.
         cached: requests that an earlier run had answered.
         fatal: the fault that ends the run, where the step may not fail: row, code and message.
+        examples: the first faults, each as row, code and message.
     """
 
     rows_in: int = 0
@@ -73,7 +78,8 @@ class ShardReport:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached_tokens: int = 0
-    fatal: tuple[str, str, str] | None = None
+    fatal: ToldFault | None = None
+    examples: tuple[ToldFault, ...] = ()
 
 
 def summed(reports: Iterable[ShardReport]) -> ShardReport:
@@ -81,11 +87,18 @@ def summed(reports: Iterable[ShardReport]) -> ShardReport:
     sums: Counter[str] = Counter()
     errors: Counter[str] = Counter()
     fatal = None
+    examples: list[ToldFault] = []
     for report in reports:
         sums.update({name: getattr(report, name) for name in _SUMMED})
         errors.update(report.errors)
         fatal = fatal or report.fatal
-    return ShardReport(**{name: sums[name] for name in _SUMMED}, errors=dict(errors), fatal=fatal)
+        examples += report.examples[: MAX_EXAMPLES - len(examples)]
+    return ShardReport(
+        **{name: sums[name] for name in _SUMMED},
+        errors=dict(errors),
+        fatal=fatal,
+        examples=tuple(examples),
+    )
 
 
 _SUMMED = (

@@ -28,7 +28,15 @@ from .replanning import plan_of
 from .row import Applied, Fault, Row
 from .run_dir import RunDir, RunResults, RunSpec
 from .selection import selected
-from .shard_file import ShardReport, read_report, read_shard, summed, write_shard
+from .shard_file import (
+    MAX_EXAMPLES,
+    ShardReport,
+    ToldFault,
+    read_report,
+    read_shard,
+    summed,
+    write_shard,
+)
 from .tools import NO_TOOLS, MissingTool, Tools
 from .work import (
     AskOrSettle,
@@ -238,6 +246,7 @@ def _report(step: PlannedStep, num_in: int, applied: Applied) -> ShardReport:
         failed=len(applied.faults),
         errors=dict(Counter(fault.error.code for fault in applied.faults)),
         fatal=_fatal(step, applied.faults),
+        examples=_examples(applied.faults),
     )
 
 
@@ -249,6 +258,7 @@ def _gathered_report(step: PlannedStep, num_in: int, made: gather.Gathering) -> 
         failed=made.errors.total(),
         errors=dict(made.errors),
         fatal=_fatal(step, made.faults),
+        examples=_examples(made.faults),
     )
 
 
@@ -260,14 +270,23 @@ def _since(before: ShardReport, now: ShardReport) -> ShardReport:
         dropped=now.dropped - before.dropped,
         failed=now.failed - before.failed,
         errors=dict(Counter(now.errors) - Counter(before.errors)),
+        examples=now.examples[len(before.examples) :],
     )
 
 
-def _fatal(step: PlannedStep, faults: Sequence[Fault]) -> tuple[str, str, str] | None:
+def _fatal(step: PlannedStep, faults: Sequence[Fault]) -> ToldFault | None:
     """Return the fault that ends the run, if the step may not fail."""
     if not faults or step.on_error != "fail":
         return None
-    return (faults[0].row_id, faults[0].error.code, faults[0].error.message)
+    return _told(faults[0])
+
+
+def _examples(faults: Sequence[Fault]) -> tuple[ToldFault, ...]:
+    return tuple(map(_told, faults[:MAX_EXAMPLES]))
+
+
+def _told(fault: Fault) -> ToldFault:
+    return fault.row_id, fault.error.code, fault.error.message
 
 
 def _with_usage(report: ShardReport, answers: Iterable[Answer]) -> ShardReport:

@@ -211,10 +211,26 @@ class TestLooking:
         assert "said" in penstock("results", done, "--url", stack.url, "-o", "table").out
 
     def test_what_is_for_jobs_only(self, penstock: Penstock, stack: Stack, done: str) -> None:
-        for command in (("errors", done), ("results", done, "--status", "failed")):
-            run = penstock(*command, "--url", stack.url)
-            assert run.code == 2
-            assert run.err.startswith("penstock: ")
+        run = penstock("results", done, "--status", "failed", "--url", stack.url)
+        assert run.code == 2
+        assert run.err.startswith("penstock: ")
+
+    def test_faults_are_told_in_words(
+        self, penstock: Penstock, stack: Stack, texts: Path, tmp_path: Path
+    ) -> None:
+        steps = [{"id": "part", "type": "map", "set": {"x": "1 / (row.size - 2)"}}]
+        file = tmp_path / "faults.json"
+        file.write_text(json.dumps({**WORKFLOW, "steps": steps, "output": {}}))
+        run = penstock("workflow", "run", file, "-i", texts, "--out", tmp_path, "--url", stack.url)
+        assert run.code == 4
+        run_id = run.lines[0]["id"]
+        (error,) = penstock("errors", run_id, "--url", stack.url).lines
+        assert (error["step"], error["code"]) == ("part", "expression_error")
+        assert "/ by zero" in error["message"]
+        shown = penstock("show", run_id, "--url", stack.url, "-o", "table")
+        assert f"the first in row {error['row_id']}: " in shown.err
+        args = ("-i", texts, "--rows", "9", "--url", stack.url, "-o", "table")
+        assert "expression_error: / by zero" in penstock("workflow", "preview", file, *args).out
 
     def test_a_run_that_failed(
         self, penstock: Penstock, stack: Stack, texts: Path, tmp_path: Path

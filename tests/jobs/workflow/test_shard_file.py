@@ -7,6 +7,7 @@ from penstock.jobs.results_dir import ResultsDir
 from penstock.jobs.workflow.plan import ColumnKind
 from penstock.jobs.workflow.row import Row
 from penstock.jobs.workflow.shard_file import (
+    MAX_EXAMPLES,
     OUT_OF_RANGE,
     ShardReport,
     read_report,
@@ -114,8 +115,11 @@ def test_a_flipped_byte_is_noticed(place: ResultsDir) -> None:
 
 
 def test_reports_add_up() -> None:
+    told = ("7", "b", "why")
     first = ShardReport(rows_in=3, rows_out=2, failed=1, errors={"a": 1}, prompt_tokens=5)
-    second = ShardReport(rows_in=1, dropped=1, errors={"a": 1, "b": 2}, fatal=("7", "b", "why"))
+    second = ShardReport(
+        rows_in=1, dropped=1, errors={"a": 1, "b": 2}, fatal=told, examples=(told,) * 30
+    )
     assert summed([first, second]) == ShardReport(
         rows_in=4,
         rows_out=2,
@@ -123,5 +127,6 @@ def test_reports_add_up() -> None:
         failed=1,
         errors={"a": 2, "b": 2},
         prompt_tokens=5,
-        fatal=("7", "b", "why"),
+        fatal=told,
+        examples=(told,) * MAX_EXAMPLES,
     )
