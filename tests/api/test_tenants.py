@@ -197,8 +197,9 @@ def test_lists_hold_ones_own(house: House, name: str, kind: str) -> None:
 
 
 def test_a_page_does_not_begin_behind_anothers_job(house: House) -> None:
-    assert house.alice.get(f"/v1/jobs?after={house.of_bob['job_id']}").status_code == 404
-    assert house.alice.get(f"/v1/jobs?after={MISSING['job_id']}").status_code == 404
+    for job_id in (house.of_bob["job_id"], MISSING["job_id"]):
+        refused = house.alice.get(f"/v1/jobs?after={job_id}")
+        assert (refused.status_code, refused.json()["error"]["param"]) == (400, "after")
 
 
 def test_anothers_file_is_no_input(house: House) -> None:
