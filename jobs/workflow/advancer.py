@@ -193,7 +193,7 @@ class Advancer:
             run.note(f"storage_unavailable: {error}")
         except redis.RedisError:
             raise
-        except Exception:
+        except Exception:  # of whatever kind, it is this run's: the disk knows it better than we do
             self._give_up(run)
 
     def _give_up(self, run: RunAtWork) -> None:

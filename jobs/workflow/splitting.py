@@ -11,7 +11,7 @@ Every piece is a part of the text as it stands: nothing is added, only blanks at
 import re
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from .spec import Split
 
@@ -39,7 +39,7 @@ def pieces(text: str, split: Split, token_ends: TokenEnds | None = None) -> Iter
             return
 
 
-def _units(text: str, split: Split, token_ends: TokenEnds | None) -> Sequence[_Span]:
+def _units(text: str, split: Split, token_ends: TokenEnds | None) -> "_Units":
     """Return where each unit begins and ends."""
     match split.by:
         case "characters":
@@ -59,7 +59,15 @@ def _units(text: str, split: Split, token_ends: TokenEnds | None) -> Sequence[_S
             return list(pairwise([0, *ends, len(text)])) if text else []
 
 
-class _Characters(Sequence[_Span]):
+class _Units(Protocol):
+    """Where each unit of a text begins and ends."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> _Span: ...
+
+
+class _Characters:
     """The places of characters, which need not be written out."""
 
     def __init__(self, length: int) -> None:
@@ -68,7 +76,7 @@ class _Characters(Sequence[_Span]):
     def __len__(self) -> int:
         return self._length
 
-    def __getitem__(self, index: int) -> _Span:  # type: ignore[override]  # no slices are taken
+    def __getitem__(self, index: int, /) -> _Span:
         return index, index + 1
 
 

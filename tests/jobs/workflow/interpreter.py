@@ -80,7 +80,7 @@ class Interpreter(Meaning):
                 chosen = sorted(rows, key=lambda r: chance(step.seed, r.id))[: step.size]
                 return [r for r in rows if r in chosen]
             case _:
-                raise NotImplementedError(step)
+                raise TypeError(f"random graphs have no such step: {step}")
 
     def each(
         self, step: Step, rows: list[R], make: Callable[[R], list[R]], suffix: str = ""
