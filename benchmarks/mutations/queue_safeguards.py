@@ -11,7 +11,7 @@ _REBUILD = ("tests/jobs/test_job_table_rebuild.py",)
 _LANDING = ("tests/jobs/test_landing.py",)
 _POWER = ("tests/chaos/test_power_cut.py",)
 _RENEWAL = ("tests/jobs/test_renewal.py",)
-_KEYS = ("tests/jobs/test_idempotency.py", "tests/jobs/test_submission.py", "-k", "key")
+_KEYS = ("tests/jobs/test_idempotency.py", "tests/jobs/test_submission_keys.py")
 
 QUEUE_SAFEGUARDS = (
     # -- who may say that a shard is done

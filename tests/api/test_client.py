@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -147,7 +148,7 @@ def test_a_moment_that_no_calendar_shows_does_not_hide_the_job() -> None:
     with connect(handler) as client:
         odd, plain = client.jobs.list()
     assert (odd.record.deadline, odd.created_at) == (None, None)
-    assert plain.created_at is not None
+    assert plain.created_at == datetime.fromtimestamp(1_700_000_000, UTC)
 
 
 def test_a_job_removes_itself() -> None:

@@ -134,3 +134,9 @@ def answered(row: SealedRow, fails: bool = False) -> LandedRow:
         finished_at_ms=1_700_000_002_000,
         columns=row.row,
     )
+
+
+def nothing_is_left(settings: Settings) -> bool:
+    """No job directory, no results directory, however it failed."""
+    places = (settings.jobs_dir, settings.results_dir)
+    return all(not place.exists() or not list(place.iterdir()) for place in places)

@@ -3,16 +3,13 @@ import io
 import json
 import os
 import random
-import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-import redis
 
 from penstock.jobs import durable
-from penstock.jobs.idempotency import IdempotencyKey
 from penstock.jobs.job_dir import JobDir
 from penstock.jobs.job_table import JobTable
 from penstock.jobs.model import (
@@ -22,7 +19,6 @@ from penstock.jobs.model import (
     JobSpec,
     JobState,
     Message,
-    RejectedLine,
     TaskSpec,
 )
 from penstock.jobs.results_dir import ResultsDir
@@ -41,15 +37,10 @@ from penstock.jobs.submission import (
 )
 
 from .memory import peak_growth_mb
+from .small_jobs import nothing_is_left
 
 TASK = TaskSpec(model="m", prompt="Say {{ row.text }}")
 ROWS = RowsSource([{"text": "a"}, {"text": "b"}])
-
-
-def nothing_is_left(settings: Settings) -> bool:
-    """No job directory, no results directory, however it failed."""
-    places = (settings.jobs_dir, settings.results_dir)
-    return all(not place.exists() or not list(place.iterdir()) for place in places)
 
 
 def test_a_job_from_a_file_with_bad_lines(
@@ -197,89 +188,6 @@ def test_an_input_without_usable_rows_leaves_nothing(
     assert nothing_is_left(settings)
 
 
-def test_the_same_key_makes_one_job(
-    settings: Settings, table: JobTable, redis_client: redis.Redis
-) -> None:
-    request = SubmitRequest(TASK, idempotency_key="night-7")
-    rows = RowsSource([{"text": "a"}, 3])  # pyright: ignore[reportArgumentType]
-    first = submit(settings, table, rows, request)
-    again = submit(settings, table, ROWS, request)
-    assert (first.created, again.created) == (True, False)
-    assert again.spec == first.spec
-    assert again.rejected == first.rejected
-    assert [type(line) for line in again.rejected] == [RejectedLine]
-    other = submit(
-        settings, table, ROWS, SubmitRequest(TASK, idempotency_key="night-7", tenant="b")
-    )
-    assert other.created
-    # Its submitter died between job.json and the table: asking again mends that.
-    redis_client.delete(*(table.keys.job(first.spec.job_id, part) for part in ("", "landed")))
-    assert not submit(settings, table, ROWS, request).created
-    assert table.snapshot(first.spec.job_id) is not None
-
-
-def test_a_key_that_redis_forgot_makes_no_second_job(
-    settings: Settings, table: JobTable, redis_client: redis.Redis
-) -> None:
-    """The client asks again before any keeper has restored what was lost."""
-    request = SubmitRequest(TASK, idempotency_key="k")
-    first = submit(settings, table, ROWS, request)
-    other = submit(settings, table, ROWS, SubmitRequest(TASK, idempotency_key="k", tenant="b"))
-    redis_client.flushall()
-    again = submit(settings, table, ROWS, request)
-    assert (again.spec, again.created) == (first.spec, False)
-    made = {path.name for path in settings.jobs_dir.iterdir()}
-    assert made == {first.spec.job_id, other.spec.job_id}
-
-
-def test_a_job_that_a_key_has_made_is_durable_before_it_is_acknowledged_again(
-    settings: Settings, table: JobTable, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Whoever made it may have died between its name and the fsync of the name."""
-    request = SubmitRequest(TASK, idempotency_key="k")
-    job_id = submit(settings, table, ROWS, request).spec.job_id
-    synced: list[Path] = []
-    monkeypatch.setattr("penstock.jobs.submission.fsync_directory", synced.append)
-    assert submit(settings, table, ROWS, request).spec.job_id == job_id
-    assert synced == [settings.jobs_dir / job_id]
-
-
-def test_racing_submissions_under_one_key_make_one_job(settings: Settings, table: JobTable) -> None:
-    request = SubmitRequest(TASK, idempotency_key="k")
-    answers: list[tuple[str, bool]] = []
-
-    def race() -> None:
-        submission = submit(settings, table, ROWS, request)
-        answers.append((submission.spec.job_id, submission.created))
-
-    threads = [threading.Thread(target=race) for _ in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(answers) == 6
-    assert len({job_id for job_id, _ in answers}) == 1
-    assert sum(created for _, created in answers) == 1
-    assert len(list(settings.jobs_dir.iterdir())) == len(list(settings.results_dir.iterdir())) == 1
-
-
-def test_a_failed_submission_frees_its_key(
-    settings: Settings, table: JobTable, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    request = SubmitRequest(TASK, idempotency_key="k")
-
-    def fail(*_: object) -> None:
-        raise OSError(errno.ENOSPC, "full")
-
-    with monkeypatch.context() as patch:
-        patch.setattr("penstock.jobs.job_dir.replace_file", fail)
-        with pytest.raises(OSError, match="full"):
-            submit(settings, table, ROWS, request)
-    assert nothing_is_left(settings)
-    assert list(IdempotencyKey.all(settings)) == []
-    assert submit(settings, table, ROWS, request).created
-
-
 @pytest.mark.parametrize("step", ["write", "fsync", "link"])
 def test_a_full_disk_at_the_seal_leaves_no_half_job(
     settings: Settings, table: JobTable, monkeypatch: pytest.MonkeyPatch, step: str
@@ -348,25 +256,6 @@ def test_a_hundred_thousand_rows_are_sealed_in_bounded_memory(
             assert [row.row_index for row in rows] == list(range(first, first + len(rows)))
             assert all(row.custom_id == str(row.row["id"]) == str(row.row_index) for row in rows)
     assert [each.name for each in (settings.jobs_dir / spec.job_id).glob("*.small")] == []
-
-
-@pytest.mark.parametrize(
-    ("source", "task"),
-    [
-        (ROWS, replace(TASK, sampling={"max_tokens": 3})),
-        (ROWS, replace(TASK, model="another")),
-        (RowsSource([{"text": "only one"}]), TASK),
-    ],
-)
-def test_a_key_that_made_another_job_is_refused(
-    settings: Settings, table: JobTable, source: RowsSource, task: TaskSpec
-) -> None:
-    first = submit(settings, table, ROWS, SubmitRequest(TASK, idempotency_key="k"))
-    with pytest.raises(InvalidJob, match="another task or other rows") as caught:
-        submit(settings, table, source, SubmitRequest(task, idempotency_key="k"))
-    assert caught.value.param == "idempotency_key"
-    assert first.spec.job_id in str(caught.value)
-    assert len(table.list()) == 1
 
 
 def test_only_who_asks_for_logprobs_gets_a_column_for_them(
