@@ -1,8 +1,6 @@
 """Responses in the background are jobs: whatever dies meanwhile, they are completed and found."""
 
 import json
-import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -23,21 +21,15 @@ from penstock.jobs.job_table import JobTable
 from penstock.jobs.keys import Keys
 from penstock.jobs.model import JobState
 from penstock.jobs.redis_client import connect
+from tests.waiting import wait_for
 
 from .conftest import IDLE_MODEL, MODEL, Stack
 from .serving import serving
 from .test_response_tools import CALL, TOOL
 
 
-def until(is_so: Callable[[], bool], limit_s: float = 30.0) -> None:
-    deadline_s = time.monotonic() + limit_s
-    while not is_so():
-        assert time.monotonic() < deadline_s, "it did not come to pass"
-        time.sleep(0.02)
-
-
 def done(client: openai.OpenAI, response_id: str, status: str = "completed") -> Any:
-    until(lambda: client.responses.retrieve(response_id).status == status)
+    wait_for(lambda: client.responses.retrieve(response_id).status == status)
     return client.responses.retrieve(response_id)
 
 
@@ -90,9 +82,9 @@ def test_cancelling_stops_the_engine(client: openai.OpenAI, http: httpx2.Client)
         return http.get("/v1/workers").json()["data"][0]["running_rows"]
 
     response = client.responses.create(model=MODEL, input="[[long]]", background=True)
-    until(lambda: num_running() > 0)
+    wait_for(lambda: num_running() > 0)
     assert client.responses.cancel(response.id).status == "cancelled"
-    until(lambda: num_running() == 0)
+    wait_for(lambda: num_running() == 0)
     assert client.responses.retrieve(response.id).status == "cancelled"
     client.responses.delete(response.id)
 
@@ -112,7 +104,7 @@ def test_it_outlives_the_process_that_took_it(stack: Stack, tmp_path: Path) -> N
             redis.delete(key)
     with serving(create_app(settings)) as url, _client(url) as client:
         assert client.responses.retrieve(response.id).status == "queued"
-        until(lambda: len(httpx2.get(f"{url}/v1/jobs").json()["data"]) == 1)
+        wait_for(lambda: len(httpx2.get(f"{url}/v1/jobs").json()["data"]) == 1)
         assert client.responses.cancel(response.id).status == "cancelled"
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,6 +13,7 @@ import pytest
 from penstock.api.async_client import AsyncClient
 from penstock.api.client import Client, Job
 from penstock.api.client_errors import BadRequest, Conflict, NotFound
+from tests.waiting import wait_for
 
 from .command import Penstock
 from .conftest import IDLE_MODEL, MODEL, Stack
@@ -29,13 +30,6 @@ def client(stack: Stack) -> Iterator[Client]:
 def submit(client: Client, rows: list[dict[str, Any]] = ROWS, **options: Any) -> Job:
     options = {"model": MODEL, "prompt": "Say {{ row.text }}", **options}
     return client.jobs.submit(rows, **options)
-
-
-def wait_for(probe: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 40
-    while not probe():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.05)
 
 
 def half_run(client: Client) -> Job:

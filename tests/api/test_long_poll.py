@@ -1,7 +1,6 @@
 """Who waits for a change of a job is no burden: to Redis, to others, to a server that stops."""
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
@@ -18,6 +17,7 @@ from penstock.api.errors import TooManyRequests
 from penstock.api.long_poll import LongPolls
 from penstock.api.principal import Principal, note_principal
 from penstock.jobs.model import JobState
+from tests.waiting import wait_for
 
 from .conftest import IDLE_MODEL, Stack
 from .serving import serving
@@ -95,13 +95,6 @@ def door(stack: Stack, tmp_path: Any) -> Iterator[tuple[str, FastAPI]]:
         yield url, app
 
 
-def _until(is_so: Callable[[], bool]) -> None:
-    deadline_s = time.monotonic() + PATIENCE_S
-    while not is_so():
-        assert time.monotonic() < deadline_s, "it did not come to pass"
-        time.sleep(0.01)
-
-
 def test_nobody_waits_for_a_client_that_has_left(door: tuple[str, FastAPI]) -> None:
     url, app = door
     job_id = httpx2.post(f"{url}/v1/jobs", json=JOB).json()["id"]
@@ -116,7 +109,7 @@ def test_nobody_waits_for_a_client_that_has_left(door: tuple[str, FastAPI]) -> N
             await asyncio.wait({asked})
 
     asyncio.run(asyncio.wait_for(leave_early(), PATIENCE_S))
-    _until(lambda: not waiting)
+    wait_for(lambda: not waiting, patience_s=PATIENCE_S)
 
 
 def test_who_waits_is_answered_when_the_server_stops(stack: Stack, tmp_path: Any) -> None:
@@ -127,6 +120,6 @@ def test_who_waits_is_answered_when_the_server_stops(stack: Stack, tmp_path: Any
             asked: Future[httpx2.Response] = pool.submit(
                 httpx2.get, f"{url}/v1/jobs/{job_id}?wait=59", timeout=PATIENCE_S
             )
-            _until(lambda: bool(app.state.services.polls._waiting))
+            wait_for(lambda: app.state.services.polls._waiting)
         answer = asked.result(PATIENCE_S)
     assert (answer.status_code, answer.json()["status"]) == (200, "queued")

@@ -6,7 +6,6 @@ import asyncio
 import itertools
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -27,6 +26,7 @@ from penstock.jobs.interactive import TAKEN_TIMEOUT_S
 from penstock.jobs.keys import Keys
 from penstock.jobs.redis_client import connect
 from penstock.jobs.workers import WorkerRegister
+from tests.waiting import wait_for
 
 from ..jobs.idle_workers import idle_worker
 from .conftest import IDLE_MODEL, MODEL, Stack
@@ -71,13 +71,6 @@ def body(model: str, text: str = "hello") -> dict[str, Any]:
     return {"model": model, "messages": [{"role": "user", "content": text}], "stream": True}
 
 
-def wait_until(probe: Any, what: str) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not probe():
-        assert time.monotonic() < deadline, f"waited {PATIENCE_S:g} s in vain for {what}"
-        time.sleep(0.01)
-
-
 class Crowd:
     """People who wait for the model that nobody serves, until they are told to leave."""
 
@@ -96,7 +89,7 @@ class Crowd:
     def __enter__(self) -> "Crowd":
         self._thread.start()
         asyncio.run_coroutine_threadsafe(self._come(), self._loop).result(PATIENCE_S)
-        wait_until(lambda: self.num_waiting == self._size, "the line to be full")
+        wait_for(lambda: self.num_waiting == self._size, "the line to be full")
         return self
 
     def leave(self) -> None:
@@ -107,7 +100,7 @@ class Crowd:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
-        wait_until(lambda: self.num_waiting == 0, "the line to be empty")
+        wait_for(lambda: self.num_waiting == 0, "the line to be empty")
 
     async def _come(self) -> None:
         self._tasks = [asyncio.create_task(self._ask()) for _ in range(self._size)]
@@ -218,7 +211,7 @@ def test_connections_beyond_the_room_are_refused_as_long_as_there_is_room_to_say
         assert _read_all(inside).startswith(b"HTTP/1.1 200 ")
         refused.close()
         statuses = (httpx2.get(url).status_code for _ in itertools.count())
-        wait_until(lambda: next(statuses) == 200, "room again")
+        wait_for(lambda: next(statuses) == 200, "room again")
 
 
 def test_who_says_nothing_makes_room_for_who_does() -> None:

@@ -2,8 +2,7 @@
 
 import asyncio
 import json
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from penstock.jobs.redis_client import connect
 from penstock.jobs.settings import Settings
 from penstock.jobs.submission import RowsSource, SubmitRequest, submit
 from penstock.jobs.tenants import TenantLimits, Tenants
+from tests.waiting import wait_for
 
 from .conftest import IDLE_MODEL, MODEL, Stack
 from .plain_workflows import WORKFLOW
@@ -218,7 +218,7 @@ def test_a_batch_that_waits_for_a_quota_says_so_and_keeps_its_job(flat: Flat) ->
         file_id = http.post("/v1/files", data={"purpose": "batch"}, files=parts).json()["id"]
         asked = {"input_file_id": file_id, "endpoint": url, "completion_window": "24h"}
         path = f"/v1/batches/{http.post('/v1/batches', json=asked).json()['id']}"
-        _until(lambda: http.get(path).json()["status"] == "in_progress")
+        wait_for(lambda: http.get(path).json()["status"] == "in_progress")
         extra = http.get(path).json()["penstock"]
         assert extra["status_reason"] is None
         Tenants(flat.settings.tenants_dir).change("batches", {"max_stored_bytes": 1})
@@ -229,7 +229,7 @@ def test_a_batch_that_waits_for_a_quota_says_so_and_keeps_its_job(flat: Flat) ->
         assert (refused.status_code, refused.json()["error"]["code"]) == (409, "conflict")
         assert "is a part of batch_" in refused.text, "it may be landed, and not rendered yet"
         http.post(f"{path}/cancel")
-        _until(lambda: http.get(path).json()["status"] == "cancelled")
+        wait_for(lambda: http.get(path).json()["status"] == "cancelled")
         assert http.delete(f"/v1/jobs/{job_id}").status_code == 200
         assert http.get(path).json()["status"] == "cancelled"
 
@@ -357,16 +357,9 @@ def test_every_kind_of_stream_takes_a_place(
                 assert http.post(path, json={**asked, **body, "stream": False}).status_code == 200
             assert http.get(events).status_code == 429
         for path, body in bodies.items():
-            _until(lambda: streams.num_open("default") == 0)
+            wait_for(lambda: streams.num_open("default") == 0)
             assert http.post(path, json={**asked, **body}).status_code == 200
             wrong = http.post(path, json={**asked, **body, "max_tokens": -1})
             assert wrong.status_code == 400
-        _until(lambda: streams.num_open("default") == 0)
+        wait_for(lambda: streams.num_open("default") == 0)
         http.post(f"/v1/jobs/{job['id']}/cancel")
-
-
-def _until(is_so: Callable[[], bool], limit_s: float = 20.0) -> None:
-    deadline_s = time.monotonic() + limit_s
-    while not is_so():
-        assert time.monotonic() < deadline_s, "it did not come to pass"
-        time.sleep(0.01)

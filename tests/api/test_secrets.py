@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,6 +28,7 @@ from penstock.api.flower_pages import looking_only
 from penstock.jobs.app import create_app
 from penstock.jobs.redis_server import RedisServer
 from penstock.jobs.settings import Settings
+from tests.waiting import wait_for
 
 from .conftest import MODEL, worker_process
 
@@ -168,13 +169,6 @@ def _wait_for(url: str, log: Path) -> None:
         time.sleep(0.1)
 
 
-def _until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 @pytest.fixture(scope="module")
 def worked(house: House) -> House:
     """A house in which a job, a chat and some mishaps have been, with a canary in each."""
@@ -260,7 +254,7 @@ def test_no_log_holds_a_canary(worked: House, canary: str) -> None:
 
 def test_redis_hears_of_no_key_and_of_no_row(worked: House) -> None:
     worked.admin.echo("so-far")
-    _until(lambda: any("so-far" in command for command in list(worked.commands)))
+    wait_for(lambda: any("so-far" in command for command in list(worked.commands)))
     commands = [_plain(command) for command in list(worked.commands)]
     said = [command for command in commands if PROMPT in command]
     assert [command for command in commands if KEY in command] == []
@@ -289,7 +283,7 @@ def test_metrics_name_nobody(worked: House) -> None:
 def test_flower_shows_shards_and_no_prompt(worked: House) -> None:
     user, _, password = PASSWORD.partition(":")
     with httpx2.Client(base_url=worked.flower_url, auth=(user, password), timeout=20) as http:
-        _until(lambda: "job_" in http.get("/api/tasks").text)
+        wait_for(lambda: "job_" in http.get("/api/tasks").text)
         pages = http.get("/api/tasks").text + http.get("/tasks").text + http.get("/workers").text
         pages += http.get("/api/workers").text + http.get("/metrics").text
     assert PROMPT not in pages

@@ -2,22 +2,15 @@
 
 import asyncio
 import threading
-import time
-from collections.abc import Callable
 
 import httpx2
+
+from tests.waiting import wait_for
 
 from .conftest import Stack
 from .test_webhooks import receiver
 
 PATIENCE_S = 30.0
-
-
-def _until(is_so: Callable[[], object]) -> None:
-    deadline_s = time.monotonic() + PATIENCE_S
-    while not is_so():
-        assert time.monotonic() < deadline_s, "it did not come to pass"
-        time.sleep(0.01)
 
 
 def test_a_second_sample_waits_for_the_first_to_be_answered(stack: Stack) -> None:
@@ -36,13 +29,13 @@ def test_a_second_sample_waits_for_the_first_to_be_answered(stack: Stack) -> Non
         async def leave_early() -> None:
             async with httpx2.AsyncClient(base_url=stack.url, timeout=PATIENCE_S) as guest:
                 leaver = asyncio.create_task(guest.post(path, json=sample))
-                await asyncio.to_thread(_until, lambda: received)
+                await asyncio.to_thread(wait_for, lambda: received)
                 leaver.cancel()
                 await asyncio.wait({leaver})
 
         try:
             asyncio.run(leave_early())
-            _until(lambda: _num_gone(http, path) > 0)  # its place here is free before the answer
+            wait_for(lambda: _num_gone(http, path) > 0)  # its place here is free before the answer
             refused = http.post(path, json=sample)
             assert refused.status_code == 429, refused.text
             assert "another sample" in refused.json()["error"]["message"]
@@ -55,7 +48,7 @@ def test_a_second_sample_waits_for_the_first_to_be_answered(stack: Stack) -> Non
             answers.append(http.post(path, json=sample))
             return answers[-1].status_code == 200
 
-        _until(is_sent)
+        wait_for(is_sent)
         assert answers[-1].json()["status_code"] == 204
         assert len(received) == 2
         http.delete(f"/v1/webhook_endpoints/{made}")

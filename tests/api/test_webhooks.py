@@ -18,6 +18,7 @@ from penstock.jobs.public_address import RefusedAddress, check_url, public_addre
 from penstock.jobs.webhook_endpoints import WebhookEndpoints
 from penstock.jobs.webhook_outbox import WebhookOutbox
 from penstock.jobs.webhook_sender import WebhookSender
+from tests.waiting import wait_for
 
 from .conftest import MODEL
 
@@ -51,13 +52,6 @@ def receiver(answer: Callable[[int], int] = lambda _: 200) -> Iterator[tuple[str
         server.server_close()
 
 
-def eventually(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 def test_the_end_of_a_batch_is_told_and_believed(client: openai.OpenAI) -> None:
     with receiver() as (url, received):
         endpoint = client.webhooks.create(
@@ -70,7 +64,7 @@ def test_the_end_of_a_batch_is_told_and_believed(client: openai.OpenAI) -> None:
         batch = client.batches.create(
             input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h"
         )
-        eventually(lambda: received)
+        wait_for(lambda: received)
         assert client.batches.retrieve(batch.id).status == "completed"  # told no sooner than true
         [(headers, told)] = received
         event = client.webhooks.unwrap(told, headers, secret=endpoint.signing_secret)
@@ -130,7 +124,7 @@ def test_what_is_refused_is_sent_again_until_it_is_taken(
                 outbox.announce("evt_1", "batch.failed", {"id": "batch_1"}, "default")
             outbox.announce("evt_2", "batch.expired", {"id": "batch_1"}, "default")
             outbox.announce("evt_3", "batch.failed", {"id": "batch_1"}, "somebody else")
-            eventually(lambda: outbox.deliveries(made.id)[0].status == "delivered")
+            wait_for(lambda: outbox.deliveries(made.id)[0].status == "delivered")
     assert len(received) == 3
     assert {headers["webhook-id"] for headers, _ in received} == {"evt_1"}
 
@@ -140,7 +134,7 @@ def test_what_nobody_takes_is_given_up(endpoints: WebhookEndpoints, tmp_path: Pa
         made = endpoints.create(name="a", url=url, event_types=["batch.failed"])
         with sending(endpoints, tmp_path / "out", retry_after_s=(0, 0)) as outbox:
             outbox.announce("evt_1", "batch.failed", {"id": "batch_1"}, "default")
-            eventually(lambda: outbox.deliveries(made.id)[0].status == "failed")
+            wait_for(lambda: outbox.deliveries(made.id)[0].status == "failed")
             [delivery] = outbox.deliveries(made.id)
     assert (delivery.num_tries, delivery.status_code) == (3, 302)  # and went nowhere else
     assert delivery.error == "it answered 302"
@@ -153,7 +147,7 @@ def test_an_endpoint_that_is_down_is_tried_later(
     made = endpoints.create(name="a", url="http://127.0.0.1:1/", event_types=["batch.failed"])
     with sending(endpoints, tmp_path / "out", retry_after_s=(3600,)) as outbox:
         outbox.announce("evt_1", "batch.failed", {"id": "batch_1"}, "default")
-        eventually(lambda: outbox.deliveries(made.id)[0].num_tries)
+        wait_for(lambda: outbox.deliveries(made.id)[0].num_tries)
         [delivery] = outbox.deliveries(made.id)
     assert delivery.status == "pending"
     assert delivery.next_at > time.time() + 3500
@@ -171,7 +165,7 @@ def test_for_a_day_both_secrets_may_be_believed(
         client.batches.create(
             input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h"
         )
-        eventually(lambda: received)
+        wait_for(lambda: received)
         headers, told = received[0]
         for secret in (made.signing_secret, rotated.signing_secret):
             assert client.webhooks.unwrap(told, headers, secret=secret).type == "batch.failed"
@@ -184,9 +178,7 @@ def test_of_several_processes_one_sends(endpoints: WebhookEndpoints, tmp_path: P
         outboxes = [stack.enter_context(sending(endpoints, tmp_path / "out")) for _ in range(3)]
         for number in range(10):
             outboxes[1].announce(f"evt_{number}", "batch.failed", {"id": "b"}, "default")
-        eventually(
-            lambda: {each.status for each in outboxes[0].deliveries(made.id)} == {"delivered"}
-        )
+        wait_for(lambda: {each.status for each in outboxes[0].deliveries(made.id)} == {"delivered"})
         assert len(received) == 10
 
 
@@ -230,9 +222,9 @@ def test_slow_receivers_hold_up_no_other_tenant_and_no_stop(
         endpoints.create(name="good", url=url, event_types=kinds)
         with sending(endpoints, tmp_path / "out", timeout_s=3600) as outbox:
             outbox.announce("evt_1", "batch.failed", {"id": "b"}, "slow")
-            eventually(lambda: len(connected) == 4)
+            wait_for(lambda: len(connected) == 4)
             outbox.announce("evt_2", "batch.failed", {"id": "b"}, "default")
-            eventually(lambda: received)
+            wait_for(lambda: received)
 
 
 def test_an_answer_that_never_ends_is_cut_off(endpoints: WebhookEndpoints, tmp_path: Path) -> None:
@@ -240,7 +232,7 @@ def test_an_answer_that_never_ends_is_cut_off(endpoints: WebhookEndpoints, tmp_p
         made = endpoints.create(name="a", url=slow, event_types=["batch.failed"])
         with sending(endpoints, tmp_path / "out", timeout_s=0.5, retry_after_s=(3600,)) as outbox:
             outbox.announce("evt_1", "batch.failed", {"id": "b"}, "default")
-            eventually(lambda: outbox.deliveries(made.id)[0].num_tries)
+            wait_for(lambda: outbox.deliveries(made.id)[0].num_tries)
 
 
 def test_what_has_rotted_is_passed_over(endpoints: WebhookEndpoints, tmp_path: Path) -> None:
@@ -253,7 +245,7 @@ def test_what_has_rotted_is_passed_over(endpoints: WebhookEndpoints, tmp_path: P
         (pending / "evt_0_wh_0.json").write_bytes(b'{"id":"\xff"}')
         with sending(endpoints, tmp_path / "out") as outbox:
             outbox.announce("evt_1", "batch.failed", {"id": "b"}, "default")
-            eventually(lambda: received)
+            wait_for(lambda: received)
 
 
 def test_a_fault_that_nobody_foresaw_counts_as_a_try(
@@ -266,7 +258,7 @@ def test_a_fault_that_nobody_foresaw_counts_as_a_try(
     made = endpoints.create(name="a", url="http://127.0.0.1:1/", event_types=["batch.failed"])
     with sending(endpoints, tmp_path / "out", retry_after_s=(0,)) as outbox:
         outbox.announce("evt_1", "batch.failed", {"id": "b"}, "default")
-        eventually(lambda: outbox.deliveries(made.id)[0].status == "failed")
+        wait_for(lambda: outbox.deliveries(made.id)[0].status == "failed")
         [delivery] = outbox.deliveries(made.id)
     assert delivery.error == "RuntimeError: what is this?"
 

@@ -5,13 +5,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pyarrow.parquet as pq
 
@@ -25,10 +24,10 @@ from penstock.jobs.results_dir import ResultsDir
 from penstock.jobs.settings import Settings
 from penstock.jobs.submission import RowsSource, SubmitRequest, submit
 from penstock.jobs.workers import WorkerInfo, WorkerRegister
+from tests.waiting import PATIENCE_S, wait_for
 
 MODEL = "fake:step_ms=2,tokens=8"
 SLOW = "fake:step_ms=20,tokens=20"  # a shard of 16 rows takes about half a second
-PATIENCE_S = 40.0
 
 _RUN = """
 import sys
@@ -36,19 +35,6 @@ from penstock.jobs.settings import Settings
 from penstock.jobs.worker import run_worker
 sys.exit(run_worker(Settings.load(), sys.argv[1]))
 """
-Result = TypeVar("Result")
-
-
-def wait_for(
-    probe: Callable[[], Result | None], what: str, patience_s: float = PATIENCE_S
-) -> Result:
-    deadline = time.monotonic() + patience_s
-    while time.monotonic() < deadline:
-        result = probe()
-        if result:
-            return result
-        time.sleep(0.02)
-    raise AssertionError(f"waited {patience_s} s in vain for {what}")
 
 
 class Live:
