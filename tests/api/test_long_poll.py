@@ -95,6 +95,18 @@ def door(stack: Stack, tmp_path: Any) -> Iterator[tuple[str, FastAPI]]:
         yield url, app
 
 
+def test_who_waits_hears_at_once_of_a_change(door: tuple[str, FastAPI]) -> None:
+    url, app = door
+    path = f"{url}/v1/jobs/{httpx2.post(f'{url}/v1/jobs', json=JOB).json()['id']}"
+    asked = {"params": {"wait": 2 * PATIENCE_S}, "timeout": 3 * PATIENCE_S}
+    with ThreadPoolExecutor() as threads:
+        polled = threads.submit(httpx2.get, path, **asked)
+        wait_for(lambda: app.state.services.polls._waiting)
+        httpx2.post(f"{path}/cancel")
+        assert polled.result(PATIENCE_S).json()["status"] == "cancelled"
+    assert httpx2.get(path, **asked).json()["status"] == "cancelled", "nothing more will change"
+
+
 def test_nobody_waits_for_a_client_that_has_left(door: tuple[str, FastAPI]) -> None:
     url, app = door
     job_id = httpx2.post(f"{url}/v1/jobs", json=JOB).json()["id"]
