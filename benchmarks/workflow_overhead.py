@@ -49,31 +49,37 @@ def write_input(path: Path, numbers: range) -> Path:
 
 
 class MemoryProbe(threading.Thread):
-    """Samples the memory of the processes that advance workflows until it is told to stop."""
+    """Samples the memory of some processes, all of them together, until it is told to stop.
 
-    def __init__(self) -> None:
+    `word` is what their command lines hold.
+    """
+
+    def __init__(self, word: bytes) -> None:
         super().__init__(daemon=True)
+        self._word = word
         self._done = threading.Event()
-        self.most_bytes = 0
+        self._samples: list[int] = []
 
     def run(self) -> None:
         while not self._done.wait(0.5):
-            found = [_resident_bytes(path) for path in Path("/proc").glob("[0-9]*")]
-            self.most_bytes = max(self.most_bytes, sum(found))
+            found = [self._resident_bytes(path) for path in Path("/proc").glob("[0-9]*")]
+            self._samples.append(sum(found))
 
-    def stop(self) -> int:
+    def stop(self) -> list[float]:
+        """The most in each fifth of the time, in MB: what grows with the rows shows here."""
         self._done.set()
         self.join()
-        return self.most_bytes
+        fifth = max(1, -(-len(self._samples) // 5))
+        parts = range(0, len(self._samples), fifth)
+        return [round(max(self._samples[at : at + fifth]) / 1e6, 1) for at in parts]
 
-
-def _resident_bytes(process: Path) -> int:
-    try:
-        if b"workflow.bench" not in (process / "cmdline").read_bytes():
+    def _resident_bytes(self, process: Path) -> int:
+        try:
+            if self._word not in (process / "cmdline").read_bytes():
+                return 0
+            return int((process / "statm").read_text().split()[1]) * 4096
+        except (OSError, ValueError, IndexError):
             return 0
-        return int((process / "statm").read_text().split()[1]) * 4096
-    except (OSError, ValueError, IndexError):
-        return 0
 
 
 def time_of_job(client: Client, path: Path, prompt: str) -> float:
@@ -112,10 +118,11 @@ def main() -> None:
                 time_of_job(client, everything, VERDICT),
                 time_of_job(client, half, LAST),
             ]
-            probe = MemoryProbe()
-            probe.start()
+            probes = {"advancing": MemoryProbe(b"workflow.bench"), "api": MemoryProbe(b"\0api\0")}
+            for probe in probes.values():
+                probe.start()
             whole = time_of_workflow(client, everything, asked.rows)
-            memory = probe.stop()
+            memory = {name: probe.stop() for name, probe in probes.items()}
     print(
         json.dumps(
             {
@@ -125,7 +132,7 @@ def main() -> None:
                 "sum_s": round(sum(steps), 2),
                 "workflow_s": round(whole, 2),
                 "ratio": round(whole / sum(steps), 3),
-                "advancing_mb": round(memory / 1e6, 1),
+                "memory_mb_by_fifths": memory,
             },
             indent=1,
         )
