@@ -116,9 +116,14 @@ class AsyncJobs:
         talk = job_calls.get_job(job_id, self._connection.retry)
         return AsyncJob(self._connection, await self._connection.run(talk))
 
-    async def list(self, *, limit: int = 20, after: str | None = None) -> "list[AsyncJob]":
-        """List jobs, newest first; `after` is the last id of the page before."""
-        talk = job_calls.list_jobs(limit, after, self._connection.retry)
+    async def list(
+        self, *, limit: int = 20, after: str | None = None, status: str | Sequence[str] = ()
+    ) -> "list[AsyncJob]":
+        """List jobs, newest first; `after` is the last id of the page before.
+
+        With `status`, only jobs in this state, or in one of these.
+        """
+        talk = job_calls.list_jobs(limit, after, self._connection.retry, status=status)
         return [AsyncJob(self._connection, record) for record in await self._connection.run(talk)]
 
     async def cancel(self, job_id: str) -> "AsyncJob":

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from ..jobs.model import JobState
 from .cli_client import open_client
 from .cli_options import (
     ApiKey,
@@ -110,13 +111,17 @@ def watch(job_id: JobId, url: Url = None, api_key: ApiKey = None, output: Output
 def jobs(
     limit: Annotated[int, typer.Option(min=1, max=100, help="How many.")] = _SCREENFUL,
     after: Annotated[str | None, typer.Option(help="Go on behind this job.")] = None,
+    status: Annotated[
+        list[JobState] | None,
+        typer.Option(help="Only jobs in this state; may be given again."),
+    ] = None,
     url: Url = None,
     api_key: ApiKey = None,
     output: Output = None,
 ) -> None:
     """List jobs, newest first."""
     with open_client(url, api_key) as client:
-        found = client.jobs.list(limit=limit, after=after)
+        found = client.jobs.list(limit=limit, after=after, status=status or ())
     Printer(output).jobs(job.record for job in found)
 
 

@@ -117,9 +117,14 @@ class Jobs:
         talk = job_calls.get_job(job_id, self._connection.retry)
         return Job(self._connection, self._connection.run(talk))
 
-    def list(self, *, limit: int = 20, after: str | None = None) -> "list[Job]":
-        """List jobs, newest first; `after` is the last id of the page before."""
-        talk = job_calls.list_jobs(limit, after, self._connection.retry)
+    def list(
+        self, *, limit: int = 20, after: str | None = None, status: str | Sequence[str] = ()
+    ) -> "list[Job]":
+        """List jobs, newest first; `after` is the last id of the page before.
+
+        With `status`, only jobs in this state, or in one of these.
+        """
+        talk = job_calls.list_jobs(limit, after, self._connection.retry, status=status)
         return [Job(self._connection, record) for record in self._connection.run(talk)]
 
     def cancel(self, job_id: str) -> "Job":

@@ -184,9 +184,13 @@ def retry_job(job_id: str, codes: Sequence[str] | None, retry: RetryPolicy) -> T
     return (yield from ask(send, retry, _read_job))
 
 
-def list_jobs(limit: int, after: str | None, retry: RetryPolicy) -> Talk[list[JobRecord]]:
-    """List jobs, newest first."""
-    params: dict[str, str | int] = {"limit": limit} | ({"after": after} if after else {})
+def list_jobs(
+    limit: int, after: str | None, retry: RetryPolicy, *, status: str | Sequence[str] = ()
+) -> Talk[list[JobRecord]]:
+    """List jobs, newest first; with `status`, only those in one of these states."""
+    params: dict[str, str | int | float | list[str]] = {"limit": limit}
+    params |= {"after": after} if after else {}
+    params |= {"status": [status] if isinstance(status, str) else list(status)} if status else {}
     return (
         yield from ask(
             Send("GET", "/v1/jobs", params=params),

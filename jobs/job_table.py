@@ -5,7 +5,7 @@ bytes per shard are kept, never a prompt. Time is Redis' own. `scripts/` holds e
 touches more than one key; `scripts/prelude.lua` draws how a shard moves between them.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -326,11 +326,12 @@ class JobTable:
         limit: int = 20,
         *,
         tenant: str | None = None,
+        states: Collection[JobState] | None = None,
         is_listed: Callable[[str], bool] = lambda _: True,
     ) -> list[JobSnapshot]:
         """Read jobs, all or a tenant's, newest first, beginning behind the job `after`.
 
-        Those whose ids are not to be listed are passed over.
+        Those in other states, or whose ids are not to be listed, are passed over.
 
         Raises:
             UnknownJob: `after` is the id of none of them.
@@ -341,17 +342,28 @@ class JobTable:
             if rank is None:
                 raise UnknownJob(after)
             start = rank + 1
-        found: list[str] = []
+        is_ended_wanted = states is None or any(state.is_final for state in states)
+        still_open = None if is_ended_wanted else set(self.open_jobs())  # spares a look at others
+        found: list[JobSnapshot] = []
         while len(found) < limit:
             page: Any = self.redis.zrevrange(
                 index, start, start + max(limit, _LISTED_AT_A_TIME) - 1
             )
-            found += filter(is_listed, page)
-            start += len(page)
             if not page:
                 break
-        snapshots = self.snapshots(found[:limit])
-        return [snapshot for snapshot in snapshots if snapshot is not None]
+            start += len(page)
+            names = [
+                job_id
+                for job_id in page
+                if (still_open is None or job_id in still_open) and is_listed(job_id)
+            ]
+            wanted = names[: limit - len(found)] if states is None else names
+            found += [
+                job
+                for job in self.snapshots(wanted)
+                if job is not None and (states is None or job.state in states)
+            ]
+        return found[:limit]
 
     def _enter(self, spec: JobSpec, control: Control, state: JobState) -> bool:
         fields = job_fields(spec, control, state)

@@ -73,6 +73,9 @@ async def list_jobs(
     principal: ThePrincipal,
     limit: Annotated[int, Query(ge=1, le=LONGEST_LIST)] = 20,
     after: str | None = None,
+    status: Annotated[
+        list[JobState] | None, Query(description="Only jobs in this state; may be given again.")
+    ] = None,
 ) -> dict[str, Any]:
     """List jobs, newest first. Those that serve a workflow's run show in the run."""
     work = partial(
@@ -80,6 +83,7 @@ async def list_jobs(
         after,
         limit + 1,
         tenant=principal.tenant,
+        states=status,
         is_listed=lambda listed: run_of(listed) is None,
     )
     try:

@@ -218,3 +218,27 @@ def test_a_lost_part_is_told_and_where_nothing_failed_no_part_is_read(http: http
     assert "part-000000.parquet" in lost.json()["error"]["message"]
     assert results(http, job["id"], status="failed") == []
     assert http.get(f"/v1/jobs/{job['id']}/errors").json()["data"] == []
+
+
+def test_the_list_of_jobs_in_some_states(http: httpx2.Client, finished: dict[str, Any]) -> None:
+    waiting = submit(http, input={"rows": rows(1)}, model=IDLE_MODEL)["id"]
+    failing = wait(http, submit(http, input={"rows": [{"text": "[[fail]]"}]})["id"])["id"]
+
+    def listed(*status: str, **params: Any) -> list[str]:
+        answer = http.get("/v1/jobs", params={"status": list(status), "limit": 100, **params})
+        assert answer.status_code == 200, answer.text
+        return [job["id"] for job in answer.json()["data"]]
+
+    try:
+        assert waiting in listed("queued")
+        assert finished["id"] not in listed("queued", "running")
+        ended = listed("completed", "completed_with_errors")
+        assert ended.index(failing) < ended.index(finished["id"])  # newest first
+        assert waiting not in ended
+        assert failing not in listed("completed")
+        assert finished["id"] in listed("completed", after=failing)
+    finally:
+        http.post(f"/v1/jobs/{waiting}/cancel")
+    answer = http.get("/v1/jobs", params={"status": "sleeping"})
+    assert answer.status_code == 400
+    assert "status" in answer.json()["error"]["message"]
