@@ -10,6 +10,7 @@ import logging
 import queue
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -67,6 +68,7 @@ class Custody:
         on_given_up: Callable[[], None] = lambda: None,
     ) -> None:
         self.num_retries = 0
+        self.num_rows: Counter[str] = Counter()  # committed here, by their error's code
         self._settings = settings
         self._table = table
         self._worker = worker
@@ -192,6 +194,7 @@ class Custody:
             self._affairs.tidy(frame.job_id)
         if commit.status == "committed":
             counts = frame.counts
+            self.num_rows.update({"": counts.rows - counts.failed, **counts.errors})
             data = {"index": frame.index, "rows": counts.rows, "failed": counts.failed}
             self._affairs.tell(frame.job_id, SHARD_LANDED, data)
         if commit.has_paused:

@@ -80,6 +80,7 @@ class EngineProcess:
         ready: what the engine said when it was loaded; None while there is none that serves.
         progress: its latest report.
         trouble: why no engine serves, where that will last until somebody mends it.
+        num_losses: how many engines died, or were ended because they stood still.
     """
 
     def __init__(
@@ -95,6 +96,7 @@ class EngineProcess:
         self.ready: Ready | None = None
         self.progress: Progress | None = None
         self.trouble: str | None = None
+        self.num_losses = 0
         self._configuration = Configuration(settings, model, worker, version=VERSION)
         self._reports = CrashReports(settings.data_dir / "crashes", worker)
         self._report: Path | None = None
@@ -152,6 +154,7 @@ class EngineProcess:
             loss = self._loss(reason)
             if self._stopping.is_set():
                 return
+            self.num_losses += 1
             if not self._was_ready and self.trouble is None:  # a lost device, say
                 self.trouble = f"engine_cannot_start: {loss}"
             pause_s = self._next_pause_s()

@@ -8,6 +8,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 
+import msgspec
 import redis
 
 from .engine_process import EngineProcess
@@ -41,7 +42,7 @@ class Reporter:
         model: str,
         worker: str,
         *,
-        count_troubles: Callable[[], tuple[int, int]] = lambda: (0, 0),
+        count: Callable[[], WorkerTotals] = WorkerTotals,
     ) -> None:
         self.tokens_per_s = 0.0
         self._busy_tokens_per_s = 0.0
@@ -50,7 +51,7 @@ class Reporter:
         self._register = register
         self._events = events
         self._engine = engine
-        self._count_troubles = count_troubles  # shards tried again, leases that ran out
+        self._count = count  # what the worker has counted; the engine tells its own
         self._model = model
         self._worker = worker
         self._started_at_ms = time.time_ns() // 1_000_000
@@ -118,14 +119,12 @@ class Reporter:
             self._busy_since = (now_s, progress.tokens)
 
     def _totals(self, progress: Progress) -> WorkerTotals:
-        num_retries, num_reaped = self._count_troubles()
-        return WorkerTotals(
+        return msgspec.structs.replace(
+            self._count(),
             prompt_tokens=progress.prompt_tokens,
             cached_tokens=progress.cached_tokens,
             generated_tokens=progress.tokens,
             preemptions=progress.preemptions,
-            shard_retries=num_retries,
-            lease_expiries=num_reaped,
         )
 
     def _info(self, ready: Ready, progress: Progress) -> WorkerInfo:

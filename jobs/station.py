@@ -37,7 +37,7 @@ from .quarantine_lane import QuarantineLane
 from .redis_client import connect
 from .replies import ReplyPublisher
 from .reporter import Reporter
-from .workers import WorkerRegister
+from .workers import WorkerRegister, WorkerTotals
 
 if TYPE_CHECKING:
     from .app import PenstockApp
@@ -85,7 +85,7 @@ class Station:
             self.engine,
             model,
             worker,
-            count_troubles=lambda: (self.custody.num_retries, self._keeper.num_reaped),
+            count=self._count,
         )
 
     def start(self) -> None:
@@ -133,6 +133,14 @@ class Station:
             return
         if not is_sent:
             self.replies.fail(request_id, "the engine is restarting")
+
+    def _count(self) -> WorkerTotals:
+        return WorkerTotals(
+            shard_retries=self.custody.num_retries,
+            lease_expiries=self._keeper.num_reaped,
+            engine_losses=self.engine.num_losses,
+            rows=dict(self.custody.num_rows),
+        )
 
     def _take(self, frame: ToWorker) -> None:
         match frame:

@@ -16,6 +16,7 @@ from .keys import Keys
 
 HEARTBEAT_S = 1.0
 LIFETIME_MS = 6_000
+PROOF_MAX_AGE_MS = 30_000  # an engine through which no row came for longer is not counted on
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +25,8 @@ class WorkerTotals(msgspec.Struct, frozen=True, kw_only=True):
     """What a worker and its engine have counted since each began; a new engine begins at 0.
 
     `shard_retries` are claims of shards that were tried before, `lease_expiries` shards of silent
-    workers that this one, as the keeper that leads, has handed back.
+    workers that this one, as the keeper that leads, has handed back. `rows` are those it landed, by
+    their error's code, "" for none; `engine_losses` are engines that died or were ended.
     """
 
     prompt_tokens: int = 0
@@ -33,6 +35,8 @@ class WorkerTotals(msgspec.Struct, frozen=True, kw_only=True):
     preemptions: int = 0
     shard_retries: int = 0
     lease_expiries: int = 0
+    engine_losses: int = 0
+    rows: dict[str, int] = {}
 
 
 class WorkerInfo(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,10 +5,9 @@ import time
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
+from ...jobs.workers import PROOF_MAX_AGE_MS
 from ..errors import Unavailable
 from ..services import TheServices
-
-PROOF_MAX_AGE_MS = 30_000
 
 router = APIRouter(tags=["health"])
 

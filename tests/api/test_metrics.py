@@ -1,5 +1,6 @@
 """What GET /metrics tells, that its labels stay few, and the header that tells the overhead."""
 
+import os
 import time
 from collections import Counter
 from typing import Any
@@ -7,10 +8,11 @@ from typing import Any
 import httpx2
 import openai
 
+from penstock.api.live_metrics import largest
 from penstock.api.meters import MAX_NAMES, OTHER, FewNames, Meters
-from penstock.api.routes.metrics import _largest
+from tests.waiting import wait_for
 
-from .conftest import IDLE_MODEL, MODEL
+from .conftest import IDLE_MODEL, MODEL, Stack
 
 CHAT = {"model": MODEL, "messages": [{"role": "user", "content": "hi"}]}
 
@@ -47,15 +49,48 @@ def test_the_queue_is_told_by_lane_and_by_tenant(http: httpx2.Client) -> None:
     try:
         told = scrape(http)
         assert told['penstock_queue_rows{tenant="default"}'] == 3
+        assert told[f'penstock_backlog_rows{{model="{IDLE_MODEL}"}}'] == 3
+        assert told[f'penstock_backlog_rows{{model="{MODEL}"}}'] == 0
+        http.post(f"/v1/jobs/{job_id}/pause")
+        assert scrape(http)[f'penstock_backlog_rows{{model="{IDLE_MODEL}"}}'] == 0
         assert told[f'penstock_queue_depth{{lane="interactive",model="{MODEL}"}}'] == 0
         assert told["penstock_http_requests_in_progress"] == 1  # this very one
     finally:
         http.post(f"/v1/jobs/{job_id}/cancel")
 
 
+def test_the_landed_rows_of_workers_are_told_by_code(http: httpx2.Client) -> None:
+    def landed() -> Counter[str]:
+        rows: Counter[str] = Counter()
+        for name, value in scrape(http).items():
+            if name.startswith("penstock_rows_landed_total{"):
+                rows[name.partition('code="')[2].partition('"')[0]] += int(value)
+        return rows
+
+    before = landed()
+    rows = [{"a": "fine"}, {"a": "[[fail]]"}, {"a": "fine, too"}]
+    body = {"model": MODEL, "input": {"rows": rows}, "prompt": "{{ row.a }}"}
+    job_id = http.post("/v1/jobs", json=body).json()["id"]
+    wait_for(lambda: http.get(f"/v1/jobs/{job_id}?wait=20").json()["status"].startswith("compl"))
+    wait_for(lambda: (landed() - before).total() == 3, "the worker's next heartbeat")
+    assert landed() - before == {"": 2, "engine_error": 1}
+
+
+def test_what_everything_stands_on_is_told(http: httpx2.Client, stack: Stack) -> None:
+    told = scrape(http)
+    assert told["penstock_keeper_up"] == told["penstock_redis_aof_ok"] == 1
+    assert 0 < told["penstock_redis_ping_seconds"] < 60
+    assert told["penstock_redis_used_memory_bytes"] > 0
+    disk = os.statvfs(stack.settings.data_dir)
+    assert told["penstock_data_size_bytes"] == disk.f_blocks * disk.f_frsize
+    assert 0 < told["penstock_data_free_bytes"] <= told["penstock_data_size_bytes"]
+    [ready] = [value for name, value in told.items() if name.startswith("penstock_worker_ready{")]
+    assert ready == 1
+
+
 def test_the_smallest_tenants_share_a_label() -> None:
     rows = Counter({f"tenant-{number}": number for number in range(MAX_NAMES + 3)})
-    kept = _largest(rows)
+    kept = largest(rows)
     assert len(kept) == MAX_NAMES + 1
     assert kept[OTHER] == 0 + 1 + 2
     assert kept.total() == rows.total()
