@@ -10,7 +10,7 @@ INDEX  ?= $(if $(or $(shell command -v nvidia-smi),$(PIP_FIND_LINKS)),,--extra-i
 TESTERS ?= 2  # processes that run the tests side by side; each file stays with one of them
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test soak bench-engine chaos simulate mutations lint format types check clean
+.PHONY: help install demo test soak bench-engine chaos simulate mutations docs lint format types check clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' Makefile | expand -t 14
@@ -51,6 +51,9 @@ simulate: .venv/ready  ## play a million random lives of the queue, each with it
 
 mutations: .venv/ready  ## take safeguards out one by one; the tests must notice each
 	$(BIN)/python -m benchmarks.mutations
+
+docs: .venv/ready  ## write the API reference anew
+	$(BIN)/python -m penstock.api.reference > docs/api.md.new && mv docs/api.md.new docs/api.md
 
 lint: .venv/ready  ## check style
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
