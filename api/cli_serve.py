@@ -107,6 +107,12 @@ def worker(
         str | None, typer.Option("--model", "-m", help="Hugging Face id or directory.")
     ] = None,
     name: Annotated[str | None, typer.Option(help="A name of its own.")] = None,
+    health: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT", help="Answer /healthz and /readyz there, for who restarts it."
+        ),
+    ] = None,
     config: Config = None,
     settings: Set = None,
 ) -> None:
@@ -120,7 +126,9 @@ def worker(
             f"a worker serves one model: name it with --model (configured: {configured})"
         )
     with _redis_is_named():
-        code = run_worker(in_force, model or in_force.models[0], name)
+        code = run_worker(
+            in_force, model or in_force.models[0], name, health=_host_and_port(health)
+        )
     raise typer.Exit(code)
 
 
@@ -152,6 +160,16 @@ def flower(
     celery.start(
         ["--quiet", "flower", f"--conf={config_path}", f"--address={host}", f"--port={port}"]
     )
+
+
+def _host_and_port(text: str | None) -> tuple[str, int] | None:
+    """Read HOST:PORT."""
+    if text is None:
+        return None
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65_535:
+        raise UsageProblem(f"--health takes HOST:PORT, as in 127.0.0.1:8101, got {text!r}")
+    return host, int(port)
 
 
 def _check_is_guarded(settings: Settings, host: str, no_auth: bool) -> None:

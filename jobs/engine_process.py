@@ -140,6 +140,11 @@ class EngineProcess:
         return True
 
     @property
+    def is_attended(self) -> bool:
+        """Whether the thread lives that replaces an engine when it is lost."""
+        return self._thread.is_alive()
+
+    @property
     def pid(self) -> int | None:
         """The current process, if any."""
         return self._process.pid if self._process else None

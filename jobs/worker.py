@@ -5,6 +5,7 @@ A second one: hand back at once. If Redis is frozen, so that nothing can be hand
 ends all the same, and the leases run out.
 """
 
+import contextlib
 import logging
 import os
 import signal
@@ -26,7 +27,7 @@ from .logs import configure_logging
 from .pool import EnginePool
 from .redis_client import connect
 from .redis_url import without_password
-from .settings import Settings
+from .settings import InvalidSetting, Settings
 from .steady_consumer import SteadyConsumer
 from .workflow.tools import read_operations
 
@@ -65,14 +66,21 @@ class WorkerProgram(CeleryWorker):
         deadline.start()
 
 
-def run_worker(settings: Settings, model: str, name: str | None = None) -> int:
+def run_worker(
+    settings: Settings,
+    model: str,
+    name: str | None = None,
+    *,
+    health: tuple[str, int] | None = None,
+) -> int:
     """Serve a model until a signal; returns the process' exit status. Call from the main thread.
 
-    `name` is made unique by the host's name and the process' number.
+    `name` is made unique by the host's name and the process' number. `health` is the host and port
+    on which health checks are answered, if any are (see `worker_health`).
 
     Raises:
         RedisUnavailable: the settings name no Redis.
-        InvalidSetting: an operation of workflows cannot be imported.
+        InvalidSetting: an operation of workflows cannot be imported, or `health` is taken.
     """
     read_operations(settings.workflow_ops)
     configure_logging("worker")
@@ -81,10 +89,27 @@ def run_worker(settings: Settings, model: str, name: str | None = None) -> int:
     add_lanes(app, model)
     _wait_for_redis(settings)
     program = _celery_worker(app, model, worker)
-    program.start()
+    with _answering(health, program):
+        program.start()
     for number in (signal.SIGTERM, signal.SIGINT):  # it ends: one more must not spoil its status
         signal.signal(number, signal.SIG_IGN)
     return program.exitcode or 0
+
+
+def _answering(
+    health: tuple[str, int] | None, program: WorkerProgram
+) -> contextlib.AbstractContextManager[object]:
+    if health is None:
+        return contextlib.nullcontext()
+    from .worker_health import WorkerHealth
+
+    pool: Any = program.pool
+    try:
+        return WorkerHealth(pool.station, *health)
+    except OSError as error:
+        host, port = health
+        told = f"health checks cannot be answered at {host}:{port}: {error.strerror or error}"
+        raise InvalidSetting(told) from error
 
 
 def worker_name(name: str | None = None) -> str:

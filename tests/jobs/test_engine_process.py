@@ -108,6 +108,7 @@ def test_kill_9_brings_a_new_one(engines: Any) -> None:
     assert heard.losses.get(timeout=20).reason == "signal 9"
     second = heard.next(Ready)
     assert second.pid != first.pid
+    assert engine.num_losses == 1
     engine.send(generate("hello"))
     assert heard.text_of("hello") == expected_text("hello", num_tokens=6)
 
