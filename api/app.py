@@ -43,6 +43,7 @@ from ..jobs.redis_client import connect, connect_async
 from ..jobs.settings import Settings
 from ..jobs.stored_bytes import StoredBytes
 from ..jobs.tenants import Tenants
+from ..jobs.timeline import Timelines
 from ..jobs.webhook_endpoints import WebhookEndpoints
 from ..jobs.webhook_outbox import WebhookOutbox
 from ..jobs.workers import AsyncWorkerRegister
@@ -71,15 +72,18 @@ from .routes import (
     health,
     job_results,
     job_steering,
+    job_views,
     jobs,
     keys,
     metrics,
     models,
     queues,
     responses,
+    run_views,
     uploads,
     usage,
     webhook_endpoints,
+    whoami,
     workers,
     workflow_runs,
     workflow_trials,
@@ -89,6 +93,7 @@ from .same_site import SameSiteCheck
 from .services import Services
 from .stream_slots import StreamSlots
 from .waiting_line import WaitingLine
+from .web_pages import page_routes
 
 MAX_SUBMISSIONS = 4  # sealed at the same time; more wait
 _REDIS_TIMEOUT_S = 1.5  # a frozen Redis is told within two seconds
@@ -99,6 +104,7 @@ _ROUTES = (
     jobs,
     job_results,
     job_steering,
+    job_views,
     chat,
     completions,
     responses,
@@ -109,9 +115,11 @@ _ROUTES = (
     webhook_endpoints,
     models,
     keys,
+    whoami,
     usage,
     queues,
     workers,
+    run_views,
     workflow_trials,
     workflow_runs,
     workflows,  # last: what others do not take is a workflow's name
@@ -162,6 +170,7 @@ def create_app(settings: Settings | None = None, *, host: str | None = None) -> 
     )
     for module in _ROUTES:
         app.include_router(module.router)
+    app.router.routes.extend(page_routes())
     app.add_exception_handler(RequestValidationError, _refuse_fields)
     app.add_exception_handler(HTTPException, _refuse_status)
     for kind in TRANSLATED:
@@ -245,6 +254,7 @@ async def _open_services(
         gates=gates,
         streams=StreamSlots(tenants),
         polls=LongPolls(),
+        timelines=Timelines(),
         keeper=keeper,
         submissions=CapacityLimiter(MAX_SUBMISSIONS),
         followers=CapacityLimiter(OpenFiles.of_process().followers),

@@ -17,8 +17,9 @@ from ..jobs.api_keys import ApiKeys, Scope as KeyScope
 from ..jobs.tenants import InvalidTenant, check_name
 from .errors import ApiError, InvalidKey, InvalidRequest
 from .principal import Principal, note_principal
+from .web_pages import is_page
 
-OPEN_PATHS = frozenset({"/healthz", "/readyz"})
+OPEN_PATHS = frozenset({"/healthz", "/readyz"})  # beside the pages, which hold no data
 TENANT_HEADER = "x-penstock-tenant"  # for whom an admin acts
 _ADMIN_PATHS = ("/v1/keys", "/v1/queues", "/v1/workers", "/metrics", "/docs", "/openapi.json")
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -35,7 +36,7 @@ class KeyCheck:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Note on whose behalf the request is made and pass it on, or answer 401 or 403."""
-        if scope["type"] == "http" and scope["path"] not in OPEN_PATHS and self._is_asked_for():
+        if scope["type"] == "http" and not is_open(scope["path"]) and self._is_asked_for():
             try:
                 principal = self._principal(Headers(scope=scope))
                 needed = needed_scope(scope["method"], scope["path"])
@@ -72,6 +73,11 @@ class KeyCheck:
 
     def _digest(self, key: str) -> bytes:
         return hmac.digest(self._pepper, key.encode("utf-8", "surrogatepass"), "sha256")
+
+
+def is_open(path: str) -> bool:
+    """Tell whether anybody may look at what is at this address."""
+    return path in OPEN_PATHS or is_page(path)
 
 
 def needed_scope(method: str, path: str) -> KeyScope:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..jobs.tenants import Tenants
-from .auth import OPEN_PATHS
+from .auth import is_open
 from .errors import TooManyRequests
 from .principal import principal_of
 
@@ -83,7 +83,7 @@ class RateLimit:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer 429 and say when to come again."""
-        if scope["type"] == "http" and scope["path"] not in OPEN_PATHS:
+        if scope["type"] == "http" and not is_open(scope["path"]):
             refusal = self._gates.refusal(principal_of(scope).tenant)
             if refusal is not None:
                 await refusal.response()(scope, receive, send)

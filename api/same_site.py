@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from .auth import OPEN_PATHS
+from .auth import is_open
 from .errors import ForeignPage, shown
 from .principal import is_known
 
@@ -31,7 +31,7 @@ class SameSiteCheck:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer 403."""
-        if scope["type"] == "http" and scope["path"] not in OPEN_PATHS and not is_known(scope):
+        if scope["type"] == "http" and not is_open(scope["path"]) and not is_known(scope):
             refusal = self._refusal(scope["method"], Headers(scope=scope))
             if refusal is not None:
                 await refusal.response()(scope, receive, send)

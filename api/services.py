@@ -20,6 +20,7 @@ from ..jobs.quotas import QuotaWatch
 from ..jobs.settings import Settings
 from ..jobs.stored_bytes import StoredBytes
 from ..jobs.tenants import Tenants
+from ..jobs.timeline import Timelines
 from ..jobs.webhook_endpoints import WebhookEndpoints
 from ..jobs.webhook_outbox import WebhookOutbox
 from .background_responses import BackgroundResponses
@@ -61,6 +62,7 @@ class Services:
     gates: RateGates
     streams: StreamSlots
     polls: LongPolls
+    timelines: Timelines
     keeper: Keeper
     submissions: CapacityLimiter  # long ones must not take every thread
     followers: CapacityLimiter  # of jobs' events; each holds a connection to Redis

@@ -126,6 +126,9 @@ class Settings:
         "how long the API waits for more of a request's body",
         at_least=1,
     )
+    flower_url: str | None = _setting(
+        None, "PENSTOCK_FLOWER_URL", "where people find Flower, for links of the pages to it"
+    )
     hang_limit_s: float = _setting(
         120.0,
         "PENSTOCK_HANG_LIMIT_S",

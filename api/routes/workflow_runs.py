@@ -15,6 +15,7 @@ from starlette.responses import Response
 
 from ...jobs.api_keys import Scope
 from ...jobs.errors import InvalidJob, UnknownJob
+from ...jobs.model import JobState
 from ...jobs.sources import FileSource, Source
 from ...jobs.workflow.replanning import plan_of
 from ...jobs.workflow.run_dir import RunDir
@@ -86,6 +87,9 @@ async def get_runs(
     principal: ThePrincipal,
     limit: Annotated[int, Query(ge=1, le=LONGEST_LIST)] = 20,
     after: str | None = None,
+    status: Annotated[
+        list[JobState] | None, Query(description="Only runs in this state; may be given again.")
+    ] = None,
 ) -> dict[str, Any]:
     """List runs, newest first."""
     work = partial(
@@ -93,6 +97,7 @@ async def get_runs(
         services.settings,
         services.table,
         tenant=principal.tenant,
+        states=status,
         after=after,
         limit=limit + 1,
     )

@@ -4,7 +4,7 @@ All of it blocks: call it in a thread.
 """
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -104,17 +104,21 @@ def list_runs(
     table: JobTable,
     *,
     tenant: str | None = None,
+    states: Collection[JobState] | None = None,
     after: str | None = None,
     limit: int = 20,
 ) -> list[RunSnapshot]:
-    """Read runs, all or a tenant's, newest first, beginning behind the run `after`."""
+    """Read runs, all or a tenant's, newest first, beginning behind the run `after`.
+
+    Those in other states are passed over.
+    """
     found: list[RunSnapshot] = []
     for run_id in RunDir.all(settings.runs_dir):
         if after is not None and run_id >= after:
             continue
         with suppress(UnknownJob, CorruptJob):  # removed meanwhile, or not to be read
             run = read_run(settings, table, run_id)
-            if tenant in (None, run.tenant):
+            if tenant in (None, run.tenant) and (states is None or run.state in states):
                 found.append(run)
         if len(found) == limit:
             break
