@@ -21,6 +21,7 @@ from . import (
     demo,
     doctor,
 )
+from .cli_examples import example
 from .cli_options import UsageProblem
 from .client_errors import (
     BadRequest,
@@ -45,6 +46,7 @@ def make_app() -> typer.Typer:
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
+        epilog="To see it at work:\n$ penstock demo",
     )
     app.callback()(_options)
     for panel, verbs in (
@@ -71,7 +73,7 @@ def make_app() -> typer.Typer:
         (_ASK, (cli_chat.chat, cli_chat.models, doctor.doctor)),
     ):
         for verb in verbs:
-            app.command(rich_help_panel=panel)(verb)
+            app.command(rich_help_panel=panel, epilog=example(verb.__name__))(verb)
     app.add_typer(cli_keys.keys, name="keys", rich_help_panel=_SERVE)
     app.add_typer(cli_workflow.workflow, name="workflow", rich_help_panel=_JOBS)
     return app

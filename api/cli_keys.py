@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from .cli_examples import example
 from .cli_options import Config, Data, Output, UsageProblem, settings_of
 from .cli_output import Printer
 from .client_errors import PenstockError
@@ -25,7 +26,7 @@ _CAN_BE_LIFTED = frozenset(
 _COLUMNS = ("id", "tenant", "scopes", "name", "created_at", "revoked_at")
 
 
-@keys.command()
+@keys.command(epilog=example("keys create"))
 def create(
     tenant: Annotated[str, typer.Option(help="Whose files, batches and jobs it opens.")],
     scopes: Annotated[
@@ -102,7 +103,7 @@ def create(
     printer.note("Keep it: it is not shown again. Clients take it from PENSTOCK_API_KEY.")
 
 
-@keys.command(name="list")
+@keys.command(name="list", epilog=example("keys list"))
 def list_keys(data: Data = None, config: Config = None, output: Output = None) -> None:
     """List all keys, the revoked ones too; never the keys themselves."""
     from ..jobs.api_keys import ApiKeys
@@ -118,7 +119,7 @@ def list_keys(data: Data = None, config: Config = None, output: Output = None) -
         printer.table(columns, lines, unbroken=("created_at", "revoked_at"), longest=None)
 
 
-@keys.command()
+@keys.command(epilog=example("keys revoke"))
 def revoke(
     key_id: Annotated[str, typer.Argument(metavar="KEY", help="The key's id, as in key_01K3….")],
     data: Data = None,

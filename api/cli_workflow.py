@@ -15,6 +15,7 @@ import typer
 
 from . import tables
 from .cli_client import open_client
+from .cli_examples import example
 from .cli_options import (
     ApiKey,
     Config,
@@ -72,7 +73,7 @@ Params: TypeAlias = Annotated[
 ]
 
 
-@workflow.command()
+@workflow.command(epilog=example("workflow run"))
 def run(
     file: File,
     inputs: Inputs = None,
@@ -142,7 +143,7 @@ def run(
     raise typer.Exit(exit_code(found.record))
 
 
-@workflow.command()
+@workflow.command(epilog=example("workflow validate"))
 def validate(
     file: File,
     inputs: Inputs = None,
@@ -159,7 +160,7 @@ def validate(
         print_check(printer, client.workflows.validate(spec, rows, params=sampling_of(params)))
 
 
-@workflow.command()
+@workflow.command(epilog=example("workflow preview"))
 def preview(
     file: File,
     inputs: Inputs = None,
@@ -179,7 +180,7 @@ def preview(
     _exit_as(printer, found)
 
 
-@workflow.command()
+@workflow.command(epilog=example("workflow plan"))
 def plan(
     file: File,
     inputs: Inputs = None,
@@ -213,14 +214,14 @@ def plan(
     _exit_as(printer, found)
 
 
-@workflow.command()
+@workflow.command(epilog=example("workflow schema"))
 def schema(url: Url = None, api_key: ApiKey = None) -> None:
     """Print the JSON Schema of workflows, for editors."""
     with open_client(url, api_key) as client:
         typer.echo(json.dumps(client.workflows.schema(), indent=2))
 
 
-@workflow.command()
+@workflow.command(epilog=example("workflow runs"))
 def runs(
     limit: Annotated[int, typer.Option(min=1, max=100, help="How many.")] = 20,
     after: Annotated[str | None, typer.Option(help="Go on behind this run.")] = None,
