@@ -6,7 +6,7 @@ no such file at all is refused as a whole.
 
 import csv
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +40,11 @@ _FOREIGN = {
     b"\xfe\xff": "it is UTF-16: save it as UTF-8",
 }
 _PARQUET_BATCH_ROWS = 1024
+_IN_MICROSECONDS: dict[int, Callable[[Any], pa.DataType]] = {
+    pa.timestamp("ns").id: lambda kind: pa.timestamp("us", kind.tz),
+    pa.duration("ns").id: lambda _: pa.duration("us"),
+    pa.time64("ns").id: lambda _: pa.time64("us"),
+}
 
 
 class UnreadableInput(ValueError):
@@ -54,9 +59,26 @@ class InputRow:
     row: dict[str, Any]
 
 
+class InputRows(Iterator[InputRow | RejectedLine]):
+    """The rows of an input, and the lines that cannot become rows, in turn.
+
+    `arrow_schema` is what the input says of its columns; None if it is of a kind that says nothing.
+    """
+
+    def __init__(
+        self, items: Iterator[InputRow | RejectedLine], arrow_schema: pa.Schema | None = None
+    ) -> None:
+        self.arrow_schema = arrow_schema
+        self._items = items
+
+    def __next__(self) -> InputRow | RejectedLine:
+        """Return the next one."""
+        return next(self._items)
+
+
 def open_input(
     source: Path | str | BinaryIO, format: str | None = None, *, filename: str | None = None
-) -> Iterator[InputRow | RejectedLine]:
+) -> InputRows:
     """Read a file, or an open binary file, row by row; blank lines are not there.
 
     Without `format` the suffix of the path or of `filename` decides, else the first bytes. An
@@ -79,9 +101,7 @@ def open_input(
     return _open(source, format, filename or "")
 
 
-def open_object(
-    url: str, endpoint: str | None, format: str | None = None
-) -> Iterator[InputRow | RejectedLine]:
+def open_object(url: str, endpoint: str | None, format: str | None = None) -> InputRows:
     """Read an object of a store as `open_input` reads a file: piece by piece, never all of it.
 
     Raises:
@@ -94,8 +114,12 @@ def open_object(
     return _closing(file, open_input(file, format, filename=Path(url).name))
 
 
-def rows_input(rows: Iterable[Any]) -> Iterator[InputRow | RejectedLine]:
+def rows_input(rows: Iterable[Any]) -> InputRows:
     """Read rows that are in memory already, as JSON lines would be read."""
+    return InputRows(_read_rows(rows))
+
+
+def _read_rows(rows: Iterable[Any]) -> Iterator[InputRow | RejectedLine]:
     for line, row in enumerate(rows, 1):
         try:
             yield _as_row(line, _as_json(row))
@@ -103,14 +127,15 @@ def rows_input(rows: Iterable[Any]) -> Iterator[InputRow | RejectedLine]:
             yield RejectedLine(line, f"cannot be written as JSON: {_shortened(error)}")
 
 
-def _closing(
-    file: BinaryIO, rows: Iterator[InputRow | RejectedLine]
-) -> Iterator[InputRow | RejectedLine]:
-    with file:
-        yield from rows
+def _closing(file: BinaryIO, rows: InputRows) -> InputRows:
+    def closing() -> Iterator[InputRow | RejectedLine]:
+        with file:
+            yield from rows
+
+    return InputRows(closing(), rows.arrow_schema)
 
 
-def _open(file: BinaryIO, format: str | None, name: str) -> Iterator[InputRow | RejectedLine]:
+def _open(file: BinaryIO, format: str | None, name: str) -> InputRows:
     name = name or "the input"
     if not file.seekable():
         raise UnreadableInput(f"cannot read {name}: it is a stream; write it to a file first")
@@ -124,9 +149,9 @@ def _open(file: BinaryIO, format: str | None, name: str) -> Iterator[InputRow | 
         raise UnreadableInput(f"cannot read {name}: it is empty")
     match format or _FORMAT_OF_SUFFIX.get(Path(name).suffix.lower()) or _sniffed(head):
         case "jsonl":
-            return _read_jsonl(file)
+            return InputRows(_read_jsonl(file))
         case "csv":
-            return _read_csv(file, name)
+            return InputRows(_read_csv(file, name))
         case "parquet":
             return _read_parquet(file, name)
         case _:
@@ -246,25 +271,50 @@ def _has_surrogates(text: str) -> bool:
     return not text.isascii() and any("\ud800" <= char <= "\udfff" for char in text)
 
 
-def _read_parquet(file: BinaryIO, name: str) -> Iterator[InputRow | RejectedLine]:
+def _read_parquet(file: BinaryIO, name: str) -> InputRows:
     with _parquet_errors(name):
         parquet = pq.ParquetFile(file, page_checksum_verification=True)
-        names = parquet.schema_arrow.names
-    if len(set(names)) != len(names):
+        schema = parquet.schema_arrow
+    if len(set(schema.names)) != len(schema.names):
         raise UnreadableInput(f"cannot read {name}: two of its columns have the same name")
-    return _read_parquet_rows(parquet, name)
+    return InputRows(_read_parquet_rows(parquet, name), schema)
 
 
 def _read_parquet_rows(parquet: pq.ParquetFile, name: str) -> Iterator[InputRow | RejectedLine]:
     line = 0
     with _parquet_errors(name):
         for batch in parquet.iter_batches(batch_size=_PARQUET_BATCH_ROWS):
-            for row in batch.to_pylist():
+            batch = _without_nanoseconds(batch)
+            for read in _row_readers(batch):
                 line += 1
                 try:
-                    yield _as_row(line, _as_json(row))
-                except (TypeError, ValueError, RecursionError) as error:
+                    yield _as_row(line, _as_json(read()))
+                except (TypeError, ValueError, OverflowError, RecursionError) as error:
                     yield RejectedLine(line, f"cannot be written as JSON: {_shortened(error)}")
+
+
+def _row_readers(batch: pa.RecordBatch) -> Iterator[Callable[[], dict[str, Any]]]:
+    """Yield what reads each row; a moment that no calendar shows spoils its own row only."""
+    try:
+        for row in batch.to_pylist():
+            yield lambda row=row: row
+    except (ValueError, OverflowError):
+        for position in range(batch.num_rows):
+            yield lambda position=position: batch.slice(position, 1).to_pylist()[0]
+
+
+def _without_nanoseconds(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Bring moments and durations to microseconds, which Python has; the finer ones become text."""
+    for place, field in enumerate(batch.schema):
+        kind, column = field.type, batch.column(place)
+        if getattr(kind, "unit", None) != "ns":
+            continue
+        try:
+            column = column.cast(_IN_MICROSECONDS[kind.id](kind))
+        except pa.ArrowInvalid:
+            column = column.cast(pa.string())
+        batch = batch.set_column(place, field.name, column)
+    return batch
 
 
 @contextmanager

@@ -7,20 +7,20 @@ Whatever fails on the way, no half of a job stays behind. It blocks: call it in 
 
 import logging
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import redis
 
+from .column_schema import lost_types
 from .columns import ColumnTypes
 from .destination import Destination, create_results, destination
 from .durable import StorageFull, fsync_directory, storage_errors
 from .errors import InvalidJob
 from .idempotency import IdempotencyKey
-from .inputs import InputRow, UnreadableInput, open_input, open_object, rows_input
+from .inputs import InputRow, InputRows, UnreadableInput, open_input, open_object, rows_input
 from .job_dir import JobDir
 from .job_table import JobTable
 from .model import JobSpec, RejectedLine, new_job_id, spec_version
@@ -43,6 +43,7 @@ __all__ = [
     "Submission",
     "SubmitRequest",
     "UnreadableInput",
+    "custom_id_of",
     "input_items",
     "submit",
 ]
@@ -135,7 +136,7 @@ def _discard(job_dir: JobDir, results: ResultsDir) -> None:
 
 def _seal_input(
     job_dir: JobDir,
-    items: Iterator[InputRow | RejectedLine],
+    items: InputRows,
     request: SubmitRequest,
     where: Destination,
     templates: dict[str, frozenset[str]],
@@ -170,7 +171,7 @@ def _seal_input(
         raise InvalidJob("input", f"the input has no usable rows: {why}")
     types = columns.settled()
     check_columns(request, templates, list(types))
-    return JobSpec(
+    spec = JobSpec(
         job_id=job_dir.job_id,
         task=task,
         num_rows=sealer.num_rows,
@@ -193,11 +194,12 @@ def _seal_input(
         has_logprobs=has_logprobs,
         version=spec_version(task, types, has_logprobs=has_logprobs),
     )
+    if items.arrow_schema is None:
+        return spec
+    return replace(spec, arrow_schema=lost_types(spec, items.arrow_schema))
 
 
-def input_items(
-    settings: Settings, source: Source, format: str | None
-) -> Iterator[InputRow | RejectedLine]:
+def input_items(settings: Settings, source: Source, format: str | None) -> InputRows:
     """Read the rows of a source, and the lines that cannot become rows.
 
     Raises:
@@ -233,11 +235,11 @@ def _sealed(
         raise InvalidJob(
             "input", f"the input has more than {MAX_COLUMNS} columns, at line {item.line}"
         )
-    sealer.add(row_index, _custom_id(request, item.row), row_json)
+    sealer.add(row_index, custom_id_of(request, item.row), row_json)
     return None
 
 
-def _custom_id(request: SubmitRequest, row: dict[str, Any]) -> str | None:
+def custom_id_of(request: SubmitRequest, row: dict[str, Any]) -> str | None:
     """Return what the row is called; one that is a batch's line says so itself."""
     if request.id_column is not None:
         return _id_text(row.get(request.id_column))
