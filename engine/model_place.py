@@ -5,6 +5,8 @@ from pathlib import Path
 
 DEMO_MODEL = "penstock-demo"
 _GGUF_SUFFIX = ".gguf"
+_TEXTS = ("*.json", "*.jinja", "tokenizer*", "*.txt")
+_WEIGHTS = ("*.safetensors",)
 
 
 class ModelNotFound(ValueError):
@@ -20,6 +22,15 @@ def resolve_model(name: str) -> Path:
     Raises:
         ModelNotFound: there is no such directory and no such repository in reach.
     """
+    return _resolve(name, (*_WEIGHTS, *_TEXTS))
+
+
+def resolve_tokenizer(name: str) -> Path:
+    """As `resolve_model`, for whoever wants no weights: of a repository, none are fetched."""
+    return _resolve(name, _TEXTS)
+
+
+def _resolve(name: str, fetched: tuple[str, ...]) -> Path:
     if not name:
         raise ModelNotFound("the model's name is empty; name a directory, a GGUF file or a hub id")
     if name == DEMO_MODEL:
@@ -36,7 +47,7 @@ def resolve_model(name: str) -> Path:
         raise ModelNotFound(f"there is no file {directory}; name one that exists")
     if name == DEMO_MODEL or name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise ModelNotFound(f"there is no directory {directory}; name one that exists or a hub id")
-    return _download(name)
+    return _download(name, fetched)
 
 
 def _only_gguf(directory: Path) -> Path:
@@ -49,12 +60,11 @@ def _only_gguf(directory: Path) -> Path:
     raise ModelNotFound(f"{directory} is a directory without a config.json; name a checkpoint's")
 
 
-def _download(name: str) -> Path:
+def _download(name: str, fetched: tuple[str, ...]) -> Path:
     from huggingface_hub import snapshot_download  # costs a second, and only this path needs it
 
-    patterns = ["*.safetensors", "*.json", "*.jinja", "tokenizer*", "*.txt"]
     try:
-        return Path(snapshot_download(name, allow_patterns=patterns))
+        return Path(snapshot_download(name, allow_patterns=list(fetched)))
     except (OSError, ValueError) as error:
         offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else ""
         raise ModelNotFound(
