@@ -32,7 +32,7 @@ from .steady_consumer import SteadyConsumer
 from .workflow.tools import read_operations
 
 _REDIS_PAUSE_S = 2.0
-_STOP_PATIENCE_S = 10.0  # beyond the rows' grace: for what is to be handed back
+STOP_PATIENCE_S = 10.0  # beyond the rows' grace: for what is to be handed back
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ class WorkerProgram(CeleryWorker):
 
     def _end_in_time(self) -> None:
         app: Any = self.app
-        limit_s = app.settings.grace_s + _STOP_PATIENCE_S
+        limit_s = app.settings.grace_s + STOP_PATIENCE_S
         deadline = threading.Timer(limit_s, os._exit, (EX_FAILURE,))
         deadline.daemon = True
         deadline.start()
