@@ -31,10 +31,17 @@ install: .venv/ready  ## make .venv with everything in it
 	$(BIN)/pip --python .venv/clients install --quiet --quiet --no-compile --group clients
 	touch $@
 
+.venv/newcomer/ready: .venv/ready
+	$(PYTHON) -m venv --without-pip .venv/newcomer  # nothing but what users would have
+	$(BIN)/pip --python .venv/newcomer install --quiet --retries 1 --no-deps $(TORCH) $(INDEX)
+	$(BIN)/pip --python .venv/newcomer install --quiet --quiet --no-compile '.[all]' --group readers
+	rm -rf build  # what building left; a later wheel would take files from it
+	touch $@
+
 demo: .venv/ready  ## run one bulk job and one chat on this machine
 	$(BIN)/penstock demo
 
-test: .venv/ready .venv/clients/ready  ## run the tests
+test: .venv/ready .venv/clients/ready .venv/newcomer/ready  ## run the tests
 	$(BIN)/pytest -m "not soak" --numprocesses $(TESTERS) --dist loadfile
 
 soak: .venv/ready  ## run the tests that take minutes
