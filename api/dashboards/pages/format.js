@@ -1,0 +1,96 @@
+// How numbers, times and states are written for people. Knows no job.
+
+import { element } from "./dom.js";
+
+const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
+const short = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 3 });
+const plain = new Intl.NumberFormat("en", { maximumSignificantDigits: 3 });
+
+export const NOTHING = "–";
+
+/** 1204331 -> 1,204,331 */
+export function count(value) {
+  return value == null ? NOTHING : whole.format(value);
+}
+
+/** 61210.4 -> 61.2K; small numbers keep three digits. */
+export function brief(value) {
+  if (value == null) return NOTHING;
+  return Math.abs(value) < 1000 ? plain.format(value) : short.format(value);
+}
+
+/** 0.0731 -> 7.3 %; what is not quite all is not told as all. */
+export function percent(fraction) {
+  if (fraction == null || !Number.isFinite(fraction)) return NOTHING;
+  const tenths = Math.floor(fraction * 1000) / 10;
+  return `${tenths >= 10 ? Math.floor(tenths) : tenths} %`;
+}
+
+/** 192 -> 3 min 12 s */
+export function duration(seconds) {
+  if (seconds == null || !Number.isFinite(seconds)) return NOTHING;
+  if (seconds < 1) return `${Math.round(seconds * 1000)} ms`;
+  if (seconds < 9.95) return `${seconds.toFixed(1)} s`;
+  const s = Math.round(seconds);
+  if (s < 60) return `${s} s`;
+  if (s < 3600) return joined(Math.floor(s / 60), "min", s % 60, "s");
+  if (s < 86_400) return joined(Math.floor(s / 3600), "h", Math.round((s % 3600) / 60), "min");
+  return joined(Math.floor(s / 86_400), "d", Math.round((s % 86_400) / 3600), "h");
+}
+
+/** 1843 ms -> 1.8 s */
+export function milliseconds(value) {
+  return value == null ? NOTHING : duration(value / 1000);
+}
+
+/** An element that tells a time as "5 min ago", and exactly to whoever points at it. */
+export function ago(seconds) {
+  if (seconds == null) return element("span", { class: "quiet" }, NOTHING);
+  const iso = new Date(seconds * 1000).toISOString();
+  return element("time", { datetime: iso, title: iso }, distance(seconds));
+}
+
+/** Keep all such elements true. */
+export function keepTimesTrue() {
+  setInterval(() => {
+    for (const node of document.querySelectorAll("time[datetime]")) {
+      const text = distance(Date.parse(node.dateTime) / 1000);
+      if (node.textContent !== text) node.textContent = text;
+    }
+  }, 1000);
+}
+
+/** completed_with_errors -> completed with errors, in the colour of the state. */
+export function state(name) {
+  return element("span", { class: `state ${tone(name)}` }, name.replaceAll("_", " "));
+}
+
+/** Say in one of five words how good a state is. */
+export function tone(name) {
+  if (name === "completed") return "good";
+  if (name === "completed_with_errors" || name === "paused") return "fair";
+  if (["failed", "cancelled", "expired"].includes(name)) return "bad";
+  return ["running", "landing"].includes(name) ? "busy" : "idle";
+}
+
+/** Whether nothing will change any more. */
+export function hasEnded(name) {
+  return ["completed", "completed_with_errors", "failed", "cancelled", "expired"].includes(name);
+}
+
+function joined(large, unit, small, smaller) {
+  return small ? `${large} ${unit} ${small} ${smaller}` : `${large} ${unit}`;
+}
+
+function distance(seconds) {
+  const past = Date.now() / 1000 - seconds;
+  if (past < 0) return `in ${coarse(-past)}`;
+  return past < 5 ? "just now" : `${coarse(past)} ago`;
+}
+
+function coarse(seconds) {
+  if (seconds < 60) return `${Math.round(seconds / 5) * 5} s`;
+  if (seconds < 3600) return `${Math.floor(seconds / 60)} min`;
+  if (seconds < 86_400) return `${Math.floor(seconds / 3600)} h`;
+  return `${Math.floor(seconds / 86_400)} d`;
+}

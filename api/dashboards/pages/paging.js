@@ -1,0 +1,70 @@
+// Chips that choose, and buttons that go from page to page. Knows cursors, not what they point at.
+
+import { element, fill } from "./dom.js";
+
+/** Draw chips for `[value, label]`; the chosen one is marked. */
+export function drawChips(parent, choices, chosen, onChoice) {
+  fill(
+    parent,
+    ...choices.map(([value, label]) =>
+      element(
+        "button",
+        {
+          type: "button",
+          class: "chip",
+          "aria-pressed": String(value === chosen),
+          "data-choice": value,
+          click: () => {
+            if (value === chosen) return;
+            drawChips(parent, choices, value, onChoice);
+            parent.querySelector("[aria-pressed=true]").focus();
+            onChoice(value);
+          },
+        },
+        label,
+      ),
+    ),
+  );
+}
+
+/** The way through pages that only tell where the next one begins. */
+export class Paging {
+  constructor(parent, onTurn) {
+    this.parent = parent;
+    this.onTurn = onTurn;
+    this.way = []; // cursors of the pages before this one, and its own
+    this.next = null;
+    this.back = element("button", { type: "button", click: () => this.turn(-1) }, "← Previous");
+    this.forth = element("button", { type: "button", click: () => this.turn(1) }, "Next →");
+    this.place = element("span", { class: "quiet", role: "status" });
+    parent.append(this.back, this.place, this.forth);
+    this.found(null);
+  }
+
+  /** Where the page that is shown begins; null is the first. */
+  get cursor() {
+    return this.way.at(-1) ?? null;
+  }
+
+  /** Say where the next page begins, if there is one. */
+  found(next) {
+    this.next = next;
+    this.back.disabled = !this.way.length;
+    this.forth.disabled = next == null;
+    fill(this.place, `page ${this.way.length + 1}`);
+    this.parent.hidden = !this.way.length && next == null;
+  }
+
+  /** Go back to the first page. */
+  restart() {
+    this.way = [];
+    this.found(null);
+  }
+
+  turn(by) {
+    if (by > 0) this.way.push(this.next);
+    else this.way.pop();
+    this.found(null);
+    this.onTurn();
+  }
+}

@@ -1,0 +1,117 @@
+// What every page has around it: the bar at the top, the banner of a lost connection, the dialogs.
+// Knows no job.
+
+import { Api } from "./api.js";
+import { byId, element, fill, reveal } from "./dom.js";
+import { keepTimesTrue } from "./format.js";
+
+/** Set the page up; returns the API as this page speaks to it. */
+export function openPage() {
+  const banner = element("p", { class: "banner", role: "status", hidden: true });
+  document.body.append(banner);
+  let isThere = true;
+  const api = new Api(askForKey, (isNow, why) => {
+    isThere = isNow;
+    byId("live").dataset.state = isThere ? "live" : "lost";
+    fill(byId("live"), isThere ? "live" : "disconnected");
+    fill(banner, isThere ? (why ?? "") : `Disconnected, trying again: ${why}`);
+    banner.className = isThere ? "banner problem" : "banner";
+    reveal(banner, !isThere || Boolean(why));
+    reveal(byId("forget-key"), Boolean(api.key));
+  });
+  byId("forget-key").addEventListener("click", () => {
+    api.forgetKey();
+    location.reload();
+  });
+  keepTimesTrue();
+  return api;
+}
+
+/** Ask the reader for a key, until there is one. */
+function askForKey(problem) {
+  const input = element("input", {
+    type: "password",
+    id: "key",
+    autocomplete: "current-password",
+    spellcheck: "false",
+    required: true,
+    "aria-describedby": "key-problem",
+  });
+  const form = element(
+    "form",
+    { method: "dialog" },
+    element("h2", {}, "This server asks for a key"),
+    element("p", { class: "quiet" }, "It is kept in this tab only, until you close it."),
+    element("label", { for: "key" }, "API key"),
+    input,
+    element("p", { class: "wrong", id: "key-problem", role: "alert" }, problem ?? ""),
+    element("menu", {}, element("button", { class: "primary" }, "Continue")),
+  );
+  const dialog = element("dialog", { class: "ask", "aria-label": "API key" }, form);
+  dialog.addEventListener("cancel", (event) => event.preventDefault());
+  document.body.append(dialog);
+  dialog.showModal();
+  input.focus();
+  return new Promise((resolve) => {
+    form.addEventListener("submit", () => {
+      dialog.remove();
+      resolve(input.value.trim());
+    });
+  });
+}
+
+/** Ask the reader whether something is meant; resolves to true or false. */
+export function confirmed(title, words, verb) {
+  const dialog = element(
+    "dialog",
+    { class: "ask", "aria-label": title },
+    element(
+      "form",
+      { method: "dialog" },
+      element("h2", {}, title),
+      element("p", {}, words),
+      element(
+        "menu",
+        {},
+        element("button", { value: "no", autofocus: true }, "Leave it"),
+        element("button", { value: "yes", class: "primary" }, verb),
+      ),
+    ),
+  );
+  document.body.append(dialog);
+  dialog.showModal();
+  return new Promise((resolve) => {
+    dialog.addEventListener("close", () => {
+      dialog.remove();
+      resolve(dialog.returnValue === "yes");
+    });
+  });
+}
+
+/** Make the buttons of what can be done: `[label, question, verb, act]`, each where `isOffered`. */
+export function actions(parent, offers, onProblem) {
+  for (const offer of offers) {
+    const button = element("button", { type: "button", hidden: true, "data-act": offer.name });
+    button.textContent = offer.label;
+    button.addEventListener("click", async () => {
+      if (!(await confirmed(offer.title, offer.words, offer.label))) return;
+      button.disabled = true;
+      try {
+        await offer.act();
+        onProblem("");
+      } catch (error) {
+        onProblem(error.message);
+      } finally {
+        button.disabled = false;
+      }
+    });
+    parent.append(button);
+    offer.button = button;
+  }
+  return (thing) => offers.forEach((offer) => reveal(offer.button, offer.isOffered(thing)));
+}
+
+/** The last part of the page's address: the id of what it shows. */
+export function shownId() {
+  return decodeURIComponent(location.pathname.split("/").pop());
+}
