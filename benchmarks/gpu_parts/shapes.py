@@ -13,6 +13,10 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, PreTrainedTokenizerFast, Qwen2Config, Qwen3Config
 
+from penstock.api import planner_roofline
+from penstock.api.hardware import NumberType
+from penstock.api.planner_roofline import Numbers, Roofline
+from penstock.api.planner_shape import read_shape
 from penstock.engine import runner
 from penstock.engine.config import EngineConfig
 from penstock.engine.engine import Engine
@@ -182,24 +186,14 @@ def least_seconds(
 ) -> float:
     """Return what weights, keys, values, logits and products take at these rates, and no more.
 
-    Each step takes as long as its products or its reading of weights, whichever is longer, and
-    reads the keys and values besides (the formulas of a simple roofline). All rows run at once.
+    The arithmetic is the planner's. All rows run at once.
     """
-    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    queries, kv = config.num_attention_heads * head_dim, config.num_key_value_heads * head_dim
-    layer = config.hidden_size * (2 * queries + 2 * kv + 3 * config.intermediate_size)
-    trunk, head = config.num_hidden_layers * layer, config.hidden_size * config.vocab_size
-    cached_bytes = 2 * cache_itemsize * config.num_hidden_layers * kv
-    weights_s = 2 * (trunk + head) / bytes_per_s
-
-    sizes = [len(prompt) for prompt in work.prompts]
-    attended = sum(size * size / 2 for size in sizes) * config.num_hidden_layers * queries
-    operations = 2 * trunk * sum(sizes) + 4 * attended + 2 * head * len(sizes)
-    total_s = max(operations / operations_per_s, weights_s)
-    for place in range(1, max(work.lengths)):
-        alive = [size for size, length in zip(sizes, work.lengths, strict=True) if length > place]
-        context = sum(alive) + place * len(alive)
-        products_s = 2 * (trunk + head) * len(alive) / operations_per_s
-        total_s += max(weights_s, products_s) + cached_bytes * context / bytes_per_s
-        total_s += 8 * config.vocab_size * len(alive) / bytes_per_s
-    return total_s
+    bf16 = NumberType.BF16
+    roofline = Roofline(
+        shape=read_shape(config.to_dict(), "random"),
+        numbers=Numbers(layers=bf16, others=bf16, cache_bytes=cache_itemsize),
+        bytes_per_s=bytes_per_s,
+        layer_operations_per_s=operations_per_s,
+        other_operations_per_s=operations_per_s,
+    )
+    return planner_roofline.least_seconds(roofline, [*map(len, work.prompts)], work.lengths)
