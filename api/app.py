@@ -82,6 +82,7 @@ from .routes import (
     run_views,
     uploads,
     usage,
+    validation,
     webhook_endpoints,
     whoami,
     workers,
@@ -92,6 +93,7 @@ from .routes import (
 from .same_site import SameSiteCheck
 from .services import Services
 from .stream_slots import StreamSlots
+from .validation_slots import ValidationSlots
 from .waiting_line import WaitingLine
 from .web_pages import page_routes
 
@@ -101,6 +103,7 @@ _REBUILD_RETRY_S = 1.0
 _SWEEP_EVERY_S = 3600.0
 _NOT_OFFERED = ("moderations", "images", "audio")  # OpenAI has them
 _ROUTES = (
+    validation,
     jobs,
     job_results,
     job_steering,
@@ -257,6 +260,7 @@ async def _open_services(
         timelines=Timelines(),
         keeper=keeper,
         submissions=CapacityLimiter(MAX_SUBMISSIONS),
+        validations=ValidationSlots(),
         followers=CapacityLimiter(OpenFiles.of_process().followers),
     )
 

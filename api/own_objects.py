@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
+from ..jobs import dry_run_report as dry_run
 from ..jobs.model import Counts, JobState
 from .openai_objects import Page
 
@@ -76,6 +77,44 @@ class NewJob(Job):
     """A job that has just been taken."""
 
     rejected: RejectedRows
+
+
+class ExpectedOutput(BaseModel):
+    """Tokens of all answers: the bound, and what earlier jobs make likely; null is unknown."""
+
+    at_most: int | None
+    expected: int | None
+    p90: int | None
+
+
+class ExpectedSeconds(BaseModel):
+    """How long the rows may take by themselves; a half and nine of ten jobs stay below."""
+
+    p50: float | None
+    p90: float | None
+
+
+class JobValidation(BaseModel):
+    """What a dry run has found; with `complete` false, of the first rows only."""
+
+    object: Literal["job.validation"]
+    model: str
+    ok: bool
+    complete: bool
+    stopped: str | None
+    rows: int
+    refusal: dry_run.Refusal | None
+    bad_lines: dry_run.BadLines
+    row_errors: dry_run.RowFaults
+    too_long: dry_run.LongRows
+    duplicates: dry_run.Repeats
+    duplicate_ids: dry_run.Repeats
+    input_tokens: dry_run.InputTokens | None
+    output_tokens: ExpectedOutput
+    prefix_reuse: dry_run.PrefixReuse | None
+    seconds: ExpectedSeconds | None
+    rests_on: list[str]
+    unchecked: list[str]
 
 
 class JobList(Page):

@@ -31,6 +31,7 @@ from .meters import Meters
 from .rate_limit import RateGates
 from .response_book import ResponseBook
 from .stream_slots import StreamSlots
+from .validation_slots import ValidationSlots
 from .waiting_line import WaitingLine
 
 
@@ -65,6 +66,7 @@ class Services:
     timelines: Timelines
     keeper: Keeper
     submissions: CapacityLimiter  # long ones must not take every thread
+    validations: ValidationSlots
     followers: CapacityLimiter  # of jobs' events; each holds a connection to Redis
 
 

@@ -1,0 +1,114 @@
+"""POST /v1/jobs/validate: a dry run. What is asked is what a job would be, and nothing is made."""
+
+import json
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import ExitStack
+
+import anyio.to_thread
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse
+from starlette.responses import Response, StreamingResponse
+
+from ...jobs.dry_run_process import DryRunProcess
+from ...jobs.inputs import UnreadableInput
+from ...jobs.sources import FileSource, Source
+from ..bodies import MAX_JSON_BYTES, json_body, parse, read_json
+from ..creations import ADMITTED
+from ..errors import ApiError, InvalidRequest
+from ..home import require_home
+from ..job_schemas import JobRequest
+from ..job_wish import source_of, wish_of
+from ..principal import Principal, ThePrincipal
+from ..refusals import refusal_for
+from ..services import Services, TheServices
+from ..upload import Form, is_multipart, receive_upload
+from ..validation_estimate import LearnedLengths, estimate, learned_lengths
+from ..validation_object import progress_object, validation_object
+from ..validation_run import ValidationRun
+from .job_results import NDJSON
+from .jobs import MAX_JOB_JSON_BYTES
+
+LIMIT_S = 600.0  # then it tells what it knows by then
+_UPLOAD = Form(
+    fields=frozenset({"request"}),
+    required=frozenset({"request", "file"}),
+    max_field_bytes=MAX_JSON_BYTES,
+)
+
+router = APIRouter(tags=["jobs"])
+
+
+@router.post("/v1/jobs/validate", openapi_extra=json_body(JobRequest), dependencies=[ADMITTED])
+async def validate_job(
+    request: Request, services: TheServices, principal: ThePrincipal
+) -> Response:
+    """Look at a job's input without running it: bad lines, repeats, tokens, time.
+
+    With `Accept: application/x-ndjson`, lines tell how far it is before the last one tells all.
+    """
+    require_home(services)
+    with ExitStack() as held:
+        body, source = await _asked(request, services, principal, held)
+        wish = await wish_of(request, services, principal, body)
+        model = wish.task.model
+        process = DryRunProcess(
+            services.settings,
+            source,
+            wish,
+            context_window=await services.catalog.max_model_len(model),
+            limit_s=LIMIT_S,
+        )
+        learned = await anyio.to_thread.run_sync(
+            learned_lengths, services.settings, services.table, principal.tenant, wish.task
+        )
+        held.enter_context(services.validations.of(principal.tenant))
+        run = ValidationRun(process, services.validations.threads, held.pop_all(), request.receive)
+    try:
+        await run.begun()
+        if NDJSON in request.headers.get("accept", ""):
+            return StreamingResponse(_lines(services, run, learned, model), media_type=NDJSON)
+        report = await run.last()
+    except BaseException:
+        run.stop()
+        raise
+    told = estimate(report, learned, await services.catalog.workers(), model)
+    return JSONResponse(validation_object(report, model, told))
+
+
+async def _asked(
+    request: Request, services: Services, principal: Principal, held: ExitStack
+) -> tuple[JobRequest, Source]:
+    """Read a request as one for a job; what it needs is held as long as the dry run lasts."""
+    if not is_multipart(request):
+        body = await read_json(request, JobRequest, MAX_JOB_JSON_BYTES)
+        return body, source_of(services, principal, body)
+    spool = services.settings.data_dir / "uploads"
+    spool.mkdir(parents=True, exist_ok=True)
+    file = held.enter_context(tempfile.TemporaryFile(dir=spool))  # noqa: SIM115 - `held` closes it
+    upload = await receive_upload(request, _UPLOAD, file)
+    body = parse(upload.fields["request"], JobRequest)
+    if body.input is not None:
+        raise InvalidRequest("the rows come as the part `file`; leave input out", param="input")
+    return body, FileSource(file, upload.filename)
+
+
+async def _lines(
+    services: Services, run: ValidationRun, learned: LearnedLengths, model: str
+) -> AsyncIterator[bytes]:
+    """Write reports as they come: all but the last in short, or what kept it from coming."""
+    try:
+        report = None
+        async for report in run.reports():
+            yield _line(progress_object(report))
+        assert report is not None
+        told = estimate(report, learned, await services.catalog.workers(), model)
+        yield _line(validation_object(report, model, told))
+    except (ApiError, UnreadableInput) as error:
+        yield _line(refusal_for(error).envelope())
+    finally:
+        run.stop()
+
+
+def _line(value: object) -> bytes:
+    return json.dumps(value, ensure_ascii=False).encode() + b"\n"
