@@ -5,7 +5,7 @@ One registry per application: two applications in one process do not add up. Lab
 lists only: routes, methods, states, and names of which no more than `MAX_NAMES` are told apart.
 """
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
 MAX_NAMES = 100
 OTHER = "other"  # stands for every name beyond those
@@ -37,6 +37,7 @@ class Meters:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)  # memory, processor time, open files
         self._models = FewNames()
         self._http_requests = self._counter(
             "http_requests_total",

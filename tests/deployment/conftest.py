@@ -14,6 +14,7 @@ from tests.api.serving import serving
 from tests.waiting import wait_for
 
 MODEL = "fake:tokens=8"
+IDLE_MODEL = "fake:nobody-serves-this"
 
 
 @pytest.fixture(scope="session")
@@ -22,18 +23,21 @@ def settings_of_stack(
 ) -> Iterator[Settings]:
     data: Path = tmp_path_factory.mktemp("deployment")
     with RedisServer(data / "redis", program=redis_server.program) as own:
-        settings = Settings(data=str(data), redis_url=own.url, models=(MODEL,), lease_s=2.0)
+        settings = Settings(
+            data=str(data), redis_url=own.url, models=(MODEL, IDLE_MODEL), lease_s=2.0
+        )
         with worker_process(settings, MODEL, data / "worker.log"):
             yield settings
 
 
 @pytest.fixture(scope="session")
 def api(settings_of_stack: Settings) -> Iterator[str]:
-    """The address of an API that has served a job with a failed row, a chat and a stream."""
+    """The address of an API that has served a job with a failed row and a chat; one job waits."""
     with serving(create_app(settings_of_stack)) as url, httpx2.Client(base_url=url) as http:
         wait_for(lambda: http.get("/readyz").status_code == 200, "the stack to be ready")
         job = {"model": MODEL, "prompt": "{{ row.a }}", "input": {"rows": [{"a": "[[fail]]"}]}}
         job_id = http.post("/v1/jobs", json=job).json()["id"]
+        http.post("/v1/jobs", json={**job, "model": IDLE_MODEL})
         chat = {"model": MODEL, "messages": [{"role": "user", "content": "hi"}], "stream": True}
         http.post("/v1/chat/completions", json=chat, timeout=60)
         wait_for(
