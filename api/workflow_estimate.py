@@ -14,7 +14,7 @@ from statistics import mean, pstdev
 from typing import Any
 
 from ..jobs.workflow.plan import INPUT, Plan, PlannedStep
-from ..jobs.workflow.report import StepProgress
+from ..jobs.workflow.runs.report import StepProgress
 from ..jobs.workflow.spec import Concat, Dedupe, Limit, Reduce, Sample
 
 _BAND = 2.0  # standard errors

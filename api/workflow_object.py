@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 if TYPE_CHECKING:
-    from ..jobs.workflow.report import StepProgress
-    from ..jobs.workflow.runs import RunSnapshot
-    from ..jobs.workflow.tracing import RowTrace
+    from ..jobs.workflow.runs.report import StepProgress
+    from ..jobs.workflow.runs.runs import RunSnapshot
+    from ..jobs.workflow.runs.tracing import RowTrace
 
 
 def run_object(run: "RunSnapshot") -> dict[str, Any]:

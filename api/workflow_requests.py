@@ -18,7 +18,7 @@ from ..jobs.inputs import InputRow
 from ..jobs.settings import Settings
 from ..jobs.sources import NamedFileSource, PathSource, RowsSource, Source
 from ..jobs.submission import input_items
-from ..jobs.workflow.check import InvalidWorkflow, check, check_alone, read_workflow
+from ..jobs.workflow.checks.check import InvalidWorkflow, check, check_alone, read_workflow
 from ..jobs.workflow.plan import ColumnKind, Plan
 from ..jobs.workflow.spec import Workflow
 from .errors import InvalidRequest

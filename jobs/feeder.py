@@ -27,7 +27,7 @@ from .quotas import Quotas, shard_load
 from .stored_bytes import StoredBytes
 from .tenants import Load, Tenants
 from .workers import WorkerInfo, WorkerRegister
-from .workflow.order_names import depth_of, run_of
+from .workflow.orders.order_names import depth_of, run_of
 
 LEAST_SHARDS = 4  # waiting in the queue, per worker
 ROWS_PER_SLOT = 2

@@ -17,8 +17,8 @@ from .removed_usage import note
 from .results_dir import ResultsDir
 from .retrying import is_being_retried, retries_of
 from .settings import Settings
-from .workflow.order_names import run_of
-from .workflow.run_dir import RunDir
+from .workflow.orders.order_names import run_of
+from .workflow.runs.run_dir import RunDir
 
 logger = logging.getLogger(__name__)
 

@@ -22,7 +22,7 @@ from .room import unblock
 from .settings import Settings
 from .sweep import sweep
 from .tasks import complete
-from .workflow.run_removal import remove_old_trials
+from .workflow.runs.run_removal import remove_old_trials
 
 _MAX_PUBLISHERS = 4
 

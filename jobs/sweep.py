@@ -21,7 +21,7 @@ from .idempotency import IdempotencyKey
 from .job_dir import JobDir
 from .results_dir import ResultsDir
 from .settings import Settings
-from .workflow.run_sweep import sweep_runs
+from .workflow.runs.run_sweep import sweep_runs
 
 LEFT_BEHIND_AGE_S = 24 * 3600  # nobody uploads one input for that long, or writes one file
 _OUR_NAME = re.compile(r"job_[0-9A-HJKMNP-TV-Z]{26}")

@@ -17,7 +17,7 @@ from ...jobs.job_dir import JobDir
 from ...jobs.model import Counts, JobSnapshot, JobSpec, JobState
 from ...jobs.removal import remove
 from ...jobs.submission import FileSource, Source, Submission, submit
-from ...jobs.workflow.order_names import run_of
+from ...jobs.workflow.orders.order_names import run_of
 from ..bodies import MAX_JSON_BYTES, json_body, parse, read_json
 from ..creations import ADMITTED
 from ..errors import Conflict, InvalidRequest, Unavailable

@@ -6,7 +6,7 @@ import anyio.to_thread
 from fastapi import APIRouter
 
 from ...jobs.workflow.replanning import plan_of
-from ...jobs.workflow.run_dir import RunDir
+from ...jobs.workflow.runs.run_dir import RunDir
 from ..principal import ThePrincipal
 from ..run_graph import graph_object
 from ..services import Services, TheServices

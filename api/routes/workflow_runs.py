@@ -18,10 +18,10 @@ from ...jobs.errors import InvalidJob, UnknownJob
 from ...jobs.model import JobState
 from ...jobs.sources import FileSource, Source
 from ...jobs.workflow.replanning import plan_of
-from ...jobs.workflow.run_dir import RunDir
-from ...jobs.workflow.run_removal import remove_run
-from ...jobs.workflow.run_submission import RunRequest, submit_run
-from ...jobs.workflow.runs import (
+from ...jobs.workflow.runs.run_dir import RunDir
+from ...jobs.workflow.runs.run_removal import remove_run
+from ...jobs.workflow.runs.run_submission import RunRequest, submit_run
+from ...jobs.workflow.runs.runs import (
     RunSnapshot,
     cancel_run,
     list_runs,
@@ -30,7 +30,7 @@ from ...jobs.workflow.runs import (
     resume_run,
     step_rows,
 )
-from ...jobs.workflow.tracing import trace_row
+from ...jobs.workflow.runs.tracing import trace_row
 from ..bodies import json_body, parse, read_json
 from ..creations import ADMITTED
 from ..errors import Conflict, InvalidRequest, NotFound, shown

@@ -14,10 +14,10 @@ from msgspec.structs import replace
 
 from ...jobs.workflow.plan import Plan
 from ...jobs.workflow.replanning import plan_of
-from ...jobs.workflow.run_dir import RunDir, RunSpec
-from ...jobs.workflow.run_submission import RunRequest
-from ...jobs.workflow.runs import RunSnapshot
-from ...jobs.workflow.tracing import RunHistory
+from ...jobs.workflow.runs.run_dir import RunDir, RunSpec
+from ...jobs.workflow.runs.run_submission import RunRequest
+from ...jobs.workflow.runs.runs import RunSnapshot
+from ...jobs.workflow.runs.tracing import RunHistory
 from ..bodies import json_body, read_json
 from ..creations import ADMITTED
 from ..errors import Conflict, InvalidRequest, TooManyRequests

@@ -26,10 +26,10 @@ from ..job_table import JobTable
 from ..settings import Settings
 from ..workers import WorkerRegister
 from .model_revisions import ModelRevisions
-from .run_at_work import RunAtWork
-from .run_dir import RunDir
+from .runs.run_at_work import RunAtWork
+from .runs.run_dir import RunDir
 from .work import Gather, Outcome, Work
-from .workshop import Workshop
+from .workshop.workshop import Workshop
 
 NUM_BENCHES = 2
 LEAD_S = 3.0  # without a word from the keeper for so long, somebody else may lead

@@ -10,10 +10,10 @@ from typing import Any
 
 from ..strict_json import NotJson, parse_json
 from ..vectors import unpack
+from .asking.document_check import violation
 from .asks import Answer
-from .document_check import violation
-from .expression_errors import shown
-from .ledger import RowFailed
+from .computing.ledger import RowFailed
+from .expressions.errors import shown
 
 INVALID_OUTPUT, SCHEMA_VIOLATION = "invalid_output", "schema_violation"
 NOT_AS_ASKED = frozenset({INVALID_OUTPUT, SCHEMA_VIOLATION})

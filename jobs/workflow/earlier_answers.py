@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from .asks import Answer, Ask
 from .cache import RowCache, ask_key, key_prefix
-from .orders import Answered
+from .orders.orders import Answered
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """The rows of a run's inputs, as its steps see them. Knows no step."""
 
 from .row import Row
-from .run_dir import RunDir, RunSpec
+from .runs.run_dir import RunDir, RunSpec
 
 
 def input_rows(directory: RunDir, spec: RunSpec, name: str, shard: int) -> list[Row]:

@@ -1,8 +1,8 @@
 """Plans a sealed run again: what it was planned from has not changed. Knows no file."""
 
-from .check import check
+from .checks.check import check
 from .plan import Plan
-from .run_dir import RunSpec
+from .runs.run_dir import RunSpec
 
 
 def plan_of(spec: RunSpec) -> Plan:

@@ -12,9 +12,9 @@ from importlib import import_module
 from typing import Any, TypeAlias
 
 from ..settings import InvalidSetting
-from .ledger import RowFailed
+from .computing.ledger import RowFailed
+from .computing.splitting import TokenEnds
 from .plan import Plan
-from .splitting import TokenEnds
 
 Operation: TypeAlias = Callable[[Mapping[str, Any]], Any]
 Tokens: TypeAlias = Callable[[str, str], Sequence[int]]

@@ -8,8 +8,8 @@ from typing import TypeAlias
 import msgspec
 
 from .asks import Ask
-from .orders import Order
-from .shard_file import ShardReport
+from .orders.orders import Order
+from .workshop.shard_file import ShardReport
 
 
 class Compute(msgspec.Struct, frozen=True, tag="compute"):

@@ -8,7 +8,7 @@ import httpx2
 import pytest
 
 from penstock.jobs.job_dir import JobDir
-from penstock.jobs.workflow.order_names import order_name
+from penstock.jobs.workflow.orders.order_names import order_name
 
 from .conftest import IDLE_MODEL, MODEL, Stack
 from .plain_workflows import WORKFLOW, endless, rows

@@ -7,9 +7,9 @@ import httpx2
 import pytest
 
 from penstock.api.workflow_estimate import Band, StepEstimate, estimate, spread_of
-from penstock.jobs.workflow.check import check, read_workflow
+from penstock.jobs.workflow.checks.check import check, read_workflow
 from penstock.jobs.workflow.plan import Plan
-from penstock.jobs.workflow.report import StepProgress
+from penstock.jobs.workflow.runs.report import StepProgress
 
 from .conftest import MODEL
 from .plain_workflows import WORKFLOW, rows

@@ -21,9 +21,9 @@ from penstock.jobs.settings import Settings
 from penstock.jobs.sources import RowsSource
 from penstock.jobs.stored_bytes import StoredBytes
 from penstock.jobs.usage import Usage, used
-from penstock.jobs.workflow.orders import orders_of
-from penstock.jobs.workflow.run_removal import remove_run
-from penstock.jobs.workflow.run_submission import RunRequest, submit_run
+from penstock.jobs.workflow.orders.orders import orders_of
+from penstock.jobs.workflow.runs.run_removal import remove_run
+from penstock.jobs.workflow.runs.run_submission import RunRequest, submit_run
 from penstock.jobs.workflow.spec import Workflow
 
 from .conftest import flipped

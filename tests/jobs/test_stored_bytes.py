@@ -11,7 +11,7 @@ from penstock.jobs import stored_bytes
 from penstock.jobs.file_store import FileStore
 from penstock.jobs.sources import RowsSource
 from penstock.jobs.stored_bytes import StoredBytes
-from penstock.jobs.workflow.run_submission import RunRequest, submit_run
+from penstock.jobs.workflow.runs.run_submission import RunRequest, submit_run
 from penstock.jobs.workflow.spec import Workflow
 
 from .live import wait_for

@@ -5,7 +5,7 @@ from typing import Any
 
 import yaml
 
-from penstock.jobs.workflow.check import InvalidWorkflow, check, check_alone, read_workflow
+from penstock.jobs.workflow.checks.check import InvalidWorkflow, check, check_alone, read_workflow
 from penstock.jobs.workflow.plan import ColumnKind, Plan
 from penstock.jobs.workflow.spec import Workflow
 

@@ -9,10 +9,10 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from penstock.jobs.workflow.expression_aggregates import Aggregate
-from penstock.jobs.workflow.expressions import EvaluationError
-from penstock.jobs.workflow.local import chance
-from penstock.jobs.workflow.ordering import identity, rank_of
+from penstock.jobs.workflow.computing.local import chance
+from penstock.jobs.workflow.expressions.aggregates import Aggregate
+from penstock.jobs.workflow.expressions.expression import EvaluationError
+from penstock.jobs.workflow.orders.ordering import identity, rank_of
 from penstock.jobs.workflow.spec import (
     Concat,
     Dedupe,

@@ -9,7 +9,7 @@ from hashlib import blake2b
 from typing import Any
 
 from penstock.jobs.templates import RenderError, Template
-from penstock.jobs.workflow.expressions import EvaluationError, Expression
+from penstock.jobs.workflow.expressions.expression import EvaluationError, Expression
 from penstock.jobs.workflow.spec import Generate, Judge, Reduce, Step, Workflow
 
 from .fake_model import Held, Said, say

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from penstock.jobs.workflow import gather, local
+from penstock.jobs.workflow.computing import gather, local
 from penstock.jobs.workflow.plan import Plan, PlannedStep
 from penstock.jobs.workflow.row import Applied, Fault, Row
 from penstock.jobs.workflow.spec import Output, Retries, Step, Workflow

@@ -24,15 +24,17 @@ from penstock.jobs.results_dir import ResultsDir
 from penstock.jobs.sealed_input import SealedRow
 from penstock.jobs.settings import Settings
 from penstock.jobs.sources import RowsSource
-from penstock.jobs.workflow import check, completion, orders, run_at_work, telling
+from penstock.jobs.workflow.checks import check
 from penstock.jobs.workflow.model_revisions import ModelRevisions
-from penstock.jobs.workflow.orders import orders_of
-from penstock.jobs.workflow.run_at_work import RunAtWork
-from penstock.jobs.workflow.run_dir import RunDir, RunResults
-from penstock.jobs.workflow.run_submission import RunRequest, submit_run
-from penstock.jobs.workflow.runs import RunSnapshot, read_run, step_rows
+from penstock.jobs.workflow.orders import orders
+from penstock.jobs.workflow.orders.orders import orders_of
+from penstock.jobs.workflow.runs import completion, run_at_work, telling
+from penstock.jobs.workflow.runs.run_at_work import RunAtWork
+from penstock.jobs.workflow.runs.run_dir import RunDir, RunResults
+from penstock.jobs.workflow.runs.run_submission import RunRequest, submit_run
+from penstock.jobs.workflow.runs.runs import RunSnapshot, read_run, step_rows
 from penstock.jobs.workflow.spec import Workflow
-from penstock.jobs.workflow.workbench import Workbench
+from penstock.jobs.workflow.workshop.workbench import Workbench
 
 LEASE_MS = 1  # whoever died with a shard has lost it by the time that anybody looks
 MAX_ROUNDS = 400

@@ -5,7 +5,7 @@ from typing import Any
 
 from penstock.jobs.model import EMBED, RequestError, SamplingParams, TaskSpec
 from penstock.jobs.row_request import RowRequest, row_request
-from penstock.jobs.workflow import asking
+from penstock.jobs.workflow.asking import asking
 from penstock.jobs.workflow.asks import Answer, Ask
 from penstock.jobs.workflow.plan import Plan, PlannedStep
 from penstock.jobs.workflow.row import Applied, Row

@@ -13,10 +13,10 @@ from penstock.jobs.model import JobState
 from penstock.jobs.settings import Settings
 from penstock.jobs.workflow import advancer as advancing
 from penstock.jobs.workflow.advancer import Advancer
-from penstock.jobs.workflow.run_at_work import RunAtWork
-from penstock.jobs.workflow.run_dir import RunDir
-from penstock.jobs.workflow.run_removal import remove_run
-from penstock.jobs.workflow.runs import cancel_run
+from penstock.jobs.workflow.runs.run_at_work import RunAtWork
+from penstock.jobs.workflow.runs.run_dir import RunDir
+from penstock.jobs.workflow.runs.run_removal import remove_run
+from penstock.jobs.workflow.runs.runs import cancel_run
 from penstock.jobs.workflow.work import Work
 
 from ..live import wait_for
@@ -25,7 +25,7 @@ from .small_runs import SmallRuns, in_small_shards
 ACTING = """
 import os, time
 from pathlib import Path
-from penstock.jobs.workflow import gather
+from penstock.jobs.workflow.computing import gather
 
 HERE = Path(__file__).parent
 real = gather.gather

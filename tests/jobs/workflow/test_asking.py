@@ -7,7 +7,7 @@ import pytest
 
 from penstock.jobs.model import EMBED
 from penstock.jobs.vectors import pack
-from penstock.jobs.workflow import asking
+from penstock.jobs.workflow.asking import asking
 from penstock.jobs.workflow.asks import Answer, Ask
 
 from .planned import codes, column, plan_of, planned, rows_of, step_of

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from penstock.jobs.workflow.asking_fold import merged_column
+from penstock.jobs.workflow.asking.fold import merged_column
 from penstock.jobs.workflow.asks import Answer, Ask
 from penstock.jobs.workflow.plan import GROUPS, ROWS, Plan, PlannedStep
 from penstock.jobs.workflow.row import Row

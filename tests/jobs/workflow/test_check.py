@@ -3,8 +3,8 @@ from typing import Any
 
 import pytest
 
-from penstock.jobs.workflow.check import InvalidWorkflow, check, read_workflow
-from penstock.jobs.workflow.check_problems import MAX_PROBLEMS
+from penstock.jobs.workflow.checks.check import InvalidWorkflow, check, read_workflow
+from penstock.jobs.workflow.checks.problems import MAX_PROBLEMS
 from penstock.jobs.workflow.plan import ColumnKind
 
 from .checked import plan_of, problems_alone, problems_of

@@ -5,7 +5,7 @@ from typing import Any
 
 from hypothesis import given, settings, strategies as st
 
-from penstock.jobs.workflow.check import InvalidWorkflow, check, check_alone, read_workflow
+from penstock.jobs.workflow.checks.check import InvalidWorkflow, check, check_alone, read_workflow
 from penstock.jobs.workflow.plan import INPUT
 
 from .checked import COLUMNS

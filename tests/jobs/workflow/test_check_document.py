@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from penstock.jobs.workflow.check import InvalidWorkflow, check, check_alone, read_workflow
-from penstock.jobs.workflow.document_check import violation
+from penstock.jobs.workflow.asking.document_check import violation
+from penstock.jobs.workflow.checks.check import InvalidWorkflow, check, check_alone, read_workflow
 from penstock.jobs.workflow.schema import workflow_schema
 from penstock.jobs.workflow.spec import Generate, Judge
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from penstock.jobs.workflow.check import InvalidWorkflow, check
+from penstock.jobs.workflow.checks.check import InvalidWorkflow, check
 from penstock.jobs.workflow.plan import ColumnKind
 
 from .checked import plan_of, problems_alone, problems_of, workflow_of

@@ -2,9 +2,9 @@ from typing import Any
 
 import pytest
 
-from penstock.jobs.workflow.check_schemas import InvalidSchema, answer_schema, document_type
-from penstock.jobs.workflow.document_check import violation
-from penstock.jobs.workflow.types import Type
+from penstock.jobs.workflow.asking.document_check import violation
+from penstock.jobs.workflow.checks.schemas import InvalidSchema, answer_schema, document_type
+from penstock.jobs.workflow.expressions.types import Type
 
 TEXT = {"type": "string"}
 TREE: dict[str, Any] = {

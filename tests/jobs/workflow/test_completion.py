@@ -18,10 +18,10 @@ from penstock.jobs.job_table import JobTable
 from penstock.jobs.model import JobState
 from penstock.jobs.object_store import ObjectStore, StoreUnavailable
 from penstock.jobs.settings import Settings
-from penstock.jobs.workflow import completion
-from penstock.jobs.workflow.run_dir import RunResults
-from penstock.jobs.workflow.runs import cancel_run
-from penstock.jobs.workflow.workbench import Workbench
+from penstock.jobs.workflow.runs import completion
+from penstock.jobs.workflow.runs.run_dir import RunResults
+from penstock.jobs.workflow.runs.runs import cancel_run
+from penstock.jobs.workflow.workshop.workbench import Workbench
 
 from ..conftest import flipped
 from ..live import Live, live_queue, wait_for
@@ -221,7 +221,7 @@ def test_a_run_cancelled_while_it_is_copied_is_not_called_complete(
 def test_no_process_waits_at_its_end_for_a_store() -> None:
     program = (
         "import threading\n"
-        "from penstock.jobs.workflow.completion import _beside\n"
+        "from penstock.jobs.workflow.runs.completion import _beside\n"
         "_beside('publisher', threading.Event().wait)"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=120)

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from penstock.jobs.workflow.document_check import violation
+from penstock.jobs.workflow.asking.document_check import violation
 
 STRING = {"type": "string"}
 ORDER = {

@@ -2,9 +2,13 @@ from typing import Any
 
 import pytest
 
-from penstock.jobs.workflow.expression_folds import MAX_LISTED
-from penstock.jobs.workflow.expressions import Aggregate, EvaluationError, ExpressionError
-from penstock.jobs.workflow.types import BOOL, INT, TEXT, Type
+from penstock.jobs.workflow.expressions.expression import (
+    Aggregate,
+    EvaluationError,
+    ExpressionError,
+)
+from penstock.jobs.workflow.expressions.folds import MAX_LISTED
+from penstock.jobs.workflow.expressions.types import BOOL, INT, TEXT, Type
 
 ROWS: list[dict[str, Any]] = [
     {"x": 3, "hit": True, "name": "b", "doc": {"v": [1]}},

@@ -4,7 +4,7 @@ import jinja2
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from penstock.jobs.workflow.expressions import EvaluationError, Expression
+from penstock.jobs.workflow.expressions.expression import EvaluationError, Expression
 
 ROW = {"a": 3, "b": -2, "c": 5, "list": [4, 1, 3]}
 ATOM = st.sampled_from(["row.a", "row.b", "row.c", "1", "2", "7", "row.list[0]", "row.list | sum"])

@@ -3,8 +3,12 @@ from typing import Any
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from penstock.jobs.workflow.expressions import EvaluationError, Expression, ExpressionError
-from penstock.jobs.workflow.types import BOOL, FLOAT, INT, TEXT, Type
+from penstock.jobs.workflow.expressions.expression import (
+    EvaluationError,
+    Expression,
+    ExpressionError,
+)
+from penstock.jobs.workflow.expressions.types import BOOL, FLOAT, INT, TEXT, Type
 
 JUDGE = Type.object_of({"score": INT, "verdict": Type.one_of(["right", "wrong"]), "reason": TEXT})
 LINES = Type("list", item=Type.object_of({"amount": FLOAT, "name": TEXT}))

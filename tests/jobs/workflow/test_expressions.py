@@ -2,8 +2,12 @@ from typing import Any
 
 import pytest
 
-from penstock.jobs.workflow.expression_values import MAX_TEXT_CHARS
-from penstock.jobs.workflow.expressions import EvaluationError, Expression, ExpressionError
+from penstock.jobs.workflow.expressions.expression import (
+    EvaluationError,
+    Expression,
+    ExpressionError,
+)
+from penstock.jobs.workflow.expressions.values import MAX_TEXT_CHARS
 
 ROW: dict[str, Any] = {
     "text": "  Hello World ",

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from penstock.jobs.workflow import gather
-from penstock.jobs.workflow.gather import MAX_FAULTS_TOLD
+from penstock.jobs.workflow.computing import gather
+from penstock.jobs.workflow.computing.gather import MAX_FAULTS_TOLD
 from penstock.jobs.workflow.row import Row
 from penstock.jobs.workflow.spec import Step
 

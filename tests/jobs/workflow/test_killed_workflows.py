@@ -14,10 +14,10 @@ import yaml
 from penstock.engine.model_place import DEMO_MODEL
 from penstock.jobs.model import JobState
 from penstock.jobs.sources import RowsSource
-from penstock.jobs.workflow.orders import orders_of
-from penstock.jobs.workflow.run_dir import RunDir
-from penstock.jobs.workflow.run_submission import RunRequest, submit_run
-from penstock.jobs.workflow.runs import RunSnapshot, read_run, step_rows
+from penstock.jobs.workflow.orders.orders import orders_of
+from penstock.jobs.workflow.runs.run_dir import RunDir
+from penstock.jobs.workflow.runs.run_submission import RunRequest, submit_run
+from penstock.jobs.workflow.runs.runs import RunSnapshot, read_run, step_rows
 from penstock.jobs.workflow.spec import Workflow
 
 from ..live import Live, live_queue, wait_for

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from penstock.jobs.workflow import local
-from penstock.jobs.workflow.grouping import MAX_LISTED_ROWS
+from penstock.jobs.workflow.computing import local
+from penstock.jobs.workflow.computing.grouping import MAX_LISTED_ROWS
 from penstock.jobs.workflow.plan import GROUPS, ROWS
 from penstock.jobs.workflow.row import Applied, Row
 from penstock.jobs.workflow.tools import InvalidOperation, MissingTool, Tools, read_operations

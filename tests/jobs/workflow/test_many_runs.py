@@ -10,8 +10,8 @@ from penstock.jobs.model import JobState
 from penstock.jobs.settings import Settings
 from penstock.jobs.workflow import advancer as advancing
 from penstock.jobs.workflow.advancer import Advancer
-from penstock.jobs.workflow.run_at_work import RunAtWork
-from penstock.jobs.workflow.run_dir import RunDir
+from penstock.jobs.workflow.runs.run_at_work import RunAtWork
+from penstock.jobs.workflow.runs.run_dir import RunDir
 
 from ..live import wait_for
 from .small_runs import SmallRuns, in_small_shards

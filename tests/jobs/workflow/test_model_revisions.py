@@ -14,10 +14,10 @@ from penstock.jobs.workflow.asks import Answer, Ask
 from penstock.jobs.workflow.cache import RowCache
 from penstock.jobs.workflow.earlier_answers import EarlierAnswers
 from penstock.jobs.workflow.model_revisions import ModelRevisions
-from penstock.jobs.workflow.orders import Answered
-from penstock.jobs.workflow.run_dir import RunDir
-from penstock.jobs.workflow.run_submission import RunRequest, submit_run
-from penstock.jobs.workflow.runs import RunSnapshot, read_run
+from penstock.jobs.workflow.orders.orders import Answered
+from penstock.jobs.workflow.runs.run_dir import RunDir
+from penstock.jobs.workflow.runs.run_submission import RunRequest, submit_run
+from penstock.jobs.workflow.runs.runs import RunSnapshot, read_run
 from penstock.jobs.workflow.spec import Workflow
 
 from ..idle_workers import idle_worker

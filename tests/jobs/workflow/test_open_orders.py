@@ -11,9 +11,9 @@ from penstock.jobs.job_table import JobTable
 from penstock.jobs.model import JobState
 from penstock.jobs.results_dir import ResultsDir
 from penstock.jobs.settings import Settings
-from penstock.jobs.workflow.orders import Order, orders_of
-from penstock.jobs.workflow.run_at_work import RunAtWork
-from penstock.jobs.workflow.workbench import Workbench
+from penstock.jobs.workflow.orders.orders import Order, orders_of
+from penstock.jobs.workflow.runs.run_at_work import RunAtWork
+from penstock.jobs.workflow.workshop.workbench import Workbench
 
 from .small_runs import MAX_ROUNDS, SmallRuns, in_small_shards
 

@@ -4,9 +4,9 @@ import pytest
 
 from penstock.jobs.job_table import JobTable
 from penstock.jobs.settings import Settings
-from penstock.jobs.workflow.order_names import depth_of, number_of, order_name, run_of
-from penstock.jobs.workflow.order_numbers import OrderNumbers
-from penstock.jobs.workflow.run_dir import RunDir, RunResults, RunSpec
+from penstock.jobs.workflow.orders.order_names import depth_of, number_of, order_name, run_of
+from penstock.jobs.workflow.orders.order_numbers import OrderNumbers
+from penstock.jobs.workflow.runs.run_dir import RunDir, RunResults, RunSpec
 
 from .small_runs import SmallRuns
 

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-from penstock.jobs.workflow import asking, gather, local
+from penstock.jobs.workflow.asking import asking
 from penstock.jobs.workflow.asks import Answer
-from penstock.jobs.workflow.check import check, read_workflow
+from penstock.jobs.workflow.checks.check import check, read_workflow
+from penstock.jobs.workflow.computing import gather, local
 from penstock.jobs.workflow.plan import GROUPS, INPUT, Plan, PlannedStep
 from penstock.jobs.workflow.row import Applied, Fault, Row
 

@@ -28,10 +28,10 @@ from penstock.jobs.reconciler import rebuild_all
 from penstock.jobs.redis_client import connect
 from penstock.jobs.settings import Settings
 from penstock.jobs.sweep import LEFT_BEHIND_AGE_S, sweep
-from penstock.jobs.workflow.orders import orders_of
-from penstock.jobs.workflow.report import StepProgress
-from penstock.jobs.workflow.run_dir import RunDir
-from penstock.jobs.workflow.runs import RunSnapshot
+from penstock.jobs.workflow.orders.orders import orders_of
+from penstock.jobs.workflow.runs.report import StepProgress
+from penstock.jobs.workflow.runs.run_dir import RunDir
+from penstock.jobs.workflow.runs.runs import RunSnapshot
 
 from ..durable_steps import DurableSteps, load_scripts
 from .small_runs import SmallRuns, in_small_shards

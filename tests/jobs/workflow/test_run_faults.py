@@ -11,10 +11,10 @@ from penstock.jobs.ending import cancel
 from penstock.jobs.job_table import JobTable
 from penstock.jobs.model import JobState
 from penstock.jobs.settings import Settings
-from penstock.jobs.workflow.orders import orders_of
-from penstock.jobs.workflow.run_dir import RunDir
-from penstock.jobs.workflow.runs import RunSnapshot, pause_run, resume_run
-from penstock.jobs.workflow.workbench import Workbench
+from penstock.jobs.workflow.orders.orders import orders_of
+from penstock.jobs.workflow.runs.run_dir import RunDir
+from penstock.jobs.workflow.runs.runs import RunSnapshot, pause_run, resume_run
+from penstock.jobs.workflow.workshop.workbench import Workbench
 
 from ..conftest import flipped
 from .small_runs import MAX_ROUNDS, SmallRuns, in_small_shards

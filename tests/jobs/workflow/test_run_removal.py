@@ -14,8 +14,8 @@ from penstock.jobs.job_table import JobTable
 from penstock.jobs.sealed_json import encode_sealed
 from penstock.jobs.settings import Settings
 from penstock.jobs.slow_chores import SlowChores
-from penstock.jobs.workflow.run_dir import RunDir
-from penstock.jobs.workflow.run_removal import remove_old_trials
+from penstock.jobs.workflow.runs.run_dir import RunDir
+from penstock.jobs.workflow.runs.run_removal import remove_old_trials
 
 from .small_runs import SmallRuns, in_small_shards
 

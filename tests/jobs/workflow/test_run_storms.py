@@ -16,7 +16,7 @@ from penstock.jobs.job_table import JobTable
 from penstock.jobs.model import JobState
 from penstock.jobs.reconciler import rebuild_all
 from penstock.jobs.settings import Settings
-from penstock.jobs.workflow.workbench import Workbench
+from penstock.jobs.workflow.workshop.workbench import Workbench
 
 from ..conftest import flipped
 from .small_runs import SmallRuns, in_small_shards

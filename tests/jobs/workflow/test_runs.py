@@ -14,12 +14,12 @@ from penstock.jobs.errors import InvalidJob, UnknownJob
 from penstock.jobs.model import JobState
 from penstock.jobs.sources import RowsSource
 from penstock.jobs.sweep import sweep
-from penstock.jobs.workflow.check_problems import InvalidWorkflow
-from penstock.jobs.workflow.orders import orders_of
-from penstock.jobs.workflow.run_dir import RunDir, RunResults
-from penstock.jobs.workflow.run_removal import remove_run
-from penstock.jobs.workflow.run_submission import RunRequest, submit_run
-from penstock.jobs.workflow.runs import (
+from penstock.jobs.workflow.checks.problems import InvalidWorkflow
+from penstock.jobs.workflow.orders.orders import orders_of
+from penstock.jobs.workflow.runs.run_dir import RunDir, RunResults
+from penstock.jobs.workflow.runs.run_removal import remove_run
+from penstock.jobs.workflow.runs.run_submission import RunRequest, submit_run
+from penstock.jobs.workflow.runs.runs import (
     RunSnapshot,
     cancel_run,
     pause_run,
@@ -27,8 +27,8 @@ from penstock.jobs.workflow.runs import (
     resume_run,
     step_rows,
 )
+from penstock.jobs.workflow.runs.tracing import trace_row
 from penstock.jobs.workflow.spec import Workflow
-from penstock.jobs.workflow.tracing import trace_row
 
 from ..live import Live, live_queue, wait_for
 

@@ -6,7 +6,7 @@ from penstock.jobs.part_file import CorruptPart
 from penstock.jobs.results_dir import ResultsDir
 from penstock.jobs.workflow.plan import ColumnKind
 from penstock.jobs.workflow.row import Row
-from penstock.jobs.workflow.shard_file import (
+from penstock.jobs.workflow.workshop.shard_file import (
     MAX_EXAMPLES,
     OUT_OF_RANGE,
     ShardReport,

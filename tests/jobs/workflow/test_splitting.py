@@ -6,8 +6,8 @@ import msgspec
 import pytest
 from hypothesis import given, strategies as st
 
+from penstock.jobs.workflow.computing.splitting import pieces
 from penstock.jobs.workflow.spec import Split
-from penstock.jobs.workflow.splitting import pieces
 
 
 def cut(text: str, **fields: Any) -> list[str]:

@@ -6,9 +6,9 @@ import redis
 from penstock.jobs.events import JobEvents
 from penstock.jobs.job_table import JobTable
 from penstock.jobs.model import JobState
-from penstock.jobs.workflow import telling
-from penstock.jobs.workflow.report import RunReport, StepProgress
-from penstock.jobs.workflow.telling import RunNews, read_news
+from penstock.jobs.workflow.runs import telling
+from penstock.jobs.workflow.runs.report import RunReport, StepProgress
+from penstock.jobs.workflow.runs.telling import RunNews, read_news
 
 IDLE = RunReport(JobState.RUNNING, (StepProgress("said", "generate", "waiting"),))
 BUSY = RunReport(JobState.RUNNING, (StepProgress("said", "generate", "running", rows_in=3),))

@@ -11,8 +11,8 @@ from penstock.jobs.job_table import JobTable
 from penstock.jobs.model import JobState
 from penstock.jobs.part_file import read_part
 from penstock.jobs.settings import Settings
-from penstock.jobs.workflow import row_places, tracing
-from penstock.jobs.workflow.tracing import RunHistory, trace_row
+from penstock.jobs.workflow.runs import row_places, tracing
+from penstock.jobs.workflow.runs.tracing import RunHistory, trace_row
 
 from .small_runs import SmallRuns, in_small_shards
 

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from penstock.jobs.sealed_input import InputSealer
-from penstock.jobs.workflow.check import check, read_workflow
+from penstock.jobs.workflow.checks.check import check, read_workflow
 from penstock.jobs.workflow.plan import ColumnKind
-from penstock.jobs.workflow.run_dir import RunDir, RunResults, RunSpec, SealedDataset
-from penstock.jobs.workflow.shard_file import read_report, summed
+from penstock.jobs.workflow.runs.run_dir import RunDir, RunResults, RunSpec, SealedDataset
 from penstock.jobs.workflow.work import Broken, Compute, Emit, Gather, Gathered, Made
-from penstock.jobs.workflow.workbench import Workbench
+from penstock.jobs.workflow.workshop.shard_file import read_report, summed
+from penstock.jobs.workflow.workshop.workbench import Workbench
 
 RUN_ID = "run_1"
 COLUMNS: dict[str, ColumnKind] = {"t": "string"}

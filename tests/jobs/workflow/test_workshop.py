@@ -9,11 +9,11 @@ import pytest
 
 from penstock.jobs.settings import InvalidSetting, Settings
 from penstock.jobs.worker import run_worker
-from penstock.jobs.workflow import workshop
-from penstock.jobs.workflow.run_dir import RunResults
-from penstock.jobs.workflow.shard_file import read_shard
+from penstock.jobs.workflow.runs.run_dir import RunResults
 from penstock.jobs.workflow.work import Broken, Compute, Gather, Made, Outcome
-from penstock.jobs.workflow.workshop import Workshop
+from penstock.jobs.workflow.workshop import workshop
+from penstock.jobs.workflow.workshop.shard_file import read_shard
+from penstock.jobs.workflow.workshop.workshop import Workshop
 
 from ..live import wait_for
 from .test_workbench import RUN_ID, sealed
@@ -107,7 +107,7 @@ def test_a_piece_that_is_done_starts_anew(shop: Shop, tmp_path: Path) -> None:
 
 def test_want_of_memory_is_tried_three_times_in_fresh_processes(shop: Shop) -> None:
     full = shop(
-        "sys.modules['penstock.jobs.workflow.local'].apply = full\n"
+        "sys.modules['penstock.jobs.workflow.computing.local'].apply = full\n"
         "def full(*_):\n    raise MemoryError"
     )
     prepared, *outcomes = done(full, PIECE, PLAIN, PIECE, PLAIN, PIECE, PLAIN)

@@ -1,0 +1,1 @@
+"""What steps make of rows without asking anybody."""

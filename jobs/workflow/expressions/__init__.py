@@ -1,0 +1,1 @@
+"""The language of expressions: a tree of our own, checked for types, evaluated within bounds."""

@@ -1,0 +1,1 @@
+"""The ordinary jobs that steps have made for what they ask."""

@@ -1,0 +1,1 @@
+"""Runs: their directories, how they stand, and what is told of them."""

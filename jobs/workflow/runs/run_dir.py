@@ -1,0 +1,287 @@
+"""The directories of one run: the truth about it. Knows files, no Redis and no step's meaning.
+
+$data/runs/<run_id>/
+    run.json               what is to be done, sealed, written last
+    inputs/<name>.parquet  its rows, one row group per shard, as in a job directory
+    pause.json             that it pauses, and why
+    final.json             how it ended, once it has
+    results                a link to where its rows land, for the sweep and for people
+$data/runs/.open/<run_id>  as long as anything is left to be done about it
+
+<out>/<run_id>/
+    rows/                       the output, with _manifest.json and _SUCCESS as for any job
+    steps/<step>/rows/          the rows of every step, shard by shard
+    steps/<step>/gathered.json  into how many shards a step that waits for all rows has put them
+    asks/<job_id>/rows/         what models answered, as the jobs of the run landed it
+"""
+
+import re
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from ...durable import (
+    create_file,
+    fsync_directory,
+    make_directories,
+    may_exist,
+    replace_file,
+)
+from ...errors import CorruptJob, UnknownJob
+from ...linked_results import LinkedResults
+from ...model import DEFAULT_PRIORITY, JobState
+from ...results_dir import ResultsDir
+from ...sealed_input import SealedInput
+from ...sealed_json import encode_sealed, read_sealed
+from ..plan import ColumnKind
+from ..spec import Workflow
+
+RUN_VERSION = 1
+
+_RUN_ID = re.compile(r"run_[A-Za-z0-9]{1,40}")  # no dots, no slashes: it names a directory
+
+
+@dataclass(frozen=True, slots=True)
+class SealedDataset:
+    """One input of a run, as it was sealed."""
+
+    num_rows: int
+    num_shards: int
+    columns: Mapping[str, ColumnKind]
+    num_rejected: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RunSpec:
+    """A sealed run, as `run.json` holds it. Everything else about it can be made from this again.
+
+    `seed` decides all chances. With `use_cache`, answers of earlier runs stand for equal requests.
+    """
+
+    run_id: str
+    workflow: Workflow
+    params: Mapping[str, Any]
+    inputs: Mapping[str, SealedDataset]
+    out: str
+    created_at_ms: int
+    tenant: str = "default"
+    priority: int = DEFAULT_PRIORITY
+    name: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    seed: int = 0
+    use_cache: bool = True
+    out_url: str | None = None
+    is_preview: bool = False
+    idempotency_key: str | None = None
+    version: int = RUN_VERSION
+
+    @property
+    def num_rows(self) -> int:
+        """Count the rows of all inputs."""
+        return sum(dataset.num_rows for dataset in self.inputs.values())
+
+
+@dataclass(frozen=True, slots=True)
+class RunFinal:
+    """How a run ended, and its last report: see `report`."""
+
+    state: JobState
+    at_ms: int
+    error: str | None = None
+    report: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunPause:
+    """That a run pauses. Without a reason it is somebody's wish."""
+
+    reason: str | None = None
+    judged_from_rows: int = 0  # when it was last resumed: these do not count any more
+    judged_from_failed: int = 0
+    is_on: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class _GatheredInto:
+    num_shards: int
+
+
+class RunDir(LinkedResults):
+    """One run's directory under `runs_dir`."""
+
+    def __init__(self, runs_dir: Path, run_id: str) -> None:
+        if not _RUN_ID.fullmatch(run_id):
+            raise UnknownJob(run_id)
+        super().__init__(runs_dir / run_id)
+        self.run_id = run_id
+        self.spec = self.path / "run.json"
+        self.inputs = self.path / "inputs"
+        self._final = self.path / "final.json"
+        self._pause = self.path / "pause.json"
+        self._marker = self.markers(runs_dir) / run_id
+
+    @classmethod
+    def all(cls, runs_dir: Path) -> list[str]:
+        """Name all runs, newest first."""
+        if not runs_dir.is_dir():
+            return []
+        names = (path.name for path in runs_dir.iterdir() if _RUN_ID.fullmatch(path.name))
+        return sorted(name for name in names if may_exist(runs_dir / name / "run.json"))[::-1]
+
+    @staticmethod
+    def markers(runs_dir: Path) -> Path:
+        """Name where it is noted about which runs something is left to be done."""
+        return runs_dir / ".open"
+
+    @classmethod
+    def unsettled(cls, runs_dir: Path) -> list[str]:
+        """Name the runs about which something is left to be done, oldest first."""
+        marked = cls.markers(runs_dir)
+        if not marked.is_dir():
+            return []
+        return sorted(path.name for path in marked.iterdir() if _RUN_ID.fullmatch(path.name))
+
+    @classmethod
+    def half_made(cls, runs_dir: Path, older_than_s: float) -> Iterator[Self]:
+        """Find directories that never became runs, and have not been touched for so long."""
+        names = {path.name for path in runs_dir.iterdir()} if runs_dir.is_dir() else set()
+        for name in sorted(names.union(cls.unsettled(runs_dir))):
+            if not _RUN_ID.fullmatch(name) or may_exist(runs_dir / name / "run.json"):
+                continue
+            half = cls(runs_dir, name)
+            with suppress(FileNotFoundError):  # its submission is ending just now
+                found = [half.path, half.inputs] if half.path.exists() else [half._marker]
+                if time.time() - max(path.lstat().st_mtime for path in found) > older_than_s:
+                    yield half
+
+    def create(self) -> None:
+        """Make the empty directory.
+
+        Raises:
+            StorageFull: there is no room.
+        """
+        make_directories(self.inputs)
+
+    def seal(self, spec: RunSpec) -> None:
+        """Write `run.json`: from now on the directory is a run. Its inputs are durable.
+
+        Raises:
+            StorageFull: there is no room; the directory is no run.
+        """
+        make_directories(self._marker.parent)
+        create_file(self._marker, b"")
+        fsync_directory(self.inputs)
+        replace_file(self.spec, encode_sealed(spec))
+
+    def remove(self) -> None:
+        """Remove it all; `run.json` first, so that no half of a run is ever seen."""
+        self.spec.unlink(missing_ok=True)
+        shutil.rmtree(self.path, ignore_errors=True)
+        self.settle()
+
+    def settle(self) -> None:
+        """Note that nothing is left to be done about it."""
+        self._marker.unlink(missing_ok=True)
+
+    def read(self) -> RunSpec:
+        """Read the sealed spec.
+
+        Raises:
+            UnknownJob: there is no such run.
+            CorruptJob: its bytes are damaged, or a newer Penstock wrote them.
+        """
+        spec = read_sealed(self.spec, RunSpec)
+        if spec is None:
+            raise UnknownJob(self.run_id)
+        if spec.version > RUN_VERSION:
+            raise CorruptJob(
+                f"{self.spec} has version {spec.version}, this Penstock reads {RUN_VERSION}: "
+                "upgrade it"
+            )
+        return spec
+
+    def input(self, name: str) -> Path:
+        """Name the file of an input."""
+        return self.inputs / f"{name}.parquet"
+
+    def open_input(self, name: str) -> SealedInput:
+        """Open the rows of an input.
+
+        Raises:
+            CorruptInput: they cannot be read.
+        """
+        return SealedInput(self.input(name))
+
+    def read_final(self) -> RunFinal | None:
+        """Read how the run ended; None while it has not."""
+        return read_sealed(self._final, RunFinal)
+
+    def write_final(self, final: RunFinal) -> RunFinal:
+        """Record how the run ended, once; returns the record that stands, ours or an earlier one.
+
+        Raises:
+            StorageFull: there is no room; the run has not ended.
+        """
+        create_file(self._final, encode_sealed(final))
+        return self.read_final() or final
+
+    def read_pause(self) -> RunPause:
+        """Read whether it pauses."""
+        return read_sealed(self._pause, RunPause) or RunPause(is_on=False)
+
+    def write_pause(self, pause: RunPause) -> None:
+        """Let it pause, or go on, durably.
+
+        Raises:
+            StorageFull: there is no room; nothing has changed.
+        """
+        replace_file(self._pause, encode_sealed(pause))
+
+
+class RunResults:
+    """Where the rows of one run land, its output's and those of each step."""
+
+    def __init__(self, out: str | Path, run_id: str) -> None:
+        self.path = Path(out) / run_id
+        self.output = ResultsDir(self.path)
+        self.asks = self.path / "asks"
+
+    @classmethod
+    def of(cls, spec: RunSpec) -> "RunResults":
+        """Name the directories of a run."""
+        return cls(spec.out, spec.run_id)
+
+    def step(self, step_id: str) -> ResultsDir:
+        """Name where a step's rows lie."""
+        return ResultsDir(self.path / "steps" / step_id)
+
+    def steps(self) -> list[ResultsDir]:
+        """Find the directories of the steps that have any rows."""
+        found = self.path / "steps"
+        return [ResultsDir(path) for path in sorted(found.iterdir())] if found.is_dir() else []
+
+    def gathered(self, step_id: str) -> int | None:
+        """Tell into how many shards a step has put all rows; None while it has not."""
+        with suppress(CorruptJob):  # then it gathers once more
+            found = read_sealed(self._gathered(step_id), _GatheredInto)
+            return None if found is None else found.num_shards
+        return None
+
+    def note_gathered(self, step_id: str, num_shards: int) -> None:
+        """Note durably that a step has put all rows into so many shards."""
+        replace_file(self._gathered(step_id), encode_sealed(_GatheredInto(num_shards)))
+
+    def forget_gathered(self, step_id: str) -> None:
+        """Let a step gather once more: one of its shards is damaged."""
+        self._gathered(step_id).unlink(missing_ok=True)
+
+    def remove(self) -> None:
+        """Remove all rows."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def _gathered(self, step_id: str) -> Path:
+        return self.path / "steps" / step_id / "gathered.json"

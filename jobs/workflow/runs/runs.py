@@ -1,0 +1,234 @@
+"""Runs of workflows, as everybody else sees them: looked at, steered, read. See `run_submission`.
+
+All of it blocks: call it in a thread.
+"""
+
+import time
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any
+
+import msgspec
+import redis
+
+from ...ending import cancel
+from ...errors import CorruptJob, JobBusy, UnknownJob
+from ...events import DONE, STATUS, JobEvents
+from ...job_table import JobTable
+from ...model import JobState
+from ...part_file import read_part
+from ...results_dir import ResultsDir
+from ...settings import Settings
+from ..replanning import plan_of
+from ..workshop.shard_file import read_report
+from .report import RunReport, StepProgress, progress_of
+from .run_dir import RunDir, RunFinal, RunPause, RunResults, RunSpec
+from .run_state import RunState
+from .telling import read_news
+
+
+@dataclass(frozen=True, slots=True)
+class RunSnapshot:
+    """How a run stands."""
+
+    run_id: str
+    workflow_name: str
+    name: str | None
+    tenant: str
+    state: JobState
+    created_at_ms: int
+    started_at_ms: int | None
+    finished_at_ms: int | None
+    error: str | None
+    status_reason: str | None
+    num_rows: int
+    num_rejected: int
+    output_rows: int
+    out: str
+    priority: int
+    metadata: Mapping[str, str]
+    steps: tuple[StepProgress, ...]
+    is_preview: bool = False
+
+
+def read_run(settings: Settings, table: JobTable, run_id: str) -> RunSnapshot:
+    """Tell how a run stands.
+
+    Raises:
+        UnknownJob: there is no such run.
+        CorruptJob: it is damaged.
+    """
+    directory = RunDir(settings.runs_dir, run_id)
+    spec = directory.read()
+    final = directory.read_final()
+    report = _report_of(final) if final is not None else None
+    if report is None:
+        with suppress(redis.RedisError):  # it is away: the disk tells less, and enough
+            report = read_news(table, run_id)
+    if report is None:
+        report = RunReport(JobState.QUEUED, _untouched(spec))
+    state, reason = report.state, report.trouble
+    if final is not None:
+        state, reason = final.state, None
+    elif (pause := directory.read_pause()).is_on:
+        state, reason = JobState.PAUSED, pause.reason
+    elif state is JobState.PAUSED:  # told before it was resumed
+        state = JobState.QUEUED if report.started_at_ms is None else JobState.RUNNING
+        reason = None
+    return RunSnapshot(
+        run_id=run_id,
+        workflow_name=spec.workflow.name,
+        name=spec.name,
+        tenant=spec.tenant,
+        state=state,
+        created_at_ms=spec.created_at_ms,
+        started_at_ms=report.started_at_ms,
+        finished_at_ms=final.at_ms if final is not None else None,
+        error=final.error if final is not None else None,
+        status_reason=reason,
+        num_rows=spec.num_rows,
+        num_rejected=sum(each.num_rejected for each in spec.inputs.values()),
+        output_rows=report.output_rows,
+        out=f"{spec.out_url}/{run_id}" if spec.out_url else str(RunResults.of(spec).path),
+        priority=spec.priority,
+        metadata=spec.metadata,
+        steps=report.steps,
+        is_preview=spec.is_preview,
+    )
+
+
+def list_runs(
+    settings: Settings,
+    table: JobTable,
+    *,
+    tenant: str | None = None,
+    states: Collection[JobState] | None = None,
+    after: str | None = None,
+    limit: int = 20,
+) -> list[RunSnapshot]:
+    """Read runs, all or a tenant's, newest first, beginning behind the run `after`.
+
+    Those in other states are passed over.
+    """
+    found: list[RunSnapshot] = []
+    for run_id in RunDir.all(settings.runs_dir):
+        if after is not None and run_id >= after:
+            continue
+        with suppress(UnknownJob, CorruptJob):  # removed meanwhile, or not to be read
+            run = read_run(settings, table, run_id)
+            if tenant in (None, run.tenant) and (states is None or run.state in states):
+                found.append(run)
+        if len(found) == limit:
+            break
+    return found
+
+
+def pause_run(settings: Settings, table: JobTable, run_id: str) -> RunSnapshot:
+    """Begin nothing more of a run. What is held by workers goes on to its end, and lands.
+
+    Raises:
+        UnknownJob: there is no such run.
+        StorageFull: it could not be recorded, so the run goes on.
+    """
+    return _steer(settings, table, run_id, is_on=True)
+
+
+def resume_run(settings: Settings, table: JobTable, run_id: str) -> RunSnapshot:
+    """Let a paused run go on. The rows that failed so far are not held against it any more.
+
+    Raises:
+        UnknownJob: there is no such run.
+        StorageFull: it could not be recorded, so the run still pauses.
+    """
+    return _steer(settings, table, run_id, is_on=False)
+
+
+def cancel_run(settings: Settings, table: JobTable, run_id: str) -> RunSnapshot:
+    """Cancel a run: what has landed stays, nothing more is begun. An end stands.
+
+    Raises:
+        UnknownJob: there is no such run.
+        StorageFull: its end could not be recorded, so it goes on.
+    """
+    directory = RunDir(settings.runs_dir, run_id)
+    directory.read()
+    if directory.read_final() is None:
+        report = read_news(table, run_id)
+        directory.write_final(
+            RunFinal(JobState.CANCELLED, time.time_ns() // 1_000_000, None, report)
+        )
+        for path in sorted(settings.jobs_dir.glob(f"{run_id}-*")):
+            with suppress(UnknownJob, CorruptJob, JobBusy):  # the advancer comes after us
+                cancel(settings, table, path.name)
+        events = JobEvents(table.redis, table.keys)
+        events.publish(run_id, STATUS, {"status": JobState.CANCELLED})
+        events.publish(run_id, DONE, {"status": JobState.CANCELLED})
+    return read_run(settings, table, run_id)
+
+
+def step_rows(
+    settings: Settings, run_id: str, step_id: str | None = None, *, after: int = 0, limit: int
+) -> Iterator[dict[str, Any]]:
+    """Read rows of a step, or of the output, in the order of its shards, while it runs too.
+
+    They stop before the first shard that has not landed: `after` counts rows that were read before,
+    so that none is skipped.
+
+    Raises:
+        UnknownJob: there is no such run, or it has no such step.
+        CorruptPart: a part is damaged.
+    """
+    spec = RunDir(settings.runs_dir, run_id).read()
+    results = RunResults.of(spec)
+    if step_id is None:
+        place: ResultsDir = results.output
+    else:
+        if step_id not in {step.id for step in plan_of(spec).steps}:
+            raise UnknownJob(f"{run_id}/{step_id}")
+        place = results.step(step_id)
+    yield from islice(_rows_in(place, after), limit)
+
+
+def _rows_in(place: ResultsDir, after: int) -> Iterator[dict[str, Any]]:
+    for expected, (index, path) in enumerate(place.parts().items()):
+        if index != expected:
+            return
+        num_rows = read_report(path).rows_out if after else 0
+        if after and num_rows <= after:  # read before: the footer tells how many to pass over
+            after -= num_rows
+            continue
+        yield from read_part(path).to_pylist()[after:]
+        after = 0
+
+
+def _steer(settings: Settings, table: JobTable, run_id: str, *, is_on: bool) -> RunSnapshot:
+    """Let a run pause or go on; the advancer passes it on to what models are asked just now."""
+    directory = RunDir(settings.runs_dir, run_id)
+    directory.read()
+    before = directory.read_pause()
+    if directory.read_final() is None and before.is_on != is_on:
+        pause = RunPause(is_on=is_on)
+        report = read_news(table, run_id)
+        if not is_on and report is not None:
+            asked = [step for step in report.steps if step.asked]
+            pause = replace(
+                pause,
+                judged_from_rows=sum(step.rows_in for step in asked),
+                judged_from_failed=sum(step.failed for step in asked),
+            )
+        directory.write_pause(pause)
+    return read_run(settings, table, run_id)
+
+
+def _report_of(final: RunFinal) -> RunReport | None:
+    with suppress(msgspec.ValidationError):
+        return msgspec.convert(final.report, RunReport | None)
+    return None
+
+
+def _untouched(spec: RunSpec) -> tuple[StepProgress, ...]:
+    """Tell of the steps of a run that nobody has advanced yet."""
+    run = RunState(spec, plan_of(spec))
+    return tuple(progress_of(each) for each in run.steps.values() if not each.step.is_internal)

@@ -1,0 +1,210 @@
+"""The history of one row: what each step asked about it and its ancestors, and what came of it.
+
+Reads what lies on the disk, step by step; nothing is kept for it on the way.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from ...errors import UnknownJob
+from ...job_dir import JobDir
+from ...part_file import CorruptPart
+from ...sealed_input import CorruptInput
+from ...settings import Settings
+from ..asking import asking
+from ..asks import Answer
+from ..input_rows import input_rows
+from ..orders.orders import Order, Share, orders_of, read_answers
+from ..plan import INPUT, PlannedStep
+from ..replanning import plan_of
+from ..row import Applied, Row
+from ..workshop.shard_file import read_shard
+from .row_places import RowPlaces
+from .run_dir import RunDir, RunResults
+
+META = "__meta"
+_BEHIND_AN_ID = "~:"  # what may follow a row's id in the key of an ask
+_KEPT = 32  # shards whose rows are kept, and as many of what they asked
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+@dataclass(frozen=True, slots=True)
+class RowTrace:
+    """What one step did for a row, or for one that it was made from.
+
+    `requests` and `answers` stand side by side. Where an earlier run had answered, there is what
+    was asked first, said again, and no answer: the value tells it.
+    """
+
+    step: str
+    row_id: str
+    requests: list[dict[str, Any]]
+    answers: list[Answer]
+    value: Any
+    meta: Any
+    parents: tuple[str, ...] = ()
+
+
+def trace_row(settings: Settings, run_id: str, row_id: str) -> list[RowTrace]:
+    """Follow a row through the steps of a run, in their order; ancestors come before it.
+
+    Raises:
+        UnknownJob: there is no such run, or no row of that id in any of its steps.
+        CorruptJob: the run cannot be read.
+        InvalidJob: it lies where too much would have to be searched.
+    """
+    traces = RunHistory(settings, run_id).follow(row_id)
+    if not traces:
+        raise UnknownJob(f"{run_id}: {row_id}")
+    return traces
+
+
+class RunHistory:
+    """Tells of the rows of one run. What was read lately is kept: rows of a shard go together.
+
+    Raises:
+        UnknownJob: there is no such run.
+        CorruptJob: it cannot be read.
+    """
+
+    def __init__(self, settings: Settings, run_id: str) -> None:
+        self._settings = settings
+        self._directory = RunDir(settings.runs_dir, run_id)
+        self._spec = self._directory.read()
+        self._plan = plan_of(self._spec)
+        self._results = RunResults.of(self._spec)
+        self._places = RowPlaces(self._directory, self._spec, self._plan)
+        self._shares: dict[tuple[str, int], list[tuple[Order, Share]]] = {}
+        for order in orders_of(settings.jobs_dir, run_id):
+            for share in order.shares:
+                self._shares.setdefault((order.step_id, share.shard), []).append((order, share))
+        self._rows: OrderedDict[tuple[str, int], list[Row]] = OrderedDict()
+        self._talks: OrderedDict[tuple[str, int], _Talk] = OrderedDict()
+
+    def follow(self, row_id: str) -> list[RowTrace]:
+        """Tell what each step did for a row and for its ancestors.
+
+        Raises:
+            InvalidJob: it lies where too much would have to be searched.
+        """
+        lineage = _lineage(row_id)
+        return [
+            trace
+            for step in self._plan.steps
+            if not step.is_internal
+            for trace in self._traces(step, lineage, frozenset(lineage))
+        ]
+
+    def of_step(self, step_id: str, row_id: str) -> RowTrace | None:
+        """Tell what one step did for a row; None if it has made none of that id so far.
+
+        Raises:
+            InvalidJob: it lies where too much would have to be searched.
+        """
+        step = self._plan.step(step_id)
+        return next(self._traces(step, _lineage(row_id), frozenset({row_id})), None)
+
+    def _traces(
+        self, step: PlannedStep, lineage: list[str], wanted: frozenset[str]
+    ) -> Iterator[RowTrace]:
+        for shard in self._places.shards(step, lineage):
+            for row in self._rows_of(step, shard):
+                if row.row_id in wanted:
+                    yield self._trace(step, shard, row)
+
+    def _trace(self, step: PlannedStep, shard: int, row: Row) -> RowTrace:
+        requests: list[dict[str, Any]] = []
+        answers: list[Answer] = []
+        for order, share in self._shares.get((step.id, shard), ()):
+            talk = self._talk(order, share)
+            for key, answer in talk.answers.items():
+                if key in talk.bodies and _is_about(key, row.row_id):
+                    requests.append(talk.bodies[key])
+                    answers.append(answer)
+        if step.kind == "ask" and not requests:
+            requests = self._said_again(step, shard, row)
+        column = step.spec.column
+        value, meta = row.values.get(column), row.values.get(column + META)
+        return RowTrace(step.id, row.row_id, requests, answers, value, meta, row.parents)
+
+    def _said_again(self, step: PlannedStep, shard: int, row: Row) -> list[dict[str, Any]]:
+        """Say what a row was asked at first: it follows from the row that it was made of."""
+        source = step.sources[0]
+        if source.startswith(INPUT):
+            try:
+                rows = input_rows(self._directory, self._spec, source.removeprefix(INPUT), shard)
+            except CorruptInput:  # what came of it can be told without
+                return []
+        else:
+            rows = self._rows_of(self._plan.step(source), shard)
+        made_of = [each for each in rows if each.row_id in (row.row_id, row.parent_id)]
+        asks = asking.proceed(self._plan, step, made_of, {}, seed=self._spec.seed)
+        if isinstance(asks, Applied):
+            return []
+        return [dict(ask.body) for ask in asks if _is_about(ask.key, row.row_id)]
+
+    def _rows_of(self, step: PlannedStep, shard: int) -> list[Row]:
+        """Read a shard of a step; of one that does not stand, or is damaged, there are no rows."""
+
+        def read() -> list[Row]:
+            with suppress(CorruptPart):
+                return read_shard(self._results.step(step.id).part(shard), step.columns)
+            return []
+
+        return _kept(self._rows, (step.id, shard), read)
+
+    def _talk(self, order: Order, share: Share) -> "_Talk":
+        def read() -> _Talk:
+            return _Talk(self._bodies(order, share), self._answers(order, share))
+
+        return _kept(self._talks, (order.job_id, share.shard), read)
+
+    def _bodies(self, order: Order, share: Share) -> dict[str, dict[str, Any]]:
+        found: dict[str, dict[str, Any]] = {}
+        job_dir = JobDir(self._settings.jobs_dir, order.job_id)
+        with suppress(CorruptInput), job_dir.open_input() as sealed:
+            for index in share.parts(order.shard_rows):
+                for row in sealed.shard(index):
+                    if row.custom_id is not None:
+                        found[row.custom_id] = row.row["body"]
+        return found
+
+    def _answers(self, order: Order, share: Share) -> dict[str, Answer]:
+        with suppress(CorruptPart):  # not landed yet
+            found = read_answers(self._spec, order, share)
+            return {key: each.answer for key, each in found.items()}
+        return {}
+
+
+@dataclass(frozen=True, slots=True)
+class _Talk:
+    """What a shard asked in one order, and what was answered, by the keys of the asks."""
+
+    bodies: dict[str, dict[str, Any]]
+    answers: dict[str, Answer]
+
+
+def _lineage(row_id: str) -> list[str]:
+    """Name a row's ancestors, and itself: 17, 17/chunk#2, 17/chunk#2/cand#0."""
+    names = row_id.split("/")
+    return ["/".join(names[: count + 1]) for count in range(len(names))]
+
+
+def _kept(cache: OrderedDict[K, V], key: K, read: Callable[[], V]) -> V:
+    """Read something, unless that was done lately."""
+    if key not in cache:
+        cache[key] = read()
+        if len(cache) > _KEPT:
+            cache.popitem(last=False)
+    cache.move_to_end(key)
+    return cache[key]
+
+
+def _is_about(key: str, row_id: str) -> bool:
+    rest = key.removeprefix(row_id)
+    return key.startswith(row_id) and (not rest or rest[0] in _BEHIND_AN_ID)

@@ -1,0 +1,1 @@
+"""The bounded processes in which everything is computed that a user wrote."""
