@@ -11,28 +11,28 @@ _FEEDER = ("tests/jobs/test_feeder.py",)
 WORKFLOW_SAFEGUARDS = (
     Safeguard(
         "a step that may not fail ends its run",
-        "jobs/workflow/run_at_work.py",
+        "jobs/workflow/runs/run_at_work.py",
         "        if fatal is not None:\n",
         "        if fatal == 0:\n",
         _FAULTS,
     ),
     Safeguard(
         "an end waits until there is room to write it",
-        "jobs/workflow/run_at_work.py",
+        "jobs/workflow/runs/run_at_work.py",
         "            self._directory.write_final(self._ending)\n            return\n",
         "            return\n",
         _ENDS,
     ),
     Safeguard(
         "a run is complete when all of its steps are",
-        "jobs/workflow/run_state.py",
+        "jobs/workflow/runs/run_state.py",
         "return is_emitted and all(state.is_complete for state in self.steps.values())",
         "return is_emitted",
         _ENDS,
     ),
     Safeguard(
         "the first writer of a step's shard wins",
-        "jobs/workflow/shard_file.py",
+        "jobs/workflow/workshop/shard_file.py",
         "    if _create(place, index, data):\n        return report\n",
         "    _create(place, index, data)\n    return report\n",
         _SHARDS,
