@@ -6,8 +6,10 @@ PenstockError
 ├── MissingPackage              an optional package is wanted (also an ImportError)
 ├── StreamFailed                the server broke a stream off and said why
 ├── JobFailed                   the job as a whole could not run
+├── RowFailed                   one row of many has no answer, and an error was asked for
 ├── JobPaused                   its other rows come when somebody resumes it
 ├── WaitTimedOut                still running when the time was up (also a TimeoutError)
+├── StackFailed                 the server that was to run on this machine does not
 └── ApiError                    the server answered, and said no
     ├── BadRequest              400
     ├── Unauthorized            401
@@ -60,6 +62,15 @@ class JobFailed(PenstockError):
         self.status = status
 
 
+class RowFailed(PenstockError):
+    """One row of a job has no answer; those beside it have theirs. `code` is the row's error."""
+
+    def __init__(self, message: str, code: str, job_id: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.job_id = job_id
+
+
 class JobPaused(PenstockError):
     """More rows are asked for than have landed, of a job that does not go on by itself."""
 
@@ -70,6 +81,10 @@ class JobPaused(PenstockError):
 
 class WaitTimedOut(PenstockError, TimeoutError):
     """The job is still running; waiting again is safe."""
+
+
+class StackFailed(PenstockError):
+    """The stack cannot be started; the message holds the last words of the part that failed."""
 
 
 class ApiError(PenstockError):

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Self
 from ..jobs.settings import Settings
 from .child import Child
 from .client import Client
-from .client_errors import PenstockError
+from .client_errors import PenstockError, StackFailed
 
 if TYPE_CHECKING:
     from ..jobs.redis_server import RedisServer
@@ -30,10 +30,6 @@ _LOOK_S = 0.1
 _PAUSE_S = 2.0
 _HOPELESS_FAILURES = 2  # a part that dies so often before it was ever ready will not get better
 _API_GRACE_S = 8.0
-
-
-class StackFailed(PenstockError):
-    """The stack cannot be started; the message holds the last words of the part that failed."""
 
 
 @dataclass(frozen=True, slots=True)
