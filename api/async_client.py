@@ -20,6 +20,8 @@ from .job_facts import JobFacts
 from .payloads import JobInput, open_upload
 from .records import ChatAnswer, JobEvent, JobRecord, Row
 from .retry_policy import RetryPolicy
+from .validation_calls import open_validation, read_validation_async, shown_progress
+from .validation_record import JobValidation
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -110,6 +112,26 @@ class AsyncJobs:
             upload = await asyncio.to_thread(stack.enter_context, open_upload(rows))
             talk = job_calls.submit_job(upload, options, self._connection.retry)
             return AsyncJob(self._connection, await self._connection.run(talk))
+
+    async def validate(
+        self, rows: JobInput, *, progress: bool = False, **options: Unpack[SubmitOptions]
+    ) -> JobValidation:
+        """Look at rows as `submit` would take them, and make nothing: bad lines, tokens, time.
+
+        Args:
+            rows: as for `submit`.
+            progress: show on a terminal how far it is.
+            options: as for `submit`.
+
+        Raises:
+            InvalidInput: the rows cannot be read or sent.
+            BadRequest: no row could be made a request; `param` names why.
+        """
+        with ExitStack() as stack:
+            upload = await asyncio.to_thread(stack.enter_context, open_upload(rows))
+            on_progress = stack.enter_context(shown_progress(progress))
+            talk = open_validation(upload, options, self._connection.retry)
+            return await read_validation_async(await self._connection.run(talk), on_progress)
 
     async def get(self, job_id: str) -> "AsyncJob":
         """Find a job by its id."""

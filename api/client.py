@@ -21,6 +21,8 @@ from .job_facts import JobFacts
 from .payloads import JobInput, open_upload
 from .records import ChatAnswer, JobEvent, JobRecord, Row
 from .retry_policy import RetryPolicy
+from .validation_calls import open_validation, read_validation, shown_progress
+from .validation_record import JobValidation
 from .workflow_client import Workflows
 
 if TYPE_CHECKING:
@@ -111,6 +113,24 @@ class Jobs:
         with open_upload(rows) as upload:
             talk = job_calls.submit_job(upload, options, self._connection.retry)
             return Job(self._connection, self._connection.run(talk))
+
+    def validate(
+        self, rows: JobInput, *, progress: bool = False, **options: Unpack[SubmitOptions]
+    ) -> JobValidation:
+        """Look at rows as `submit` would take them, and make nothing: bad lines, tokens, time.
+
+        Args:
+            rows: as for `submit`.
+            progress: show on a terminal how far it is.
+            options: as for `submit`.
+
+        Raises:
+            InvalidInput: the rows cannot be read or sent.
+            BadRequest: no row could be made a request; `param` names why.
+        """
+        with open_upload(rows) as upload, shown_progress(progress) as on_progress:
+            talk = open_validation(upload, options, self._connection.retry)
+            return read_validation(self._connection.run(talk), on_progress)
 
     def get(self, job_id: str) -> "Job":
         """Find a job by its id."""

@@ -79,20 +79,8 @@ def submit_job(
     rows: Upload | Remote, options: SubmitOptions, retry: RetryPolicy
 ) -> Talk[JobRecord]:
     """Send the rows and what to do with them; returns when the server has them on disk."""
-    unknown = set(options) - set(SubmitOptions.__annotations__)
-    if unknown:
-        known = ", ".join(SubmitOptions.__annotations__)
-        raise TypeError(f"unknown option {min(unknown)!r} for a job; there are {known}")
-    body: dict[str, Any] = {key: value for key, value in options.items() if value is not None}
+    body = job_body(options)
     key = in_header("idempotency_key", body.pop("idempotency_key", None) or uuid4().hex)
-    if "schema" in body:
-        if "response_format" in body:
-            raise TypeError("a job takes either schema or response_format, not both")
-        body["response_format"] = _response_format(body.pop("schema"))
-    if isinstance(body.get("deadline"), datetime):
-        body["deadline"] = body["deadline"].astimezone().isoformat()
-    if "output" in body:
-        body["output"] = {"path": str(body["output"])}  # the server's, so not ours to resolve
     if isinstance(rows, Remote):
         body["input"] = {"path": rows.url}
     return (
@@ -109,6 +97,28 @@ def submit_job(
             lambda response: JobRecord.from_json(response.json()),
         )
     )
+
+
+def job_body(options: SubmitOptions) -> dict[str, Any]:
+    """Write options as the body of a request, which names no rows yet.
+
+    Raises:
+        TypeError: there is no such option, or two of them say the same.
+    """
+    unknown = set(options) - set(SubmitOptions.__annotations__)
+    if unknown:
+        known = ", ".join(SubmitOptions.__annotations__)
+        raise TypeError(f"unknown option {min(unknown)!r} for a job; there are {known}")
+    body: dict[str, Any] = {key: value for key, value in options.items() if value is not None}
+    if "schema" in body:
+        if "response_format" in body:
+            raise TypeError("a job takes either schema or response_format, not both")
+        body["response_format"] = _response_format(body.pop("schema"))
+    if isinstance(body.get("deadline"), datetime):
+        body["deadline"] = body["deadline"].astimezone().isoformat()
+    if "output" in body:
+        body["output"] = {"path": str(body["output"])}  # the server's, so not ours to resolve
+    return body
 
 
 def _response_format(schema: Any) -> dict[str, Any]:

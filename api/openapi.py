@@ -25,6 +25,7 @@ _KEY = "bearer"
 # What an operation answers, by its name; the status is what the route says.
 _ANSWERS: dict[str, type[BaseModel]] = {
     "create_job": own.NewJob,
+    "validate_job": own.JobValidation,
     "list_jobs": own.JobList,
     "get_job": own.Job,
     "change_job": own.Job,
@@ -86,6 +87,7 @@ _FORMS: dict[str, tuple[str | None, ...]] = {
     "create_completion": (_STREAM,),
     "create_response": (_STREAM,),
     "get_results": (_LINES,),
+    "validate_job": (_LINES,),
     "get_run_results": (_LINES,),
     "get_step_rows": (_LINES,),
     "follow_events": (None, _STREAM),
@@ -113,6 +115,7 @@ _UPLOADS: dict[str, tuple[dict[str, Any], list[str]]] = {
     ),
     "add_part": ({"data": _FILE}, ["data"]),
     "create_job": ({"request": _TEXT, "file": _FILE}, ["request", "file"]),
+    "validate_job": ({"request": _TEXT, "file": _FILE}, ["request", "file"]),
     "create_run": ({"request": _TEXT, "file": _FILE}, ["request", "file"]),
 }
 
