@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
@@ -10,29 +11,47 @@ import httpx2
 
 from ..jobs.settings import DEFAULT_URL
 from .client_errors import PenstockError
+from .local_place import SCHEME, LocalPlace
 
+_ANY_URL = "http://local"  # whose transport knows the way
 _CONNECT_S = 5.0
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A server and the key it asks for, if any."""
+    """A server and the key it asks for, if any; `local` is set where it is to be our own stack."""
 
     base_url: str
     api_key: str | None
+    local: LocalPlace | None = None
 
     @classmethod
     def resolve(
-        cls, base_url: str | None, api_key: str | None, environ: Mapping[str, str] | None = None
+        cls,
+        base_url: str | None,
+        api_key: str | None,
+        environ: Mapping[str, str] | None = None,
+        *,
+        model: str | None = None,
+        data: str | Path | None = None,
     ) -> Self:
         """Take what is given, else PENSTOCK_URL and PENSTOCK_API_KEY, else this machine.
+
+        `model` and `data` are what `local://` serves, and where.
 
         Raises:
             PenstockError: the URL is not one, or the key cannot be one.
         """
         environ = os.environ if environ is None else environ
         url = base_url or environ.get("PENSTOCK_URL") or DEFAULT_URL
+        if url.startswith(f"{SCHEME}://"):
+            return cls(url, None, LocalPlace.read(url, data=data, model=model))
+        if model is not None or data is not None:
+            raise PenstockError(
+                f"model and data are for local:// and say what it serves, and where; {url} serves "
+                "what it serves"
+            )
         if not _is_url(url):
             raise PenstockError(f"the server's URL must look like http://host:8100, got {url!r}")
         key = api_key or environ.get("PENSTOCK_API_KEY") or None
@@ -41,12 +60,12 @@ class Address:
     @property
     def is_loopback(self) -> bool:
         """Whether the server is this machine."""
-        return urlsplit(self.base_url).hostname in _LOOPBACK
+        return self.local is not None or urlsplit(self.base_url).hostname in _LOOPBACK
 
     def http_options(self, timeout_s: float) -> dict[str, Any]:
         """Give what `httpx2.Client` and `httpx2.AsyncClient` both want to know."""
         return {
-            "base_url": self.base_url,
+            "base_url": self.base_url if self.local is None else _ANY_URL,
             "headers": {"Authorization": f"Bearer {self.api_key}"} if self.api_key else {},
             "timeout": httpx2.Timeout(timeout_s, connect=_CONNECT_S),
             "trust_env": not self.is_loopback,  # a proxy cannot reach our own loopback
