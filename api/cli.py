@@ -17,6 +17,7 @@ from . import (
     cli_run,
     cli_serve,
     cli_steering,
+    cli_validate,
     cli_workflow,
     demo,
     doctor,
@@ -56,6 +57,7 @@ def make_app() -> typer.Typer:
             (
                 cli_run.run,
                 cli_jobs.submit,
+                cli_validate.validate,
                 cli_jobs.watch,
                 cli_jobs.jobs,
                 cli_jobs.show,

@@ -35,6 +35,7 @@ from .cli_options import (
 )
 from .cli_output import Printer, cell, place_of, summary
 from .cli_runs import is_run, run_results, show_run, steer_run, watch_run
+from .cli_validate import validate_rows
 from .cli_workflow_output import print_run_errors
 from .client import Job
 from .client_errors import PenstockError
@@ -72,6 +73,9 @@ def submit(
         str | None, typer.Option(help="The same key never makes a second job.")
     ] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Stay until the job has ended.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only look at the rows, as validate does.")
+    ] = False,
     url: Url = None,
     api_key: ApiKey = None,
     output: Output = None,
@@ -90,6 +94,9 @@ def submit(
         output=out,
         idempotency_key=idempotency_key,
     )
+    if dry_run:
+        validate_rows(printer, rows, options, url, api_key)
+        return
     with open_client(url, api_key) as client:
         job = client.jobs.submit(rows, **options)
         note_rejected(printer, job.record)
