@@ -6,6 +6,8 @@ from .planner_memory import GIB, share_out
 from .planner_roofline import Numbers, Roofline
 from .planner_shape import ModelShape
 
+_SHORT_S = 2e-3  # where the host's work shows
+
 _DTYPES: dict[NumberType | None, str] = {
     NumberType.FP32: "float32",
     NumberType.BF16: "bfloat16",
@@ -36,6 +38,11 @@ def notes_on(
         notes.append(f"our kernels on {hardware.name}: {hardware.support}")
     if hardware.is_gpu and numbers.layers.num_bytes == 1:
         notes.append(f"layers in {numbers.layers} are not there yet on GPUs: what they would give")
+    if chosen.decode.seconds < _SHORT_S:
+        notes.append(
+            f"a decode step of {chosen.decode.seconds * 1e3:.2g} ms is too short for a roofline: "
+            "launching kernels and scheduling, which it leaves out, take 1 to 3 ms"
+        )
     if shape.has_experts:
         notes.append(
             f"a decode step of {chosen.batch} rows reads {chosen.decode.weight_bytes / 1e9:.1f} GB "
@@ -58,7 +65,7 @@ def advice(hardware: Hardware, roofline: Roofline, work: Work, step_tokens: int)
     if roofline.numbers.layers.num_bytes > 1:
         saved = roofline.shape.layer_weights * (roofline.numbers.layers.num_bytes - 1)
         enough = "enough" if saved >= missing else "not enough"
-        where = ", but not there yet on GPUs" if hardware.is_gpu else ", --dtype int8"
+        where = "; not there yet on GPUs" if hardware.is_gpu else "; --dtype int8"
         ideas.append(f"layers in 8 bits, which save {saved / GIB:.1f} GiB ({enough}{where})")
     return (
         f"{roofline.shape.name} does not fit on {hardware.name}: weights take "
