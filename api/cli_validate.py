@@ -66,7 +66,7 @@ def validate(
     api_key: ApiKey = None,
     output: Output = None,
 ) -> None:
-    """Look at rows as submit would take them, and make nothing: bad lines, duplicates, tokens, time.
+    """Look at rows as submit takes them, and make nothing: bad lines, duplicates, tokens, time.
 
     Exits with 4 where some rows would come to nothing. Without a server it looks by itself.
     """

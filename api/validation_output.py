@@ -58,14 +58,10 @@ def _problems(found: JobValidation) -> Iterator[tuple[str, str, int | str]]:
     if found.refusal is not None:
         yield "all rows", found.refusal, found.rows
     for kind in _first(raw, "row_errors", "kinds"):
-        yield (
-            _lines(kind["lines"], kind["count"]),
-            f"{kind['code']}: {kind['message']}",
-            kind["count"],
-        )
-    yield from (
-        (f"line {line.line}", line.message, "") for line in found.bad_lines[:_PROBLEMS_SHOWN]
-    )
+        what = f"{kind['code']}: {kind['message']}"
+        yield _lines(kind["lines"], kind["count"]), what, kind["count"]
+    for line in found.bad_lines[:_PROBLEMS_SHOWN]:
+        yield f"line {line.line}", line.message, ""
     if found.num_bad_lines > _PROBLEMS_SHOWN:
         yield "…", "more bad lines", found.num_bad_lines - _PROBLEMS_SHOWN
     for row in _first(raw, "too_long", "rows"):

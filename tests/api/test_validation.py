@@ -2,22 +2,18 @@
 
 import asyncio
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 
-from penstock.api.app import create_app
 from penstock.api.async_client import AsyncClient
 from penstock.api.client import Client
 from penstock.api.client_errors import BadRequest
-from penstock.jobs.api_keys import ApiKeys, Scope
 from penstock.jobs.settings import Settings
 
 from .conftest import MODEL, Stack
-from .serving import serving
 
 ROWS = [{"id": "a", "text": "water"}, {"id": "b", "text": "water"}, {"id": "a", "text": "lake"}]
 WISH = {"prompt": "Say {{ row.text }}", "model": MODEL, "sampling": {"max_tokens": 5}, "id": "id"}
