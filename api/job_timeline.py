@@ -50,7 +50,6 @@ def eta_band_s(moments: Sequence[Moment], rows_left: int) -> tuple[float, float]
 def _point(moment: Moment) -> dict[str, Any]:
     return {
         "at": moment.at_ms / 1000,
-        "covered_s": moment.covered_ms / 1000,
         "rows": round(moment.rows, 1),
         "failed": round(moment.failed, 1),
         "rows_per_s": round(moment.rows_per_s, 3),

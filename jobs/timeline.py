@@ -32,13 +32,13 @@ _QUANTILES = TDigestOptions(q=[0.5, 0.95])
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """One step of a timeline: what ended from `at_ms` on, for `covered_ms`.
+    """One step of a timeline: what ended from `at_ms` on, for `step_ms`.
 
     Of a job that was sampled, rows and tokens are what the sample makes probable.
     """
 
     at_ms: int
-    covered_ms: int
+    step_ms: int
     rows: float = 0.0
     failed: float = 0.0
     completion_tokens: float = 0.0
@@ -48,12 +48,12 @@ class Moment:
     @property
     def rows_per_s(self) -> float:
         """The speed in rows."""
-        return self.rows * 1000 / self.covered_ms
+        return self.rows * 1000 / self.step_ms
 
     @property
     def tokens_per_s(self) -> float:
         """The speed in tokens that were generated."""
-        return self.completion_tokens * 1000 / self.covered_ms
+        return self.completion_tokens * 1000 / self.step_ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +174,7 @@ def _moments(rows: pa.Table, num_moments: int, *, scale: float) -> tuple[int, li
         moments.append(
             Moment(
                 at_ms=at_ms,
-                covered_ms=min(step_ms, end_ms - at_ms),
+                step_ms=step_ms,
                 rows=group["rows_sum"] * scale,
                 failed=group["failed_sum"] * scale,
                 completion_tokens=group["tokens_sum"] * scale,

@@ -13,10 +13,10 @@ export function count(value) {
   return value == null ? NOTHING : whole.format(value);
 }
 
-/** 61210.4 -> 61.2K; small numbers keep three digits. */
+/** 61210.4 -> 61.2k; small numbers keep three digits. */
 export function brief(value) {
   if (value == null) return NOTHING;
-  return Math.abs(value) < 1000 ? plain.format(value) : short.format(value);
+  return Math.abs(value) < 1000 ? plain.format(value) : short.format(value).replace("K", "k");
 }
 
 /** 0.0731 -> 7.3 %; what is not quite all is not told as all. */

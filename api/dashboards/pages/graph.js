@@ -4,8 +4,8 @@
 import { fill, shape } from "./dom.js";
 import { count } from "./format.js";
 
-const BOX = { width: 172, height: 74 };
-const GAP = { x: 64, y: 22 };
+const BOX = { width: 158, height: 74 };
+const GAP = { x: 46, y: 22 };
 const EDGE = 6; // around all
 const SWEEPS = 4;
 

@@ -21,9 +21,9 @@ const api = openPage();
 const bar = progressBar("Rows done");
 const flights = new Map(); // worker -> what it has in flight of this job
 const plots = {
-  tokens: new Plot(byId("tokens-plot"), [{ name: "tokens per second", kind: "", isFilled: true,
+  tokens: new Plot(byId("tokens-plot"), [{ name: "tokens per second", kind: "", isBars: true,
     of: (point) => point.tokens_per_s }], (value) => `${brief(value)} tokens/s`, brief),
-  rows: new Plot(byId("rows-plot"), [{ name: "rows per second", kind: "", isFilled: true,
+  rows: new Plot(byId("rows-plot"), [{ name: "rows per second", kind: "", isBars: true,
     of: (point) => point.rows_per_s }], (value) => `${brief(value)} rows/s`, brief),
   latency: new Plot(byId("latency-plot"), [
     { name: "median", kind: "", of: (point) => point.latency_p50_ms },
@@ -108,9 +108,9 @@ function facts(entries) {
 }
 
 async function lookAtHistory() {
-  const { points, sample, workers, eta } = await api.get(`${path}/timeline?points=80`);
+  const { points, step_s, sample, workers, eta } = await api.get(`${path}/timeline?points=48`);
   band = eta;
-  for (const plot of Object.values(plots)) plot.show(points);
+  for (const plot of Object.values(plots)) plot.show(points, step_s);
   drawBars(byId("makers"), workers.map(({ name, rows }) => [name, rows]), "Nothing has landed yet.");
   const isPart = sample.parts < sample.of_parts;
   const note = `Plots and makers are told by ${count(sample.rows)} of ${count(sample.of_rows)} rows.`;

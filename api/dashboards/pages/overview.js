@@ -100,8 +100,8 @@ function runRow() {
       const of = (stage) => run.steps.filter((step) => step.state === stage).length;
       const failed = run.steps.reduce((sum, step) => sum + step.rows.failed, 0);
       link.href = `/ui/runs/${encodeURIComponent(run.id)}`;
-      fill(link, run.name ?? run.id);
-      fill(workflow, run.workflow);
+      fill(link, run.name ?? run.workflow);
+      fill(workflow, run.id);
       setState(cells.State, run);
       bar.set({
         total: run.steps.length,

@@ -1,5 +1,5 @@
-// A plot over time: axes, one or two lines, and the values under the pointer or the arrow keys.
-// Knows points `{at, covered_s, ...}` and how to write their values, not what they mean.
+// A plot over time: axes, bars or lines, and the values under the pointer or the arrow keys.
+// Knows points `{at, ...}` in equal steps and how to write their values, not what they mean.
 
 import { element, fill, shape } from "./dom.js";
 import { duration } from "./format.js";
@@ -9,10 +9,14 @@ const LEFT = 46;
 const BOTTOM = 22;
 const TOP = 8;
 const RIGHT = 10;
+const LONGEST_GAP = 6; // points without a value that a line goes across
 const STEPS_S = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 43_200];
 
 export class Plot {
-  /** `series` are `{name, of(point), kind}`; `write(value)` writes a value with its unit. */
+  /**
+   * `series` are `{name, of(point), kind, isBars}`; `write` writes a value with its unit, `tick`
+   * one beside the axis.
+   */
   constructor(parent, series, write, tick) {
     this.parent = parent;
     this.series = series;
@@ -39,9 +43,10 @@ export class Plot {
     new ResizeObserver(() => this.draw()).observe(parent);
   }
 
-  /** Show other points. */
-  show(points) {
+  /** Show other points, each of which stands for `stepS`. */
+  show(points, stepS) {
     this.points = points;
+    this.stepS = stepS;
     this.draw();
   }
 
@@ -54,8 +59,7 @@ export class Plot {
       return;
     }
     const first = this.points[0].at;
-    const last = this.points.at(-1);
-    const span = last.at + last.covered_s - first;
+    const span = this.points.length * this.stepS;
     const values = this.points.flatMap((point) => this.series.map((each) => each.of(point)));
     const steps = niceSteps(Math.max(...values.filter((value) => value != null), 0));
     const top = steps.at(-1);
@@ -64,7 +68,7 @@ export class Plot {
     this.svg.replaceChildren(
       ...steps.map((value) => this.level(value, width)),
       ...this.times(span, width, first),
-      ...this.series.flatMap((each) => this.line(each)),
+      ...this.series.flatMap((each) => (each.isBars ? this.bars(each) : this.line(each))),
     );
     this.svg.setAttribute("aria-label", this.summary(span));
     this.svg.dataset.points = this.points.length;
@@ -94,26 +98,38 @@ export class Plot {
     return marks;
   }
 
-  /** A line breaks where there is no value; a value that stands alone becomes a dot. */
-  line({ of, kind, isFilled }) {
-    const runs = [[]];
-    for (const point of this.points) {
-      if (of(point) == null) runs.push([]);
-      else runs.at(-1).push([this.x(middle(point)), this.y(of(point))]);
-    }
-    return runs.filter((run) => run.length).flatMap((run) => {
-      if (run.length === 1) {
-        return [shape("circle", { class: `dot ${kind}`, cx: run[0][0], cy: run[0][1], r: 2.5 })];
-      }
-      const path = run.map(([x, y]) => `${x.toFixed(1)} ${y.toFixed(1)}`).join("L");
-      const drawn = [shape("path", { class: `line ${kind}`, d: `M${path}` })];
-      if (isFilled) {
-        const ground = this.y(0);
-        const area = `M${run[0][0]} ${ground}L${path}L${run.at(-1)[0]} ${ground}Z`;
-        drawn.unshift(shape("path", { class: "area", d: area }));
-      }
-      return drawn;
+  bars({ of, kind }) {
+    const ground = this.y(0);
+    return this.points.filter((point) => of(point) > 0).map((point) => {
+      const x = this.x(point.at);
+      const width = Math.max(this.x(point.at + this.stepS) - x - 1, 0.75);
+      const y = this.y(of(point));
+      return shape("rect", { class: `column ${kind}`, x, y, width, height: ground - y });
     });
+  }
+
+  /** A line breaks where for long there is no value; one that stands alone becomes a dot. */
+  line({ of, kind }) {
+    const runs = [];
+    let missing = Infinity;
+    for (const point of this.points) {
+      if (of(point) == null) missing += 1;
+      else {
+        if (missing > LONGEST_GAP) runs.push([]);
+        runs.at(-1).push([this.x(this.middle(point)), this.y(of(point))]);
+        missing = 0;
+      }
+    }
+    return runs.map((run) => {
+      const [[cx, cy]] = run;
+      if (run.length === 1) return shape("circle", { class: `dot ${kind}`, cx, cy, r: 2.5 });
+      const path = run.map(([x, y]) => `${x.toFixed(1)} ${y.toFixed(1)}`).join("L");
+      return shape("path", { class: `line ${kind}`, d: `M${path}` });
+    });
+  }
+
+  middle(point) {
+    return point.at + this.stepS / 2;
   }
 
   summary(span) {
@@ -127,7 +143,7 @@ export class Plot {
   nearest(event) {
     if (!this.points.length) return null;
     const x = event.clientX - this.svg.getBoundingClientRect().left;
-    const far = (point) => Math.abs(this.x(middle(point)) - x);
+    const far = (point) => Math.abs(this.x(this.middle(point)) - x);
     return this.points.reduce(
       (best, point, place) => (far(point) < far(this.points[best]) ? place : best),
       0,
@@ -149,7 +165,7 @@ export class Plot {
     this.told.hidden = place == null;
     if (place == null) return;
     const point = this.points[place];
-    const x = this.x(middle(point));
+    const x = this.x(this.middle(point));
     const marks = this.series
       .filter(({ of }) => of(point) != null)
       .map(({ of, kind }) =>
@@ -166,10 +182,6 @@ export class Plot {
     const left = x + 12 > room ? x - this.told.offsetWidth - 12 : x + 12;
     this.told.style.left = `${Math.max(0, left)}px`; // by script: the policy forbids attributes
   }
-}
-
-function middle(point) {
-  return point.at + point.covered_s / 2;
 }
 
 /** Choose up to five round levels, from 0 to at least `most`. */
