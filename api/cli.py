@@ -14,6 +14,7 @@ from . import (
     cli_chat,
     cli_jobs,
     cli_keys,
+    cli_plan,
     cli_run,
     cli_serve,
     cli_steering,
@@ -72,7 +73,7 @@ def make_app() -> typer.Typer:
                 cli_steering.delete,
             ),
         ),
-        (_ASK, (cli_chat.chat, cli_chat.models, doctor.doctor)),
+        (_ASK, (cli_chat.chat, cli_chat.models, cli_plan.plan, doctor.doctor)),
     ):
         for verb in verbs:
             app.command(rich_help_panel=panel, epilog=example(verb.__name__))(verb)

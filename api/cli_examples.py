@@ -38,6 +38,7 @@ EXAMPLES = {
     "workflow runs": "penstock workflow runs --limit 5",
     "chat": "penstock chat 'Add 17 and 25.' -s temperature=0",
     "models": "penstock models",
+    "plan": "penstock plan --model Qwen/Qwen3-8B --gpu H200 --rows 1000000",
     "doctor": "penstock doctor",
 }
 

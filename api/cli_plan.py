@@ -32,7 +32,11 @@ def plan(
     ] = 0,
     dtype: Annotated[
         NumberType | None,
-        typer.Option(help="What layers are kept in.", show_default="the checkpoint's"),
+        typer.Option(
+            metavar="TYPE",
+            help="What layers are kept in: fp32, bf16, fp16, fp8 or int8.",
+            show_default="the checkpoint's",
+        ),
     ] = None,
     kv_dtype: Annotated[
         str, typer.Option(metavar="auto|fp8", help="What keys and values are kept in.")
@@ -61,8 +65,7 @@ def plan(
 ) -> None:
     """Foretell a job's time, cost and latency from the model's and the hardware's figures.
 
-    Reads the model's config.json alone. What is told are rooflines, and what engines were measured
-    to reach of them.
+    Reads the model's config.json alone. Times are rooflines, and what engines reached of them.
     """
     printer = Printer(output)
     if gpu == _LIST:
