@@ -54,8 +54,8 @@ TENANT_SAFEGUARDS = (
     Safeguard(
         "a list holds its tenant's jobs",
         "api/routes/jobs.py",
-        "        tenant=principal.tenant,\n        is_listed",
-        "        is_listed",
+        "        tenant=principal.tenant,\n        states",
+        "        states",
         _TENANTS,
     ),
     Safeguard(
