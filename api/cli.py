@@ -18,6 +18,7 @@ from . import (
     cli_run,
     cli_serve,
     cli_steering,
+    cli_top,
     cli_validate,
     cli_workflow,
     demo,
@@ -73,7 +74,10 @@ def make_app() -> typer.Typer:
                 cli_steering.delete,
             ),
         ),
-        (_ASK, (cli_chat.chat, cli_chat.models, cli_plan.plan, doctor.doctor)),
+        (
+            _ASK,
+            (cli_top.top, cli_chat.chat, cli_chat.models, cli_plan.plan, doctor.doctor),
+        ),
     ):
         for verb in verbs:
             app.command(rich_help_panel=panel, epilog=example(verb.__name__))(verb)

@@ -36,6 +36,7 @@ EXAMPLES = {
     "workflow plan": "penstock workflow plan flow.yaml --input rows.jsonl --rows texts=100000",
     "workflow schema": "penstock workflow schema",
     "workflow runs": "penstock workflow runs --limit 5",
+    "top": "penstock top --interval 2",
     "chat": "penstock chat 'Add 17 and 25.' -s temperature=0",
     "models": "penstock models",
     "plan": "penstock plan --model Qwen/Qwen3-8B --gpu H200 --rows 1000000",

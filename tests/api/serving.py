@@ -14,10 +14,13 @@ from penstock.api.http_protocol import PatientProtocol
 
 @contextmanager
 def serving(
-    app: ASGIApp, protocol: type[PatientProtocol] = PatientProtocol, grace_s: int = 5
+    app: ASGIApp,
+    protocol: type[PatientProtocol] = PatientProtocol,
+    grace_s: int = 5,
+    port: int = 0,
 ) -> Iterator[str]:
     """Serve an application for as long as the block lasts; yields its base URL."""
-    listener = socket.create_server(("127.0.0.1", 0))
+    listener = socket.create_server(("127.0.0.1", port))
     config = uvicorn.Config(
         app,
         log_level="warning",
