@@ -26,7 +26,7 @@ RUN pip install --no-cache-dir --no-deps "torch==${TORCH}" \
 # An empty package with our metadata brings all that we depend on, whatever changes in our code.
 WORKDIR /skeleton
 COPY pyproject.toml README.md LICENSE __init__.py py.typed ./
-RUN mkdir --parents api/routes engine/models jobs/workflow kernels \
+RUN python -c "import pathlib, tomllib; project = tomllib.loads(open('pyproject.toml').read()); [pathlib.Path(*name.split('.')[1:]).mkdir(parents=True, exist_ok=True) for name in project['tool']['setuptools']['packages']]" \
     && pip install --no-cache-dir '.[all]' \
     && pip uninstall --yes penstock \
     && rm -rf build ./*.egg-info

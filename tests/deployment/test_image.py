@@ -1,0 +1,140 @@
+"""The Dockerfile: pinned, small, without secrets, and complete for the package it is to hold."""
+
+import fnmatch
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+TEXT = (ROOT / "Dockerfile").read_text()
+PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
+IGNORED = [
+    line
+    for line in (ROOT / ".dockerignore").read_text().splitlines()
+    if line and not line.startswith("#")
+]
+
+
+def instructions() -> list[tuple[str, str]]:
+    """Read the file as a builder would: comments away, continued lines together."""
+    joined = re.sub(r"\\\n\s*", "", re.sub(r"(?m)^\s*#.*\n", "", TEXT))
+    pairs = (line.partition(" ") for line in joined.splitlines() if line.strip())
+    return [(word, rest.strip()) for word, _, rest in pairs]
+
+
+def stages() -> list[list[tuple[str, str]]]:
+    found: list[list[tuple[str, str]]] = []
+    for word, rest in instructions():
+        if word == "FROM":
+            found.append([])
+        if found:
+            found[-1].append((word, rest))
+    return found
+
+
+def is_in_context(path: str) -> bool:
+    """Apply .dockerignore: the last pattern that fits the path, or a folder above it, decides."""
+    parts = PurePosixPath(path)
+    names = [str(each) for each in [parts, *parts.parents] if str(each) != "."]
+    is_in = True
+    for line in IGNORED:
+        pattern = line.removeprefix("!")
+        patterns = [pattern, pattern.removeprefix("**/")]
+        if any(fnmatch.fnmatch(name, each) for name in names for each in patterns):
+            is_in = line.startswith("!")
+    return is_in
+
+
+def packaged() -> list[str]:
+    """All files that belong in the wheel, by pyproject.toml."""
+    tool = PROJECT["tool"]["setuptools"]
+    files = [PROJECT["project"]["readme"], "pyproject.toml"]
+    for package in tool["packages"]:
+        folder = ROOT.joinpath(*package.split(".")[1:])
+        files += [str(path.relative_to(ROOT)) for path in folder.glob("*.py")]
+        for pattern in tool["package-data"].get(package, []):
+            found = [path for path in folder.glob(pattern) if path.is_file()]
+            assert found, f"{package} has no {pattern}"
+            files += [str(path.relative_to(ROOT)) for path in found]
+    return [name for name in files if "__pycache__" not in name]
+
+
+def test_the_context_holds_all_of_the_package_and_nothing_more() -> None:
+    files = packaged()
+    assert len(files) > 200
+    assert [name for name in files if not is_in_context(name)] == []
+    others = [".git/HEAD", ".env", ".venv/bin/python", "api/__pycache__/app.cpython-312.pyc"]
+    others += ["docs/api.md", "out/rows.parquet", "penstock-data/x", "tests/conftest.py"]
+    assert [name for name in others if is_in_context(name)] == []
+
+
+def test_what_is_copied_is_there() -> None:
+    for word, rest in instructions():
+        if word == "COPY":
+            *sources, _ = [each for each in rest.split() if not each.startswith("--")]
+            assert all((ROOT / each).exists() and is_in_context(f"{each}/x") for each in sources
+                       if each != ".")  # fmt: skip
+
+
+def test_the_skeleton_has_every_folder_of_the_package(tmp_path: Path) -> None:
+    """By it come all dependencies; setuptools needs each folder that it is told of."""
+    [command] = re.findall(r'python -c "(.*)" ', TEXT)
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    subprocess.run([sys.executable, "-c", command], cwd=tmp_path, check=True, timeout=60)
+    for package in PROJECT["tool"]["setuptools"]["packages"]:
+        assert tmp_path.joinpath(*package.split(".")[1:]).is_dir()
+    [skeleton] = [rest for word, rest in instructions() if word == "COPY" and "pyproject" in rest]
+    wanted = {PROJECT["project"]["readme"], *PROJECT["project"]["license-files"]}
+    assert wanted | {"pyproject.toml", "__init__.py"} <= set(skeleton.split())
+
+
+def test_everything_is_pinned() -> None:
+    arguments = dict(rest.split("=", 1) for word, rest in instructions() if word == "ARG")
+    assert re.fullmatch(r"3\.\d+\.\d+-slim-\w+", arguments["PYTHON"])
+    assert {stage[0][1].split()[0] for stage in stages()} == {"python:${PYTHON}"}
+    makefile = (ROOT / "Makefile").read_text()
+    assert f"torch=={arguments['TORCH']}\n" in makefile, "the one that is tested"
+    assert "ADD" not in {word for word, _ in instructions()}
+
+
+@pytest.mark.parametrize("word", ["ARG", "ENV"])
+def test_no_secret_is_asked_for_nor_kept(word: str) -> None:
+    told = " ".join(rest for each, rest in instructions() if each == word)
+    assert not re.search(r"(?i)key|token=|secret|password", told)
+
+
+def test_the_last_stage_is_what_runs() -> None:
+    *_, last = stages()
+    words = [word for word, _ in last]
+    user = dict(last)["USER"]
+    assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", user), (
+        "a number, or Kubernetes cannot tell it is no root"
+    )
+    assert words.index("USER") > max(at for at, word in enumerate(words) if word == "RUN")
+    assert "HEALTHCHECK" in words and "CMD" in words and "ENTRYPOINT" not in words
+    made_for = re.search(r"useradd --uid (\d+)", TEXT)
+    assert made_for is not None and user.startswith(f"{made_for[1]}:")
+
+
+def test_layers_keep_no_caches() -> None:
+    for word, rest in instructions():
+        if word == "RUN":
+            assert rest.count("pip install") + rest.count("pip wheel") == rest.count(
+                "--no-cache-dir"
+            )
+            assert ("apt-get install" in rest) == ("rm -rf /var/lib/apt/lists" in rest)
+
+
+def test_code_comes_after_what_it_depends_on() -> None:
+    """So a change of our code costs one small layer."""
+    *_, last = stages()
+    kinds = [rest for word, rest in last if word in ("RUN", "COPY")]
+    order = ["apt-get", "torch==", "pyproject.toml", "'.[all]'", "/wheels/*.whl"]
+    places = [next(at for at, rest in enumerate(kinds) if each in rest) for each in order]
+    assert places == sorted(places)
