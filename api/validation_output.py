@@ -117,7 +117,7 @@ def _output_tokens(found: JobValidation) -> str:
 
 
 def _reuse(reuse: Mapping[str, Any], found: JobValidation) -> str:
-    of = "" if reuse["rows"] >= found.rows else f" (of the first {reuse['rows']:,} rows)"
+    of = "" if not found.is_estimated else f" (of the first {reuse['rows']:,} rows)"
     return f"{reuse['share']:.1%} of the input tokens{of}"
 
 
@@ -127,4 +127,4 @@ def _time(seconds: tuple[float | None, float | None] | None) -> str:
             return f"{short_time(p50)} to {short_time(p90)}"
         case (None, float() | int() as p90):
             return f"at most {short_time(p90)}"
-    return "unknown: no busy worker yet"
+    return "unknown: no worker has been busy yet, as far as is known here"

@@ -31,8 +31,13 @@ from .errors import InvalidJob
 from .inputs import InputRow
 from .model import RejectedLine, RequestError
 from .row_request import RowRequest, row_request
-from .submission import MAX_COLUMNS, SubmitRequest, custom_id_of
-from .submit_request import check_columns, check_request
+from .submit_request import (
+    MAX_COLUMNS,
+    SubmitRequest,
+    check_columns,
+    check_request,
+    custom_id_of,
+)
 
 _OTHERS = RequestError("other", "of more kinds than are told apart here")
 

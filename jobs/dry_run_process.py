@@ -126,7 +126,7 @@ class DryRunProcess:
         if self._is_stopped:
             return "was stopped"
         if self._is_overdue:
-            return f"took more than {self._limit_s:g} s over one row"
+            return f"had not ended {_GRACE_S:g} s after the {self._limit_s:g} s that it may take"
         if status == OUT_OF_MEMORY:
             return f"took more memory than {self._max_memory_bytes >> 20} MiB"
         how = signal.Signals(-status).name if status < 0 else f"status {status}"

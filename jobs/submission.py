@@ -9,7 +9,6 @@ import logging
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import redis
@@ -30,7 +29,13 @@ from .row_request import asks_for_logprobs
 from .sealed_input import InputSealer
 from .settings import Settings
 from .sources import FileSource, NamedFileSource, PathSource, RowsSource, Source
-from .submit_request import SubmitRequest, check_columns, check_request
+from .submit_request import (
+    MAX_COLUMNS,
+    SubmitRequest,
+    check_columns,
+    check_request,
+    custom_id_of,
+)
 
 __all__ = [
     "FileSource",
@@ -43,12 +48,10 @@ __all__ = [
     "Submission",
     "SubmitRequest",
     "UnreadableInput",
-    "custom_id_of",
     "input_items",
     "submit",
 ]
 
-MAX_COLUMNS = 1_000
 MAX_REJECTED_SHOWN = 100
 
 logger = logging.getLogger(__name__)
@@ -237,19 +240,6 @@ def _sealed(
         )
     sealer.add(row_index, custom_id_of(request, item.row), row_json)
     return None
-
-
-def custom_id_of(request: SubmitRequest, row: dict[str, Any]) -> str | None:
-    """Return what the row is called; one that is a batch's line says so itself."""
-    if request.id_column is not None:
-        return _id_text(row.get(request.id_column))
-    return _id_text(row.get("custom_id")) if isinstance(row.get("body"), dict) else None
-
-
-def _id_text(value: Any) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
-    return msgspec.json.encode(value).decode()
 
 
 def _found(table: JobTable, job_dir: JobDir, source: Source, request: SubmitRequest) -> Submission:

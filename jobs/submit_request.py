@@ -1,12 +1,16 @@
 """What a submission says beside its input, and what speaks against it. Knows no input, no disk."""
 
 from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
 
 from .errors import InvalidJob
 from .job_limits import check_deadline, check_error_rate
 from .model import DEFAULT_PRIORITY, EMBED, ERROR_RATE_AFTER, TaskSpec
 from .templates import TemplateError, task_columns
 
+MAX_COLUMNS = 1_000  # of an input
 _ENDPOINTS = (None, "/v1/chat/completions", "/v1/completions", EMBED)
 
 
@@ -92,6 +96,19 @@ def check_columns(
             "give a prompt or messages template, or an input with a column prompt, messages or "
             f"body (columns: {shown})",
         )
+
+
+def custom_id_of(request: SubmitRequest, row: dict[str, Any]) -> str | None:
+    """Return what the row is called; one that is a batch's line says so itself."""
+    if request.id_column is not None:
+        return _id_text(row.get(request.id_column))
+    return _id_text(row.get("custom_id")) if isinstance(row.get("body"), dict) else None
+
+
+def _id_text(value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    return msgspec.json.encode(value).decode()
 
 
 def _check_embedding(task: TaskSpec) -> None:
