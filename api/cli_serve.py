@@ -144,7 +144,7 @@ def flower(
     import flower.urls
 
     from ..jobs.app import create_app
-    from .flower_pages import looking_only
+    from .flower_pages import LinkedTemplates, served_pages
 
     if not os.environ.get("FLOWER_BASIC_AUTH"):
         os.environ.pop("FLOWER_BASIC_AUTH", None)  # Flower would ask for an empty password
@@ -154,8 +154,12 @@ def flower(
             "or say --unprotected behind a proxy that asks for one"
         )
     with _redis_is_named():
-        celery = create_app(Settings.load(toml=config))
-    flower.urls.handlers[:] = looking_only(flower.urls.handlers)  # Flower takes them from there
+        in_force = Settings.load(toml=config)
+        celery = create_app(in_force)
+    pages_url = in_force.pages_url or in_force.url
+    flower.urls.handlers[:] = served_pages(flower.urls.handlers)  # Flower takes both from there
+    templates = str(flower.urls.settings["template_path"])
+    flower.urls.settings["template_loader"] = LinkedTemplates(templates, pages_url)
     config_path = Path(__file__).with_name("flower_config.py")
     celery.start(
         ["--quiet", "flower", f"--conf={config_path}", f"--address={host}", f"--port={port}"]

@@ -197,6 +197,11 @@ class LocalStack:
     def _make_children(self) -> list[Child]:
         command = [sys.executable, "-P", "-m", "penstock.api.cli"]
         listener = self._listener.fileno()
+        flower_port = self.options.flower_port
+        if flower_port is not None:
+            flower_port = flower_port or _free_port()
+            self.flower_url = f"http://{_LOOPBACK}:{flower_port}"
+            self.settings = replace(self.settings, flower_url=self.flower_url)
         environ = _child_environ(self.settings)
         children = [
             Child(
@@ -208,13 +213,11 @@ class LocalStack:
                 grace_s=_API_GRACE_S,
             )
         ]
-        if self.options.flower_port is not None:
-            port = self.options.flower_port or _free_port()
-            self.flower_url = f"http://{_LOOPBACK}:{port}"
+        if flower_port is not None:
             children.append(
                 Child(
                     "flower",
-                    [*command, "flower", "--host", _LOOPBACK, "--port", str(port)],
+                    [*command, "flower", "--host", _LOOPBACK, "--port", str(flower_port)],
                     environ=environ,
                     log_path=self.log_dir / "flower.log",
                 )

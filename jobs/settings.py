@@ -129,6 +129,11 @@ class Settings:
     flower_url: str | None = _setting(
         None, "PENSTOCK_FLOWER_URL", "where people find Flower, for links of the pages to it"
     )
+    pages_url: str | None = _setting(
+        None,
+        "PENSTOCK_PAGES_URL",
+        "where people open the API's pages, for links of Flower to them; default: the API's `url`",
+    )
     hang_limit_s: float = _setting(
         120.0,
         "PENSTOCK_HANG_LIMIT_S",

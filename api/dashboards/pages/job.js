@@ -166,7 +166,7 @@ function drawLinks(flower) {
     job.counts.failed ? save("Failed rows, as JSON lines", `${path}/results?status=failed`, `${id}-failed.jsonl`) : null,
     hasManifest ? save("The manifest", `${path}/manifest`, `${id}_manifest.json`) : null,
     job.retry_of ? element("li", {}, "A retry of ", element("a", { href: `/ui/jobs/${job.retry_of}` }, job.retry_of)) : null,
-    flower ? element("li", {}, element("a", { href: `${flower.replace(/\/$/, "")}/tasks?search=${id}` }, "Its shards in Flower")) : null,
+    flower ? element("li", {}, element("a", { href: `${flower.replace(/\/$/, "")}/tasks?name=penstock.generate%20kwargs:${id}` }, "Its shards in Flower")) : null,
     element("li", {}, "Parquet lies in ", element("code", {}, job.output.path)),
   );
 }

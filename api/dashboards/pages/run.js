@@ -50,7 +50,7 @@ function show(now) {
   if (byId("state").dataset.drawn !== run.status) {
     byId("state").dataset.drawn = run.status;
     fill(byId("state"), state(run.status));
-    fill(byId("subtitle"), `· ${run.workflow} · created `, ago(run.created_at));
+    fill(byId("subtitle"), run.name ? `· ${run.workflow} · created ` : "· created ", ago(run.created_at));
   }
   if (maySteer) offer(run);
   fill(byId("problem"), run.error ?? run.status_reason ?? "");
