@@ -89,6 +89,11 @@ class Plan:
     notes: tuple[str, ...]
 
     @property
+    def longest_step_s(self) -> float:
+        """The longest pause between two tokens of a row: a step full of others' prompts."""
+        return self.chosen.decode.seconds + self.prefill.seconds
+
+    @property
     def least_s(self) -> float:
         """The job's time at the roofline."""
         return self.work.num_rows / self.num_devices / self.chosen.rows_per_s

@@ -36,6 +36,7 @@ def plan_as_json(plan: Plan) -> dict[str, Any]:
             "tokens_per_s": round(plan.chosen.tokens_per_s * plan.num_devices, 1),
             "rows_per_s": round(plan.chosen.rows_per_s * plan.num_devices, 4),
             "row_s": round(plan.chosen.turn_s, 4),
+            "longest_step_ms": round(plan.longest_step_s * 1e3, 3),
             "job_s": round(plan.least_s, 1),
         },
         "expected": [

@@ -96,6 +96,11 @@ def _facts(plan: Plan) -> list[tuple[str, Any]]:
         ("prefill step", _told(plan.prefill)),
         (f"decode step of {chosen.batch:,}", _told(decode)),
         (
+            "longest step",
+            f"{plan.longest_step_s * 1e3:,.4g} ms, beside a step full of prompts: so long a row may "
+            "wait for its next token (PENSTOCK_MAX_NUM_BATCHED_TOKENS)",
+        ),
+        (
             "roofline",
             f"{chosen.tokens_per_s * plan.num_devices:,.0f} tok/s, "
             f"{chosen.rows_per_s * plan.num_devices:,.4g} rows/s",

@@ -28,6 +28,8 @@ class TestPlan:
         assert found.settings == {"PENSTOCK_MAX_NUM_SEQS": "256"}
         assert [cost.batch for cost in found.sweep][:4] == [1, 2, 4, 8]
         assert found.sweep[-1].batch == found.max_batch
+        assert found.longest_step_s == found.prefill.seconds + found.chosen.decode.seconds
+        assert found.longest_step_s > 8192 * 2 * 6.9e9 / 791.5e12  # layers alone, full of prompts
 
     def test_two_devices_halve_the_time_and_not_the_cost(self) -> None:
         one = plan("Qwen3-8B", "H200", WORK, price_per_hour=4.0)
@@ -166,6 +168,7 @@ class TestCommand:
             "8,190,735,360 parameters, 16.38 GB with layers in bf16",
             "144 KiB per token",
             "Little's law",
+            "longest step",
             "of the roofline, costs",
             "kept up to a batch of",
             "SGLang, FlashInfer",
