@@ -1,36 +1,42 @@
 """The client for asyncio, the twin of `client`: the same talks, carried out without blocking."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
-from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 import httpx2
 
-from . import chat_calls, job_calls, tables
+from . import chat_calls, job_calls
 from .address import Address
+from .async_batcher import AsyncBatcher
+from .async_job import AsyncJob
 from .async_workflow_client import AsyncWorkflows
+from .batch_options import BatchOptions
+from .batch_queue import BatchLimits
 from .chat_calls import Messages
 from .chat_stream import AsyncChatStream
-from .client_events import follow_async
 from .connection import AsyncConnection
 from .job_calls import JobChanges, SubmitOptions
-from .job_facts import JobFacts
+from .local_transport import async_transport_for
+from .openai_client import bound_async_client
 from .payloads import JobInput, open_upload
-from .records import ChatAnswer, JobEvent, JobRecord, Row
+from .records import ChatAnswer
 from .retry_policy import RetryPolicy
 from .validation_calls import open_validation, read_validation_async, shown_progress
 from .validation_record import JobValidation
 
 if TYPE_CHECKING:
-    import pyarrow as pa
+    import openai
 
 
 class AsyncClient(AsyncConnection):
     """A connection to a Penstock server. Close it, or use it in an `async with`.
 
-    Without arguments it goes where PENSTOCK_URL says, else to this machine.
+    Without arguments it goes where PENSTOCK_URL says, else to this machine. With `local://` it
+    needs no server: the first call finds or starts a whole stack over the directory `data`, which
+    serves `model` and ends when its last client has been closed.
 
         job = await client.jobs.submit("tickets.jsonl", prompt="Classify: {{ row.text }}")
         await job.wait(progress=True)
@@ -44,9 +50,12 @@ class AsyncClient(AsyncConnection):
         *,
         timeout_s: float = 60.0,
         max_retries: int = 4,
+        model: str | None = None,
+        data: str | Path | None = None,
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
-        self.address = Address.resolve(base_url, api_key)
+        self.address = Address.resolve(base_url, api_key, model=model, data=data)
+        transport = transport or async_transport_for(self.address)
         http = httpx2.AsyncClient(**self.address.http_options(timeout_s), transport=transport)
         super().__init__(http, RetryPolicy(max_retries=max_retries))
         self.jobs = AsyncJobs(self)
@@ -89,6 +98,37 @@ class AsyncClient(AsyncConnection):
             return AsyncChatStream(await self.run(talk))
         return await self.run(chat_calls.chat(messages, model, sampling, self.retry))
 
+    def batcher(
+        self,
+        *,
+        max_rows: int = 1000,
+        max_wait_s: float = 1.0,
+        max_jobs: int = 8,
+        **options: Unpack[SubmitOptions],
+    ) -> AsyncBatcher:
+        """Gather the requests of many coroutines into bulk jobs; see `AsyncBatcher`.
+
+            async with client.batcher(model="m") as batch:
+                answers = await asyncio.gather(*(batch.chat(text) for text in texts))
+
+        Args:
+            max_rows: how many requests become one job at most.
+            max_wait_s: how long the first of them waits for company.
+            max_jobs: how many jobs are open at a time; further requests wait.
+            options: what is said of each job, such as `model`, `sampling`, `priority`; with
+                `prompt` or `messages`, what is asked are rows for that template.
+        """
+        limits = BatchLimits(max_rows, max_wait_s, max_jobs)
+        return AsyncBatcher(self, BatchOptions(options), limits)
+
+    def openai(self, **options: Any) -> "openai.AsyncOpenAI":
+        """Give OpenAI's own client, bound to this server; `options` are its own arguments.
+
+        Raises:
+            MissingPackage: `openai` is not installed.
+        """
+        return bound_async_client(self.address, options)
+
 
 class AsyncJobs:
     """Bulk jobs."""
@@ -96,7 +136,7 @@ class AsyncJobs:
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
 
-    async def submit(self, rows: JobInput, **options: Unpack[SubmitOptions]) -> "AsyncJob":
+    async def submit(self, rows: JobInput, **options: Unpack[SubmitOptions]) -> AsyncJob:
         """Send rows and what to do with each; returns once the server has them safely on disk.
 
         Args:
@@ -111,7 +151,8 @@ class AsyncJobs:
         with ExitStack() as stack:
             upload = await asyncio.to_thread(stack.enter_context, open_upload(rows))
             talk = job_calls.submit_job(upload, options, self._connection.retry)
-            return AsyncJob(self._connection, await self._connection.run(talk))
+            record = await self._connection.run(talk)
+            return AsyncJob(self._connection, record, options.get("schema"))
 
     async def validate(
         self, rows: JobInput, *, progress: bool = False, **options: Unpack[SubmitOptions]
@@ -133,10 +174,10 @@ class AsyncJobs:
             talk = open_validation(upload, options, self._connection.retry)
             return await read_validation_async(await self._connection.run(talk), on_progress)
 
-    async def get(self, job_id: str) -> "AsyncJob":
-        """Find a job by its id."""
+    async def get(self, job_id: str, *, schema: Any = None) -> AsyncJob:
+        """Find a job by its id. With a pydantic model, `row.parsed` is an instance of it."""
         talk = job_calls.get_job(job_id, self._connection.retry)
-        return AsyncJob(self._connection, await self._connection.run(talk))
+        return AsyncJob(self._connection, await self._connection.run(talk), schema)
 
     async def list(
         self, *, limit: int = 20, after: str | None = None, status: str | Sequence[str] = ()
@@ -148,17 +189,17 @@ class AsyncJobs:
         talk = job_calls.list_jobs(limit, after, self._connection.retry, status=status)
         return [AsyncJob(self._connection, record) for record in await self._connection.run(talk)]
 
-    async def cancel(self, job_id: str) -> "AsyncJob":
+    async def cancel(self, job_id: str) -> AsyncJob:
         """Stop a job; what has landed stays."""
         talk = job_calls.cancel_job(job_id, self._connection.retry)
         return AsyncJob(self._connection, await self._connection.run(talk))
 
-    async def pause(self, job_id: str) -> "AsyncJob":
+    async def pause(self, job_id: str) -> AsyncJob:
         """Begin nothing more of a job; what runs goes on to its end, and lands."""
         talk = job_calls.pause_job(job_id, self._connection.retry)
         return AsyncJob(self._connection, await self._connection.run(talk))
 
-    async def resume(self, job_id: str) -> "AsyncJob":
+    async def resume(self, job_id: str) -> AsyncJob:
         """Let a paused job go on."""
         talk = job_calls.resume_job(job_id, self._connection.retry)
         return AsyncJob(self._connection, await self._connection.run(talk))
@@ -167,12 +208,12 @@ class AsyncJobs:
         """Remove a job that has ended, its input and its rows; what it has used stays on record."""
         await self._connection.run(job_calls.delete_job(job_id, self._connection.retry))
 
-    async def update(self, job_id: str, **changes: Unpack[JobChanges]) -> "AsyncJob":
+    async def update(self, job_id: str, **changes: Unpack[JobChanges]) -> AsyncJob:
         """Change a job's name, priority, metadata, deadline or rate of errors; it acts at once."""
         talk = job_calls.change_job(job_id, changes, self._connection.retry)
         return AsyncJob(self._connection, await self._connection.run(talk))
 
-    async def retry(self, job_id: str, *, codes: Sequence[str] | None = None) -> "AsyncJob":
+    async def retry(self, job_id: str, *, codes: Sequence[str] | None = None) -> AsyncJob:
         """Run again what failed of a job that has ended; see `AsyncJob.retry`."""
         talk = job_calls.retry_job(job_id, codes, self._connection.retry)
         return AsyncJob(self._connection, await self._connection.run(talk))
@@ -202,127 +243,3 @@ class AsyncWorkers:
     async def list(self) -> list[dict[str, Any]]:
         """List the workers with what they do."""
         return await self._connection.run(chat_calls.list_workers(self._connection.retry))
-
-
-class AsyncJob(JobFacts):
-    """A bulk job."""
-
-    def __init__(self, connection: AsyncConnection, record: JobRecord) -> None:
-        super().__init__(record)
-        self._connection = connection
-
-    async def refresh(self) -> Self:
-        """Look at the job again."""
-        self.record = await self._connection.run(job_calls.get_job(self.id, self._connection.retry))
-        return self
-
-    async def wait(self, *, progress: bool = False, timeout_s: float | None = None) -> Self:
-        """Wait until the job has ended. An interruption leaves the job alone.
-
-        Raises:
-            WaitTimedOut: it has not ended in time.
-            JobFailed: it could not run as a whole.
-        """
-        if progress:
-            from .progress import JobProgress  # rich is slow to import
-
-            with JobProgress() as bar:
-                await self._wait(timeout_s, bar.show)
-        else:
-            await self._wait(timeout_s, lambda record: None)
-        self.raise_if_failed()
-        return self
-
-    async def results(
-        self, *, status: str | None = None, follow: bool = True, page_rows: int = 1000
-    ) -> AsyncIterator[Row]:
-        """Yield the landed rows in the order of the input, waiting for those that are to come.
-
-        Args:
-            status: only `succeeded` or only `failed` rows.
-            follow: False ends with what has landed by now.
-            page_rows: how many rows one request asks for.
-
-        Raises:
-            JobPaused: with `follow`, once all has been given that landed before somebody is wanted
-                to resume the job.
-        """
-        pager = job_calls.ResultsPager(self.id, status=status, follow=follow, page_rows=page_rows)
-        while not pager.is_done:
-            for row in await self._connection.run(pager.next_page(self._connection.retry)):
-                yield row
-
-    async def errors(self) -> list[dict[str, Any]]:
-        """List the rejected input lines and the rows that failed."""
-        return await self._connection.run(job_calls.job_errors(self.id, self._connection.retry))
-
-    def events(self) -> AsyncIterator[JobEvent]:
-        """Yield what happens to the job, to its end; a broken connection goes on where it was."""
-        return follow_async(self._connection, partial(job_calls.open_events, self.id))
-
-    async def cancel(self) -> Self:
-        """Stop the job; what has landed stays."""
-        self.record = await self._connection.run(
-            job_calls.cancel_job(self.id, self._connection.retry)
-        )
-        return self
-
-    async def pause(self) -> Self:
-        """Begin nothing more; what runs goes on to its end, and lands."""
-        self.record = await self._connection.run(
-            job_calls.pause_job(self.id, self._connection.retry)
-        )
-        return self
-
-    async def resume(self) -> Self:
-        """Go on after a pause. Rows that failed before are not held against the job any more."""
-        self.record = await self._connection.run(
-            job_calls.resume_job(self.id, self._connection.retry)
-        )
-        return self
-
-    async def update(self, **changes: Unpack[JobChanges]) -> Self:
-        """Change name, priority, metadata, deadline or rate of errors; it acts at once."""
-        talk = job_calls.change_job(self.id, changes, self._connection.retry)
-        self.record = await self._connection.run(talk)
-        return self
-
-    async def delete(self) -> None:
-        """Remove the job, if it has ended, its input and its rows; see `jobs.delete`."""
-        await self._connection.run(job_calls.delete_job(self.id, self._connection.retry))
-
-    async def retry(self, *, codes: Sequence[str] | None = None) -> "AsyncJob":
-        """Run again what failed, or was not run, as a job of its own, which is returned.
-
-        When that completes, its rows take the places of those that failed. With `codes`, only rows
-        whose error has one of these.
-        """
-        talk = job_calls.retry_job(self.id, codes, self._connection.retry)
-        return AsyncJob(self._connection, await self._connection.run(talk))
-
-    async def to_arrow(self, *, follow: bool = True) -> "pa.Table":
-        """Give all rows as an Arrow table: the Parquet itself when it is on this machine.
-
-        Args:
-            follow: wait for rows that are to come; False gives what has landed by now.
-
-        Raises:
-            JobPaused: rows that are to come are waiting for somebody to resume the job.
-        """
-        table = await asyncio.to_thread(tables.landed_table, self.record)
-        if table is not None:
-            return table
-        return await tables.table_of_stream(self.results(follow=follow))
-
-    async def to_pandas(self, *, follow: bool = True) -> Any:
-        """Give all rows as a pandas DataFrame; see `to_arrow`."""
-        return tables.to_pandas(await self.to_arrow(follow=follow))
-
-    async def to_polars(self, *, follow: bool = True) -> Any:
-        """Give all rows as a polars DataFrame; see `to_arrow`."""
-        return tables.to_polars(await self.to_arrow(follow=follow))
-
-    async def _wait(self, timeout_s: float | None, on_record: job_calls.OnRecord) -> None:
-        retry = self._connection.retry
-        talk = job_calls.wait_for_job(self.id, retry, timeout_s=timeout_s, on_record=on_record)
-        self.record = await self._connection.run(talk)

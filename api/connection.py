@@ -29,6 +29,8 @@ class Connection:
             send = next(talk)
             while True:
                 time.sleep(send.after_s)
+                if send.upload is not None:
+                    send.upload.rewind()
                 try:
                     response = self._http.send(send.build(self._http), stream=send.stream)
                     if not response.is_success:
@@ -66,6 +68,8 @@ class AsyncConnection:
             send = next(talk)
             while True:
                 await asyncio.sleep(send.after_s)
+                if send.upload is not None:
+                    await send.upload.async_rewind()
                 try:
                     response = await self._http.send(send.build(self._http), stream=send.stream)
                     if not response.is_success:

@@ -1,6 +1,5 @@
 """What is said about jobs. Knows the REST paths and their answers; does no IO (see `talk`)."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -11,10 +10,9 @@ import httpx2
 
 from ..jobs.model import JobState
 from .address import in_header
-from .client_errors import JobPaused
-from .patient_wait import LONG_POLL_S, PAUSE_S, wait_for_end
+from .patient_wait import wait_for_end
 from .payloads import Remote, Upload
-from .records import JobRecord, ResultsPage, Row
+from .records import JobRecord
 from .retry_policy import RetryPolicy
 from .talk import Send, Talk, ask, post
 
@@ -97,6 +95,11 @@ def submit_job(
             lambda response: JobRecord.from_json(response.json()),
         )
     )
+
+
+def model_of(schema: Any) -> Any:
+    """Return a schema that is a pydantic model; None if it is none."""
+    return schema if isinstance(schema, type) and hasattr(schema, "model_validate_json") else None
 
 
 def job_body(options: SubmitOptions) -> dict[str, Any]:
@@ -244,72 +247,6 @@ def wait_for_job(
     )
 
 
-class ResultsPager:
-    """Walks a job's landed rows in the order of the input, page by page.
-
-    With `follow` it waits for rows that have not landed yet, until the job has ended or pauses for
-    somebody to resume it.
-    """
-
-    def __init__(self, job_id: str, *, status: str | None, follow: bool, page_rows: int) -> None:
-        self.is_done = False
-        self._job_id = job_id
-        self._status = status
-        self._follow = follow
-        self._page_rows = page_rows
-        self._cursor: str | None = None
-        self._long_poll_s = 0.0  # the first look is a short one: it may have paused long ago
-        self._pause: JobPaused | None = None
-
-    def next_page(self, retry: RetryPolicy) -> Talk[tuple[Row, ...]]:
-        """Fetch the next rows; none at all is a page, too.
-
-        Raises:
-            JobPaused: those that are to come are waiting for somebody to resume the job.
-        """
-        page = yield from self._fetch(retry)
-        is_all_for_now = not page.rows and page.next_cursor == self._cursor
-        self._cursor = page.next_cursor
-        self.is_done = page.next_cursor is None or (
-            is_all_for_now and not (page.incomplete and self._follow)
-        )
-        if is_all_for_now and not self.is_done:
-            if self._pause is not None:  # and nothing has landed since we saw that
-                raise self._pause
-            # Comes back when something has changed.
-            record = yield from ask(self._look(), retry, _read_job)
-            self._long_poll_s = LONG_POLL_S
-            self._pause = _pause_of(record)
-        else:
-            self._pause = None
-        return page.rows
-
-    def _fetch(self, retry: RetryPolicy) -> Talk[ResultsPage]:
-        params: dict[str, str | int] = {"limit": self._page_rows, "format": "jsonl"}
-        params |= {"after": self._cursor} if self._cursor else {}
-        params |= {"status": self._status} if self._status else {}
-        send = Send("GET", f"/v1/jobs/{self._job_id}/results", params=params)
-        return (yield from ask(send, retry, _read_page))
-
-    def _look(self) -> Send:
-        return Send(
-            "GET", f"/v1/jobs/{self._job_id}", params={"wait": self._long_poll_s}, after_s=PAUSE_S
-        )
-
-
-def _pause_of(record: JobRecord) -> JobPaused | None:
-    """Say that a job stands still until somebody resumes it; None if it goes on by itself."""
-    reason = record.status_reason or ""
-    is_still = record.status is JobState.PAUSED and not record.counts.running
-    if not is_still or reason.startswith("storage_full"):  # that ends when there is room
-        return None
-    return JobPaused(
-        f"job {record.id} pauses before all of its rows have landed ({reason}): resume it, or ask "
-        "with follow=False for those that have",
-        record.id,
-    )
-
-
 def _how_it_goes_on(record: JobRecord) -> str:
     if record.status is JobState.PAUSED:
         return f"it pauses ({record.status_reason})"
@@ -331,12 +268,3 @@ def open_events(job_id: str, last_id: str | None, retry: RetryPolicy) -> Talk[ht
 
 def _read_job(response: httpx2.Response) -> JobRecord:
     return JobRecord.from_json(response.json())
-
-
-def _read_page(response: httpx2.Response) -> ResultsPage:
-    return ResultsPage(
-        # Not iter_lines(): it would also break lines at U+2028, which JSON text may hold.
-        rows=tuple(Row(json.loads(line)) for line in response.content.split(b"\n") if line),
-        next_cursor=response.headers.get("x-next-cursor") or None,
-        incomplete=response.headers.get("x-incomplete", "").lower() in ("1", "true"),
-    )

@@ -15,6 +15,7 @@ from pydantic.json_schema import models_json_schema
 
 from . import errors, openai_objects as openai, own_objects as own, stored_objects as stored
 from .auth import OPEN_PATHS
+from .result_formats import MEDIA_TYPES
 from .routes.files import MAX_LIFE_S, MIN_LIFE_S, Purpose
 
 _JSON, _STREAM, _LINES = "application/json", "text/event-stream", "application/x-ndjson"
@@ -86,7 +87,7 @@ _FORMS: dict[str, tuple[str | None, ...]] = {
     "create_chat_completion": (_STREAM,),
     "create_completion": (_STREAM,),
     "create_response": (_STREAM,),
-    "get_results": (_LINES,),
+    "get_results": (_LINES, MEDIA_TYPES["arrow"], MEDIA_TYPES["parquet"]),
     "validate_job": (_LINES,),
     "get_run_results": (_LINES,),
     "get_step_rows": (_LINES,),
@@ -98,7 +99,10 @@ _FORMS: dict[str, tuple[str | None, ...]] = {
 
 # Bodies with a file in them: their fields, and which of those must be there.
 _TEXT, _FILE = {"type": "string"}, {"type": "string", "format": "binary"}
-_SCHEMA_OF = {_BYTES: _FILE, _STREAM: {"$ref": f"{_COMPONENT}StreamEvent"}}
+_SCHEMA_OF = {
+    **dict.fromkeys((_BYTES, MEDIA_TYPES["arrow"], MEDIA_TYPES["parquet"]), _FILE),
+    _STREAM: {"$ref": f"{_COMPONENT}StreamEvent"},
+}
 _UPLOADS: dict[str, tuple[dict[str, Any], list[str]]] = {
     "create_file": (
         {

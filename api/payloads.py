@@ -1,20 +1,28 @@
-"""A job's rows as one binary file that can be sent, and sent again. Knows no transport.
+"""A job's rows as bytes that can be sent, and sent again. Knows no transport.
 
-Whatever the caller holds (a path, dicts, a data frame) becomes a file: paths are sent as they are,
-everything else is spooled, so a generator of ten million rows never sits in memory.
+What the caller holds is read as it is sent, and kept beside (in memory while it is small, then on
+disk), so that ten million rows of a generator never sit in memory, and an upload that breaks off
+begins again with the rows that the generator cannot give twice:
+
+    first sending     source --- piece ---> wire          a later one     kept ---> wire
+                                   \\--> kept
+
+Before a later one the source is read to its end, so that nothing waits for it any more.
 """
 
-import json
+import asyncio
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol, TypeAlias, runtime_checkable
 
-from .client_errors import InvalidInput, MissingPackage
+from .client_errors import InvalidInput
+from .row_lines import async_json_lines, json_lines
 
-_SPOOL_BYTES = 16 << 20  # smaller payloads stay in memory
+_KEPT_IN_MEMORY_BYTES = 16 << 20
+_CHUNK_BYTES = 64 << 10
 
 
 @runtime_checkable
@@ -27,14 +35,113 @@ class ArrowStream(Protocol):
 
 
 JobInput: TypeAlias = str | Path | Iterable[Mapping[str, Any]] | ArrowStream
+AsyncJobInput: TypeAlias = JobInput | AsyncIterable[Mapping[str, Any]]
 
 
-@dataclass(frozen=True, slots=True)
 class Upload:
     """An open binary file and the name that tells its format."""
 
-    filename: str
-    file: IO[bytes]
+    def __init__(self, filename: str, file: IO[bytes]) -> None:
+        self.filename = filename
+        self._file = file
+
+    @property
+    def num_bytes(self) -> int | None:
+        """How many there are, if that is known yet."""
+        return self._file.seek(0, 2)
+
+    def rewind(self) -> None:
+        """Make ready to be sent from the first byte."""
+
+    async def async_rewind(self) -> None:
+        """Make ready to be sent from the first byte."""
+        await asyncio.to_thread(self.rewind)
+
+    def pieces(self) -> Iterator[bytes]:
+        """Give all bytes."""
+        self._file.seek(0)
+        while piece := self._file.read(_CHUNK_BYTES):
+            yield piece
+
+    async def async_pieces(self) -> AsyncIterator[bytes]:
+        """Give all bytes; whatever takes time to make them does not hold up anybody else."""
+        pieces = self.pieces()
+        while piece := await asyncio.to_thread(next, pieces, b""):
+            yield piece
+
+
+class StreamedUpload(Upload):
+    """What a source gives, once, kept as it is read.
+
+    `source` may be asynchronous; then only the methods for asyncio can be used.
+    """
+
+    def __init__(
+        self, filename: str, source: Iterator[bytes] | AsyncIterator[bytes], kept: IO[bytes]
+    ) -> None:
+        super().__init__(filename, kept)
+        self._source = source
+        self._has_begun = False
+        self._is_whole = False
+
+    @property
+    def num_bytes(self) -> int | None:
+        """How many there are, once the source has ended."""
+        return super().num_bytes if self._is_whole else None
+
+    def rewind(self) -> None:
+        """Read one piece, for most inputs are small; after a sending that failed, all of them."""
+        while self._read() and self._has_begun:
+            pass
+        self._has_begun = True
+
+    async def async_rewind(self) -> None:
+        """Read one piece; after a sending that failed, all of them."""
+        while await self._async_read() and self._has_begun:
+            pass
+        self._has_begun = True
+
+    def pieces(self) -> Iterator[bytes]:
+        """Give what is kept, then what the source still has."""
+        yield from super().pieces()
+        while piece := self._read():
+            yield piece
+
+    async def async_pieces(self) -> AsyncIterator[bytes]:
+        """Give what is kept, then what the source still has."""
+        async for piece in super().async_pieces():
+            yield piece
+        while piece := await self._async_read():
+            yield piece
+
+    def _read(self) -> bytes:
+        if isinstance(self._source, AsyncIterator):
+            raise InvalidInput("rows that come asynchronously need an AsyncClient")
+        if self._is_whole:
+            return b""
+        try:
+            return self._keep(next(self._source, b""))
+        except Exception as error:
+            raise SourceFailed from error
+
+    async def _async_read(self) -> bytes:
+        if not isinstance(self._source, AsyncIterator):
+            return await asyncio.to_thread(self._read)
+        if self._is_whole:
+            return b""
+        try:
+            return self._keep(await anext(self._source, b""))
+        except Exception as error:
+            raise SourceFailed from error
+
+    def _keep(self, piece: bytes) -> bytes:
+        self._is_whole = not piece
+        self._file.write(piece)
+        return piece
+
+
+class SourceFailed(Exception):
+    """The caller's own rows raised what is the cause of this: no reason to send them again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,29 +157,58 @@ def is_remote(rows: object) -> bool:
 
 
 @contextmanager
-def open_upload(rows: JobInput) -> Iterator[Upload | Remote]:
-    """Open the rows as a file for as long as the block lasts, unless the server fetches them.
+def open_upload(rows: AsyncJobInput) -> Iterator[Upload | Remote]:
+    """Open the rows as bytes for as long as the block lasts, unless the server fetches them.
+
+    What the rows themselves raise while they are sent leaves the block as it is.
 
     Raises:
-        InvalidInput: the file cannot be read, or a row is not a mapping of JSON values.
-        MissingPackage: a data frame is given, and pyarrow is not installed.
+        InvalidInput: they cannot be read, or a row has no form in which it can be sent.
+        MissingPackage: a package is not installed that these rows need.
     """
     if isinstance(rows, str) and is_remote(rows):
         yield Remote(rows)
         return
-    if isinstance(rows, str | Path):
+    if isinstance(rows, str | Path) and not _is_elsewhere(rows):
         with _open_path(Path(rows).expanduser()) as file:
             yield Upload(Path(rows).name, file)
         return
-    with tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES) as spool:
-        if isinstance(rows, ArrowStream):
-            filename = "rows.parquet"
-            _write_parquet(rows, spool)
-        else:
-            filename = "rows.jsonl"
-            _write_jsonl(rows, spool)
-        spool.seek(0)
-        yield Upload(filename, spool)
+    filename, source = _source_of(rows)
+    with tempfile.SpooledTemporaryFile(max_size=_KEPT_IN_MEMORY_BYTES) as kept:
+        try:
+            yield StreamedUpload(filename, source, kept)
+        except SourceFailed as failed:
+            cause = failed.__cause__ or failed
+            raise cause from cause.__cause__
+
+
+def _is_elsewhere(rows: str | Path) -> bool:
+    return isinstance(rows, str) and rows.startswith(("http://", "https://", "hf://"))
+
+
+def _source_of(rows: Any) -> tuple[str, Iterator[bytes] | AsyncIterator[bytes]]:
+    """Give the name of a file with these rows, and its pieces."""
+    if isinstance(rows, str):
+        from .web_files import web_pieces
+
+        return web_pieces(rows)
+    if _is_tabular(rows):
+        from .arrow_files import parquet_pieces
+
+        return "rows.parquet", parquet_pieces(rows)
+    if isinstance(rows, AsyncIterable):
+        return "rows.jsonl", async_json_lines(rows)
+    if isinstance(rows, Mapping):
+        raise InvalidInput(f"rows must be several, got one {type(rows).__name__}; pass a list")
+    if not isinstance(rows, Iterable):
+        raise InvalidInput(
+            f"rows must be a path, a table or an iterable of dicts, got {type(rows).__name__}"
+        )
+    return "rows.jsonl", json_lines(rows)
+
+
+def _is_tabular(rows: object) -> bool:
+    return hasattr(rows, "__arrow_c_stream__") or hasattr(rows, "__arrow_c_array__")
 
 
 def _open_path(path: Path) -> IO[bytes]:
@@ -80,31 +216,3 @@ def _open_path(path: Path) -> IO[bytes]:
         return path.open("rb")
     except OSError as error:
         raise InvalidInput(f"cannot read {path}: {error.strerror or error}") from error
-
-
-def _write_jsonl(rows: Iterable[Mapping[str, Any]], file: IO[bytes]) -> None:
-    number = 0
-    for number, row in enumerate(rows, start=1):
-        if not isinstance(row, Mapping):
-            raise InvalidInput(f"row {number} must be a mapping, got {type(row).__name__}")
-        try:
-            line = json.dumps(row, ensure_ascii=False, allow_nan=False)
-            file.write(line.encode("utf-8") + b"\n")
-        except (TypeError, ValueError) as error:
-            raise InvalidInput(f"row {number} cannot be written as JSON: {error}") from error
-    if number == 0:
-        raise InvalidInput("there are no rows to send; give a path or at least one dict")
-
-
-def _write_parquet(table: ArrowStream, file: IO[bytes]) -> None:
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError as error:
-        raise MissingPackage(
-            "sending a data frame needs pyarrow: pip install pyarrow, or pass a list of dicts"
-        ) from error
-    reader = pa.RecordBatchReader.from_stream(table)
-    with pq.ParquetWriter(file, reader.schema) as writer:
-        for batch in reader:
-            writer.write_batch(batch)

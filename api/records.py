@@ -4,12 +4,15 @@ A job is a frozen record; a result row stays a dict, because its columns are the
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
-from typing import Any, Self
+from typing import Any, Generic, Self, TypeVar
 
 from ..jobs.model import Counts, JobState, RejectedLine
+from .client_errors import RowFailed
+
+Rows = TypeVar("Rows", bound=Sized)  # of one page
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +92,31 @@ class JobRecord:
 
 
 class Row(dict[str, Any]):
-    """One landed row: our columns and the user's own, by name."""
+    """One landed row: our columns and the user's own, by name.
+
+    With a pydantic model, `parsed` is an instance of it.
+    """
+
+    __slots__ = ("_model",)
+
+    def __init__(self, columns: Mapping[str, Any], model: Any = None) -> None:
+        super().__init__(columns)
+        self._model = model
 
     @property
     def ok(self) -> bool:
         """Whether the row succeeded."""
         return self.get("status") == "succeeded"
+
+    @property
+    def index(self) -> int:
+        """The row's place in the input."""
+        return self["row_index"]
+
+    @property
+    def custom_id(self) -> str | None:
+        """What the column that was named as `id` held."""
+        return self.get("custom_id")
 
     @property
     def output(self) -> str | None:
@@ -103,11 +125,34 @@ class Row(dict[str, Any]):
 
     @property
     def parsed(self) -> Any:
-        """The answer as a document, where a schema was declared."""
-        if self.get("parsed") is not None:
-            return self["parsed"]
+        """The answer as a document, where a schema was declared; with a model, its instance.
+
+        None if there is no answer, or one that is no such document: `parse_error` says why.
+        """
         text = self.get("output_json")
-        return None if text is None else json.loads(text)
+        if self._model is None or text is None:
+            return self.get("parsed") if text is None else json.loads(text)
+        try:
+            return self._model.model_validate_json(text)
+        except ValueError:  # as pydantic's are
+            return None
+
+    @property
+    def parse_error(self) -> str | None:
+        """Why the model takes this answer for no instance of it; None if it does not.
+
+        A model may ask for more than a schema can say.
+        """
+        if self._model is None or not self.ok:
+            return None
+        text = self.get("output_json")
+        if text is None:
+            return f"the answer is no JSON; it ended for: {self.get('finish_reason')}"
+        try:
+            self._model.model_validate_json(text)
+        except ValueError as error:
+            return str(error)
+        return None
 
     @property
     def tool_calls(self) -> list[dict[str, str]]:
@@ -119,12 +164,20 @@ class Row(dict[str, Any]):
         """Why the row failed: code, message, stage."""
         return self.get("error")
 
+    def raise_if_failed(self) -> None:
+        """Raise `RowFailed` unless the row succeeded."""
+        if not self.ok:
+            error = self.error or {}
+            code = error.get("code") or str(self.get("status"))
+            message = f"row {self.get('row_index')} has no answer: {code}: {error.get('message')}"
+            raise RowFailed(message, code, str(self.get("row_id")).partition("/")[0])
+
 
 @dataclass(frozen=True, slots=True)
-class ResultsPage:
+class ResultsPage(Generic[Rows]):
     """Some rows, and where to go on."""
 
-    rows: tuple[Row, ...]
+    rows: Rows
     next_cursor: str | None
     incomplete: bool  # rows behind this page have not landed yet
 

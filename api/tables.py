@@ -1,17 +1,24 @@
 """Results as a data frame of the caller's choice. Knows Parquet only when asked; no transport."""
 
-from collections.abc import AsyncIterable, Iterable
+import json
+from collections.abc import AsyncIterable, Iterable, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from .client_errors import MissingPackage
+from .client_errors import InvalidInput, MissingPackage
+from .column_types import restored
 from .records import Row
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 _BATCH_ROWS = 10_000
+_NULLABLE = {  # columns that pandas has no gaps for, unless in these
+    "bool": "BooleanDtype",
+    **{f"int{bits}": f"Int{bits}Dtype" for bits in (8, 16, 32, 64)},
+    **{f"uint{bits}": f"UInt{bits}Dtype" for bits in (8, 16, 32, 64)},
+}
 
 
 class Landed(Protocol):
@@ -23,26 +30,43 @@ class Landed(Protocol):
         ...
 
 
-def landed_table(record: Landed) -> "pa.Table | None":
-    """Read a finished job's Parquet directly, or None when its directory is not on this machine."""
+def landed_table(record: Landed, columns: Sequence[str] | None = None) -> "pa.Table | None":
+    """Read a finished job's Parquet directly, or None when its directory is not on this machine.
+
+    Raises:
+        InvalidInput: the rows have no such column.
+    """
     if record.output_path is None or not (Path(record.output_path) / "_SUCCESS").is_file():
         return None
-    arrow = _import("pyarrow", "to_arrow")
-    parquet = _import("pyarrow.parquet", "to_arrow")
-    parts = sorted((Path(record.output_path) / "rows").glob("*.parquet"))
+    arrow = need("pyarrow", "to_arrow")
+    parquet = need("pyarrow.parquet", "to_arrow")
+    directory = Path(record.output_path)
     tables: list[pa.Table] = []
-    for part in parts:
+    for part in sorted((directory / "rows").glob("*.parquet")):
         # Opened once: a retry may replace it between its footer and its rows.
         with parquet.ParquetFile(part, page_checksum_verification=True) as file:
-            tables.append(file.read())
-    return arrow.concat_tables(tables) if tables else None
+            _check_columns(columns, file.schema_arrow.names)
+            tables.append(file.read(columns=None if columns is None else list(columns)))
+    if not tables:
+        return None
+    return restored(arrow.concat_tables(tables), _noted_types(directory))
+
+
+def read_stream(content: bytes) -> "pa.Table":
+    """Read a table in Arrow's streaming format."""
+    return need("pyarrow", "to_arrow").ipc.open_stream(content).read_all()
+
+
+def joined(tables: "Iterable[pa.Table]") -> "pa.Table":
+    """Put the pages of a job together."""
+    return need("pyarrow", "to_arrow").concat_tables(tables, promote_options="default")
 
 
 def save_parquet(table: "pa.Table", path: Path) -> None:
     """Write a table as one Parquet file, which is there as a whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.tmp")
-    _import("pyarrow.parquet", "save_parquet").write_table(table, unfinished, compression="zstd")
+    need("pyarrow.parquet", "save_parquet").write_table(table, unfinished, compression="zstd")
     unfinished.replace(path)
 
 
@@ -53,7 +77,7 @@ class TableBuilder:
     """
 
     def __init__(self) -> None:
-        self._arrow = _import("pyarrow", "to_arrow")
+        self._arrow = need("pyarrow", "to_arrow")
         self._rows: list[Row] = []
         self._tables: list[pa.Table] = []
 
@@ -91,19 +115,49 @@ async def table_of_stream(rows: AsyncIterable[Row]) -> "pa.Table":
 
 
 def to_pandas(table: "pa.Table") -> Any:
-    """Turn a table into a pandas DataFrame."""
-    _import("pandas", "to_pandas")
-    return table.to_pandas()
+    """Turn a table into a pandas DataFrame. Integers and truths with gaps stay what they are."""
+    pandas = need("pandas", "to_pandas")
+    frame = table.to_pandas()
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        dtype = _NULLABLE.get(str(column.type)) if column.null_count else None
+        if dtype is not None:  # pandas would make floats of them
+            nullable = getattr(pandas, dtype)()
+            frame[name] = column.to_pandas(types_mapper=lambda _, dtype=nullable: dtype)
+    return frame
 
 
 def to_polars(table: "pa.Table") -> Any:
     """Turn a table into a polars DataFrame."""
-    return _import("polars", "to_polars").from_arrow(table)
+    return need("polars", "to_polars").from_arrow(table)
 
 
-def _import(package: str, wanted_by: str) -> Any:
+def to_datasets(table: "pa.Table") -> Any:
+    """Turn a table into a `datasets.Dataset`."""
+    return need("datasets", "to_datasets").Dataset(table)
+
+
+def need(package: str, wanted_by: str) -> Any:
+    """Load a package that is only wanted here.
+
+    Raises:
+        MissingPackage: it is not installed; the message says how to.
+    """
     try:
         return import_module(package)
     except ImportError as error:
         name = package.partition(".")[0]
         raise MissingPackage(f"{wanted_by} needs {name}: pip install {name}") from error
+
+
+def _check_columns(columns: Sequence[str] | None, known: Sequence[str]) -> None:
+    for column in columns or ():
+        if column not in known:
+            raise InvalidInput(f"the rows have no column {column!r}; there are {', '.join(known)}")
+
+
+def _noted_types(directory: Path) -> str | None:
+    """Look up what the columns were, in the manifest; of a workflow's run nothing is noted."""
+    manifest = directory / "_manifest.json"
+    if not manifest.is_file():
+        return None
+    return json.loads(manifest.read_bytes()).get("spec", {}).get("arrow_schema")

@@ -17,6 +17,7 @@ from uuid import uuid4
 import httpx2
 
 from .client_errors import ApiError, ServerUnreachable
+from .multipart import Multipart
 from .payloads import Upload
 from .retry_policy import RetryPolicy
 
@@ -41,12 +42,11 @@ class Send:
     def build(self, http: httpx2.Client | httpx2.AsyncClient) -> httpx2.Request:
         """Make the request; an upload starts from its first byte each time."""
         content: dict[str, Any] = {"json": self.body} if self.body is not None else {}
+        headers = dict(self.headers)
         if self.upload is not None:
-            self.upload.file.seek(0)
-            content = {
-                "data": self.form or {"request": json.dumps(self.body)},
-                "files": {"file": (self.upload.filename, self.upload.file)},
-            }
+            parts = Multipart(self.form or {"request": json.dumps(self.body)}, self.upload)
+            content = {"content": parts.body_for(http)}
+            headers |= parts.headers
         if self.read_timeout_s is not None:
             timeout = http.timeout
             content["timeout"] = httpx2.Timeout(
@@ -56,7 +56,7 @@ class Send:
                 pool=timeout.pool,
             )
         return http.build_request(
-            self.method, self.path, params=self.params, headers=self.headers, **content
+            self.method, self.path, params=self.params, headers=headers, **content
         )
 
 

@@ -3,10 +3,9 @@
 from collections.abc import AsyncGenerator
 from dataclasses import asdict
 from itertools import islice
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import anyio.to_thread
-import msgspec
 from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import StreamingResponse
 from starlette.responses import Response
@@ -17,11 +16,12 @@ from ...jobs.results import Page, read_results
 from ..event_feed import event_feed
 from ..job_lookup import find_job, read_spec, show
 from ..principal import ThePrincipal
+from ..result_formats import MEDIA_TYPES, ResultFormat, result_encoder
 from ..services import Services, TheServices
 
 PAGE_ROWS = 1_000
 MAX_PAGE_ROWS = 10_000
-NDJSON = "application/x-ndjson"
+NDJSON = MEDIA_TYPES["jsonl"]
 
 router = APIRouter(tags=["jobs"])
 
@@ -34,49 +34,50 @@ async def get_results(
     after: str | None = None,
     limit: Annotated[int | None, Query(ge=1, le=MAX_PAGE_ROWS)] = None,
     status: RowStatus | None = None,
-    format: Literal["jsonl", "json"] = "jsonl",
+    format: ResultFormat = "jsonl",
+    columns: Annotated[list[str] | None, Query()] = None,
 ) -> Response:
     """Return the landed rows in the order of the input, also while the job runs.
 
     With `limit`, or as one JSON object, one page: `x-next-cursor` is where the next one begins,
-    and `x-incomplete: true` says that rows behind it have not landed yet. As JSON lines without
-    a limit, everything there is. A page of one `status` looks at so many rows and no more: it may
-    be empty and yet have a next one, under another cursor.
+    and `x-incomplete: true` says that rows behind it have not landed yet. Without a limit,
+    everything there is. A page of one `status` looks at so many rows and no more: it may be empty
+    and yet have a next one, under another cursor. As an Arrow stream or Parquet, columns that came
+    as Parquet have their own types again. `columns`, once for each, leaves the others out.
     """
     await find_job(services, principal, job_id)
     spec = await read_spec(services, job_id)
-    encode = _lines if format == "jsonl" else _json_page
+    encoder = result_encoder(format, spec, columns)
 
     async def read(cursor: str | None, num_rows: int) -> tuple[Page, bytes]:
         """Read and encode in a thread: ten thousand rows would hold up everybody else."""
 
         def work() -> tuple[Page, bytes]:
             page = read_results(services.table, spec, cursor, num_rows, status)
-            return page, encode(page)
+            return page, encoder.write(page)
 
         return await anyio.to_thread.run_sync(work)
 
     page, body = await read(after, limit or PAGE_ROWS)
     headers = {"x-incomplete": "true" if page.incomplete else "false"}
-    if page.next_cursor is not None:
-        headers["x-next-cursor"] = page.next_cursor
-    if format == "json":
-        return Response(body, headers=headers, media_type="application/json")
-    if limit is not None or page.next_cursor is None:
-        return Response(body, headers=headers, media_type=NDJSON)
-    del headers["x-next-cursor"]
+    media_type = MEDIA_TYPES[format]
+    if format == "json" or limit is not None or page.next_cursor is None:
+        if page.next_cursor is not None:
+            headers["x-next-cursor"] = page.next_cursor
+        return Response(body + encoder.end(), headers=headers, media_type=media_type)
 
     async def everything() -> AsyncGenerator[bytes, None]:
-        cursor, following, lines = after, page.next_cursor, body
+        cursor, following, piece = after, page.next_cursor, body
         while True:
-            yield lines
+            yield piece
             if following is None or following == cursor:  # the next row has not landed yet
+                yield encoder.end()
                 return
             cursor = following
-            next_page, lines = await read(cursor, PAGE_ROWS)
+            next_page, piece = await read(cursor, PAGE_ROWS)
             following = next_page.next_cursor
 
-    return StreamingResponse(everything(), headers=headers, media_type=NDJSON)
+    return StreamingResponse(everything(), headers=headers, media_type=media_type)
 
 
 @router.get("/v1/jobs/{job_id}/errors")
@@ -143,19 +144,3 @@ async def follow_events(
         return await show(services, job), job.state.is_final
 
     return await event_feed(request, services, job_id, last_event_id, look)
-
-
-def _lines(page: Page) -> bytes:
-    return b"".join(msgspec.json.encode(row) + b"\n" for row in page.rows)
-
-
-def _json_page(page: Page) -> bytes:
-    return msgspec.json.encode(
-        {
-            "object": "list",
-            "data": page.rows,
-            "has_more": page.next_cursor is not None,
-            "next_cursor": page.next_cursor,
-            "incomplete": page.incomplete,
-        }
-    )

@@ -7,6 +7,7 @@ from email.parser import BytesParser
 from typing import Any
 
 import httpx2
+import pyarrow as pa
 
 from penstock.api.client import Client
 
@@ -85,6 +86,18 @@ def page(*rows: dict[str, Any], after: str | None, incomplete: bool = False) -> 
     headers = {"x-incomplete": "true" if incomplete else "false"}
     return httpx2.Response(
         200, text=text, headers=headers | ({"x-next-cursor": after} if after else {})
+    )
+
+
+def table_page(table: pa.Table, *, after: str | None, incomplete: bool = False) -> httpx2.Response:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    headers = {"x-incomplete": "true" if incomplete else "false"}
+    return httpx2.Response(
+        200,
+        content=sink.getvalue().to_pybytes(),
+        headers=headers | ({"x-next-cursor": after} if after else {}),
     )
 
 

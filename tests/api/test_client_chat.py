@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 import httpx2
+import pyarrow as pa
 import pytest
 
 from penstock.api import async_client, client as sync_client
@@ -12,7 +13,7 @@ from penstock.api.async_client import AsyncClient
 from penstock.api.client import Client
 from penstock.api.client_errors import PenstockError, ServerUnreachable, StreamFailed
 
-from .scripted import StreamedBody, chunk, connect, job_json, page, script, streaming
+from .scripted import StreamedBody, chunk, connect, job_json, page, script, streaming, table_page
 
 
 @pytest.fixture(autouse=True)
@@ -170,8 +171,8 @@ class TestTwins:
             httpx2.Response(200, json=job_json()),
             httpx2.Response(200, text=first, headers=sse),
             httpx2.Response(200, text=second, headers=sse),
-            page({"row_index": 0}, after="c1"),
-            page({"row_index": 1}, after=None),
+            table_page(pa.table({"row_index": [0]}), after="c1"),
+            table_page(pa.table({"row_index": [1]}), after=None),
             httpx2.Response(202, json={**job_json("queued"), "id": "job_2"}),
         )
         transport = httpx2.MockTransport(handler)

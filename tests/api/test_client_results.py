@@ -9,7 +9,7 @@ import pytest
 
 from penstock.api.client_errors import JobPaused, MissingPackage
 
-from .scripted import connect, job_json, page, script
+from .scripted import connect, job_json, page, script, table_page
 
 
 @pytest.fixture(autouse=True)
@@ -81,8 +81,8 @@ class TestResults:
     def test_what_has_landed_is_given_without_follow(self) -> None:
         handler, _ = script(
             httpx2.Response(200, json=job_json("paused")),
-            page({"row_index": 0}, after="c1", incomplete=True),
-            page(after="c1", incomplete=True),
+            table_page(pa.table({"row_index": [0]}), after="c1", incomplete=True),
+            table_page(pa.table({"row_index": pa.array([], "int64")}), after="c1", incomplete=True),
         )
         assert connect(handler).jobs.get("job_1").to_arrow(follow=False).num_rows == 1
 
@@ -104,7 +104,9 @@ class TestResults:
 
     def test_data_frames_over_the_wire_and_from_disk(self, tmp_path: Path) -> None:
         done = httpx2.Response(200, json=job_json("completed"))
-        handler, _ = script(done, page({"row_index": 0, "output": "a"}, after=None))
+        handler, _ = script(
+            done, table_page(pa.table({"row_index": [0], "output": ["a"]}), after=None)
+        )
         frame = connect(handler).jobs.get("job_1").to_pandas()
         assert frame.to_dict("records") == [{"row_index": 0, "output": "a"}]
 
@@ -122,7 +124,8 @@ class TestResults:
     def test_a_missing_package_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(__import__("sys").modules, "polars", None)
         handler, _ = script(
-            httpx2.Response(200, json=job_json("completed")), page({"a": 1}, after=None)
+            httpx2.Response(200, json=job_json("completed")),
+            table_page(pa.table({"a": [1]}), after=None),
         )
         with pytest.raises(MissingPackage, match="to_polars needs polars: pip install polars"):
             connect(handler).jobs.get("job_1").to_polars()

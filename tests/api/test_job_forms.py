@@ -7,12 +7,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from typer.testing import CliRunner
 
 from penstock.api.cli import make_app
 from penstock.api.client import Client
-from penstock.api.client_errors import BadRequest
+from penstock.api.client_errors import BadRequest, RowFailed
 from penstock.jobs.fake_engine import SAY
 
 from .conftest import MODEL, Stack
@@ -43,12 +43,45 @@ def test_a_schema_fills_typed_columns(penstock: Client) -> None:
     assert table.schema.field("parsed").type == pa.struct([("item", "string"), ("amount", "int64")])
     rows = list(job.results())
     assert [row.parsed for row in rows] == [
-        {"item": "tea", "amount": 2},
-        {"item": "salt", "amount": None},
+        Order(item="tea", amount=2),
+        Order(item="salt", amount=None),
         None,
     ]
+    assert [row.parse_error for row in rows[:2]] == [None, None]
+    assert rows[2].parse_error == "the answer is no JSON; it ended for: stop"
+    plain = list(penstock.jobs.get(job.id).results())
+    assert [row.parsed for row in plain] == [{"item": "tea", "amount": 2}, {"item": "salt"}, None]
+    assert [row.parse_error for row in plain] == [None] * 3
     assert rows[0]["output_json"] == '{"item":"tea","amount":2}'
     assert [row.output for row in rows] == answers
+
+
+class Dear(Order):
+    amount: int = Field(gt=5)
+
+
+def test_an_answer_may_be_less_than_a_model_asks_for(penstock: Client) -> None:
+    rows = [{"text": '{"item": "tea", "amount": 2}'}, {"text": '{"item": "gold", "amount": 9}'}]
+    made = penstock.jobs.submit(rows, model=MODEL, prompt=SAY + "{{ row.text }}", schema=Order)
+    made.wait(timeout_s=60)
+    later = penstock.jobs.get(made.id, schema=Dear)
+    for few, much in (later.results(), made.results(parse_as=Dear)):
+        assert few.ok and few.parsed is None
+        assert few.parse_error is not None and "greater than 5" in few.parse_error
+        assert (much.parsed, much.parse_error) == (Dear(item="gold", amount=9), None)
+
+
+def test_a_row_that_failed_is_an_error_where_one_is_asked_for(penstock: Client) -> None:
+    rows = [{"text": "a"}, {"text": "[[fail]]"}]
+    job = penstock.jobs.submit(rows, model=MODEL, prompt=SAY + "{{ row.text }}")
+    good, bad = job.wait(timeout_s=60).results()
+    assert (good.ok, good.index, good.error) == (True, 0, None)
+    assert bad.error is not None and not bad.ok
+    failing = job.results(raise_on_error=True)
+    assert next(failing).index == 0
+    with pytest.raises(RowFailed, match="row 1 has no answer: ") as caught:
+        next(failing)
+    assert (caught.value.code, caught.value.job_id) == (bad.error["code"], job.id)
 
 
 def test_a_plain_schema_does_too(penstock: Client) -> None:

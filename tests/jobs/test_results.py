@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 
 from penstock.jobs import results
@@ -7,8 +9,13 @@ from penstock.jobs.landing import CorruptPart
 from penstock.jobs.model import JobSpec, JobState, RowStatus
 from penstock.jobs.results import InvalidCursor, Page, read_results
 from penstock.jobs.results_dir import ResultsDir
+from penstock.jobs.row_schema import row_schema
 
 from .conftest import JobMaker, ShardRunner, SpecMaker
+
+
+def told(page: Page) -> tuple[list[dict[str, Any]], str | None, bool]:
+    return page.rows, page.next_cursor, page.complete
 
 
 def walk(table: JobTable, spec: JobSpec, limit: int, status: RowStatus | None = None) -> list[int]:
@@ -45,7 +52,7 @@ def test_a_page_of_rare_rows_reads_so_many_parts_and_no_more(
     spec = make_job(num_rows=20, shard_rows=4)
     run_shards(spec, failing=(17,))
     pages = [read_results(table, spec, after, 9, RowStatus.FAILED) for after in (None, "s2r0")]
-    assert pages == [Page([], "s2r0", complete=True), Page([], "s4r0", complete=True)]
+    assert [told(page) for page in pages] == [([], "s2r0", True), ([], "s4r0", True)]
     [row] = read_results(table, spec, "s4r0", 9, RowStatus.FAILED).rows
     assert row["row_index"] == 17
 
@@ -56,14 +63,16 @@ def test_where_no_row_has_failed_no_part_is_read(
     spec = make_job(num_rows=10, shard_rows=4)
     run_shards(spec, [0])
     ResultsDir.of(spec).part(0).unlink()
-    assert read_results(table, spec, None, 9, RowStatus.FAILED) == Page([], "s0r0", complete=False)
+    page = read_results(table, spec, None, 9, RowStatus.FAILED)
+    assert told(page) == ([], "s0r0", False)
+    assert page.table.schema == row_schema(spec)
 
 
 def test_a_cursor_never_skips_a_shard_that_lands_later(
     table: JobTable, make_job: JobMaker, run_shards: ShardRunner
 ) -> None:
     spec = make_job(num_rows=10, shard_rows=4)
-    assert read_results(table, spec, None, 100) == Page([], "s0r0", complete=False)
+    assert told(read_results(table, spec, None, 100)) == ([], "s0r0", False)
     run_shards(spec, [0, 2])
     page = read_results(table, spec, None, 100)
     assert [row["row_index"] for row in page.rows] == [0, 1, 2, 3]

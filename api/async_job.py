@@ -1,0 +1,204 @@
+"""A bulk job for asyncio, the twin of `job`."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, Unpack
+
+from . import job_calls, tables
+from .client_events import follow_async
+from .connection import AsyncConnection
+from .downloads import download_path, open_download
+from .job_calls import JobChanges, model_of
+from .job_facts import JobFacts
+from .records import JobEvent, JobRecord, Row
+from .results_pager import ResultsPager, TablePager
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+class AsyncJob(JobFacts):
+    """A bulk job."""
+
+    def __init__(self, connection: AsyncConnection, record: JobRecord, schema: Any = None) -> None:
+        super().__init__(record)
+        self._connection = connection
+        self._model = model_of(schema)
+
+    async def refresh(self) -> Self:
+        """Look at the job again."""
+        self.record = await self._connection.run(job_calls.get_job(self.id, self._connection.retry))
+        return self
+
+    async def wait(self, *, progress: bool = False, timeout_s: float | None = None) -> Self:
+        """Wait until the job has ended. An interruption leaves the job alone.
+
+        Raises:
+            WaitTimedOut: it has not ended in time.
+            JobFailed: it could not run as a whole.
+        """
+        if progress:
+            from .progress import JobProgress  # rich is slow to import
+
+            with JobProgress() as bar:
+                await self._wait(timeout_s, bar.show)
+        else:
+            await self._wait(timeout_s, lambda record: None)
+        self.raise_if_failed()
+        return self
+
+    async def results(
+        self,
+        *,
+        status: str | None = None,
+        follow: bool = True,
+        page_rows: int = 1000,
+        parse_as: Any = None,
+        raise_on_error: bool = False,
+    ) -> AsyncIterator[Row]:
+        """Yield the landed rows in the order of the input, waiting for those that are to come.
+
+        With `n` samples, each has a row of its own. A server that is away for a while is borne.
+
+        Args:
+            status: only `succeeded` or only `failed` rows.
+            follow: False ends with what has landed by now.
+            page_rows: how many rows one request asks for.
+            parse_as: a pydantic model of which `row.parsed` is an instance; unless told, the one
+                that the job was submitted with here.
+            raise_on_error: end with `RowFailed` at the first row that failed.
+
+        Raises:
+            JobPaused: with `follow`, once all has been given that landed before somebody is wanted
+                to resume the job.
+        """
+        pager = ResultsPager(
+            self.id,
+            status=status,
+            follow=follow,
+            page_rows=page_rows,
+            model=model_of(parse_as) or self._model,
+        )
+        while not pager.is_done:
+            for row in await self._connection.run(pager.next_page(self._connection.retry)):
+                if raise_on_error:
+                    row.raise_if_failed()
+                yield row
+
+    async def errors(self) -> list[dict[str, Any]]:
+        """List the rejected input lines and the rows that failed."""
+        return await self._connection.run(job_calls.job_errors(self.id, self._connection.retry))
+
+    def events(self) -> AsyncIterator[JobEvent]:
+        """Yield what happens to the job, to its end; a broken connection goes on where it was."""
+        return follow_async(self._connection, partial(job_calls.open_events, self.id))
+
+    async def cancel(self) -> Self:
+        """Stop the job; what has landed stays."""
+        self.record = await self._connection.run(
+            job_calls.cancel_job(self.id, self._connection.retry)
+        )
+        return self
+
+    async def pause(self) -> Self:
+        """Begin nothing more; what runs goes on to its end, and lands."""
+        self.record = await self._connection.run(
+            job_calls.pause_job(self.id, self._connection.retry)
+        )
+        return self
+
+    async def resume(self) -> Self:
+        """Go on after a pause. Rows that failed before are not held against the job any more."""
+        self.record = await self._connection.run(
+            job_calls.resume_job(self.id, self._connection.retry)
+        )
+        return self
+
+    async def update(self, **changes: Unpack[JobChanges]) -> Self:
+        """Change name, priority, metadata, deadline or rate of errors; it acts at once."""
+        talk = job_calls.change_job(self.id, changes, self._connection.retry)
+        self.record = await self._connection.run(talk)
+        return self
+
+    async def delete(self) -> None:
+        """Remove the job, if it has ended, its input and its rows; see `jobs.delete`."""
+        await self._connection.run(job_calls.delete_job(self.id, self._connection.retry))
+
+    async def retry(self, *, codes: Sequence[str] | None = None) -> "AsyncJob":
+        """Run again what failed, or was not run, as a job of its own, which is returned.
+
+        When that completes, its rows take the places of those that failed. With `codes`, only rows
+        whose error has one of these.
+        """
+        talk = job_calls.retry_job(self.id, codes, self._connection.retry)
+        return AsyncJob(self._connection, await self._connection.run(talk))
+
+    async def to_arrow(
+        self, *, columns: Sequence[str] | None = None, follow: bool = True
+    ) -> "pa.Table":
+        """Give all rows, in the order of the input, as an Arrow table.
+
+        The columns of the input stand beside ours, with the types that they came with, if they came
+        as Parquet, a data frame or an Arrow table. It reads the Parquet itself if it is on this
+        machine.
+
+        Args:
+            columns: only these.
+            follow: wait for rows that are to come; False gives what has landed by now.
+
+        Raises:
+            JobPaused: rows that are to come are waiting for somebody to resume the job.
+        """
+        table = await asyncio.to_thread(tables.landed_table, self.record, columns)
+        if table is not None:
+            return table
+        return tables.joined([page async for page in self._tables(columns, follow)])
+
+    async def to_pandas(self, *, columns: Sequence[str] | None = None, follow: bool = True) -> Any:
+        """Give all rows as a pandas DataFrame; see `to_arrow`."""
+        return tables.to_pandas(await self.to_arrow(columns=columns, follow=follow))
+
+    async def to_polars(self, *, columns: Sequence[str] | None = None, follow: bool = True) -> Any:
+        """Give all rows as a polars DataFrame; see `to_arrow`."""
+        return tables.to_polars(await self.to_arrow(columns=columns, follow=follow))
+
+    async def to_datasets(
+        self, *, columns: Sequence[str] | None = None, follow: bool = True
+    ) -> Any:
+        """Give all rows as a `datasets.Dataset`; see `to_arrow`."""
+        return tables.to_datasets(await self.to_arrow(columns=columns, follow=follow))
+
+    async def download(
+        self,
+        path: str | Path,
+        *,
+        columns: Sequence[str] | None = None,
+        follow: bool = True,
+    ) -> Path:
+        """Save all rows as one file, page by page; returns where it is.
+
+        Args:
+            path: a file `.parquet` or `.jsonl`, or a directory, which gets `<job_id>.parquet`.
+            columns: only these.
+            follow: wait for rows that are to come; False gives what has landed by now.
+        """
+        where = download_path(path, self.id)
+        with open_download(where) as download:
+            async for page in self._tables(columns, follow):
+                await asyncio.to_thread(download.write, page)
+        return where
+
+    async def _tables(
+        self, columns: Sequence[str] | None, follow: bool
+    ) -> "AsyncIterator[pa.Table]":
+        tables.need("pyarrow", "a table of results")
+        pager = TablePager(self.id, columns=columns, follow=follow)
+        while not pager.is_done:
+            yield await self._connection.run(pager.next_page(self._connection.retry))
+
+    async def _wait(self, timeout_s: float | None, on_record: job_calls.OnRecord) -> None:
+        retry = self._connection.retry
+        talk = job_calls.wait_for_job(self.id, retry, timeout_s=timeout_s, on_record=on_record)
+        self.record = await self._connection.run(talk)
