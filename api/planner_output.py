@@ -97,8 +97,8 @@ def _facts(plan: Plan) -> list[tuple[str, Any]]:
         (f"decode step of {chosen.batch:,}", _told(decode)),
         (
             "longest step",
-            f"{plan.longest_step_s * 1e3:,.4g} ms, beside a step full of prompts: so long a row may "
-            "wait for its next token (PENSTOCK_MAX_NUM_BATCHED_TOKENS)",
+            f"{plan.longest_step_s * 1e3:,.4g} ms, when it is full of prompts: a row may wait so "
+            "long for its next token (PENSTOCK_MAX_NUM_BATCHED_TOKENS)",
         ),
         (
             "roofline",
