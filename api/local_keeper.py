@@ -23,7 +23,7 @@ from .client_errors import PenstockError
 from .local import LocalStack
 from .stop_signals import sigterm_as_interrupt
 
-_FIRST_CLIENT_S = 20.0  # who has started us is about to come
+_FIRST_CLIENT_S = 3.0  # who has started us has come before we could look, or will not come
 
 
 class Keeper:
@@ -53,8 +53,9 @@ class Keeper:
         finally:
             self._is_over.set()
             self._listener.close()  # who comes now finds nobody, and waits for our end
+            stack.stop()  # cuts off whatever the starter waits for
             starter.join()
-            stack.stop()
+            stack.stop()  # had it only just begun
 
     def _start(self, stack: LocalStack) -> None:
         try:

@@ -115,6 +115,9 @@ class LocalLink:
         self._connection = connection
         # Whoever forgets to close leaves no warning behind, and the stack still ends.
         weakref.finalize(self, connection.close)
+        if self._is_released:  # without having seen this connection
+            self._let_go()
+            return None
         return connection
 
     def _listen_to(self, connection: socket.socket) -> bytes | None:
