@@ -16,7 +16,12 @@ from penstock.jobs.settings import Settings
 from .conftest import MODEL, Stack
 
 ROWS = [{"id": "a", "text": "water"}, {"id": "b", "text": "water"}, {"id": "a", "text": "lake"}]
-WISH = {"prompt": "Say {{ row.text }}", "model": MODEL, "sampling": {"max_tokens": 5}, "id": "id"}
+WISH: dict[str, Any] = {
+    "prompt": "Say {{ row.text }}",
+    "model": MODEL,
+    "sampling": {"max_tokens": 5},
+    "id": "id",
+}
 LINES = {"accept": "application/x-ndjson"}
 
 
