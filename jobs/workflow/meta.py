@@ -9,6 +9,7 @@ from .asks import Answer
 from .row import Row
 
 META = "__meta"  # behind the name of the column that a model has written
+ERROR = "__error"  # behind that of a step, in its own Parquet: why it could not be made
 
 UPSTREAM_FAILED = "upstream_failed"
 

@@ -8,11 +8,13 @@ report#4            the fifth group of a reduce by columns, of many parents
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from typing import Any, Literal, Self, TypeAlias
 
 from ..model import RequestError
 
 MAX_PARENTS_NAMED = 1_000
+
+Outcome: TypeAlias = Literal["kept", "defaulted", "dropped", "fatal"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +52,18 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What a step could not do for a row."""
+    """What a step could not do for a row.
+
+    Attributes:
+        outcome: kept: it goes on without a value · defaulted: with the step's default ·
+            dropped: it goes no further · fatal: it ends the run.
+        stand_in: the row that goes on in its place, if any does.
+    """
 
     row_id: str
     error: RequestError
+    outcome: Outcome = "kept"
+    stand_in: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import msgspec
 
 from .asks import Ask
 from .orders.orders import Order
-from .workshop.shard_file import ShardReport
+from .workshop.shard_report import ShardReport
 
 
 class Compute(msgspec.Struct, frozen=True, tag="compute"):

@@ -5,10 +5,11 @@ are in the order in which their first rows came.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
+from typing import TypeAlias
 
 from ..meta import reads_failed
 from ..orders.ordering import rank_of
@@ -24,6 +25,8 @@ from .scratch import Scratch
 
 MAX_FAULTS_TOLD = 10_000
 
+OnFaults: TypeAlias = Callable[[Sequence[Fault]], None]
+
 
 class Gathering(Iterator[Row]):
     """The rows that a step makes of all rows, one by one.
@@ -33,8 +36,9 @@ class Gathering(Iterator[Row]):
         errors: how often which code came up to here, all of it.
     """
 
-    def __init__(self, ledger: Ledger, entries: Iterator[None]) -> None:
+    def __init__(self, ledger: Ledger, entries: Iterator[None], on_faults: OnFaults) -> None:
         self._ledger = ledger
+        self._on_faults = on_faults
         self._rows = self._made(entries)
         self.faults: list[Fault] = []
         self.errors: Counter[str] = Counter()
@@ -54,15 +58,24 @@ class Gathering(Iterator[Row]):
             rows, faults = self._ledger.take()
             self.errors.update(fault.error.code for fault in faults)
             self.faults += faults[: MAX_FAULTS_TOLD - len(self.faults)]
+            if faults:
+                self._on_faults(faults)
             yield from rows
 
 
 def gather(
-    plan: Plan, step: PlannedStep, sources: Sequence[Iterable[Row]], scratch: Path
+    plan: Plan,
+    step: PlannedStep,
+    sources: Sequence[Iterable[Row]],
+    scratch: Path,
+    on_faults: OnFaults = lambda _: None,
 ) -> Gathering:
-    """Do the work of a step on all rows of its sources; `scratch` is a directory."""
+    """Do the work of a step on all rows of its sources; `scratch` is a directory.
+
+    `on_faults` is told all that fails, before the rows come that stand in for it.
+    """
     ledger = Ledger(step)
-    return Gathering(ledger, _entries(plan, step, sources, scratch, ledger))
+    return Gathering(ledger, _entries(plan, step, sources, scratch, ledger), on_faults)
 
 
 def _entries(

@@ -47,14 +47,17 @@ class Ledger:
 
         `stand_in` makes the row that goes on in its place, if any, with the value it is given.
         """
-        self.note(row, error)
         match self._step.on_error:
             case "keep":
-                row_instead = stand_in(None)
+                outcome, row_instead = "kept", stand_in(None)
             case "default":
-                row_instead = stand_in(self._step.spec.default)
-            case "fail" | "drop":
-                row_instead = None
+                outcome, row_instead = "defaulted", stand_in(self._step.spec.default)
+            case "drop":
+                outcome, row_instead = "dropped", None
+            case "fail":
+                outcome, row_instead = "fatal", None
+        named = row_instead.row_id if row_instead is not None else None
+        self.faults.append(Fault(row.row_id, error, outcome, named))
         if row_instead is not None:
             self.rows.append(row_instead)
 

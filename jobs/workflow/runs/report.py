@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from ...model import JobState
-from ..workshop.shard_file import ToldFault
+from ..workshop.shard_report import ToldFault
 from .run_state import RunState, StepState
 
 
@@ -22,6 +22,8 @@ class StepProgress:
     rows_out: int = 0
     dropped: int = 0
     failed: int = 0
+    lost: int = 0  # of those that failed: they go no further
+    defaulted: int = 0
     errors: Mapping[str, int] = field(default_factory=dict)
     examples: tuple[ToldFault, ...] = ()  # the first faults, as row, code and message
     asked: int = 0
@@ -62,6 +64,8 @@ def progress_of(state: StepState, failed_step: str | None = None) -> StepProgres
         rows_out=report.rows_out,
         dropped=report.dropped,
         failed=report.failed,
+        lost=report.lost,
+        defaulted=report.defaulted,
         errors=report.errors,
         examples=report.examples,
         asked=report.asked,

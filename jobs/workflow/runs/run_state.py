@@ -13,7 +13,8 @@ from ..asks import Ask
 from ..orders.orders import Order, Share
 from ..plan import INPUT, Plan, PlannedStep
 from ..work import AskOrSettle, Compute, Emit, Gather, Work
-from ..workshop.shard_file import ShardReport, read_report, summed
+from ..workshop.shard_file import read_report
+from ..workshop.shard_report import ShardReport, summed
 from .run_dir import RunResults, RunSpec
 
 
@@ -189,7 +190,9 @@ class RunState:
         self.emitted.add(shard)
         if report.failed and shard not in self._emitted_rows:  # the last step's, for all to see
             last = self.steps[self.plan.output_step]
-            misfits = ShardReport(failed=report.failed, errors=report.errors)
+            misfits = ShardReport(
+                failed=report.failed, errors=report.errors, examples=report.examples
+            )
             last.report = summed([last.report, misfits])
         self._emitted_rows[shard] = report.rows_out
 

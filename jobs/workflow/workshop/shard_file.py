@@ -3,6 +3,7 @@
 row_id, parent_id    strings      the row, and the one that it was made from
 parents              list         of a group's row, those that it was made of
 ...                               the columns of the plan, in its order; json as text
+<column>__error      struct       of a row that goes on though the step failed: why; null else
 
 A value that its column cannot hold is null, and its row counts as failed. The footer says how the
 shard came to be (`ShardReport`), and is sealed.
@@ -10,11 +11,11 @@ shard came to be (`ShardReport`), and is sealed.
 
 import json
 import logging
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from types import MappingProxyType
+from typing import Any
 
 import msgspec
 import pyarrow as pa
@@ -22,11 +23,14 @@ import pyarrow.parquet as pq
 
 from ...durable import create_file
 from ...found_part import set_aside
+from ...model import RequestError
 from ...part_file import CorruptPart, read_part, sealed_part
 from ...results_dir import ResultsDir
 from ...seal import BLANK_SEAL
 from ..plan import ColumnKind
-from ..row import Row
+from ..row import Fault, Row
+from .fault_file import ERROR_TYPE, error_fields
+from .shard_report import ShardReport
 
 OUT_OF_RANGE = "value_out_of_range"  # the error of a row with a value that did not fit
 
@@ -50,82 +54,50 @@ _INT64 = range(-(2**63), 2**63)
 logger = logging.getLogger(__name__)
 
 
-ToldFault: TypeAlias = tuple[str, str, str]  # row, code, message
-MAX_EXAMPLES = 10  # of a step's faults that are told in words
-
-
 @dataclass(frozen=True, slots=True)
-class ShardReport:
-    """What a step did to one shard. Sums of these are what a run's progress tells.
+class FittedRows:
+    """Rows as their columns can hold them, and which values were lost by that."""
 
-    Attributes:
-        rows_in: rows that came.
-        rows_out: rows that go on.
-        dropped: rows left out on purpose, as by a filter.
-        failed: rows for which the step could not do its work, by error code in `errors`.
-        cached: requests that an earlier run had answered.
-        fatal: the fault that ends the run, where the step may not fail: row, code and message.
-        examples: the first faults, each as row, code and message.
-    """
-
-    rows_in: int = 0
-    rows_out: int = 0
-    dropped: int = 0
-    failed: int = 0
-    errors: Mapping[str, int] = field(default_factory=dict)
-    asked: int = 0
-    cached: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    cached_tokens: int = 0
-    fatal: ToldFault | None = None
-    examples: tuple[ToldFault, ...] = ()
+    rows: Sequence[Row]
+    columns: Mapping[str, ColumnKind]
+    values: Mapping[str, list[Any]]
+    misfits: list[Fault]
 
 
-def summed(reports: Iterable[ShardReport]) -> ShardReport:
-    """Add up what a step did to several shards."""
-    sums: Counter[str] = Counter()
-    errors: Counter[str] = Counter()
-    fatal = None
-    examples: list[ToldFault] = []
-    for report in reports:
-        sums.update({name: getattr(report, name) for name in _SUMMED})
-        errors.update(report.errors)
-        fatal = fatal or report.fatal
-        examples += report.examples[: MAX_EXAMPLES - len(examples)]
-    return ShardReport(
-        **{name: sums[name] for name in _SUMMED},
-        errors=dict(errors),
-        fatal=fatal,
-        examples=tuple(examples),
+def fitted(rows: Sequence[Row], columns: Mapping[str, ColumnKind]) -> FittedRows:
+    """Make rows fit into columns; one that loses a value has failed, and does not so silently."""
+    values = {name: _fitted(rows, name, kind) for name, kind in columns.items()}
+    lost: dict[int, str] = {}
+    for name, some in values.items():
+        for position, value in enumerate(some):
+            if value is None and rows[position].values.get(name) is not None:
+                lost.setdefault(position, name)
+    return FittedRows(
+        rows, columns, values, [_misfit(rows[each], lost[each], columns) for each in sorted(lost)]
     )
-
-
-_SUMMED = (
-    *("rows_in", "rows_out", "dropped", "failed", "asked", "cached"),
-    *("prompt_tokens", "completion_tokens", "cached_tokens"),
-)
 
 
 def write_shard(
     place: ResultsDir,
     index: int,
-    rows: Sequence[Row],
-    columns: Mapping[str, ColumnKind],
+    shard: FittedRows,
     report: ShardReport,
+    errors: Mapping[str, RequestError] = MappingProxyType({}),
+    error_column: str | None = None,
     *,
     has_lineage: bool = True,
 ) -> ShardReport:
     """Write a shard durably, unless it is there; returns the report that stands.
 
-    Rows with values that do not fit are added to those that failed.
+    `errors` are those of rows that stand in for what failed, by the ids of the rows; they land in
+    `error_column`.
 
     Raises:
         StorageFull: there is no room.
     """
-    fitted = {name: _fitted(rows, name, kind) for name, kind in columns.items()}
-    report = _with_misfits(place.part(index), rows, columns, fitted, report)
-    data = _encode(rows, columns, fitted, report, has_lineage=has_lineage)
+    if error_column in shard.columns:  # an input has brought a column of that name
+        error_column = None
+    data = _encode(shard, report, errors, error_column, has_lineage=has_lineage)
     if _create(place, index, data):
         return report
     try:
@@ -181,54 +153,32 @@ def _fitted(rows: Sequence[Row], name: str, kind: ColumnKind) -> list[Any]:
     return [fit(row.values.get(name)) for row in rows]
 
 
-def _with_misfits(
-    path: Path,
-    rows: Sequence[Row],
-    columns: Mapping[str, ColumnKind],
-    fitted: Mapping[str, list[Any]],
-    report: ShardReport,
-) -> ShardReport:
-    """Count the rows of which a value was lost, so that none is lost in silence."""
-    misfits: set[int] = set()
-    for name, values in fitted.items():
-        lost = [
-            position
-            for position, value in enumerate(values)
-            if value is None and rows[position].values.get(name) is not None
-        ]
-        if lost:
-            row = rows[lost[0]]
-            logger.warning(
-                "%s: %d values of the column %s are null, as they are no %s: in row %s %.80r",
-                path, len(lost), name, columns[name], row.row_id, row.values[name],
-            )  # fmt: skip
-        misfits.update(lost)
-    if not misfits:
-        return report
-    num_before = report.errors.get(OUT_OF_RANGE, 0)
-    return replace(
-        report,
-        failed=report.failed + len(misfits),
-        errors={**report.errors, OUT_OF_RANGE: num_before + len(misfits)},
-    )
+def _misfit(row: Row, name: str, columns: Mapping[str, ColumnKind]) -> Fault:
+    what = f"{name} is null, for {row.values[name]!r:.80} is no {columns[name]}"
+    return Fault(row.row_id, RequestError(OUT_OF_RANGE, what, stage="land"), stand_in=row.row_id)
 
 
 def _encode(
-    rows: Sequence[Row],
-    columns: Mapping[str, ColumnKind],
-    fitted: Mapping[str, list[Any]],
+    shard: FittedRows,
     report: ShardReport,
+    errors: Mapping[str, RequestError],
+    error_column: str | None,
     *,
     has_lineage: bool,
 ) -> bytes:
-    lineage = _LINEAGE if has_lineage else _LINEAGE[:2]
-    schema = pa.schema(
-        [*lineage, *(pa.field(name, _TYPES[kind]) for name, kind in columns.items())]
-    )
+    rows = shard.rows
+    fields = [*(_LINEAGE if has_lineage else _LINEAGE[:2])]
     arrays: list[Any] = [[row.row_id for row in rows], [row.parent_id for row in rows]]
     if has_lineage:
         arrays.append([list(row.parents) or None for row in rows])
-    arrays += fitted.values()
+    for name, kind in shard.columns.items():
+        fields.append(pa.field(name, _TYPES[kind]))
+        arrays.append(shard.values[name])
+    if error_column is not None:
+        found = [errors.get(row.row_id) for row in rows]
+        fields.append(pa.field(error_column, ERROR_TYPE))
+        arrays.append([None if error is None else error_fields(error) for error in found])
+    schema = pa.schema(fields)
     table = pa.table(
         [pa.array(values, each.type) for values, each in zip(arrays, schema, strict=True)],
         schema=schema,

@@ -6,7 +6,7 @@ anybody. It runs in a process of its own (see `bench`), which people's templates
 
 import logging
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -14,6 +14,7 @@ from pathlib import Path
 from ...durable import StorageFull, make_directories, may_exist
 from ...errors import CorruptJob, UnknownJob
 from ...found_part import set_aside
+from ...model import RequestError
 from ...part_file import CorruptPart
 from ...results_dir import ResultsDir
 from ...sealed_input import CorruptInput
@@ -23,6 +24,7 @@ from ..cache import RowCache
 from ..computing import gather, local
 from ..earlier_answers import EarlierAnswers
 from ..input_rows import input_rows
+from ..meta import ERROR
 from ..orders.orders import salvage_answers
 from ..plan import INPUT, Plan, PlannedStep
 from ..replanning import plan_of
@@ -43,15 +45,9 @@ from ..work import (
     Wanted,
     Work,
 )
-from .shard_file import (
-    MAX_EXAMPLES,
-    ShardReport,
-    ToldFault,
-    read_report,
-    read_shard,
-    summed,
-    write_shard,
-)
+from .fault_file import FaultFiles, write_faults
+from .shard_file import FittedRows, fitted, read_report, read_shard, write_shard
+from .shard_report import ShardReport, summed
 
 MAX_ROUNDS = 1_000  # of one shard of a step
 
@@ -122,8 +118,7 @@ class Workbench:
         step = run.plan.step(work.step_id)
         sources = [_rows(run, source, work.shard) for source in step.sources]
         applied = local.apply(run.plan, step, sources, self._tools)
-        report = _report(step, sum(map(len, sources)), applied)
-        return Made(_write(run, step, work.shard, applied.rows, report))
+        return Made(_settle(run, step, work.shard, sum(map(len, sources)), applied))
 
     def _ask_or_settle(self, run: _OpenRun, work: AskOrSettle) -> Outcome:
         step = run.plan.step(work.step_id)
@@ -140,8 +135,8 @@ class Workbench:
                 run.plan, step, rows, answers, seed=run.spec.seed, tools=self._tools
             )
             if isinstance(ahead, Applied):
-                report = _with_usage(_report(step, len(rows), ahead), answers.values())
-                return Made(_write(run, step, work.shard, ahead.rows, report))
+                usage = _usage(answers.values(), earlier.revisions)
+                return Made(_settle(run, step, work.shard, len(rows), ahead, usage))
             asks = earlier.find(ahead, answers)
             if asks:
                 return Wanted(tuple(asks))
@@ -168,24 +163,45 @@ class Workbench:
         sources = [rows_of(*each) for each in zip(step.sources, work.num_shards, strict=True)]
         scratch = run.directory.path / "scratch"
         make_directories(scratch)
-        made = gather.gather(run.plan, step, sources, scratch)
+        files = FaultFiles(run.results.step(step.id))
+        news = ShardReport()  # about the rows that are on their way
+        errors: dict[str, RequestError] = {}
+
+        def on_faults(faults: Sequence[Fault]) -> None:
+            nonlocal news
+            files.add(faults)
+            news = news.with_faults(faults)
+            errors.update(_errors(faults))
+
+        made = gather.gather(run.plan, step, sources, scratch, on_faults)
         reports: list[ShardReport] = []
-        before = ShardReport()
-        for shard, rows in enumerate(_chunks(made, run.plan.shard_rows)):
-            now = _gathered_report(step, num_in["rows"], made)
-            report = replace(_since(before, now), rows_out=len(rows))
-            reports.append(_write(run, step, shard, rows, report))
-            before = now
+        told = Counter[str]()
+        for index, rows in enumerate(_chunks(made, run.plan.shard_rows)):
+            shard = fitted(rows, step.columns)
+            on_faults(shard.misfits)
+            report = replace(
+                news,
+                rows_in=num_in["rows"] - told["rows"],
+                rows_out=len(rows),
+                dropped=made.num_dropped - told["dropped"],
+            )
+            told.update(rows=report.rows_in, dropped=report.dropped)
+            news = ShardReport()
+            here = {row.row_id: errors.pop(row.row_id) for row in rows if row.row_id in errors}
+            reports.append(_write(run, step, index, shard, report, here))
+        files.close()
         run.results.note_gathered(step.id, len(reports))
         return Gathered(len(reports), summed(reports))
 
     def _emit(self, run: _OpenRun, work: Emit) -> Outcome:
         step = run.plan.step(run.plan.output_step)
         rows = [selected(run.plan, row) for row in _rows(run, step.id, work.shard)]
-        report = ShardReport(rows_in=len(rows), rows_out=len(rows))
-        place, columns = run.results.output, run.plan.output_columns
+        shard = fitted(rows, run.plan.output_columns)
+        report = ShardReport(rows_in=len(rows), rows_out=len(rows)).with_faults(shard.misfits)
+        place = run.results.output
         _check_there(run)
-        return Made(write_shard(place, work.shard, rows, columns, report, has_lineage=False))
+        write_faults(place, work.shard, shard.misfits)
+        return Made(write_shard(place, work.shard, shard, report, has_lineage=False))
 
     def _open(self, run_id: str) -> _OpenRun:
         if run_id not in self._runs:
@@ -225,12 +241,36 @@ def _rows(run: _OpenRun, source: str, shard: int) -> list[Row]:
         raise _Unreadable(source, shard, error) from error
 
 
+def _settle(
+    run: _OpenRun,
+    step: PlannedStep,
+    index: int,
+    num_in: int,
+    applied: Applied,
+    usage: ShardReport = ShardReport(),  # noqa: B008 - it is frozen
+) -> ShardReport:
+    """Write a shard of a step, and what failed in it."""
+    shard = fitted(applied.rows, step.columns)
+    faults = [*applied.faults, *shard.misfits]
+    report = replace(
+        usage, rows_in=num_in, rows_out=len(applied.rows), dropped=applied.num_dropped
+    ).with_faults(faults)
+    _check_there(run)
+    write_faults(run.results.step(step.id), index, faults)
+    return _write(run, step, index, shard, report, _errors(faults))
+
+
 def _write(
-    run: _OpenRun, step: PlannedStep, shard: int, rows: Sequence[Row], report: ShardReport
+    run: _OpenRun,
+    step: PlannedStep,
+    index: int,
+    shard: FittedRows,
+    report: ShardReport,
+    errors: Mapping[str, RequestError],
 ) -> ShardReport:
     place: ResultsDir = run.results.step(step.id)
     _check_there(run)
-    return write_shard(place, shard, rows, step.columns, report)
+    return write_shard(place, index, shard, report, errors, step.spec.column + ERROR)
 
 
 def _check_there(run: _OpenRun) -> None:
@@ -239,67 +279,22 @@ def _check_there(run: _OpenRun) -> None:
         raise UnknownJob(run.spec.run_id)
 
 
-def _report(step: PlannedStep, num_in: int, applied: Applied) -> ShardReport:
-    return ShardReport(
-        rows_in=num_in,
-        rows_out=len(applied.rows),
-        dropped=applied.num_dropped,
-        failed=len(applied.faults),
-        errors=dict(Counter(fault.error.code for fault in applied.faults)),
-        fatal=_fatal(step, applied.faults),
-        examples=_examples(applied.faults),
-    )
+def _errors(faults: Sequence[Fault]) -> dict[str, RequestError]:
+    """Return why rows stand in for others, or for themselves."""
+    return {fault.stand_in: fault.error for fault in faults if fault.stand_in is not None}
 
 
-def _gathered_report(step: PlannedStep, num_in: int, made: gather.Gathering) -> ShardReport:
-    """Report on all rows up to here."""
-    return ShardReport(
-        rows_in=num_in,
-        dropped=made.num_dropped,
-        failed=made.errors.total(),
-        errors=dict(made.errors),
-        fatal=_fatal(step, made.faults),
-        examples=_examples(made.faults),
-    )
-
-
-def _since(before: ShardReport, now: ShardReport) -> ShardReport:
-    """Return what has come to a report, so that those of all shards add up."""
-    return replace(
-        now,
-        rows_in=now.rows_in - before.rows_in,
-        dropped=now.dropped - before.dropped,
-        failed=now.failed - before.failed,
-        errors=dict(Counter(now.errors) - Counter(before.errors)),
-        examples=now.examples[len(before.examples) :],
-    )
-
-
-def _fatal(step: PlannedStep, faults: Sequence[Fault]) -> ToldFault | None:
-    """Return the fault that ends the run, if the step may not fail."""
-    if not faults or step.on_error != "fail":
-        return None
-    return _told(faults[0])
-
-
-def _examples(faults: Sequence[Fault]) -> tuple[ToldFault, ...]:
-    return tuple(map(_told, faults[:MAX_EXAMPLES]))
-
-
-def _told(fault: Fault) -> ToldFault:
-    return fault.row_id, fault.error.code, fault.error.message
-
-
-def _with_usage(report: ShardReport, answers: Iterable[Answer]) -> ShardReport:
+def _usage(answers: Iterable[Answer], revisions: Mapping[str, str]) -> ShardReport:
     answers = list(answers)
     computed = [answer for answer in answers if not answer.is_cached]
-    return replace(
-        report,
+    num_cached = len(answers) - len(computed)
+    return ShardReport(
         asked=len(answers),
-        cached=len(answers) - len(computed),
+        cached=num_cached,
         prompt_tokens=sum(answer.prompt_tokens for answer in computed),
         completion_tokens=sum(answer.completion_tokens for answer in computed),
         cached_tokens=sum(answer.cached_tokens for answer in computed),
+        revisions=revisions if num_cached else {},
     )
 
 

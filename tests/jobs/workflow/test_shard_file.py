@@ -7,14 +7,13 @@ from penstock.jobs.results_dir import ResultsDir
 from penstock.jobs.workflow.plan import ColumnKind
 from penstock.jobs.workflow.row import Row
 from penstock.jobs.workflow.workshop.shard_file import (
-    MAX_EXAMPLES,
     OUT_OF_RANGE,
-    ShardReport,
+    fitted,
     read_report,
     read_shard,
-    summed,
     write_shard,
 )
+from penstock.jobs.workflow.workshop.shard_report import MAX_EXAMPLES, ShardReport, summed
 
 COLUMNS: dict[str, ColumnKind] = {
     "flag": "bool",
@@ -44,12 +43,12 @@ def test_rows_come_back_with_their_lineage_and_values(place: ResultsDir) -> None
         Row("3/cand#1", VALUES),
         Row("report#0", dict.fromkeys(COLUMNS), parents=("1", "2")),
     ]
-    write_shard(place, 0, rows, COLUMNS, ShardReport(rows_in=2, rows_out=2))
+    write_shard(place, 0, fitted(rows, COLUMNS), ShardReport(rows_in=2, rows_out=2))
     assert read_shard(place.part(0), COLUMNS) == rows
 
 
 def test_a_shard_may_be_empty(place: ResultsDir) -> None:
-    write_shard(place, 4, [], COLUMNS, ShardReport(rows_in=7, dropped=7))
+    write_shard(place, 4, fitted([], COLUMNS), ShardReport(rows_in=7, dropped=7))
     assert read_shard(place.part(4), COLUMNS) == []
     assert read_report(place.part(4)).dropped == 7
 
@@ -73,10 +72,12 @@ def test_a_shard_may_be_empty(place: ResultsDir) -> None:
 def test_a_value_of_another_kind_costs_no_part(
     place: ResultsDir, kind: ColumnKind, value: object, read: object
 ) -> None:
-    report = write_shard(place, 0, [Row("0", {"x": value})], {"x": kind}, ShardReport())
+    shard = fitted([Row("0", {"x": value})], {"x": kind})
+    write_shard(place, 0, shard, ShardReport())
     (row,) = read_shard(place.part(0), {"x": kind})
     assert row.values["x"] == read
-    assert report.errors == ({} if read is not None else {OUT_OF_RANGE: 1})
+    codes = [fault.error.code for fault in shard.misfits]
+    assert codes == ([] if read is not None else [OUT_OF_RANGE])
 
 
 def test_rows_that_lost_a_value_count_as_failed(place: ResultsDir) -> None:
@@ -84,7 +85,8 @@ def test_rows_that_lost_a_value_count_as_failed(place: ResultsDir) -> None:
     values = [{"a": 1, "b": True}, {"a": 2**63, "b": 1}, {"a": None, "b": None}, {"a": 2, "b": 0}]
     rows = [Row(str(number), each) for number, each in enumerate(values)]
     before = ShardReport(rows_in=5, rows_out=4, failed=1, errors={"template_error": 1})
-    report = write_shard(place, 0, rows, columns, before)
+    shard = fitted(rows, columns)
+    report = write_shard(place, 0, shard, before.with_faults(shard.misfits))
     assert (report.rows_in, report.rows_out, report.failed) == (5, 4, 3)
     assert report.errors == {"template_error": 1, OUT_OF_RANGE: 2}
     assert read_report(place.part(0)) == report
@@ -97,14 +99,14 @@ def test_rows_that_lost_a_value_count_as_failed(place: ResultsDir) -> None:
 
 
 def test_the_first_writer_wins(place: ResultsDir) -> None:
-    write_shard(place, 0, [Row("0", VALUES)], COLUMNS, ShardReport(rows_out=1))
-    standing = write_shard(place, 0, [], COLUMNS, ShardReport(rows_out=0))
+    write_shard(place, 0, fitted([Row("0", VALUES)], COLUMNS), ShardReport(rows_out=1))
+    standing = write_shard(place, 0, fitted([], COLUMNS), ShardReport(rows_out=0))
     assert standing.rows_out == 1
     assert len(read_shard(place.part(0), COLUMNS)) == 1
 
 
 def test_a_flipped_byte_is_noticed(place: ResultsDir) -> None:
-    write_shard(place, 0, [Row("0", VALUES)], COLUMNS, ShardReport())
+    write_shard(place, 0, fitted([Row("0", VALUES)], COLUMNS), ShardReport())
     data = bytearray(place.part(0).read_bytes())
     data[len(data) // 2] ^= 1
     place.part(0).write_bytes(bytes(data))

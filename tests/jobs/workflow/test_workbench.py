@@ -11,7 +11,8 @@ from penstock.jobs.workflow.checks.check import check, read_workflow
 from penstock.jobs.workflow.plan import ColumnKind
 from penstock.jobs.workflow.runs.run_dir import RunDir, RunResults, RunSpec, SealedDataset
 from penstock.jobs.workflow.work import Broken, Compute, Emit, Gather, Gathered, Made
-from penstock.jobs.workflow.workshop.shard_file import read_report, summed
+from penstock.jobs.workflow.workshop.shard_file import read_report
+from penstock.jobs.workflow.workshop.shard_report import summed
 from penstock.jobs.workflow.workshop.workbench import Workbench
 
 RUN_ID = "run_1"
