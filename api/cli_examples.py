@@ -17,7 +17,7 @@ EXAMPLES = {
     "keys revoke": "penstock keys revoke key_01K3ZT4Q9X",
     "run": f"penstock run {_ROWS} --out out",
     "submit": f"penstock submit {_ROWS} --watch",
-    "validate": f"penstock validate {_ROWS} -s max_tokens=64",
+    "validate": f"penstock validate {_ROWS}",
     "watch": f"penstock watch {_ID}",
     "jobs": "penstock jobs --status running",
     "show": f"penstock show {_ID}",

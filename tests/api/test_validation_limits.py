@@ -123,7 +123,7 @@ def test_after_its_time_it_tells_of_the_first_rows(
 
 
 def test_earlier_jobs_tell_how_long_answers_are(stack: Stack) -> None:
-    task = {**WISH, "prompt": "Tell of {{ row.t }}", "sampling": {"max_tokens": 6}}
+    task: dict[str, Any] = {**WISH, "prompt": "Tell of {{ row.t }}", "sampling": {"max_tokens": 6}}
     rows = [{"t": f"pipe {n}"} for n in range(5)]
     with Client(stack.url) as client:
         client.jobs.submit(rows, **task).wait()
@@ -131,9 +131,11 @@ def test_earlier_jobs_tell_how_long_answers_are(stack: Stack) -> None:
         assert found.output_tokens == 10 * 6
         assert found.output_at_most == 10 * 6
         assert "with the same task" in found.raw["rests_on"][0]
-        other = client.jobs.validate(rows, **{**task, "prompt": "{{ row.t }}"})
+        task["prompt"] = "{{ row.t }}"
+        other = client.jobs.validate(rows, **task)
         assert "with other tasks" in other.raw["rests_on"][0]
-        unknown = client.jobs.validate(rows, **{**task, "model": IDLE_MODEL})
+        task["model"] = IDLE_MODEL
+        unknown = client.jobs.validate(rows, **task)
         assert (unknown.output_tokens, unknown.output_at_most) == (None, 30)
         assert unknown.seconds is None
         assert "no worker of" in unknown.raw["rests_on"][1]
