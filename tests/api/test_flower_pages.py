@@ -1,0 +1,92 @@
+"""Flower as a reader sees it: a real one, beside a real worker, in a real browser."""
+
+import os
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import httpx2
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser import open_browser
+from tests.waiting import wait_for
+
+from .conftest import Stack
+from .page_reader import reading
+from .plain_jobs import rows, submit, wait
+
+PAGES = "http://pages.example"
+
+
+@pytest.fixture(scope="module")
+def flower(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    log = tmp_path_factory.mktemp("flower") / "log"
+    settings = replace(stack.settings, pages_url=PAGES)
+    port = _free_port()
+    command = [sys.executable, "-P", "-m", "penstock.api.cli", "flower", "--port", str(port)]
+    with log.open("wb") as file:
+        process = subprocess.Popen(
+            command,
+            env={**os.environ, **settings.to_environ()},
+            stdout=file,
+            stderr=subprocess.STDOUT,
+        )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        wait_for(lambda: _answers(url, process, log), "Flower")
+        yield url
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def _answers(url: str, process: "subprocess.Popen[bytes]", log: Path) -> bool:
+    assert process.poll() is None, log.read_text()
+    try:
+        return httpx2.get(f"{url}/healthcheck").status_code == 200
+    except httpx2.TransportError:
+        return False
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return probe.getsockname()[1]
+
+
+def test_a_shard_is_a_line_that_moves_and_leads_to_its_job(
+    flower: str, http: httpx2.Client, tmp_path: Path
+) -> None:
+    endless = [*rows(130), {"key": "k", "text": "[[long]]"}]
+    with open_browser() as browser, reading(browser, flower) as reader:
+        wait_for(lambda: _knows_workers(flower), "a worker's word")
+        job = submit(http, input={"rows": endless})
+        page = reader.open(f"/tasks?name=penstock.generate%20kwargs:{job['id']}")
+        line = page.locator("#tasks-table tbody tr", has_text="shard 3/3 rows 128..130")
+
+        def running() -> bool:
+            page.reload()
+            line.first.wait_for()
+            return "tok/s" in line.first.inner_text()
+
+        wait_for(running, "rows and speed of the shard")
+        expect(line).to_contain_text(re.compile(r"2/3 rows · \d+ tok/s"))
+        link = line.get_by_role("link", name=job["id"])
+        expect(link).to_have_attribute("href", f"{PAGES}/ui/jobs/{job['id']}")
+        done = page.locator("#tasks-table tbody tr", has_text="shard 1/3 rows 0..63")
+        expect(done.get_by_text("64 rows · 512 tokens", exact=True)).to_be_visible()
+        page.screenshot(path=tmp_path / "flower-tasks.png", full_page=True)
+        page.locator("#tasks-table tbody a[href^='/task/']").first.click()
+        expect(page.get_by_role("link", name=job["id"]).first).to_be_visible()
+        page.screenshot(path=tmp_path / "flower-task.png", full_page=True)
+    http.post(f"/v1/jobs/{job['id']}/cancel")
+    wait(http, job["id"])
+
+
+def _knows_workers(flower: str) -> bool:
+    answer = httpx2.get(f"{flower}/workers?json=1", follow_redirects=True)
+    return "api-tests" in answer.text

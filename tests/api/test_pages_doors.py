@@ -1,0 +1,114 @@
+"""What lies between a reader and the data: a key that is asked for, and a server that goes away."""
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from penstock.api.app import create_app
+from penstock.jobs.api_keys import ApiKeys, Scope
+from penstock.jobs.redis_server import RedisServer
+from penstock.jobs.settings import Settings
+from tests.browser import open_browser
+
+from .conftest import IDLE_MODEL
+from .page_reader import reading
+from .serving import serving
+
+KEY = "sk-pages-0123456789abcdef"
+JOB = {"model": IDLE_MODEL, "prompt": "{{ row.text }}", "input": {"rows": [{"text": "x"}] * 3}}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with open_browser() as browser:
+        yield browser
+
+
+@pytest.fixture
+def guarded(redis_server: RedisServer, tmp_path: Path) -> Settings:
+    return Settings(
+        data=str(tmp_path / "data"),
+        redis_url=redis_server.url,
+        namespace=f"pages-{tmp_path.name}",
+        models=(IDLE_MODEL,),
+        api_key=KEY,
+    )
+
+
+def give_key(page: Page, key: str) -> None:
+    page.get_by_label("API key").last.fill(key)
+    page.get_by_role("button", name="Continue").click()
+
+
+def test_a_key_is_asked_for_once_in_a_tab(browser: Browser, guarded: Settings) -> None:
+    with (
+        serving(create_app(guarded), grace_s=1) as url,
+        httpx2.Client(base_url=url, headers={"authorization": f"Bearer {KEY}"}) as http,
+        reading(browser, url) as reader,
+    ):
+        job_id = http.post("/v1/jobs", json={**JOB, "name": "guarded"}).json()["id"]
+        page = reader.open("/")
+        dialog = page.get_by_role("dialog")
+        expect(dialog).to_be_visible()
+        assert "guarded" not in page.content()
+        give_key(page, "sk-wrong")
+        expect(page.get_by_role("alert")).to_contain_text("Incorrect API key")
+        give_key(page, KEY)
+        expect(page.locator("#jobs tbody")).to_contain_text("guarded")
+        expect(dialog).to_be_hidden()
+        page.locator("#jobs").get_by_role("link").click()
+        expect(page.locator("#name")).to_have_text("guarded")
+        expect(page.locator("#state")).to_have_text("queued")
+        http.post(f"/v1/jobs/{job_id}/pause")
+        expect(page.locator("#state")).to_have_text("paused")
+        expect(dialog).to_be_hidden()
+        with page.expect_download() as download:
+            page.get_by_role("button", name="All rows, as JSON lines").click()
+        assert download.value.suggested_filename == f"{job_id}.jsonl"
+        page.get_by_role("button", name="Change key").click()
+        expect(dialog).to_be_visible()
+        assert KEY not in page.content()
+
+
+def test_a_key_that_only_reads_is_offered_no_buttons(browser: Browser, guarded: Settings) -> None:
+    _, secret = ApiKeys(guarded.keys_dir).create("default", frozenset({Scope.READ}))
+    with (
+        serving(create_app(guarded), grace_s=1) as url,
+        httpx2.Client(base_url=url, headers={"authorization": f"Bearer {KEY}"}) as http,
+        reading(browser, url) as reader,
+    ):
+        job_id = http.post("/v1/jobs", json=JOB).json()["id"]
+        page = reader.open("/ui")
+        give_key(page, secret)
+        expect(page.locator("#workers-empty")).to_contain_text("scope admin")
+        reader.open(f"/ui/jobs/{job_id}")
+        expect(page.locator("#links")).to_contain_text("JSON lines")
+        assert page.locator("#acts button:visible").count() == 0
+
+
+def test_a_page_comes_back_with_its_server(browser: Browser, guarded: Settings) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    headers = {"authorization": f"Bearer {KEY}"}
+    with serving(create_app(guarded), grace_s=1, port=port) as url:
+        job_id = httpx2.post(f"{url}/v1/jobs", json=JOB, headers=headers).json()["id"]
+    with reading(browser, url) as reader:
+        with serving(create_app(guarded), grace_s=1, port=port):
+            page = reader.open(f"/ui/jobs/{job_id}")
+            give_key(page, KEY)
+            expect(page.locator("#state")).to_have_text("queued")
+            expect(page.locator("#live")).to_have_text("live")
+            reader.mark()
+        expect(page.locator("#live")).to_have_text("disconnected")
+        expect(page.locator(".banner")).to_contain_text("Disconnected, trying again")
+        expect(page.locator("#state")).to_have_text("queued")  # what was known stays
+        with serving(create_app(guarded), grace_s=1, port=port):
+            httpx2.post(f"{url}/v1/jobs/{job_id}/cancel", headers=headers)
+            expect(page.locator("#state")).to_have_text("cancelled")
+            expect(page.locator("#live")).to_have_text("live")
+            expect(page.locator(".banner")).to_be_hidden()
+            reader.check_not_reloaded()
