@@ -17,6 +17,7 @@ from .batch_options import BatchOptions
 from .batch_queue import BatchLimits
 from .chat_calls import Messages
 from .chat_stream import AsyncChatStream
+from .client_facts import ClientFacts
 from .connection import AsyncConnection
 from .job_calls import JobChanges, SubmitOptions
 from .local_transport import async_transport_for
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     import openai
 
 
-class AsyncClient(AsyncConnection):
+class AsyncClient(ClientFacts, AsyncConnection):
     """A connection to a Penstock server. Close it, or use it in an `async with`.
 
     Without arguments it goes where PENSTOCK_URL says, else to this machine. With `local://` it

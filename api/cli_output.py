@@ -15,8 +15,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from .progress import counted, short_number, short_time
 from .records import JobRecord, Row
+from .wording import counted, short_number, short_time
 
 _SHORT = 60  # characters of a text in a cell
 _CODES_SHOWN = 5
@@ -51,7 +51,7 @@ class Printer:
 
     def note(self, text: str) -> None:
         """Say something to the person beside the results."""
-        self.err.print(_CONTROL.sub("�", text), markup=False, soft_wrap=True)
+        self.err.print(harmless(text), markup=False, soft_wrap=True)
 
     def table(
         self,
@@ -165,10 +165,15 @@ def cell(value: Any, longest: int | None = _SHORT) -> Text:
     if value is None:
         return Text("")
     text = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
-    text = _CONTROL.sub("�", " ".join(text.split()))
+    text = harmless(" ".join(text.split()))
     if longest is not None and len(text) > longest:
         text = text[: longest - 1] + "…"
     return Text(text)
+
+
+def harmless(text: str) -> str:
+    """Take away what a terminal would obey instead of showing it."""
+    return _CONTROL.sub("�", text)
 
 
 def place_of(error: Mapping[str, Any]) -> str:

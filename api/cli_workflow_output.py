@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from .cli_output import Printer, cell
-from .progress import counted, short_number, short_time
 from .run_progress import steps_table
+from .wording import counted, short_number, short_time
 from .workflow_records import RunRecord, StepRecord
 
 _SHORT = 500  # characters of a prompt or an answer

@@ -17,6 +17,7 @@ from .batch_queue import BatchLimits
 from .batcher import Batcher
 from .chat_calls import Messages
 from .chat_stream import ChatStream
+from .client_facts import ClientFacts
 from .connection import Connection
 from .job import Job
 from .job_calls import JobChanges, SubmitOptions
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     import openai
 
 
-class Client(Connection):
+class Client(ClientFacts, Connection):
     """A connection to a Penstock server. Close it, or use it in a `with`.
 
     Without arguments it goes where PENSTOCK_URL says, else to this machine. With `local://` it

@@ -37,3 +37,8 @@ class JobFacts(RecordFacts[JobRecord]):
         counts = self.counts
         done = counts.succeeded + counts.failed
         return f"<{type(self).__name__} {self.id} {self.status} {done:,}/{counts.total:,} rows>"
+
+    def _repr_html_(self) -> str:
+        from .cards import job_card  # for notebooks only
+
+        return job_card(self.record)

@@ -12,7 +12,7 @@ from .planner_json import latency_as_json
 from .planner_measured import OURS
 from .planner_memory import GIB
 from .planner_roofline import Step
-from .progress import short_time
+from .wording import short_time
 
 _BAR = 24  # characters of the longest
 

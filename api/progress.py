@@ -1,99 +1,64 @@
-"""A job's progress on a terminal: rows, tokens per second, time left, errors. Knows no server."""
+"""A job's progress: rows, rates, time left, errors. Knows no server; see `board` for where."""
 
-from typing import Self
+import time
+from collections.abc import Callable
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+from rich.console import Console, Group, RenderableType
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
 
-from ..jobs.model import JobState
+from .board import Board, is_paused
+from .cards import job_card
+from .eta import Eta, EtaGauge
 from .records import JobRecord
+from .wording import finer_facts, progress_facts
 
 _BAR_WIDTH = 10  # so that all of the line fits into 80 columns
 
 
-class JobProgress:
-    """One line that follows a job; where there is no terminal, a plain line now and then."""
+class JobProgress(Board[JobRecord]):
+    """Follows a job: a bar on a terminal, a card in a notebook, else lines now and then."""
 
-    def __init__(self, console: Console | None = None) -> None:
-        self._console = console or Console(stderr=True)
-        self._progress = Progress(
-            TextColumn("{task.fields[label]}"),
-            BarColumn(bar_width=_BAR_WIDTH),
-            TaskProgressColumn(),
-            TextColumn("{task.fields[facts]}"),
-            console=self._console,
-            disable=not self._console.is_terminal,
-            refresh_per_second=8,
-        )
-        self._task = self._progress.add_task("", total=None, label="waiting", facts="")
-        self._last_look = (-1, False)
+    def __init__(
+        self, console: Console | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        super().__init__(console, clock)
+        self._gauge = EtaGauge(clock)
+        self._eta: Eta | None = None
 
-    def __enter__(self) -> Self:
-        """Show the line."""
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Leave the line as it is."""
-        self._progress.stop()
-
-    def show(self, record: JobRecord) -> None:
-        """Bring the line up to date."""
+    def look(self, record: JobRecord) -> None:
+        """Remember how far it was, and when."""
+        if is_paused(record):
+            self._gauge.forget()
         counts = record.counts
         done = counts.succeeded + counts.failed
-        if self._console.is_terminal:
-            self._progress.update(
-                self._task,
-                total=counts.total or None,
-                completed=done,
-                label=f"…{record.id[-6:]} {record.status}",
-                facts=progress_facts(record),
-            )
-            return
-        tenth = 10 * done // counts.total if counts.total else 0
-        look = (tenth, record.status is JobState.PAUSED)
-        if look != self._last_look or record.status.is_final:
-            self._last_look = look
-            line = f"{record.id} {record.status} {progress_facts(record)}"
-            self._console.print(line, soft_wrap=True, highlight=False)
+        self._eta = self._gauge.look(done, counts.total - done, record.eta_s)
 
+    def stage(self, record: JobRecord) -> object:
+        """Tell at once that it pauses, and that it goes on."""
+        return is_paused(record)
 
-def progress_facts(record: JobRecord) -> str:
-    """Say in a few words how far a job is."""
-    counts = record.counts
-    facts = [f"{counts.succeeded + counts.failed:,}/{counted(counts.total, 'row')}"]
-    if record.tokens_per_s and not record.status.is_final:
-        facts.append(f"{short_number(record.tokens_per_s)} tok/s")
-    if record.eta_s is not None and not record.status.is_final:
-        facts.append(f"eta {short_time(record.eta_s)}")
-    if counts.failed:
-        facts.append(f"{counts.failed:,} failed")
-    if counts.rejected:
-        facts.append(f"{counts.rejected:,} rejected")
-    if record.status is JobState.PAUSED and record.status_reason:
-        facts.append(record.status_reason)
-    elif record.error:
-        facts.append(record.error)
-    return " · ".join(facts)
+    def drawing(self, record: JobRecord) -> RenderableType:
+        """Draw a line with a bar, and one below where there is more to say."""
+        counts = record.counts
+        done = counts.succeeded + counts.failed
+        line = Table.grid(padding=(0, 1))
+        line.add_row(
+            Text(f"…{record.id[-6:]} {record.status}", no_wrap=True),
+            ProgressBar(counts.total or None, done, width=_BAR_WIDTH),
+            Text(f"{100 * done / counts.total if counts.total else 0:>3.0f}%", style="magenta"),
+            Text(progress_facts(record), no_wrap=True, overflow="ellipsis"),
+        )
+        finer = finer_facts(record, self._eta)
+        return Group(line, Text(f"  {finer}", style="dim")) if finer else line
 
+    def line(self, record: JobRecord) -> str:
+        """Say how far it is."""
+        words = [record.id, str(record.status), progress_facts(record, self._eta)]
+        finer = finer_facts(record)
+        return " ".join(words) + (f" · {finer}" if finer else "")
 
-def counted(number: int, noun: str) -> str:
-    """Write a number with its noun: 1 row, 2 rows."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
-
-
-def short_number(value: float) -> str:
-    """Write a number with at most three digits before its unit: 950, 61.2k, 1.3M."""
-    for unit, size in (("M", 1e6), ("k", 1e3)):
-        if value >= size:
-            return f"{value / size:.1f}{unit}"
-    return f"{value:.0f}"
-
-
-def short_time(seconds: float) -> str:
-    """Write a duration in its two largest units: 42s, 3m 05s, 1h 52m."""
-    minutes, s = divmod(round(seconds), 60)
-    hours, m = divmod(minutes, 60)
-    if hours:
-        return f"{hours}h {m:02d}m"
-    return f"{m}m {s:02d}s" if m else f"{s}s"
+    def card(self, record: JobRecord) -> str:
+        """Write the card that the job itself has, and how sure its time left is."""
+        return job_card(record, self._eta)

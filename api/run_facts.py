@@ -24,3 +24,8 @@ class RunFacts(RecordFacts[RunRecord]):
             f"<{type(self).__name__} {self.id} of {record.workflow} {self.status} "
             f"{done}/{len(record.steps)} steps>"
         )
+
+    def _repr_html_(self) -> str:
+        from .cards import run_card  # for notebooks only
+
+        return run_card(self.record)

@@ -1,45 +1,71 @@
-"""A run's progress on a terminal: a line per step. Knows no server."""
+"""A run's progress: a line per step. Knows no server; see `board` for where it is shown."""
 
-from typing import Self
+import time
+from collections import Counter, deque
+from collections.abc import Callable
 
-from rich.console import Console
-from rich.live import Live
+from rich.console import Console, RenderableType
 from rich.table import Table
+from rich.text import Text
 
 from ..jobs.model import JobState
-from .progress import short_number, short_time
+from .board import Board, is_paused
+from .cards import run_card
+from .wording import error_words, short_number, short_time
 from .workflow_records import RunRecord, StepRecord
 
 _MARK = {"waiting": "·", "running": "▸", "completed": "✓", "failed": "✗"}
+_WINDOW_S = 30.0  # over which rates are told
 
 
-class RunProgress:
-    """A table that follows a run; where there is no terminal, a plain line now and then."""
+class RunProgress(Board[RunRecord]):
+    """Follows a run: a table on a terminal, a card in a notebook, else lines now and then."""
 
-    def __init__(self, console: Console | None = None) -> None:
-        self._console = console or Console(stderr=True)
-        self._live = Live(console=self._console, refresh_per_second=8, auto_refresh=True)
-        self._told: tuple[object, ...] = ()
+    def __init__(
+        self, console: Console | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        super().__init__(console, clock)
+        self._looks: deque[tuple[float, int]] = deque()
 
-    def __enter__(self) -> Self:
-        """Show the table."""
-        if self._console.is_terminal:
-            self._live.start()
-        return self
+    def look(self, record: RunRecord) -> None:
+        """Remember how many tokens there were, and when."""
+        now_s = self._clock()
+        self._looks.append((now_s, record.usage.completion_tokens))
+        while len(self._looks) > 2 and now_s - self._looks[1][0] > _WINDOW_S:
+            self._looks.popleft()
 
-    def __exit__(self, *_: object) -> None:
-        """Leave the table as it is."""
-        self._live.stop()
+    def stage(self, record: RunRecord) -> object:
+        """Tell at once where a step begins or ends."""
+        return (record.status, *(step.state for step in record.steps))
 
-    def show(self, record: RunRecord) -> None:
-        """Bring the table up to date."""
-        if self._console.is_terminal:
-            self._live.update(steps_table(record))
-            return
-        stage = (record.status, *(step.state for step in record.steps))
-        if stage != self._told:
-            self._told = stage
-            self._console.print(progress_line(record), soft_wrap=True, highlight=False)
+    def drawing(self, record: RunRecord) -> RenderableType:
+        """Draw how far each step is."""
+        table = steps_table(record)
+        table.caption, table.caption_justify = Text(self._finer(record)), "left"
+        return table
+
+    def line(self, record: RunRecord) -> str:
+        """Say how far it is."""
+        finer = self._finer(record)
+        return progress_line(record) + (f" · {finer}" if finer else "")
+
+    def card(self, record: RunRecord) -> str:
+        """Write the card that the run itself has."""
+        return run_card(record)
+
+    def _finer(self, record: RunRecord) -> str:
+        facts = []
+        (first_s, first), (last_s, last) = self._looks[0], self._looks[-1]
+        if last > first and last_s > first_s and not record.status.is_final:
+            facts.append(f"{short_number((last - first) / (last_s - first_s))} tok/s")
+        if is_paused(record) and record.status_reason:
+            facts.append(record.status_reason)
+        errors: Counter[str] = Counter()
+        for step in record.steps:
+            errors.update(step.errors_by_code)
+        if errors:
+            facts.append(f"errors: {error_words(errors)}")
+        return " · ".join(facts)
 
 
 def steps_table(record: RunRecord) -> Table:
@@ -49,7 +75,8 @@ def steps_table(record: RunRecord) -> Table:
         title += f" · {short_time(record.duration_s)}"
     if record.status is JobState.PAUSED and record.status_reason:
         title += f" · {record.status_reason}"
-    table = Table(box=None, header_style="bold", pad_edge=False, title=title, title_justify="left")
+    table = Table(box=None, header_style="bold", pad_edge=False, title_justify="left")
+    table.title = Text(title, style="table.title")  # in which nothing is markup
     table.add_column("step", no_wrap=True)
     table.add_column("type")
     for name in ("in", "out", "dropped", "failed", "cached", "tokens", "shards"):

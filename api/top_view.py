@@ -9,11 +9,11 @@ from rich.text import Text
 
 from ..jobs.model import JobState
 from .cli_output import cell
-from .progress import counted, short_number, short_time
 from .rate_history import Rates
 from .records import JobRecord
 from .sparkline import chart, sparkline
 from .top_snapshot import Snapshot, WorkerRecord
+from .wording import counted, short_number, short_time
 from .workflow_records import RunRecord, StepRecord
 
 _HOW_TO_LEAVE = "q leaves"

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from .cli_output import Printer
-from .progress import counted, short_time
 from .validation_record import JobValidation
+from .wording import counted, short_time
 
 _PROBLEMS_SHOWN = 10  # of each kind
 _LINES_NAMED = 5
