@@ -1,52 +1,24 @@
-"""What is too old is called so."""
+"""What doctor says of packages, of the machine, of the API; too old, missing and broken ones."""
 
 import importlib.metadata
+import json
+import socket
 from pathlib import Path
 
 import pytest
 
-from penstock.api.doctor import embedded_finding, server_finding, versions
-from penstock.jobs.redis_server import find_server
+from penstock.api.client import Client
+from penstock.api.doctor_machine import Gpu, gpus, judged_gpus
+from penstock.api.doctor_server import api_server, is_free, judged_worker
+from penstock.api.doctor_versions import torch_cuda, versions
+from penstock.api.findings import Finding, Verdict
+from penstock.jobs.settings import Settings
 
+from .command import Penstock
+from .conftest import MODEL, Stack
 
-@pytest.mark.parametrize(
-    ("info", "is_safe"),
-    [
-        ({"redis_version": "7.2.4", "valkey_version": "9.1.2"}, True),
-        ({"redis_version": "7.2.4", "valkey_version": "8.1.3"}, False),
-        ({"redis_version": "7.2.4", "valkey_version": "8.1.4"}, True),
-        ({"redis_version": "7.2.10"}, False),
-        ({"redis_version": "7.2.11"}, True),
-        ({"redis_version": "7.0.15"}, False),
-        ({"redis_version": "8.4.0"}, True),
-        ({"redis_version": "8"}, False),
-    ],
-)
-def test_a_server_with_a_known_hole_is_a_fault(info: dict[str, str], is_safe: bool) -> None:
-    finding = server_finding(info)
-    assert finding.ok is is_safe
-    assert ("CVE" in finding.value) is not is_safe
-
-
-@pytest.mark.parametrize(
-    ("said", "is_safe"),
-    [
-        ("Redis server v=7.0.15 sha=00000000:0 malloc=jemalloc-5.3.0 bits=64", False),
-        ("Redis server v=8.4.0 sha=00000000:0 malloc=jemalloc-5.3.0 bits=64", True),
-        ("Valkey server v=8.1.3 sha=00000000:0 malloc=libc bits=64", False),
-        ("Valkey server v=9.1.2 sha=00000000:1 malloc=libc bits=64", True),
-        ("something else", False),
-    ],
-)
-def test_so_is_the_server_that_up_would_start(tmp_path: Path, said: str, is_safe: bool) -> None:
-    program = tmp_path / "server"
-    program.write_text(f"#!/bin/sh\necho '{said}'\n")
-    program.chmod(0o755)
-    assert embedded_finding(program).ok is is_safe
-
-
-def test_the_server_of_our_wheel_is_safe() -> None:
-    assert embedded_finding(find_server()).ok
+H200 = Gpu("NVIDIA H200", 143_771, 140_000, "570.124.06")
+OLD = Gpu("Tesla V100", 16_384, 16_000, "470.57.02")
 
 
 @pytest.mark.parametrize(
@@ -60,17 +32,106 @@ def test_packages_with_a_known_hole_are_a_fault(
     monkeypatch.setattr(
         importlib.metadata, "version", lambda name: version if name == package else real(name)
     )
-    [fault] = [finding for finding in versions() if finding.ok is False]
+    [fault] = [finding for finding in versions() if finding.is_trouble]
     assert fault.name == package
-    assert f"{version} has a known hole" in fault.value
+    assert fault.verdict is Verdict.FAILURE
+    assert fault.value == f"{version} has a known hole"
+    assert fault.advice.startswith(f"pip install '{package}>=")
 
 
 def test_packages_older_than_we_ask_for_are_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert {finding.ok for finding in versions()} == {None}
+    assert {finding.verdict for finding in versions()} == {Verdict.INFO}
     real = importlib.metadata.version
     monkeypatch.setattr(
         importlib.metadata, "version", lambda name: "4.5.4" if name == "redis" else real(name)
     )
-    [fault] = [finding for finding in versions() if finding.ok is False]
+    [fault] = [finding for finding in versions() if finding.is_trouble]
     assert fault.name == "redis"
-    assert "4.5.4 is too old" in fault.value
+    assert fault.value == "4.5.4 is too old"
+
+
+def test_the_cuda_of_torch_is_told_without_loading_it() -> None:
+    import torch
+
+    assert torch_cuda() == torch.version.cuda
+
+
+@pytest.mark.parametrize(
+    ("found", "device", "cuda", "verdict", "word"),
+    [
+        ([], "auto", None, Verdict.INFO, "none"),
+        ([], "cuda", "12.8", Verdict.FAILURE, "nvidia-smi finds none"),
+        ([H200], "auto", "12.8", Verdict.OK, "torch is built for 12.8"),
+        ([H200], "auto", "13.0", Verdict.FAILURE, "driver 580"),
+        ([OLD], "auto", "12.1", Verdict.FAILURE, "too old for CUDA 12.1"),
+        ([H200], "auto", None, Verdict.WARNING, "built for CPUs"),
+        ([H200], "cuda", None, Verdict.FAILURE, "built for CPUs"),
+        ([H200], "cpu", None, Verdict.INFO, "NVIDIA H200, 136.7 of 140.4 GiB free"),
+    ],
+)
+def test_a_gpu_is_judged_by_torch_and_by_what_is_asked_of_it(
+    found: list[Gpu], device: str, cuda: str | None, verdict: Verdict, word: str
+) -> None:
+    *_, last = judged_gpus(found, device, cuda, has_torch=True)
+    assert last.verdict is verdict
+    assert word in f"{last.value}: {last.advice}"
+
+
+def test_gpus_are_asked_of_the_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "nvidia-smi"
+    line = "NVIDIA H200, 143771, 140000, 570.124.06"
+    program.write_text(f"#!/bin/sh\necho '{line}'\necho 'NVIDIA H200, [N/A], 1, 570'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    assert gpus() == [H200]
+    program.write_text("#!/bin/sh\nexit 9\n")
+    assert gpus() == []
+
+
+def test_a_worker_that_does_not_serve_is_a_fault() -> None:
+    worker = {"name": "w@h", "model": "m", "revision": "r1"}
+    assert judged_worker(worker).verdict is Verdict.INFO
+    fault = judged_worker({**worker, "not_ready": "corrupt: no header"})
+    assert fault.verdict is Verdict.FAILURE
+    assert "corrupt: no header" in fault.value
+
+
+def test_a_port_is_free_or_taken() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        assert not is_free(port)
+    assert is_free(port)
+    found = {(each.topic, each.name): each for each in _asked(f"http://127.0.0.1:{port}")}
+    assert found["port", "api"].verdict is Verdict.OK
+    assert found["api", "server"].verdict is Verdict.FAILURE
+
+
+def _asked(url: str) -> list[Finding]:
+    return list(api_server(Settings(url=url), was_named=True))
+
+
+def test_a_token_of_each_model_is_asked_for(stack: Stack) -> None:
+    found = {each.name: each for each in _asked(stack.url)}
+    assert found["canary"].verdict is Verdict.OK
+    assert found["canary"].value.startswith(f"{MODEL} made a token in ")
+    with Client(stack.url) as client:
+        assert client.models.ready() == [MODEL]
+
+
+def test_troubles_end_with_what_to_do(penstock: Penstock, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no directory")
+    data = tmp_path / "file" / "data"
+    told = penstock("doctor", "--data", data, "--url", "http://127.0.0.1:9", "-o", "table")
+    assert told.code == 1
+    assert "What to do" in told.out
+    assert "PENSTOCK_DATA" in told.out.partition("What to do")[2]
+
+
+def test_a_program_reads_a_line_for_each_finding(penstock: Penstock, tmp_path: Path) -> None:
+    run = penstock("doctor", "--data", tmp_path / "new", "-o", "json")
+    lines = [json.loads(line) for line in run.out.splitlines()]
+    wanted = {"topic", "name", "value", "ok", "verdict", "advice", "source"}
+    assert all(set(line) == wanted for line in lines)
+    assert {line["topic"] for line in lines} >= {"setting", "version", "machine", "data", "redis"}
+    assert all(line["advice"] for line in lines if line["verdict"] in ("warning", "failure"))
+    assert not (tmp_path / "new").exists(), "doctor makes nothing"

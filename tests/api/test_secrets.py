@@ -82,7 +82,7 @@ def house(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -
         server = RedisServer(directory / "redis", program=redis_server.program)
         stack.enter_context(server)
         admin = stack.enter_context(redis.Redis.from_url(server.url, decode_responses=True))
-        for line in _users():
+        for line in compose_users():
             admin.execute_command("ACL", "SETUSER", *line)
         commands = stack.enter_context(_watched(server.url))
         ports = [_free_port(), _free_port()]
@@ -103,7 +103,7 @@ def house(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -
         yield house
 
 
-def _users() -> list[list[str]]:
+def compose_users() -> list[list[str]]:
     """Read the users of compose.yaml; `default` stays as it is, for the one who watches."""
     text = yaml.safe_load(COMPOSE.read_text())["configs"]["redis-users"]["content"]
     lines = re.sub(r"\$\{\w+:-(\w+)\}", r"\1", text).splitlines()
