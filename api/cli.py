@@ -12,6 +12,7 @@ from .. import __version__
 from ..jobs.settings import InvalidSetting
 from . import (
     cli_chat,
+    cli_diff,
     cli_jobs,
     cli_keys,
     cli_plan,
@@ -65,6 +66,7 @@ def make_app() -> typer.Typer:
                 cli_jobs.show,
                 cli_jobs.results,
                 cli_jobs.errors,
+                cli_diff.diff,
                 cli_steering.pause,
                 cli_steering.resume,
                 cli_steering.priority,

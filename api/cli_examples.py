@@ -23,6 +23,7 @@ EXAMPLES = {
     "show": f"penstock show {_ID}",
     "results": f"penstock results {_ID} --status failed -o json",
     "errors": f"penstock errors {_ID}",
+    "diff": f"penstock diff {_ID} job_01K40B2M7R --metric similarity",
     "pause": f"penstock pause {_ID}",
     "resume": f"penstock resume {_ID}",
     "priority": f"penstock priority {_ID} 10",

@@ -1,0 +1,58 @@
+"""What is compared of two jobs, or of two runs, and what pairs their rows. Knows no transport."""
+
+from collections.abc import Sequence
+from enum import StrEnum
+
+from .client_errors import InvalidInput
+from .job import Job
+from .row_diff import RowDiff
+from .row_metrics import Metric
+from .workflow_client import WorkflowRun
+
+_AT_LEAST = 0.9
+
+
+class On(StrEnum):
+    """What pairs rows: their place in the input, or the id that they have."""
+
+    ROW_INDEX = "row_index"
+    ID = "id"
+
+
+def diff_of(
+    a: Job | WorkflowRun,
+    b: Job | WorkflowRun,
+    *,
+    on: str | None = None,
+    columns: Sequence[str] | None = None,
+    metric: str = Metric.EXACT,
+    at_least: float = _AT_LEAST,
+) -> RowDiff:
+    """Begin to compare; what is given yields the rows that differ, and then has the sums.
+
+    Args:
+        on: `row_index`, or `id`, which is `custom_id` of a job's rows and `row_id` of a run's;
+            unless told, the one of jobs and the other of runs.
+        columns: which are compared; `output` of jobs and all of runs, unless told.
+        metric: see `Metric`.
+        at_least: the likeness from which values are the same to the metric `similarity`.
+
+    Raises:
+        InvalidInput: the two cannot be compared so.
+    """
+    if isinstance(a, Job) != isinstance(b, Job):
+        raise InvalidInput(f"a job and a run have no rows in common: {a.id} and {b.id}")
+    chosen = Metric(metric)
+    how = {
+        "metric": chosen,
+        "at_least": at_least if chosen is Metric.SIMILARITY else 1.0,
+        "columns": columns or (["output"] if isinstance(a, Job) else None),
+    }
+    pairing = On(on) if on else On.ROW_INDEX if isinstance(a, Job) else On.ID
+    first, second = a.results(follow=False), b.results(follow=False)
+    if pairing is On.ID:
+        column = "custom_id" if isinstance(a, Job) else "row_id"
+        return RowDiff.by_column(first, second, column, **how)
+    if not isinstance(a, Job):
+        raise InvalidInput("rows of a run have no place in its input: pair them by id")
+    return RowDiff.in_order(first, second, **how)
