@@ -103,10 +103,10 @@ _REBUILD_RETRY_S = 1.0
 _SWEEP_EVERY_S = 3600.0
 _NOT_OFFERED = ("moderations", "images", "audio")  # OpenAI has them
 _ROUTES = (
-    validation,
     jobs,
     job_results,
     job_steering,
+    validation,
     job_views,
     chat,
     completions,
