@@ -211,4 +211,6 @@ def _installation(client: "redis.Redis", settings: Settings) -> Iterator[Finding
 
     if is_elsewhere(settings, JobTable(client, Keys(settings.namespace))):
         told = f"{settings.data_dir} is not this queue's"
-        yield Finding("data", "installation", told, Verdict.FAILURE, whereabouts(settings))
+        is_there = settings.data_dir.exists()  # else nobody may mean to work for the queue here
+        verdict = Verdict.FAILURE if is_there else Verdict.WARNING
+        yield Finding("data", "installation", told, verdict, whereabouts(settings))

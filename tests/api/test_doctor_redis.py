@@ -170,6 +170,8 @@ def test_another_queues_directory_is_a_fault(here: Settings, admin: Any) -> None
     fault = found_in(here)["data", "installation"]
     assert fault.verdict is Verdict.FAILURE
     assert "PENSTOCK_DATA" in fault.advice
+    nowhere = replace(here, data=str(here.data_dir / "not-there"))
+    assert found_in(nowhere)["data", "installation"].verdict is Verdict.WARNING
 
 
 @pytest.mark.parametrize(
