@@ -30,6 +30,7 @@ _CARD = (
     f"border:1px solid {_FAINT};border-radius:.6em;font:13px/1.5 system-ui,sans-serif;"
     "text-align:left;overflow-wrap:anywhere"
 )
+_TABLE = "border-collapse:collapse;color:inherit;font-size:1em;line-height:inherit"
 _CELL = "padding:0 1.2em 0 0;text-align:left;vertical-align:top;border:0;background:none"
 _NUMBER = "padding:0 0 0 1.2em;text-align:right;white-space:nowrap;border:0;background:none"
 
@@ -49,7 +50,7 @@ def job_card(record: JobRecord, eta: Eta | None = None) -> str:
                 ("errors", error_words(record.errors_by_code)),
                 ("rate", _rate(record)),
                 ("time left", _time_left(record, eta)),
-                ("took", _took(record)),
+                ("took" if record.status.is_final else "running for", _took(record)),
                 ("tokens", _tokens(record)),
                 ("model", record.model),
                 ("why", record.error or record.status_reason or ""),
@@ -68,7 +69,7 @@ def run_card(record: RunRecord) -> str:
             [
                 ("rows", f"{record.input_rows:,} in, {record.output_rows:,} out"),
                 ("rejected", f"{record.rejected:,}" if record.rejected else ""),
-                ("took", _took(record)),
+                ("took" if record.status.is_final else "running for", _took(record)),
                 ("tokens", _tokens(record)),
                 ("why", record.error or record.status_reason or ""),
                 ("rows are in", record.output_path or "" if record.status.is_final else ""),
@@ -125,7 +126,7 @@ def _facts(facts: Iterable[tuple[str, str]]) -> str:
         for name, value in facts
         if value
     )
-    return f'<table style="border-collapse:collapse;margin:.3em 0 0;font-size:1em">{rows}</table>'
+    return f'<table style="{_TABLE};margin:.3em 0 0">{rows}</table>'
 
 
 def _steps(steps: Iterable[StepRecord]) -> str:
@@ -135,7 +136,7 @@ def _steps(steps: Iterable[StepRecord]) -> str:
     )
     rows = "".join(_step(step) for step in steps)
     return (
-        '<table style="border-collapse:collapse;margin:.4em 0;font-size:1em">'
+        f'<table style="{_TABLE};margin:.4em 0">'
         f'<tr style="background:none">{head}</tr>{rows}</table>'
     )
 
