@@ -52,6 +52,13 @@ def known(api: str) -> dict[str, frozenset[str]]:
     return labels
 
 
+def test_a_metric_is_told_in_one_place(api: str) -> None:
+    """Prometheus forgives what the parser of KEDA and of others does not."""
+    lines = httpx2.get(f"{api}/metrics").text.splitlines()
+    types = Counter(line.split()[2] for line in lines if line.startswith("# TYPE "))
+    assert [name for name, times in types.items() if times > 1] == []
+
+
 @pytest.mark.parametrize("text", EXPRESSIONS)
 def test_an_expression_asks_for_what_is_there(text: str, known: dict[str, frozenset[str]]) -> None:
     expression = parse(text)
