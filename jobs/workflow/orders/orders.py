@@ -66,6 +66,13 @@ class Order:
         """Count its requests."""
         return sum(share.num_rows for share in self.shares)
 
+    def shard_of(self, row_index: int) -> int | None:
+        """Name the shard of the step that has asked one of its rows."""
+        for share in self.shares:
+            if share.first <= row_index < share.first + share.num_rows:
+                return share.shard
+        return None
+
 
 def place_order(
     numbers: OrderNumbers,
@@ -177,6 +184,16 @@ def salvage_answers(run: RunSpec, order: Order, share: Share) -> dict[str, Answe
             if may_exist(results.part(index)):
                 set_aside(results, index)
     return answers
+
+
+def answers_in(run: RunSpec, order: Order, part: int) -> dict[int, Answer]:
+    """Read one part of an order, whosever rows it holds, by their numbers.
+
+    Raises:
+        CorruptPart: it has not landed, is gone, or its bytes have changed.
+    """
+    rows = read_part(_results(run, order).part(part)).to_pylist()
+    return {row["row_index"]: _answer(row) for row in rows}
 
 
 def _results(run: RunSpec, order: Order) -> ResultsDir:

@@ -40,7 +40,9 @@ from ..work import (
     Work,
 )
 from .completion import Completion
+from .error_rates import too_many
 from .report import RunReport, report_of
+from .run_control import RunControl, prioritize, read_control
 from .run_dir import RunDir, RunFinal, RunPause
 from .run_state import RunState, StepState
 from .telling import RunNews
@@ -48,7 +50,6 @@ from .telling import RunNews
 WINDOW_ROWS = 16_384  # that a step may have asked for, and not been answered
 ORDER_ROWS = 4_096  # worth an order of their own while others are under way
 ORDER_WAIT_S = 1.0  # and how long fewer than these wait for more
-JUDGED_AFTER = 100  # rows that a model was asked about, before their errors may pause a run
 RETRY_S = 2.0
 
 logger = logging.getLogger(__name__)
@@ -82,7 +83,9 @@ class RunAtWork:
         self._numbers = OrderNumbers(settings.jobs_dir, spec)
         self._orders = OpenOrders(settings.jobs_dir, table)
         self._news = RunNews(table, events, spec.run_id)
-        self._started_at_ms: int | None = None
+        self._started_at_ms = directory.read_started()
+        self._is_start_noted = self._started_at_ms is not None
+        self._control = RunControl.of(spec)
         self._trouble: str | None = None
         self._failed_step: str | None = None
         self._pause = RunPause(is_on=False)
@@ -95,7 +98,8 @@ class RunAtWork:
             if order.step_id in self._run.steps:
                 self._run.order_placed(order)
                 self._orders.add(order)
-        if any(state.done for state in self._run.steps.values()) or len(self._orders):
+        is_begun = any(state.done for state in self._run.steps.values()) or len(self._orders)
+        if is_begun and self._started_at_ms is None:  # whoever began it could not note when
             self._started_at_ms = spec.created_at_ms
         self._fatal_steps = [id for id, each in self._run.steps.items() if each.report.fatal]
 
@@ -132,7 +136,11 @@ class RunAtWork:
         while self._fatal_steps:  # whoever advanced the run before died before it could end it
             self._heed_faults(self._fatal_steps.pop())
             return
+        if self._started_at_ms is not None and not self._is_start_noted:
+            self._directory.note_started(self._started_at_ms)
+            self._is_start_noted = True
         self._heed_pause()
+        self._heed_control()
         try:
             for order, share in self._orders.look():
                 self._run.share_landed(order, share)
@@ -236,7 +244,7 @@ class RunAtWork:
             step_id,
             state.place,
             shares,
-            self._spec.priority,
+            self._control.priority,
         )
         del state.waiting[model]
         state.num_waiting -= num_rows
@@ -262,20 +270,24 @@ class RunAtWork:
             self._judge_errors()
 
     def _judge_errors(self) -> None:
-        """Pause when too many rows failed since the run was last resumed."""
+        """Pause when too many rows of a step failed since the run was last resumed."""
         rate = self._spec.workflow.max_error_rate
         if rate is None or self._pause.is_on:
             return
-        rows, failed = self._tally()
-        rows, failed = rows - self._pause.judged_from_rows, failed - self._pause.judged_from_failed
-        if rows < JUDGED_AFTER or failed <= rate * rows:
-            return
-        reason = f"error_rate: {failed} of {rows} rows failed, more than {rate:.1%}"
-        self._directory.write_pause(replace(self._pause, is_on=True, reason=reason))
+        reason = too_many(self._report(self._state).steps, rate, self._pause.judged_from)
+        if reason is not None:
+            self._directory.write_pause(replace(self._pause, is_on=True, reason=reason))
 
-    def _tally(self) -> tuple[int, int]:
-        asked = [each for each in self._run.steps.values() if each.step.kind == "ask"]
-        return sum(each.report.rows_in for each in asked), sum(e.report.failed for e in asked)
+    def _heed_control(self) -> None:
+        """Let the orders have the priority of the run, should that have changed."""
+        wanted = read_control(self._directory, self._spec)
+        if wanted.priority != self._control.priority:
+            orders = self._table.snapshots(self._orders.job_ids)
+            try:
+                prioritize(self._settings, self._table, orders, wanted.priority)
+            except JobBusy:
+                return  # at the next look
+        self._control = wanted
 
     def _heed_pause(self) -> None:
         """Let the orders pause, or go on, as the run does."""

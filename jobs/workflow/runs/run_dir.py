@@ -3,6 +3,9 @@
 $data/runs/<run_id>/
     run.json               what is to be done, sealed, written last
     inputs/<name>.parquet  its rows, one row group per shard, as in a job directory
+    inputs/<name>.rejected.jsonl   the lines that could not become rows, if there were any
+    control.json           what was changed about it since: see `run_control`
+    started.json           when something was first made of it
     pause.json             that it pauses, and why
     final.json             how it ended, once it has
     results                a link to where its rows land, for the sweep and for people
@@ -24,6 +27,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+import msgspec
+
 from ...durable import (
     create_file,
     fsync_directory,
@@ -33,7 +38,7 @@ from ...durable import (
 )
 from ...errors import CorruptJob, UnknownJob
 from ...linked_results import LinkedResults
-from ...model import DEFAULT_PRIORITY, JobState
+from ...model import DEFAULT_PRIORITY, JobState, RejectedLine
 from ...results_dir import ResultsDir
 from ...sealed_input import SealedInput
 from ...sealed_json import encode_sealed, read_sealed
@@ -77,6 +82,7 @@ class RunSpec:
     out_url: str | None = None
     is_preview: bool = False
     idempotency_key: str | None = None
+    retry_of: str | None = None  # the run whose answers it takes over: see `retrying`
     version: int = RUN_VERSION
 
     @property
@@ -97,12 +103,21 @@ class RunFinal:
 
 @dataclass(frozen=True, slots=True)
 class RunPause:
-    """That a run pauses. Without a reason it is somebody's wish."""
+    """That a run pauses. Without a reason it is somebody's wish.
+
+    Attributes:
+        judged_from: the rows of each step, and those that failed, when the run was last resumed:
+            these do not count any more.
+    """
 
     reason: str | None = None
-    judged_from_rows: int = 0  # when it was last resumed: these do not count any more
-    judged_from_failed: int = 0
+    judged_from: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     is_on: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class _Started:
+    at_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +137,8 @@ class RunDir(LinkedResults):
         self.inputs = self.path / "inputs"
         self._final = self.path / "final.json"
         self._pause = self.path / "pause.json"
+        self.control = self.path / "control.json"
+        self._started = self.path / "started.json"
         self._marker = self.markers(runs_dir) / run_id
 
     @classmethod
@@ -215,6 +232,31 @@ class RunDir(LinkedResults):
             CorruptInput: they cannot be read.
         """
         return SealedInput(self.input(name))
+
+    def rejected(self, name: str) -> Path:
+        """Name the file of the lines of an input that could not become rows."""
+        return self.inputs / f"{name}.rejected.jsonl"
+
+    def read_rejected(self, name: str) -> Iterator[RejectedLine]:
+        """Read the lines of an input that could not become rows."""
+        if not self.rejected(name).exists():
+            return
+        with self.rejected(name).open("rb") as file:
+            for line in file:
+                yield msgspec.json.decode(line, type=RejectedLine)
+
+    def read_started(self) -> int | None:
+        """Read when something was first made of it, in ms; None if nothing was."""
+        found = read_sealed(self._started, _Started)
+        return None if found is None else found.at_ms
+
+    def note_started(self, at_ms: int) -> None:
+        """Note durably when something was first made of it; the first note stands.
+
+        Raises:
+            StorageFull: there is no room.
+        """
+        create_file(self._started, encode_sealed(_Started(at_ms)))
 
     def read_final(self) -> RunFinal | None:
         """Read how the run ended; None while it has not."""

@@ -12,6 +12,7 @@ from ...job_dir import JobDir
 from ...job_table import JobTable
 from ...removal import remove
 from ...settings import Settings
+from .retrying import open_retry_of
 from .run_dir import RunDir, RunResults
 
 TRIAL_KEPT_S = 24 * 3600.0  # after its end
@@ -25,7 +26,7 @@ def remove_run(settings: Settings, table: JobTable, run_id: str) -> None:
 
     Raises:
         UnknownJob: there is no such run.
-        InvalidJob: it has not ended, or not everything that served it has.
+        InvalidJob: it has not ended, or not everything that served it has, or it is being retried.
         CorruptJob: it is damaged.
         JobBusy: another process is changing one of its jobs just now.
         StorageFull: what it had used cannot be noted; it stays.
@@ -34,6 +35,9 @@ def remove_run(settings: Settings, table: JobTable, run_id: str) -> None:
     spec = directory.read()
     if directory.read_final() is None or not _is_settled_soon(settings, run_id):
         raise InvalidJob("run_id", f"{run_id} has not ended: cancel it, or wait a moment")
+    retry = open_retry_of(settings, run_id)
+    if retry is not None:
+        raise InvalidJob("run_id", f"{retry}, which retries it, has not ended: cancel it first")
     names = [path.name for path in sorted(settings.jobs_dir.glob(f"{run_id}-*"))]
     for name, job in zip(names, table.snapshots(names), strict=True):
         if job is not None:

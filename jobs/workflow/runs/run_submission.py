@@ -80,7 +80,7 @@ def submit_run(settings: Settings, table: JobTable, request: RunRequest) -> RunS
         directory.create()
         peeked = {name: _peek(_items(settings, request, name)) for name in request.sources}
         plan = check(request.workflow, request.params, peeked)
-        _check_models(plan, request.served)
+        check_models(plan, request.served)
         inputs: dict[str, SealedDataset] = {}
         for name in request.sources:
             items = islice(_items(settings, request, name), request.first_rows)
@@ -103,17 +103,17 @@ def submit_run(settings: Settings, table: JobTable, request: RunRequest) -> RunS
             is_preview=request.first_rows is not None,
             idempotency_key=request.idempotency_key,
         )
-        quicker = _seal_run(directory, spec, key)
+        quicker = seal_run(directory, spec, key)
     except BaseException:
-        _discard(directory)
+        discard(directory)
         raise
     if quicker is not None:
-        _discard(directory)
+        discard(directory)
         return _found(settings, table, quicker, request)
     return read_run(settings, table, run_id)
 
 
-def _seal_run(directory: RunDir, spec: RunSpec, key: RunKey | None) -> str | None:
+def seal_run(directory: RunDir, spec: RunSpec, key: RunKey | None) -> str | None:
     """Make the directory a run, unless its key has made one meanwhile; that one is named."""
     results = RunResults.of(spec)
     directory.link_results(results.path)
@@ -129,7 +129,7 @@ def _seal_run(directory: RunDir, spec: RunSpec, key: RunKey | None) -> str | Non
     return quicker
 
 
-def _discard(directory: RunDir) -> None:
+def discard(directory: RunDir) -> None:
     """Leave nothing of a run that is not to be, nor of where its rows were to land."""
     path = directory.linked_results()
     directory.remove()
@@ -178,7 +178,7 @@ def _peek(items: Iterator[InputRow | RejectedLine]) -> dict[str, ColumnKind]:
     return _kinds(columns)
 
 
-def _check_models(plan: Plan, served: Collection[str] | None) -> None:
+def check_models(plan: Plan, served: Collection[str] | None) -> None:
     """Refuse what would wait for ever: a model that nobody serves.
 
     Raises:
@@ -208,12 +208,13 @@ def _seal(
     columns = ColumnTypes()
     num_rejected, first = 0, None
     path = directory.input(name)
-    with storage_errors(path):
+    with storage_errors(path), directory.rejected(name).open("wb") as rejected:
         sealer = InputSealer(path, shard_rows)
         try:
             for row_index, item in enumerate(items):
                 if isinstance(item, RejectedLine):
                     num_rejected, first = num_rejected + 1, first or item
+                    rejected.write(msgspec.json.encode(item) + b"\n")
                     continue
                 columns.add(item.row)
                 if len(columns) > MAX_COLUMNS:
@@ -227,6 +228,7 @@ def _seal(
         why = f": line {first.line} {first.message}" if first is not None else ""
         raise InvalidJob(f"inputs.{name}", f"the input has no usable rows{why}")
     _fsync(path)
+    _fsync(directory.rejected(name))
     return SealedDataset(sealer.num_rows, sealer.num_shards, _kinds(columns), num_rejected)
 
 

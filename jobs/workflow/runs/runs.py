@@ -23,10 +23,23 @@ from ...results_dir import ResultsDir
 from ...settings import Settings
 from ..replanning import plan_of
 from ..workshop.shard_file import read_report
+from .error_rates import tallies
 from .report import RunReport, StepProgress, progress_of
+from .run_control import read_control
 from .run_dir import RunDir, RunFinal, RunPause, RunResults, RunSpec
 from .run_state import RunState
 from .telling import read_news
+
+MAX_REJECTED_SHOWN = 20
+
+
+@dataclass(frozen=True, slots=True)
+class RejectedInput:
+    """A line of an input that could not become a row. `line` counts from 1."""
+
+    input: str
+    line: int
+    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +64,8 @@ class RunSnapshot:
     metadata: Mapping[str, str]
     steps: tuple[StepProgress, ...]
     is_preview: bool = False
+    rejected: tuple[RejectedInput, ...] = ()  # the first lines that could not become rows
+    retry_of: str | None = None
 
 
 def read_run(settings: Settings, table: JobTable, run_id: str) -> RunSnapshot:
@@ -63,6 +78,7 @@ def read_run(settings: Settings, table: JobTable, run_id: str) -> RunSnapshot:
     directory = RunDir(settings.runs_dir, run_id)
     spec = directory.read()
     final = directory.read_final()
+    control = read_control(directory, spec)
     report = _report_of(final) if final is not None else None
     if report is None:
         with suppress(redis.RedisError):  # it is away: the disk tells less, and enough
@@ -80,11 +96,11 @@ def read_run(settings: Settings, table: JobTable, run_id: str) -> RunSnapshot:
     return RunSnapshot(
         run_id=run_id,
         workflow_name=spec.workflow.name,
-        name=spec.name,
+        name=control.name,
         tenant=spec.tenant,
         state=state,
         created_at_ms=spec.created_at_ms,
-        started_at_ms=report.started_at_ms,
+        started_at_ms=directory.read_started() or report.started_at_ms,
         finished_at_ms=final.at_ms if final is not None else None,
         error=final.error if final is not None else None,
         status_reason=reason,
@@ -92,10 +108,12 @@ def read_run(settings: Settings, table: JobTable, run_id: str) -> RunSnapshot:
         num_rejected=sum(each.num_rejected for each in spec.inputs.values()),
         output_rows=report.output_rows,
         out=f"{spec.out_url}/{run_id}" if spec.out_url else str(RunResults.of(spec).path),
-        priority=spec.priority,
-        metadata=spec.metadata,
+        priority=control.priority,
+        metadata=control.metadata,
         steps=report.steps,
         is_preview=spec.is_preview,
+        rejected=_first_rejected(directory, spec),
+        retry_of=spec.retry_of,
     )
 
 
@@ -212,12 +230,7 @@ def _steer(settings: Settings, table: JobTable, run_id: str, *, is_on: bool) -> 
         pause = RunPause(is_on=is_on)
         report = read_news(table, run_id)
         if not is_on and report is not None:
-            asked = [step for step in report.steps if step.asked]
-            pause = replace(
-                pause,
-                judged_from_rows=sum(step.rows_in for step in asked),
-                judged_from_failed=sum(step.failed for step in asked),
-            )
+            pause = replace(pause, judged_from=tallies(report.steps))
         directory.write_pause(pause)
     return read_run(settings, table, run_id)
 
@@ -226,6 +239,16 @@ def _report_of(final: RunFinal) -> RunReport | None:
     with suppress(msgspec.ValidationError):
         return msgspec.convert(final.report, RunReport | None)
     return None
+
+
+def _first_rejected(directory: RunDir, spec: RunSpec) -> tuple[RejectedInput, ...]:
+    lines = (
+        RejectedInput(name, bad.line, bad.message)
+        for name, dataset in spec.inputs.items()
+        if dataset.num_rejected
+        for bad in directory.read_rejected(name)
+    )
+    return tuple(islice(lines, MAX_REJECTED_SHOWN))
 
 
 def _untouched(spec: RunSpec) -> tuple[StepProgress, ...]:

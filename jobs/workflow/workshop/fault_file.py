@@ -10,7 +10,7 @@ is there before the rows are, so whoever sees a shard sees all that failed in it
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -121,16 +121,6 @@ class FaultFiles:
         write_faults(self._place, self._num_files, self._faults)
         self._num_files += bool(self._faults)
         self._faults = []
-
-
-def faults_of(place: ResultsDir) -> Iterator[Fault]:
-    """Read all that has failed of a step.
-
-    Raises:
-        CorruptPart: a file is gone, or its bytes have changed.
-    """
-    for path in fault_files(place).values():
-        yield from read_faults(path)
 
 
 def _fault(row: dict[str, Any]) -> Fault:

@@ -5,6 +5,7 @@ anybody. It runs in a process of its own (see `bench`), which people's templates
 """
 
 import logging
+import sqlite3
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +20,7 @@ from ...part_file import CorruptPart
 from ...results_dir import ResultsDir
 from ...sealed_input import CorruptInput
 from ..asking import asking
-from ..asks import Answer
+from ..asks import Answer, Ask
 from ..cache import RowCache
 from ..computing import gather, local
 from ..earlier_answers import EarlierAnswers
@@ -28,6 +29,7 @@ from ..meta import ERROR
 from ..orders.orders import salvage_answers
 from ..plan import INPUT, Plan, PlannedStep
 from ..replanning import plan_of
+from ..retried_answers import NotTakenOver, RetriedAnswers, path_of, retried_runs
 from ..row import Applied, Fault, Row
 from ..runs.run_dir import RunDir, RunResults, RunSpec
 from ..selection import selected
@@ -83,7 +85,9 @@ class Workbench:
         self._runs_dir = data_dir / "runs"
         self._cache_dir = data_dir / "cache"
         self._runs: OrderedDict[str, _OpenRun] = OrderedDict()
+        self._jobs_dir = data_dir / "jobs"
         self._caches: dict[str, RowCache] = {}
+        self._retries: OrderedDict[tuple[str, str], RetriedAnswers] = OrderedDict()
 
     def do(self, work: Work) -> Outcome:
         """Do one piece. Whatever goes wrong is told, not raised.
@@ -108,6 +112,12 @@ class Workbench:
             return Broken(str(error), is_lasting=True)
         except MemoryError:
             raise
+        except NotTakenOver as error:
+            return Broken(str(error), is_lasting=False)
+        except sqlite3.DatabaseError as error:
+            if not isinstance(error, sqlite3.OperationalError):  # damaged, and not merely busy
+                self._forget_retried(work)
+            return Broken(f"{type(error).__name__}: {error}", is_lasting=False)
         except (OSError, StorageFull, CorruptPart) as error:
             return Broken(f"{type(error).__name__}: {error}", is_lasting=False)
         except Exception as error:
@@ -124,6 +134,7 @@ class Workbench:
         step = run.plan.step(work.step_id)
         rows = _rows(run, step.sources[0], work.shard)
         earlier = EarlierAnswers(self._cache(run, step), work.revisions)
+        retried = self._retried(run, step)
         answers: dict[str, Answer] = {}
         for order in work.orders:
             found = salvage_answers(run.spec, order, order.shares[0])
@@ -137,7 +148,11 @@ class Workbench:
             if isinstance(ahead, Applied):
                 usage = _usage(answers.values(), earlier.revisions)
                 return Made(_settle(run, step, work.shard, len(rows), ahead, usage))
-            asks = earlier.find(ahead, answers)
+            renewed: list[Ask] = []
+            if retried is not None:
+                rest = retried.sort(ahead, answers)
+                ahead, renewed = rest.fresh, rest.renewed
+            asks = [*earlier.find(ahead, answers), *renewed]
             if asks:
                 return Wanted(tuple(asks))
         return Broken(f"{step.id}: it asks for ever", is_lasting=True)
@@ -221,6 +236,28 @@ class Workbench:
         if tenant not in self._caches:
             self._caches[tenant] = RowCache.open(self._cache_dir, tenant)
         return self._caches[tenant]
+
+    def _retried(self, run: _OpenRun, step: PlannedStep) -> RetriedAnswers | None:
+        """Open what the step takes over from the runs that this one retries, if it retries any."""
+        if run.spec.retry_of is None:
+            return None
+        place = run.spec.run_id, step.id
+        if place not in self._retries:
+            path = path_of(run.directory, step.id)
+            self._retries[place] = RetriedAnswers(path, *place)
+            if len(self._retries) > _OPEN_RUNS:
+                self._retries.popitem(last=False)[1].close()
+        self._retries.move_to_end(place)
+        self._retries[place].fill(retried_runs(self._runs_dir, run.spec), self._jobs_dir)
+        return self._retries[place]
+
+    def _forget_retried(self, work: Work) -> None:
+        """Let what a step takes over be filled anew."""
+        if isinstance(work, AskOrSettle):
+            opened = self._retries.pop((work.run_id, work.step_id), None)
+            if opened is not None:
+                opened.close()
+            path_of(self._open(work.run_id).directory, work.step_id).unlink(missing_ok=True)
 
     def _set_aside(self, run: _OpenRun, error: _Unreadable) -> Outcome:
         set_aside(run.results.step(error.step_id), error.shard)

@@ -18,7 +18,7 @@ from penstock.jobs.job_dir import JobDir
 from penstock.jobs.job_table import JobTable
 from penstock.jobs.landing import LandedRow, land
 from penstock.jobs.manifest import finalize
-from penstock.jobs.model import JobState, RowStatus, ShardRef
+from penstock.jobs.model import JobState, RequestError, RowStatus, ShardRef
 from penstock.jobs.reconciler import reconcile, unlisted
 from penstock.jobs.results_dir import ResultsDir
 from penstock.jobs.sealed_input import SealedRow
@@ -40,6 +40,10 @@ LEASE_MS = 1  # whoever died with a shard has lost it by the time that anybody l
 MAX_ROUNDS = 400
 
 Model = Callable[[dict[str, Any]], str]
+
+
+class Refused(Exception):
+    """What a model raises that fails for a request."""
 
 
 @contextmanager
@@ -135,12 +139,18 @@ class SmallRuns:
                 self.table.commit(ShardRef(job_id, index), claim.attempt, counts)
 
     def _answered(self, row: SealedRow) -> LandedRow:
+        text, error = None, None
+        try:
+            text = self.model(row.row["body"])
+        except Refused as refusal:
+            error = RequestError("engine_error", str(refusal))
         return LandedRow(
             row_index=row.row_index,
             custom_id=row.custom_id,
-            status=RowStatus.SUCCEEDED,
-            output=self.model(row.row["body"]),
-            finish_reason="stop",
+            status=RowStatus.SUCCEEDED if error is None else RowStatus.FAILED,
+            output=text,
+            error=error,
+            finish_reason="stop" if error is None else None,
             prompt_tokens=5,
             completion_tokens=3,
             worker="w1",

@@ -1,0 +1,104 @@
+"""Running again what failed of a run: a run of its own, of the same inputs and the same workflow.
+
+It takes over all that was answered (`retried_answers`), so that it asks what failed, and what comes
+after that. What a step computes without a model, it computes again.
+"""
+
+import os
+import shutil
+import time
+from collections.abc import Collection
+from dataclasses import replace
+
+from ...errors import CorruptJob, InvalidJob, JobBusy, UnknownJob
+from ...file_lock import file_lock
+from ...job_table import JobTable
+from ...model import JobState, new_job_id
+from ...settings import Settings
+from ..replanning import plan_of
+from ..retried_answers import retried_runs
+from .run_control import LOCK_WAIT_S, read_control
+from .run_dir import RunDir, RunSpec
+from .run_submission import check_models, discard, seal_run
+from .runs import RunSnapshot, read_run
+
+RETRY_OF = "retry_of"  # in the metadata of a retry
+
+
+def retry_run(
+    settings: Settings,
+    table: JobTable,
+    run_id: str,
+    *,
+    name: str | None = None,
+    priority: int | None = None,
+    served: Collection[str] | None = None,
+) -> RunSnapshot:
+    """Make a run that asks again what failed of one that has ended; durable when this returns.
+
+    As long as one retry of a run goes on, the same wish finds it.
+
+    Raises:
+        UnknownJob: there is no such run.
+        InvalidJob: it has not ended, or nothing of it has failed.
+        InvalidWorkflow: a model of it is not served any more.
+        CorruptJob: it is damaged.
+        JobBusy: another retry of it is being made, and does not come to an end.
+        StorageFull: there is no room.
+    """
+    directory = RunDir(settings.runs_dir, run_id)
+    spec = directory.read()
+    if directory.read_final() is None:
+        raise InvalidJob("run_id", f"{run_id} has not ended: wait for it, or cancel it first")
+    run = read_run(settings, table, run_id)
+    has_failed = any(step.failed or step.defaulted for step in run.steps)
+    if run.state is JobState.COMPLETED and not has_failed:
+        raise InvalidJob("run_id", f"nothing of {run_id} has failed: there is nothing to retry")
+    check_models(plan_of(spec), served)
+    control = read_control(directory, spec)
+    wanted = replace(
+        spec,
+        run_id=new_job_id("run"),
+        created_at_ms=time.time_ns() // 1_000_000,
+        name=name or control.name,
+        priority=control.priority if priority is None else priority,
+        metadata={**control.metadata, RETRY_OF: run_id},
+        idempotency_key=None,
+        retry_of=run_id,
+    )
+    with file_lock(directory.path / ".lock", wait_s=LOCK_WAIT_S) as held:
+        if held is None:
+            raise JobBusy(run_id)
+        made = open_retry_of(settings, run_id) or _make(settings, directory, wanted)
+    return read_run(settings, table, made)
+
+
+def open_retry_of(settings: Settings, run_id: str) -> str | None:
+    """Name a run that takes over what this one was answered, and has not ended; None if none."""
+    for other in RunDir.unsettled(settings.runs_dir):
+        directory = RunDir(settings.runs_dir, other)
+        try:
+            spec = directory.read()
+        except (UnknownJob, CorruptJob):  # not sealed yet, or nothing that can go on
+            continue
+        retried = [each.run_id for each in retried_runs(settings.runs_dir, spec)]
+        if run_id in retried and directory.read_final() is None:
+            return other
+    return None
+
+
+def _make(settings: Settings, retried: RunDir, spec: RunSpec) -> str:
+    directory = RunDir(settings.runs_dir, spec.run_id)
+    try:
+        directory.create()
+        for source in sorted(retried.inputs.iterdir()):
+            target = directory.inputs / source.name
+            try:
+                os.link(source, target)  # it never changes
+            except OSError:  # not on this file system
+                shutil.copyfile(source, target)
+        seal_run(directory, spec, None)
+    except BaseException:
+        discard(directory)
+        raise
+    return spec.run_id

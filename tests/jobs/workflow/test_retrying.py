@@ -1,0 +1,178 @@
+"""Running again what failed of a run: what succeeded is not asked again, whatever became of it."""
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+from unittest import mock
+
+import pytest
+
+from penstock.jobs.errors import InvalidJob
+from penstock.jobs.job_table import JobTable
+from penstock.jobs.model import JobState
+from penstock.jobs.settings import Settings
+from penstock.jobs.workflow import retried_answers
+from penstock.jobs.workflow.retried_answers import path_of
+from penstock.jobs.workflow.runs.retrying import retry_run
+from penstock.jobs.workflow.runs.run_dir import RunDir
+from penstock.jobs.workflow.runs.run_removal import remove_run
+from penstock.jobs.workflow.runs.runs import RunSnapshot, cancel_run
+
+from .small_runs import Refused, SmallRuns, in_small_shards
+
+ROWS = {"rows": [{"n": number} for number in range(5)]}
+SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+STEPS: list[dict[str, Any]] = [
+    {"id": "draft", "type": "generate", "n": 2, "prompt": "draft {{ row.n }}", "cache": False},
+    {"id": "read", "type": "generate", "prompt": "read {{ row.draft }}", "schema": SCHEMA,
+     "retries": {"invalid_output": 1}},
+    {"id": "all", "type": "reduce", "agg": {"sum": "sum(row.read.n)"}},
+]  # fmt: skip
+
+
+class Model:
+    """Answers what it is asked, except what it cannot yet."""
+
+    def __init__(self, *bad: str) -> None:
+        self.bad = set(bad)
+        self.seeds: dict[str, list[int]] = {}
+
+    def __call__(self, body: dict[str, Any]) -> str:
+        prompt = body["prompt"]
+        self.seeds.setdefault(prompt, []).append(body["seed"])
+        if prompt in self.bad:
+            if prompt.startswith("draft"):
+                raise Refused("not now")
+            return "no document"
+        number = prompt.split()[-1]
+        return number if prompt.startswith("draft") else json.dumps({"n": int(number)})
+
+
+@pytest.fixture
+def runs(settings: Settings, table: JobTable) -> Iterator[SmallRuns]:
+    with in_small_shards(run_rows=3, order_rows=6):
+        yield SmallRuns(settings, table, Model())
+
+
+def begun(runs: SmallRuns, *steps: dict[str, Any]) -> str:
+    defaults = {"model": "fake", "sampling": {"max_tokens": 8, "temperature": 1}}
+    document = {"name": "w", "inputs": {"rows": {}}, "defaults": defaults}
+    return runs.submit({**document, "steps": list(steps or STEPS)}, ROWS, name="mine").run_id
+
+
+def retried(runs: SmallRuns, run_id: str) -> RunSnapshot:
+    made = retry_run(runs.settings, runs.table, run_id)
+    return runs.finish(made.run_id)
+
+
+def sums(runs: SmallRuns, run_id: str) -> dict[str, Any]:
+    return {row["row_id"]: json.loads(row["all"])["sum"] for row in runs.output(run_id)}
+
+
+ALL = {str(number): 2 * number for number in range(5)}
+
+
+def test_only_what_failed_is_asked_again(runs: SmallRuns) -> None:
+    model = Model("draft 3", "read 2")
+    runs = replace(runs, model=model)
+    first = runs.finish(begun(runs))
+    assert first.state is JobState.COMPLETED_WITH_ERRORS
+    assert sums(runs, first.run_id) == {**ALL, "3": 0, "2": 0}
+    model.bad.clear()
+    again = retried(runs, first.run_id)
+    assert again.state is JobState.COMPLETED
+    assert sums(runs, again.run_id) == ALL
+    assert runs.asked(again.run_id) == sorted(
+        f"{step} {number}/draft#{sample}"
+        for step, number in (("draft", 3), ("read", 3), ("read", 2))
+        for sample in range(2)
+    )
+    assert (again.name, again.retry_of) == ("mine", first.run_id)
+    assert again.metadata == {"retry_of": first.run_id}
+    for seeds in (model.seeds["draft 3"], model.seeds["read 2"]):
+        assert len(set(seeds)) == len(seeds), "with the seed it had the answer might be the same"
+
+
+def test_a_retry_is_retried(runs: SmallRuns) -> None:
+    model = Model("draft 3", "draft 4", "read 2")
+    runs = replace(runs, model=model)
+    first = runs.finish(begun(runs))
+    model.bad -= {"draft 3"}
+    second = retried(runs, first.run_id)
+    assert sums(runs, second.run_id) == {**ALL, "4": 0, "2": 0}
+    model.bad.clear()
+    third = retried(runs, second.run_id)
+    assert sums(runs, third.run_id) == ALL
+    assert {each.split("/")[0] for each in runs.asked(third.run_id)} == {
+        "draft 4",
+        "read 4",
+        "read 2",
+    }
+
+
+def test_a_run_that_failed_as_a_whole_goes_on(runs: SmallRuns) -> None:
+    model = Model("draft 3")
+    runs = replace(runs, model=model)
+    first = runs.finish(begun(runs, {**STEPS[0], "on_error": "fail"}, *STEPS[1:]))
+    assert first.state is JobState.FAILED
+    before = set(runs.asked(first.run_id))
+    model.bad.clear()
+    again = retried(runs, first.run_id)
+    assert again.state is JobState.COMPLETED
+    assert sums(runs, again.run_id) == ALL
+    assert before & set(runs.asked(again.run_id)) == {"draft 3/draft#0", "draft 3/draft#1"}
+
+
+def test_a_run_that_was_cancelled_goes_on(runs: SmallRuns) -> None:
+    run_id = begun(runs)
+    assert not runs.lead(run_id, 4)
+    runs.serve(run_id)
+    cancel_run(runs.settings, runs.table, run_id)
+    runs.finish(run_id)
+    before = runs.asked(run_id)
+    assert before
+    again = retried(runs, run_id)
+    assert sums(runs, again.run_id) == ALL
+    assert not set(before) & set(runs.asked(again.run_id))
+
+
+def test_it_takes_over_little_by_little_and_again_if_its_file_is_lost(runs: SmallRuns) -> None:
+    model = Model("draft 3")
+    runs = replace(runs, model=model)
+    first = runs.finish(begun(runs))
+    model.bad.clear()
+    made = retry_run(runs.settings, runs.table, first.run_id).run_id
+    with mock.patch.object(retried_answers, "FILLING_S", -1.0):
+        assert not runs.lead(made, 20)
+        assert runs.asked(made) == []
+        assert "takes over" in (runs.read(made).status_reason or "")
+    path = path_of(RunDir(runs.settings.runs_dir, made), "draft")
+    path.write_bytes(b"no database, but bytes" * 300)
+    assert sums(runs, runs.finish(made).run_id) == ALL
+    assert len(runs.asked(made)) == 4
+    with sqlite3.connect(path) as connection:
+        assert connection.execute("SELECT count(*) FROM answer").fetchone() == (10,)
+    connection.close()
+
+
+def test_what_is_not_retried(runs: SmallRuns) -> None:
+    model = Model("draft 3")
+    failing = replace(runs, model=model)
+    settings, table = runs.settings, runs.table
+    open_run = begun(runs)
+    with pytest.raises(InvalidJob, match="has not ended"):
+        retry_run(settings, table, open_run)
+    runs.finish(open_run)
+    with pytest.raises(InvalidJob, match="there is nothing to retry"):
+        retry_run(settings, table, open_run)
+    first = failing.finish(begun(runs))
+    one, same = (retry_run(settings, table, first.run_id) for _ in range(2))
+    assert one.run_id == same.run_id, "one retry at a time"
+    with pytest.raises(InvalidJob, match="which retries it, has not ended"):
+        remove_run(settings, table, first.run_id)
+    failing.finish(one.run_id)
+    remove_run(settings, table, first.run_id)
+    another = retried(failing, one.run_id)  # with less to take over
+    assert sums(failing, another.run_id) == {**ALL, "3": 0}
