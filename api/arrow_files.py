@@ -49,10 +49,14 @@ def _batches(rows: Any) -> Iterator[Any]:
     arrow = need("pyarrow", "sending a data frame")
     if type(rows).__module__.partition(".")[0] == "pandas":
         rows = _from_pandas(rows)
-    if not hasattr(rows, "__arrow_c_stream__"):
-        yield arrow.record_batch(rows)
-        return
-    yield from arrow.RecordBatchReader.from_stream(rows)
+    try:
+        if hasattr(rows, "__arrow_c_stream__"):
+            batches = arrow.RecordBatchReader.from_stream(rows)
+        else:
+            batches = [arrow.record_batch(rows)]
+    except (arrow.ArrowException, TypeError, ValueError) as error:  # one column, for example
+        raise InvalidInput(f"cannot read a {type(rows).__name__} as a table: {error}") from error
+    yield from batches
 
 
 def _from_pandas(frame: Any) -> Any:

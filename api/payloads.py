@@ -18,8 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol, TypeAlias, runtime_checkable
 
+from .arrow_files import parquet_pieces
 from .client_errors import InvalidInput
+from .hub_files import dataset_pieces, is_dataset, open_hub_file
 from .row_lines import async_json_lines, json_lines
+from .web_files import open_web_file
 
 _KEPT_IN_MEMORY_BYTES = 16 << 20
 _CHUNK_BYTES = 64 << 10
@@ -59,14 +62,17 @@ class Upload:
 
     def pieces(self) -> Iterator[bytes]:
         """Give all bytes."""
-        self._file.seek(0)
-        while piece := self._file.read(_CHUNK_BYTES):
-            yield piece
+        return self._in_file()
 
     async def async_pieces(self) -> AsyncIterator[bytes]:
         """Give all bytes; whatever takes time to make them does not hold up anybody else."""
-        pieces = self.pieces()
+        pieces = self._in_file()
         while piece := await asyncio.to_thread(next, pieces, b""):
+            yield piece
+
+    def _in_file(self) -> Iterator[bytes]:
+        self._file.seek(0)
+        while piece := self._file.read(_CHUNK_BYTES):
             yield piece
 
 
@@ -103,7 +109,7 @@ class StreamedUpload(Upload):
 
     def pieces(self) -> Iterator[bytes]:
         """Give what is kept, then what the source still has."""
-        yield from super().pieces()
+        yield from self._in_file()
         while piece := self._read():
             yield piece
 
@@ -122,7 +128,7 @@ class StreamedUpload(Upload):
         try:
             return self._keep(next(self._source, b""))
         except Exception as error:
-            raise SourceFailed from error
+            raise SourceFailed(error) from error
 
     async def _async_read(self) -> bytes:
         if not isinstance(self._source, AsyncIterator):
@@ -132,7 +138,7 @@ class StreamedUpload(Upload):
         try:
             return self._keep(await anext(self._source, b""))
         except Exception as error:
-            raise SourceFailed from error
+            raise SourceFailed(error) from error
 
     def _keep(self, piece: bytes) -> bytes:
         self._is_whole = not piece
@@ -141,7 +147,11 @@ class StreamedUpload(Upload):
 
 
 class SourceFailed(Exception):
-    """The caller's own rows raised what is the cause of this: no reason to send them again."""
+    """The caller's own rows raised `error`: no reason to send them again."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,38 +183,41 @@ def open_upload(rows: AsyncJobInput) -> Iterator[Upload | Remote]:
         with _open_path(Path(rows).expanduser()) as file:
             yield Upload(Path(rows).name, file)
         return
-    filename, source = _source_of(rows)
-    with tempfile.SpooledTemporaryFile(max_size=_KEPT_IN_MEMORY_BYTES) as kept:
+    with (
+        tempfile.SpooledTemporaryFile(max_size=_KEPT_IN_MEMORY_BYTES) as kept,
+        _opened(rows) as (filename, source),
+    ):
         try:
             yield StreamedUpload(filename, source, kept)
         except SourceFailed as failed:
-            cause = failed.__cause__ or failed
-            raise cause from cause.__cause__
+            raise failed.error from failed.error.__cause__
 
 
 def _is_elsewhere(rows: str | Path) -> bool:
     return isinstance(rows, str) and rows.startswith(("http://", "https://", "hf://"))
 
 
-def _source_of(rows: Any) -> tuple[str, Iterator[bytes] | AsyncIterator[bytes]]:
+@contextmanager
+def _opened(rows: Any) -> Iterator[tuple[str, Iterator[bytes] | AsyncIterator[bytes]]]:
     """Give the name of a file with these rows, and its pieces."""
     if isinstance(rows, str):
-        from .web_files import web_pieces
-
-        return web_pieces(rows)
-    if _is_tabular(rows):
-        from .arrow_files import parquet_pieces
-
-        return "rows.parquet", parquet_pieces(rows)
-    if isinstance(rows, AsyncIterable):
-        return "rows.jsonl", async_json_lines(rows)
-    if isinstance(rows, Mapping):
-        raise InvalidInput(f"rows must be several, got one {type(rows).__name__}; pass a list")
-    if not isinstance(rows, Iterable):
+        with open_hub_file(rows) if rows.startswith("hf://") else open_web_file(rows) as opened:
+            yield opened
+    elif is_dataset(rows):
+        yield dataset_pieces(rows)
+    elif _is_tabular(rows):
+        yield "rows.parquet", parquet_pieces(rows)
+    elif hasattr(rows, "collect_schema"):  # polars' LazyFrame
+        yield "rows.parquet", parquet_pieces(rows.collect())
+    elif isinstance(rows, AsyncIterable):
+        yield "rows.jsonl", async_json_lines(rows)
+    elif isinstance(rows, Iterable) and not isinstance(rows, Mapping | bytes):
+        yield "rows.jsonl", json_lines(rows)
+    else:
         raise InvalidInput(
-            f"rows must be a path, a table or an iterable of dicts, got {type(rows).__name__}"
+            "rows must be a path, a URL, a table, a data set or several dicts, got "
+            f"{type(rows).__name__}"
         )
-    return "rows.jsonl", json_lines(rows)
 
 
 def _is_tabular(rows: object) -> bool:

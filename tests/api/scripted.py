@@ -10,6 +10,7 @@ import httpx2
 import pyarrow as pa
 
 from penstock.api.client import Client
+from penstock.api.payloads import StreamedUpload, open_upload
 
 Handler = Callable[[httpx2.Request], httpx2.Response]
 
@@ -79,6 +80,14 @@ def payload(part: Message) -> bytes:
     content = part.get_payload(decode=True)
     assert isinstance(content, bytes)
     return content
+
+
+def sent_file(rows: Any) -> bytes:
+    """The file that a client sends for these rows."""
+    with open_upload(rows) as upload:
+        assert isinstance(upload, StreamedUpload)
+        upload.rewind()
+        return b"".join(upload.pieces())
 
 
 def page(*rows: dict[str, Any], after: str | None, incomplete: bool = False) -> httpx2.Response:

@@ -1,0 +1,140 @@
+"""Rows behind a URL and on the hub: fetched as they are sent on, or said why not."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import datasets
+import fsspec
+import httpx2
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from penstock.api import web_files
+from penstock.api.client import Client
+from penstock.api.client_errors import InvalidInput
+
+from .conftest import MODEL, Stack
+from .scripted import connect, job_json, parts_of, payload, script, sent_file
+
+TABLE = pa.table({"id": [1, 2, 3]})
+
+
+class Files(BaseHTTPRequestHandler):
+    """Files of a web server; some are less than they promise."""
+
+    def do_GET(self) -> None:
+        if self.path.startswith("/from/"):
+            self._head(302, {"location": "/rows.csv?token=secret"})
+        elif self.path.startswith("/round"):
+            self._head(302, {"location": "/round"})
+        elif self.path.startswith("/rows.csv") or self.path == "/export":
+            self._head(200, {"content-type": "text/csv"}, b"id,text\n1,x\n2,y\n")
+        elif self.path == "/page":
+            self._head(200, {"content-type": "text/html; charset=utf-8"}, b"<html>")
+        elif self.path == "/cut.jsonl":
+            self._head(200, {"content-length": "100000"}, b'{"a": 1}\n' * 9_000)
+        else:
+            self._head(404, {})
+
+    def _head(self, status: int, headers: dict[str, str], body: bytes = b"") -> None:
+        assert "authorization" not in {name.lower() for name in self.headers}
+        self.send_response(status)
+        for name, value in {"content-length": str(len(body)), **headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture(scope="module")
+def web() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Files)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_a_url_is_fetched_and_sent_on(web: str, stack: Stack) -> None:
+    for path, name in [("/from/elsewhere", "rows.csv"), ("/export", "export.csv")]:
+        handler, calls = script(httpx2.Response(202, json=job_json()))
+        connect(handler, api_key="ours").jobs.submit(web + path, prompt="p")
+        part = parts_of(calls[0])["file"]
+        assert (part.get_filename(), payload(part)) == (name, b"id,text\n1,x\n2,y\n")
+    with Client(stack.url) as client:
+        job = client.jobs.submit(f"{web}/rows.csv", model=MODEL, prompt="{{ row.text }}", id="id")
+        job.wait(timeout_s=60)
+        assert [row.custom_id for row in job.results()] == ["1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        ("/nothing?key=secret", "/nothing: its status is 404"),
+        ("/round", "redirect"),
+        ("/page", "page for people, not a file"),
+        ("/cut.jsonl", r"broke off after [\d,]+ bytes"),
+        ("/rows.csv", "more than 9 bytes"),
+    ],
+)
+def test_a_url_that_cannot_be_read_says_why(
+    web: str, path: str, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if path == "/rows.csv":
+        monkeypatch.setattr(web_files, "MAX_BYTES", 9)
+    handler, calls = script(httpx2.Response(202, json=job_json()))
+    with pytest.raises(InvalidInput, match=says) as caught:
+        connect(handler).jobs.submit(web + path, prompt="p")
+    assert "secret" not in str(caught.value)
+    assert calls == []
+
+
+def test_a_url_where_nobody_answers_is_not_our_server() -> None:
+    handler, _ = script()
+    with pytest.raises(InvalidInput, match=r"cannot read http://127\.0\.0\.1:9/rows\.csv"):
+        connect(handler).jobs.submit("http://127.0.0.1:9/rows.csv", prompt="p")
+
+
+@contextmanager
+def a_hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A hub in memory: what is tested is what we ask of it."""
+    files = fsspec.filesystem("memory")
+    files.pipe_file("/datasets/org/name/data/rows.jsonl", b'{"a": 1}\n')
+    monkeypatch.setattr("huggingface_hub.HfFileSystem", lambda: files)
+    splits = {"test": datasets.Dataset(TABLE), "dev": datasets.Dataset(TABLE.slice(0, 1))}
+    asked: list[tuple[Any, ...]] = []
+
+    def load(name: str, config: str | None, *, revision: str | None, streaming: bool) -> Any:
+        asked.append((name, config, revision, streaming))
+        return splits
+
+    monkeypatch.setattr("datasets.load_dataset", load)
+    yield
+    assert asked in ([], [("org/name", "main", "v1", True)])
+    files.rm("/datasets", recursive=True)
+
+
+def test_the_hub_gives_files_and_splits(monkeypatch: pytest.MonkeyPatch) -> None:
+    with a_hub(monkeypatch):
+        assert sent_file("hf://datasets/org/name/data/rows.jsonl") == b'{"a": 1}\n'
+    with a_hub(monkeypatch), pytest.raises(InvalidInput, match=r"nothing\.jsonl"):
+        sent_file("hf://datasets/org/name/nothing.jsonl")
+    with a_hub(monkeypatch):
+        found = pq.read_table(
+            pa.BufferReader(sent_file("hf://datasets/org/name@v1?split=dev&config=main"))
+        )
+        assert found.column("id").to_pylist() == [1]
+    with a_hub(monkeypatch), pytest.raises(InvalidInput, match="there are 'test', 'dev'"):
+        sent_file("hf://datasets/org/name@v1?config=main")
+    with pytest.raises(InvalidInput, match="may say split and config, got 'spilt'"):
+        sent_file("hf://datasets/org/name?spilt=dev")
