@@ -46,7 +46,8 @@ class Address:
         environ = os.environ if environ is None else environ
         url = base_url or environ.get("PENSTOCK_URL") or DEFAULT_URL
         if url.startswith(f"{SCHEME}://"):
-            return cls(url, None, LocalPlace.read(url, data=data, model=model))
+            local = LocalPlace.read(url, data=data, model=model)
+            return cls(f"{SCHEME}://?data={local.data}", None, local)
         if model is not None or data is not None:
             raise PenstockError(
                 f"model and data are for local:// and say what it serves, and where; {url} serves "

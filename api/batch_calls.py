@@ -48,7 +48,7 @@ def run_requests(
 
     Args:
         requests: what is asked; the lines are told by their places, see `numbered`.
-        options: all else about the job, its idempotency key among it.
+        options: all else about the job.
         retry: how patient a call is; a server that is away is borne for longer.
         is_wanted: called once the job is there; where it is not wanted any more, it is cancelled.
         on_outcome: called once for every request, unless the job was not wanted.

@@ -7,7 +7,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
-from uuid import uuid4
 
 from .batch_calls import ID_COLUMN, Request
 from .chat_calls import Messages
@@ -43,10 +42,9 @@ class BatchOptions:
         return bool(self.of_job.get("prompt") or self.of_job.get("messages"))
 
     def for_job(self, model: str | None) -> SubmitOptions:
-        """Say everything about the next job; asked for twice, it is still one job."""
+        """Say everything about the next job."""
         options: SubmitOptions = {"name": "batcher", **self.of_job, "model": model}
         options["id"] = ID_COLUMN
-        options["idempotency_key"] = uuid4().hex
         return options
 
     def request(

@@ -237,6 +237,7 @@ class TestAddress:
         assert LocalPlace.read("local://") == LocalPlace(tmp_path, None)
         address = Address.resolve(None, None, {"PENSTOCK_URL": "local://"})
         assert address.local == LocalPlace(tmp_path, None)
+        assert repr(Client("local://")) == f"<Client local://?data={tmp_path}>"
 
     @pytest.mark.parametrize("url", ["local://host", "local:///path", "local://?dta=x"])
     def test_names_what_it_cannot_mean(self, url: str) -> None:
