@@ -12,6 +12,7 @@ from .. import __version__
 from ..jobs.settings import InvalidSetting
 from . import (
     cli_chat,
+    cli_completion,
     cli_diff,
     cli_jobs,
     cli_keys,
@@ -78,7 +79,14 @@ def make_app() -> typer.Typer:
         ),
         (
             _ASK,
-            (cli_top.top, cli_chat.chat, cli_chat.models, cli_plan.plan, doctor.doctor),
+            (
+                cli_top.top,
+                cli_chat.chat,
+                cli_chat.models,
+                cli_plan.plan,
+                doctor.doctor,
+                cli_completion.completion,
+            ),
         ),
     ):
         for verb in verbs:
@@ -96,6 +104,7 @@ def _print_version(wanted: bool) -> None:
 
 def main() -> None:
     """Run a verb; a trouble that is no bug becomes one line, not a traceback."""
+    cli_completion.prepare_completion()
     try:
         make_app()(prog_name="penstock")
     except (BadRequest, InvalidInput, InvalidSetting, UsageProblem) as error:

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from . import known_names
 from .cli_client import open_client
 from .cli_diff_output import change_object, print_changes, print_sums
 from .cli_jobs import EXIT_WITH_ERRORS
@@ -22,8 +23,22 @@ from .workflow_client import WorkflowRun
 
 
 def diff(
-    a: Annotated[str, typer.Argument(metavar="A", help="A job, or a run of a workflow.")],
-    b: Annotated[str, typer.Argument(metavar="B", help="Another one, which came later.")],
+    a: Annotated[
+        str,
+        typer.Argument(
+            metavar="A",
+            help="A job, or a run of a workflow.",
+            autocompletion=known_names.jobs_and_runs,
+        ),
+    ],
+    b: Annotated[
+        str,
+        typer.Argument(
+            metavar="B",
+            help="Another one, which came later.",
+            autocompletion=known_names.jobs_and_runs,
+        ),
+    ],
     on: Annotated[
         On | None,
         typer.Option(

@@ -42,6 +42,7 @@ EXAMPLES = {
     "models": "penstock models",
     "plan": "penstock plan --model Qwen/Qwen3-8B --gpu H200 --rows 1000000",
     "doctor": "penstock doctor",
+    "completion": "penstock completion bash",
 }
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any, TypeAlias
 import typer
 
 from ..jobs.settings import Settings
+from . import known_names
 from .cli_output import OutputFormat
 from .client_errors import PenstockError
 
@@ -26,7 +27,10 @@ Output: TypeAlias = Annotated[
         "--output", "-o", help="How to print.", show_default="table on a terminal, else json"
     ),
 ]
-JobId: TypeAlias = Annotated[str, typer.Argument(metavar="JOB", help="The job's id.")]
+JobId: TypeAlias = Annotated[
+    str,
+    typer.Argument(metavar="JOB", help="The job's id.", autocompletion=known_names.jobs_and_runs),
+]
 
 Input: TypeAlias = Annotated[
     str,
@@ -41,7 +45,10 @@ Prompt: TypeAlias = Annotated[
 System: TypeAlias = Annotated[
     str | None, typer.Option(help="A system message before the prompt; a template, too.")
 ]
-Model: TypeAlias = Annotated[str | None, typer.Option("--model", "-m", help="Which model.")]
+Model: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--model", "-m", help="Which model.", autocompletion=known_names.models),
+]
 Models: TypeAlias = Annotated[
     list[str] | None,
     typer.Option("--model", "-m", help="Hugging Face id or directory; may be repeated."),

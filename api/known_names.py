@@ -1,0 +1,64 @@
+"""What a shell may offer for a word that is being typed: ids and models that the server knows.
+
+A shell waits for the answer, so it is a quick one or none; whatever goes wrong, nothing is said.
+"""
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterable
+
+import typer
+
+from ..jobs.settings import InvalidSetting
+from .cli_client import open_client
+from .client import Client
+from .client_errors import PenstockError
+
+_LONGEST_S = 0.3
+_MOST = 50
+
+Offer = tuple[str, str]  # a word, and what a shell may show beside it
+
+
+def jobs_and_runs(ctx: typer.Context, incomplete: str) -> list[Offer]:
+    """Offer the latest jobs, and the latest runs of workflows."""
+
+    def ask(client: Client) -> Iterable[Offer]:
+        if not incomplete.startswith("run_"):
+            for job in client.jobs.list(limit=_MOST):
+                yield job.id, _told(job.status, job.name)
+        if not incomplete.startswith("job_"):
+            for run in client.workflows.list(limit=_MOST):
+                yield run.id, _told(run.status, run.record.workflow)
+
+    return _offers(ctx, incomplete, ask)
+
+
+def models(ctx: typer.Context, incomplete: str) -> list[Offer]:
+    """Offer the models that are served."""
+    return _offers(ctx, incomplete, lambda client: [(m["id"], "") for m in client.models.list()])
+
+
+def _offers(
+    ctx: typer.Context, incomplete: str, ask: Callable[[Client], Iterable[Offer]]
+) -> list[Offer]:
+    """Give what begins as the word does, of all that has come in time."""
+    found: list[Offer] = []
+    url, key = ctx.params.get("url"), ctx.params.get("api_key")
+    with contextlib.suppress(PenstockError, InvalidSetting):  # a prompt is no place for them
+        client = open_client(url, key, timeout_s=_LONGEST_S, max_retries=0)
+        # In a thread, which ends with the process: a look-up of a name may take long to fail.
+        asked = (client, ask, found)
+        thread = threading.Thread(target=_fill, args=asked, name="penstock-names", daemon=True)
+        thread.start()
+        thread.join(_LONGEST_S)
+    return [offer for offer in list(found) if offer[0].startswith(incomplete)]
+
+
+def _fill(client: Client, ask: Callable[[Client], Iterable[Offer]], found: list[Offer]) -> None:
+    with client, contextlib.suppress(PenstockError):
+        found.extend(ask(client))
+
+
+def _told(status: str, name: str | None) -> str:
+    return f"{status} {name}" if name else str(status)
