@@ -22,7 +22,7 @@ from .connection import AsyncConnection
 from .job_calls import JobChanges, SubmitOptions
 from .local_transport import async_transport_for
 from .openai_client import bound_async_client
-from .payloads import JobInput, open_upload
+from .payloads import AsyncJobInput, open_upload
 from .records import ChatAnswer
 from .retry_policy import RetryPolicy
 from .validation_calls import open_validation, read_validation_async, shown_progress
@@ -137,16 +137,19 @@ class AsyncJobs:
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
 
-    async def submit(self, rows: JobInput, **options: Unpack[SubmitOptions]) -> AsyncJob:
+    async def submit(self, rows: AsyncJobInput, **options: Unpack[SubmitOptions]) -> AsyncJob:
         """Send rows and what to do with each; returns once the server has them safely on disk.
 
         Args:
-            rows: a JSONL, CSV or Parquet file, here or as `s3://…` (which the server reads), an
-                iterable of dicts, or a data frame.
+            rows: a JSONL, CSV or Parquet file: a path, a URL, `hf://datasets/…`, or `s3://…`, which
+                the server reads. Or a table: of pandas, polars, pyarrow, DuckDB or `datasets`. Or
+                an iterable of dicts, as a generator, also an asynchronous one: it is sent as it is
+                read.
             options: see `SubmitOptions`: `prompt` or `messages`, `model`, `sampling`, `id`, ...
 
         Raises:
-            InvalidInput: the rows cannot be read or sent.
+            InvalidInput: the rows cannot be read or sent; the message names row and column.
+            MissingPackage: rows of this kind need a package that is not installed.
             BadRequest: the server found something wrong; `param` names it.
         """
         with ExitStack() as stack:
@@ -156,7 +159,7 @@ class AsyncJobs:
             return AsyncJob(self._connection, record, options.get("schema"))
 
     async def validate(
-        self, rows: JobInput, *, progress: bool = False, **options: Unpack[SubmitOptions]
+        self, rows: AsyncJobInput, *, progress: bool = False, **options: Unpack[SubmitOptions]
     ) -> JobValidation:
         """Look at rows as `submit` would take them, and make nothing: bad lines, tokens, time.
 

@@ -133,7 +133,7 @@ class AsyncJob(JobFacts):
         whose error has one of these.
         """
         talk = job_calls.retry_job(self.id, codes, self._connection.retry)
-        return AsyncJob(self._connection, await self._connection.run(talk))
+        return AsyncJob(self._connection, await self._connection.run(talk), self._model)
 
     async def to_arrow(
         self, *, columns: Sequence[str] | None = None, follow: bool = True

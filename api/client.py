@@ -143,12 +143,14 @@ class Jobs:
         """Send rows and what to do with each; returns once the server has them safely on disk.
 
         Args:
-            rows: a JSONL, CSV or Parquet file, here or as `s3://…` (which the server reads), an
-                iterable of dicts, or a data frame.
+            rows: a JSONL, CSV or Parquet file: a path, a URL, `hf://datasets/…`, or `s3://…`, which
+                the server reads. Or a table: of pandas, polars, pyarrow, DuckDB or `datasets`. Or
+                an iterable of dicts, as a generator: it is sent as it is read.
             options: see `SubmitOptions`: `prompt` or `messages`, `model`, `sampling`, `id`, ...
 
         Raises:
-            InvalidInput: the rows cannot be read or sent.
+            InvalidInput: the rows cannot be read or sent; the message names row and column.
+            MissingPackage: rows of this kind need a package that is not installed.
             BadRequest: the server found something wrong; `param` names it.
         """
         with open_upload(rows) as upload:

@@ -127,7 +127,7 @@ class Job(JobFacts):
         whose error has one of these.
         """
         talk = job_calls.retry_job(self.id, codes, self._connection.retry)
-        return Job(self._connection, self._connection.run(talk))
+        return Job(self._connection, self._connection.run(talk), self._model)
 
     def to_arrow(self, *, columns: Sequence[str] | None = None, follow: bool = True) -> "pa.Table":
         """Give all rows, in the order of the input, as an Arrow table.

@@ -1,6 +1,7 @@
 """What is said about jobs. Knows the REST paths and their answers; does no IO (see `talk`)."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeAlias, TypedDict
@@ -193,7 +194,7 @@ def change_job(job_id: str, changes: JobChanges, retry: RetryPolicy) -> Talk[Job
 def retry_job(job_id: str, codes: Sequence[str] | None, retry: RetryPolicy) -> Talk[JobRecord]:
     """Run again what failed of a job that has ended."""
     body = {"codes": list(codes)} if codes else {}
-    send = Send("POST", f"/v1/jobs/{job_id}/retry", body=body, read_timeout_s=_SEALING_S)
+    send = replace(post(f"/v1/jobs/{job_id}/retry"), body=body, read_timeout_s=_SEALING_S)
     return (yield from ask(send, retry, _read_job))
 
 

@@ -166,6 +166,11 @@ def is_remote(rows: object) -> bool:
     return isinstance(rows, str) and rows.startswith("s3://")
 
 
+def is_elsewhere(rows: object) -> bool:
+    """Whether rows are on the web or the hub: they are fetched here, and sent on."""
+    return isinstance(rows, str) and rows.startswith(("http://", "https://", "hf://"))
+
+
 @contextmanager
 def open_upload(rows: AsyncJobInput) -> Iterator[Upload | Remote]:
     """Open the rows as bytes for as long as the block lasts, unless the server fetches them.
@@ -179,7 +184,7 @@ def open_upload(rows: AsyncJobInput) -> Iterator[Upload | Remote]:
     if isinstance(rows, str) and is_remote(rows):
         yield Remote(rows)
         return
-    if isinstance(rows, str | Path) and not _is_elsewhere(rows):
+    if isinstance(rows, str | Path) and not is_elsewhere(rows):
         with _open_path(Path(rows).expanduser()) as file:
             yield Upload(Path(rows).name, file)
         return
@@ -191,10 +196,6 @@ def open_upload(rows: AsyncJobInput) -> Iterator[Upload | Remote]:
             yield StreamedUpload(filename, source, kept)
         except SourceFailed as failed:
             raise failed.error from failed.error.__cause__
-
-
-def _is_elsewhere(rows: str | Path) -> bool:
-    return isinstance(rows, str) and rows.startswith(("http://", "https://", "hf://"))
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from .client_errors import InvalidInput, MissingPackage
-from .payloads import ArrowStream, JobInput, is_remote
+from .payloads import ArrowStream, JobInput, is_elsewhere, is_remote
 
 SAMPLED_ROWS = 200
 
@@ -37,7 +37,7 @@ def sample_of(rows: JobInput, num_rows: int = SAMPLED_ROWS) -> dict[str, Any]:
 
 def count_of(rows: JobInput) -> int | None:
     """Count the rows, where that can be told without reading all of them as rows."""
-    if is_remote(rows):
+    if is_remote(rows) or is_elsewhere(rows):
         return None
     if isinstance(rows, str | Path):
         path = Path(rows).expanduser()
@@ -48,6 +48,8 @@ def count_of(rows: JobInput) -> int | None:
 
 
 def _rows(rows: JobInput) -> Iterator[Mapping[str, Any]]:
+    if is_elsewhere(rows):
+        raise InvalidInput(f"cannot try {rows!r:.100}: download it first, or give some of its rows")
     if isinstance(rows, str | Path):
         yield from _rows_in(Path(rows).expanduser())
     elif isinstance(rows, ArrowStream):

@@ -16,6 +16,7 @@ import pytest
 from penstock.api import web_files
 from penstock.api.client import Client
 from penstock.api.client_errors import InvalidInput
+from penstock.api.workflow_inputs import count_of, sample_of
 
 from .conftest import MODEL, Stack
 from .scripted import connect, job_json, parts_of, payload, script, sent_file
@@ -138,3 +139,9 @@ def test_the_hub_gives_files_and_splits(monkeypatch: pytest.MonkeyPatch) -> None
         sent_file("hf://datasets/org/name@v1?config=main")
     with pytest.raises(InvalidInput, match="may say split and config, got 'spilt'"):
         sent_file("hf://datasets/org/name?spilt=dev")
+
+
+def test_a_trial_of_a_workflow_asks_for_rows_from_here(web: str) -> None:
+    assert count_of(f"{web}/rows.csv") is None
+    with pytest.raises(InvalidInput, match=r"cannot try 'http://.*rows\.csv': download it first"):
+        sample_of(f"{web}/rows.csv")
