@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", "ThreadFuture[ChatAnswer]", "asyncio.Future[ChatAnswer]")
 
 
+_LONGEST_S = 3600.0  # that anybody sleeps, for whom endlessly is too long
 LEFT = "the batcher was left before this request was answered"
 
 
@@ -116,7 +117,7 @@ class BatchQueue(Generic[F]):
     def due_in_s(self, now_s: float) -> float | None:
         """Say how long until there is something to take; None while nothing waits."""
         dues = [self._due_s(asks) - now_s for asks in self._waiting.values()]
-        return max(0.0, min(dues)) if dues else None
+        return max(0.0, min(*dues, _LONGEST_S)) if dues else None
 
     def take(self, now_s: float) -> Batch[F] | None:
         """Take the requests of the model that has waited longest; None while none is due."""

@@ -80,7 +80,9 @@ class Batcher:
         model, request = self._options.request(question, model, sampling)
         future: Future[ChatAnswer] = Future()
         with self._lock:
-            while self._queue.is_full and not self._is_closed:
+            # One of ours, in the callback of a future, must not wait for itself to make room.
+            is_ours = threading.current_thread() in self._threads
+            while self._queue.is_full and not self._is_closed and not is_ours:
                 self._room_made.wait()
             if self._is_closed:
                 raise PenstockError("the batcher is closed; submit within its `with` block")
@@ -183,7 +185,9 @@ class Batcher:
                     batch = Batch(batch.model, asks)
                     self._num_idle -= 1
                     self._under_way[id(batch)] = batch
-                    self._work_arrived.notify()  # somebody else minds the next
+                    if self._queue.num_waiting:
+                        self._see_to_a_thread()
+                        self._work_arrived.notify()  # somebody else minds the next
                     return batch
                 if self._is_closed:
                     return None

@@ -128,6 +128,29 @@ def test_goes_out_by_count_and_by_time_while_the_block_still_runs(sdk: Client) -
         assert future.result(SOON_S).text
 
 
+def test_may_wait_for_company_without_end(sdk: Client) -> None:
+    with sdk.batcher(model=MODEL, max_wait_s=math.inf, max_rows=2) as batch:
+        pair = [batch.submit("x", max_tokens=1) for _ in range(2)]
+        assert all(future.result(SOON_S).text for future in pair)
+        last = batch.submit("x", max_tokens=1)
+    assert last.result().text
+
+
+def test_an_answer_may_ask_the_next_question(sdk: Client) -> None:
+    """From a thread of the batcher, which must not wait for itself to make room."""
+    answers: list[Future[ChatAnswer]] = []
+    all_asked = threading.Event()
+
+    def ask_again(future: Future[ChatAnswer]) -> None:
+        answers.extend(batch.submit("x", max_tokens=1) for _ in range(9))
+        all_asked.set()
+
+    with sdk.batcher(model=MODEL, max_rows=1, max_jobs=1, max_wait_s=0) as batch:
+        batch.submit("x", max_tokens=1).add_done_callback(ask_again)
+        assert all_asked.wait(SOON_S)
+    assert len([future.result().text for future in answers]) == 9
+
+
 def test_one_request_fails_alone(sdk: Client) -> None:
     with sdk.batcher(model=MODEL, max_wait_s=SOON_S) as batch:
         good = batch.submit("x", max_tokens=1)
