@@ -11,6 +11,30 @@ WIDE = ViewportSize(width=1280, height=900)
 NARROW = ViewportSize(width=390, height=844)
 PATIENCE_MS = 30_000
 
+_FAINT_TEXTS = r"""() => {
+  const part = (value) => (value <= 10.31 ? value / 3294 : ((value / 255 + 0.055) / 1.055) ** 2.4);
+  const light = (colour) => {
+    const [red, green, blue] = colour.match(/[\d.]+/g).map(Number).map(part);
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue;
+  };
+  const ground = (node) => {
+    const colour = getComputedStyle(node).backgroundColor;
+    const isClear = colour.endsWith(", 0)");
+    return isClear && node.parentElement ? ground(node.parentElement) : colour;
+  };
+  const isText = (node) =>
+    [...node.childNodes].some((each) => each.nodeType === 3 && each.data.trim());
+  return [...document.querySelectorAll("body *")]
+    .filter((node) => isText(node) && node.getClientRects().length && !node.disabled)
+    .filter((node) => {
+      const style = getComputedStyle(node);
+      const own = light(node instanceof SVGElement ? style.fill : style.color);
+      const [dark, bright] = [own, light(ground(node))].sort((a, b) => a - b);
+      return (bright + 0.05) / (dark + 0.05) < 4.5;
+    })
+    .map((node) => node.textContent.slice(0, 40));
+}"""
+
 expect.set_options(timeout=PATIENCE_MS)
 
 
@@ -39,6 +63,10 @@ class Reader:
         widths = self.page.evaluate(f"[{root}.scrollWidth, {root}.clientWidth]")
         assert widths[0] <= widths[1]
 
+    def check_reads(self) -> None:
+        """Every text stands out from its ground, as WCAG's level AA wants it."""
+        assert self.page.evaluate(_FAINT_TEXTS) == []
+
     def check_fits_everywhere(self, shots: Path, name: str) -> None:
         """At both widths and in both themes; pictures are left for whoever wants to look."""
         for size in (WIDE, NARROW):
@@ -46,6 +74,7 @@ class Reader:
             for theme in ("light", "dark"):
                 self.page.emulate_media(color_scheme=theme)
                 self.check_fits()
+                self.check_reads()
                 picture = shots / f"{name}-{size['width']}-{theme}.png"
                 self.page.screenshot(path=picture, full_page=True)
                 assert picture.stat().st_size > 0

@@ -93,7 +93,7 @@ def test_plots_tell_what_the_timeline_tells(
     reader: Reader, http: httpx2.Client, finished: dict[str, Any]
 ) -> None:
     page = reader.open(f"/ui/jobs/{finished['id']}")
-    told = http.get(f"/v1/jobs/{finished['id']}/timeline", params={"points": 48}).json()
+    told = http.get(f"/v1/jobs/{finished['id']}/timeline", params={"points": 40}).json()
     points = told["points"]
     for name in ("tokens", "rows", "latency"):
         plot = page.locator(f"#{name}-plot svg")

@@ -86,9 +86,14 @@ export class Api {
     }
   }
 
-  /** Do something again and again, `everyMs`, while the page is looked at; sooner when told to. */
+  /**
+   * Do something again and again, `everyMs`, while the page is looked at. Returns `again`, which
+   * has it done at once, and `first`, a promise that it has been done.
+   */
   repeat(work, everyMs) {
     let wake = () => {};
+    let tellFirst;
+    const first = new Promise((resolve) => (tellFirst = resolve));
     let isWanted = false;
     const run = async () => {
       let pauseMs = FIRST_PAUSE_MS;
@@ -97,6 +102,7 @@ export class Api {
         isWanted = false;
         try {
           await work();
+          tellFirst();
           pauseMs = FIRST_PAUSE_MS;
         } catch (error) {
           if (!(error instanceof Away)) this.onConnection(true, error.message);
@@ -109,10 +115,11 @@ export class Api {
       }
     };
     run();
-    return () => {
+    const again = () => {
       isWanted = true; // also while it is at work for an earlier wish
       wake();
     };
+    return { again, first };
   }
 
   /** Follow events to the last, across lost connections: none is missed, none is told twice. */
@@ -189,7 +196,8 @@ export class Api {
   }
 }
 
-function pause(milliseconds) {
+/** Wait so long. */
+export function pause(milliseconds) {
   return new Promise((resolve) => setTimeout(resolve, milliseconds));
 }
 

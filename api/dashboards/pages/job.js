@@ -9,7 +9,7 @@ import { Plot } from "./plot.js";
 import { progressBar } from "./progress.js";
 import { greet, patiently } from "./reader.js";
 import { jobRow, pairs } from "./rows.js";
-import { actions, openPage, shownId } from "./shell.js";
+import { actions, openPage, shownId, showWhenReady } from "./shell.js";
 
 const JOB_EVERY_MS = 1000;
 const HISTORY_EVERY_MS = 2500;
@@ -108,7 +108,7 @@ function facts(entries) {
 }
 
 async function lookAtHistory() {
-  const { points, step_s, sample, workers, eta } = await api.get(`${path}/timeline?points=48`);
+  const { points, step_s, sample, workers, eta } = await api.get(`${path}/timeline?points=40`);
   band = eta;
   for (const plot of Object.values(plots)) plot.show(points, step_s);
   drawBars(byId("makers"), workers.map(({ name, rows }) => [name, rows]), "Nothing has landed yet.");
@@ -203,22 +203,25 @@ try {
   if (!(error instanceof Refused)) throw error;
   fill(byId("name"), error.status === 404 ? "There is no such job" : "This cannot be shown");
   fill(byId("problem"), error.message);
+  showWhenReady([]);
   throw error;
 }
 const reader = await greet(api);
 maySteer = reader.may("submit");
 show(job);
 whileAlive(async () => show(await api.get(path)), JOB_EVERY_MS);
-whileAlive(lookAtHistory, HISTORY_EVERY_MS);
+const { first: history } = whileAlive(lookAtHistory, HISTORY_EVERY_MS);
 let rowsSeen = null;
-lookAgainAtRows = api.repeat(async () => {
+const { again, first: rows } = api.repeat(async () => {
   const place = `${rowsWanted} ${paging.cursor} ${job.status} ${job.counts.succeeded + job.counts.failed}`;
   if (place === rowsSeen) return;
   await lookAtRows();
   rowsSeen = place;
   drawLinks(reader.flower);
 }, HISTORY_EVERY_MS);
-lookAtTask().catch((error) => fill(byId("task"), element("dt", { class: "wrong" }, error.message)));
+lookAgainAtRows = again;
+const task = lookAtTask().catch((error) => fill(byId("task"), element("dt", { class: "wrong" }, error.message)));
+showWhenReady([history, rows, task]);
 api.follow(`${path}/events`, ({ kind, data }) => {
   if (kind === "job.progress") flights.set(data.worker, data);
   else if (kind === "done") flights.clear();

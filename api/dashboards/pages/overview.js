@@ -6,7 +6,7 @@ import { ago, brief, count, duration, hasEnded, NOTHING, percent, state } from "
 import { drawChips, Paging } from "./paging.js";
 import { progressBar } from "./progress.js";
 import { greet } from "./reader.js";
-import { openPage } from "./shell.js";
+import { openPage, showWhenReady } from "./shell.js";
 
 const EVERY_MS = 1500;
 const PAGE = 12;
@@ -35,7 +35,9 @@ class Listing {
       this.paging.restart();
       this.again();
     });
-    this.again = api.repeat(() => this.look(), EVERY_MS);
+    const { again, first } = api.repeat(() => this.look(), EVERY_MS);
+    this.again = again;
+    this.first = first;
   }
 
   async look() {
@@ -205,15 +207,17 @@ async function lookAtMachines(workers, queues) {
   fill(byId("tile-workers"), count(there.data.length));
 }
 
-new Listing("jobs", "/v1/jobs", jobRow);
-new Listing("runs", "/v1/workflows/runs", runRow);
+const jobs = new Listing("jobs", "/v1/jobs", jobRow);
+const runs = new Listing("runs", "/v1/workflows/runs", runRow);
+const parts = [jobs.first, runs.first];
 const reader = await greet(api);
 if (reader.may("admin")) {
   const workers = new Followed(byId("workers").tBodies[0], (each) => each.name, workerRow);
   const queues = new Followed(byId("queues").tBodies[0], (each) => each.id, queueRow);
-  api.repeat(() => lookAtMachines(workers, queues), EVERY_MS);
+  parts.push(api.repeat(() => lookAtMachines(workers, queues), EVERY_MS).first);
 } else {
   for (const name of ["workers", "queues"]) {
     fill(byId(`${name}-empty`), "This key may not see these: it takes one with the scope admin.");
   }
 }
+showWhenReady(parts);

@@ -1,6 +1,6 @@
 // Who reads: what the key allows, and where else there is something to see.
 
-import { Refused } from "./api.js";
+import { pause, Refused } from "./api.js";
 import { byId, fill, reveal } from "./dom.js";
 
 /** Ask as whom the reader is known, and say so in the bar. */
@@ -25,7 +25,7 @@ export async function patiently(work) {
       return await work();
     } catch (error) {
       if (error instanceof Refused) throw error;
-      await new Promise((resolve) => setTimeout(resolve, 1000));
+      await pause(1000);
     }
   }
 }

@@ -37,13 +37,10 @@ export function jobRow(row) {
 export function stepRow(row, place, onHistory) {
   const id = row.row_id ?? row.id ?? null;
   const columns = Object.entries(row).filter(([name]) => !name.startsWith("__") && name !== "row_id");
-  const last = columns.filter(([, value]) => value != null).at(-1);
-  const node = opening(id ?? `#${place}`, "", "", last ? asText(last[1]) : "", "", columns);
-  if (id != null) {
-    const ask = element("button", { type: "button", click: () => onHistory(id) }, "Its history");
-    node.append(element("p", { class: "acts" }, ask));
-  }
-  return node;
+  const told = columns.filter(([name, value]) => value != null && !name.endsWith("__meta"));
+  const excerpt = told.length ? asText(told.at(-1)[1]) : "";
+  const ask = element("button", { type: "button", click: () => onHistory(id) }, "Its history");
+  return opening(id ?? `#${place}`, "", "", excerpt, "", columns, id == null ? null : ask);
 }
 
 /** Make a list of names and values; what is missing is left out. */
@@ -53,7 +50,7 @@ export function pairs(entries) {
     .flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, valueOf(value))]);
 }
 
-function opening(name, status, kind, excerpt, figures, told) {
+function opening(name, status, kind, excerpt, figures, told, act = null) {
   const state = status ? element("span", { class: `state ${kind}` }, status) : element("span");
   const node = element(
     "details",
@@ -67,7 +64,7 @@ function opening(name, status, kind, excerpt, figures, told) {
       element("span", { class: "number" }, figures),
     ),
   );
-  const open = () => node.append(element("dl", { class: "pairs" }, pairs(told)));
+  const open = () => node.append(element("dl", { class: "pairs" }, pairs(told)), act ?? "");
   node.addEventListener("toggle", open, { once: true }); // most are never opened
   return node;
 }

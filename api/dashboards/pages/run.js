@@ -9,7 +9,7 @@ import { drawChips, Paging } from "./paging.js";
 import { progressBar } from "./progress.js";
 import { greet, patiently } from "./reader.js";
 import { pairs, stepRow } from "./rows.js";
-import { actions, openPage, shownId } from "./shell.js";
+import { actions, openPage, shownId, showWhenReady } from "./shell.js";
 
 const RUN_EVERY_MS = 1000;
 const ROWS_EVERY_MS = 2500;
@@ -195,6 +195,7 @@ try {
   if (!(error instanceof Refused)) throw error;
   fill(byId("name"), error.status === 404 ? "There is no such run" : "This cannot be shown");
   fill(byId("problem"), error.message);
+  showWhenReady([]);
   throw error;
 }
 maySteer = (await greet(api)).may("submit");
@@ -208,13 +209,15 @@ api.repeat(async () => {
   isOver = wasOver;
 }, RUN_EVERY_MS);
 let seen = null;
-lookAgainAtRows = api.repeat(async () => {
+const { again, first } = api.repeat(async () => {
   const now = run.steps.find((step) => step.id === chosen)?.rows.out ?? run.counts.output;
   const place = `${chosen} ${paging.cursor} ${now} ${run.status}`;
   if (place === seen) return;
   await lookAtRows();
   seen = place;
 }, ROWS_EVERY_MS);
+lookAgainAtRows = again;
+showWhenReady([first]);
 api.follow(`${path}/events`, ({ data }) => {
   if (data.id === id) show(data);
   else if (data.status) show({ ...run, status: data.status });

@@ -1,9 +1,11 @@
 // What every page has around it: the bar at the top, the banner of a lost connection, the dialogs.
 // Knows no job.
 
-import { Api } from "./api.js";
+import { Api, pause } from "./api.js";
 import { byId, element, fill, reveal } from "./dom.js";
 import { keepTimesTrue } from "./format.js";
+
+const LONGEST_WAIT_MS = 2000;
 
 /** Set the page up; returns the API as this page speaks to it. */
 export function openPage() {
@@ -25,6 +27,12 @@ export function openPage() {
   });
   keepTimesTrue();
   return api;
+}
+
+/** Show the page when all of it has come, or most of it: what is read should not move away. */
+export async function showWhenReady(parts) {
+  await Promise.race([Promise.allSettled(parts), pause(LONGEST_WAIT_MS)]);
+  byId("main").removeAttribute("aria-busy");
 }
 
 /** Ask the reader for a key, until there is one. */
