@@ -222,7 +222,7 @@ def test_the_cache_of_an_h200_by_hand() -> None:
     room = share_out(find_gpu("H200"), roofline("Llama-3.1-8B"), 256, 8192)
     assert room.weight_bytes == 2 * 8_030_261_248
     assert room.cache_tokens % 16 == 0
-    assert room.cache_tokens == pytest.approx(room.cache_bytes / 2**17, abs=32)
+    assert room.cache_tokens == (room.cache_bytes // (16 * 2**17) - 1) * 16  # one block is empty
     assert 0.9e6 < room.cache_tokens < 1.0e6  # 140.4 GiB, less weights, a step, graphs, spare
 
 
