@@ -10,8 +10,9 @@ from . import job_calls, tables
 from .client_events import follow_async
 from .connection import AsyncConnection
 from .downloads import download_path, open_download
-from .job_calls import JobChanges, model_of
+from .job_calls import JobChanges, OnRecord, model_of
 from .job_facts import JobFacts
+from .patient_wait import both
 from .records import JobEvent, JobRecord, Row
 from .results_pager import ResultsPager, TablePager
 
@@ -32,8 +33,19 @@ class AsyncJob(JobFacts):
         self.record = await self._connection.run(job_calls.get_job(self.id, self._connection.retry))
         return self
 
-    async def wait(self, *, progress: bool = False, timeout_s: float | None = None) -> Self:
+    async def wait(
+        self,
+        *,
+        progress: bool = False,
+        timeout_s: float | None = None,
+        on_look: OnRecord = lambda record: None,
+    ) -> Self:
         """Wait until the job has ended. An interruption leaves the job alone.
+
+        Args:
+            progress: draw how far it is.
+            timeout_s: how long to wait at most.
+            on_look: called with the job's record each time that it was looked at.
 
         Raises:
             WaitTimedOut: it has not ended in time.
@@ -43,9 +55,9 @@ class AsyncJob(JobFacts):
             from .progress import JobProgress  # rich is slow to import
 
             with JobProgress() as bar:
-                await self._wait(timeout_s, bar.show)
+                await self._wait(timeout_s, both(bar.show, on_look))
         else:
-            await self._wait(timeout_s, lambda record: None)
+            await self._wait(timeout_s, on_look)
         self.raise_if_failed()
         return self
 

@@ -19,6 +19,7 @@ from .records import JobRecord, Row
 from .wording import counted, short_number, short_time
 
 _SHORT = 60  # characters of a text in a cell
+_WHOLE = 40  # columns of a table's first column that are never taken from it
 _CODES_SHOWN = 5
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # a terminal would obey; not \t and \n
 
@@ -62,16 +63,22 @@ class Printer:
         too_long: Literal["fold", "ellipsis"] = "fold",
         longest: int | None = _SHORT,
     ) -> None:
-        """Print a table; numbers stand on the right, `unbroken` columns stay on one line."""
+        """Print a table; numbers stand on the right, `unbroken` columns stay on one line.
+
+        The first column is never cut.
+        """
         table = Table(box=None, header_style="bold", pad_edge=False)
         lines = [list(row) for row in rows]
         for index, column in enumerate(columns):
             is_number = bool(lines) and all(isinstance(row[index], int | float) for row in lines)
+            is_first = index == 0  # what one wants to copy
+            longest_id = max((cell(row[0]).cell_len for row in lines), default=0)
             table.add_column(
                 column,
+                min_width=min(longest_id, _WHOLE) if is_first else None,
                 justify="right" if is_number else "left",
                 overflow=too_long,
-                no_wrap=index == 0 or column in unbroken,  # the first is what one wants to copy
+                no_wrap=is_first or column in unbroken,
             )
         for row in lines:
             table.add_row(*(cell(value, longest) for value in row))

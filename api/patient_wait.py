@@ -17,6 +17,16 @@ PAUSE_S = 0.25  # between two looks
 _PATIENCE_S = 120.0  # how long a server is borne that is away
 
 
+def both(first: Callable[[T], None], second: Callable[[T], None]) -> Callable[[T], None]:
+    """Let two look at what was seen."""
+
+    def look(seen: T) -> None:
+        first(seen)
+        second(seen)
+
+    return look
+
+
 def wait_for_end(
     path: str,
     read: Callable[[httpx2.Response], T],

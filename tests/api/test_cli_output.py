@@ -36,6 +36,15 @@ def test_jobs_break_no_word(printer: Printer, capsys: pytest.CaptureFixture[str]
     assert all(len(line) <= 80 for line in (head, *lines))
 
 
+def test_ids_are_never_cut(printer: Printer, capsys: pytest.CaptureFixture[str]) -> None:
+    names = ("id", "workflow", "status", "took")
+    line = (JOB, "judge-and-mend-and-judge-again", "completed_with_errors", "1h 02m")
+    printer.table(names, [line], unbroken=names[1:], too_long="ellipsis")
+    head, found = capsys.readouterr().out.splitlines()
+    assert found.split()[0] == JOB
+    assert max(len(head), len(found)) <= 80
+
+
 def test_a_name_gives_no_orders_to_the_terminal(
     printer: Printer, capsys: pytest.CaptureFixture[str]
 ) -> None:
