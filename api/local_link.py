@@ -59,7 +59,11 @@ class LocalLink:
         with self._lock:
             if self._server is None:
                 _check_packages()
-                self._server = self._meet()
+                try:
+                    self._server = self._meet()
+                except OSError as error:
+                    where = self.place.data
+                    raise StackFailed(f"cannot run a stack in {where}: {error}") from error
             return self._server
 
     def release(self) -> None:
@@ -109,9 +113,9 @@ class LocalLink:
         except (FileNotFoundError, ConnectionRefusedError):
             connection.close()
             return None
-        except OSError as error:
+        except OSError:
             connection.close()
-            raise StackFailed(f"cannot use {self.directory}/socket: {error}") from error
+            raise
         self._connection = connection
         # Whoever forgets to close leaves no warning behind, and the stack still ends.
         weakref.finalize(self, connection.close)

@@ -210,6 +210,15 @@ def test_a_keeper_that_cannot_even_begin_is_told(
         client.models.list()
 
 
+def test_a_directory_that_cannot_be_one_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with (
+        Client("local://", data=tmp_path / "file" / "data") as client,
+        pytest.raises(StackFailed, match=r"cannot run a stack in .*/file/data: .*Not a directory"),
+    ):
+        client.models.list()
+
+
 def test_names_the_packages_that_are_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
