@@ -13,7 +13,7 @@ from .payloads import open_upload
 from .records import JobEvent, Row
 from .run_facts import RunFacts
 from .workflow import Workflow
-from .workflow_calls import OnRun, RunOptions
+from .workflow_calls import OnRun, RunChanges, RunOptions
 from .workflow_records import RunRecord
 from .workflow_trial import AnyWorkflow, Inputs, counts_of, specified, trial_of
 
@@ -156,7 +156,7 @@ class AsyncWorkflowRun(RunFacts):
         Args:
             progress: draw how far each step is.
             timeout_s: how long to wait at most.
-            on_look: called with the run each time that it was looked at, unless it is drawn.
+            on_look: called with the run each time that it was looked at.
 
         Raises:
             WaitTimedOut: it has not ended in time.
@@ -166,7 +166,7 @@ class AsyncWorkflowRun(RunFacts):
             from .run_progress import RunProgress  # rich is slow to import
 
             with RunProgress() as board:
-                await self._wait(timeout_s, board.show)
+                await self._wait(timeout_s, workflow_calls.both(board.show, on_look))
         else:
             await self._wait(timeout_s, on_look)
         workflow_calls.raise_if_failed(self.record)
@@ -196,6 +196,17 @@ class AsyncWorkflowRun(RunFacts):
             workflow_calls.trace_row(self.id, row_id, self._connection.retry)
         )
 
+    def errors(
+        self, *, step: str | None = None, code: str | None = None
+    ) -> AsyncIterator[dict[str, Any]]:
+        """Yield what went wrong by now: rejected lines, then rows that failed, step by step.
+
+        Args:
+            step: only what failed in this step.
+            code: only errors of this code.
+        """
+        return self._errors(step, code)
+
     def events(self) -> AsyncIterator[JobEvent]:
         """Yield what happens to the run, to its end; a broken connection goes on where it was."""
         return follow_async(self._connection, partial(workflow_calls.open_run_events, self.id))
@@ -203,6 +214,17 @@ class AsyncWorkflowRun(RunFacts):
     async def cancel(self) -> Self:
         """Stop the run; what has landed stays."""
         return await self._steer("cancel")
+
+    async def retry(self) -> "AsyncWorkflowRun":
+        """Run again what failed, once the run has ended: a run of its own, which asks only that."""
+        talk = workflow_calls.retry_run(self.id, self._connection.retry)
+        return AsyncWorkflowRun(self._connection, await self._connection.run(talk))
+
+    async def update(self, **changes: Unpack[RunChanges]) -> Self:
+        """Change the name, the priority or the metadata; it acts at once."""
+        talk = workflow_calls.change_run(self.id, changes, self._connection.retry)
+        self.record = await self._connection.run(talk)
+        return self
 
     async def pause(self) -> Self:
         """Begin nothing more; what runs goes on to its end, and is kept."""
@@ -235,6 +257,12 @@ class AsyncWorkflowRun(RunFacts):
         while not pager.is_done:
             for row in await self._connection.run(pager.next_page(self._connection.retry)):
                 yield row
+
+    async def _errors(self, step: str | None, code: str | None) -> AsyncIterator[dict[str, Any]]:
+        pager = workflow_calls.ErrorPager(self.id, step, code)
+        while not pager.is_done:
+            for error in await self._connection.run(pager.next_page(self._connection.retry)):
+                yield error
 
     async def _steer(self, verb: str) -> Self:
         talk = workflow_calls.steer_run(self.id, verb, self._connection.retry)

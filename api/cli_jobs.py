@@ -34,9 +34,8 @@ from .cli_options import (
     task_options,
 )
 from .cli_output import Printer, cell, place_of, summary
-from .cli_runs import is_run, run_results, show_run, steer_run, watch_run
+from .cli_runs import is_run, run_errors, run_results, show_run, steer_run, watch_run
 from .cli_validate import validate_rows
-from .cli_workflow_output import print_run_errors
 from .client import Job
 from .client_errors import PenstockError
 from .job_calls import SubmitOptions
@@ -197,13 +196,24 @@ def results(
             printer.note(f"the job is {job.status}: this is what has landed; --follow waits")
 
 
-def errors(job_id: JobId, url: Url = None, api_key: ApiKey = None, output: Output = None) -> None:
-    """List the input lines that were rejected and the rows that failed; of a run, some of them."""
+def errors(
+    job_id: JobId,
+    step: Annotated[
+        str | None, typer.Option(help="Of a run: only what failed in this step.")
+    ] = None,
+    code: Annotated[str | None, typer.Option(help="Of a run: only errors of this code.")] = None,
+    url: Url = None,
+    api_key: ApiKey = None,
+    output: Output = None,
+) -> None:
+    """List the input lines that were rejected and the rows that failed."""
     printer = Printer(output)
     with open_client(url, api_key) as client:
         if is_run(job_id):
-            print_run_errors(printer, client.workflows.get(job_id).record)
+            run_errors(client, printer, job_id, step=step, code=code)
             return
+        if step is not None or code is not None:
+            raise UsageProblem(f"--step and --code are for runs of workflows, got {job_id}")
         found = client.jobs.get(job_id).errors()
     if printer.is_json:
         for error in found:

@@ -9,10 +9,12 @@ from itertools import islice
 
 import typer
 
+from ..jobs.model import JobState
 from .cli_output import Printer
-from .cli_workflow_output import print_rows, print_run, print_trace, run_summary
+from .cli_workflow_output import print_errors, print_rows, print_run, print_trace, run_summary
 from .client import Client
 from .client_errors import JobFailed
+from .workflow_calls import RunChanges
 from .workflow_client import WorkflowRun
 from .workflow_records import RunRecord
 
@@ -48,12 +50,14 @@ def watch_run(client: Client, printer: Printer, run_id: str) -> None:
     how_to_return = f"detached; the run goes on. penstock watch {run_id}  re-attaches"
     if printer.is_json:
         told: list[object] = []
+        pauses = PauseNotes(printer)
 
         def tell(record: RunRecord) -> None:
             stage = (record.status, *(step.state for step in record.steps))
             if told[-1:] != [stage]:
                 told.append(stage)
                 printer.json_line(record.raw)
+            pauses.look(record)
 
         _follow(printer, partial(run.wait, on_look=tell), how_to_return)
     else:
@@ -94,6 +98,38 @@ def run_results(
         printer.note(f"the run is {run.status}: this is what has landed; --follow waits")
 
 
+def run_errors(
+    client: Client, printer: Printer, run_id: str, *, step: str | None, code: str | None
+) -> None:
+    """List what went wrong in a run: all of it in a pipe, the first of it on a terminal."""
+    run = client.workflows.get(run_id)
+    found = run.errors(step=step, code=code)
+    num_shown = print_errors(printer, found if printer.is_json else islice(found, _SCREENFUL))
+    if not num_shown:
+        printer.note("no line was rejected, and no row has failed")
+    elif not printer.is_json and next(found, None) is not None:
+        steps = run.steps if step is None else (run.step(step),)
+        total = sum(sum(each.errors_by_code.values()) for each in steps)
+        total += run.record.rejected if step is None else 0
+        of_all = f" of {total:,}" if code is None else ""
+        printer.note(f"{num_shown}{of_all} errors: a pipe, or -o json, gets them all")
+
+
+def change_run(client: Client, printer: Printer, run_id: str, changes: RunChanges) -> None:
+    """Change a run while it lives."""
+    print_run(printer, client.workflows.get(run_id).update(**changes).record)
+
+
+def retry_run(client: Client, printer: Printer, run_id: str, *, watch: bool) -> None:
+    """Run again what failed of a run that has ended; what succeeded is taken over."""
+    run = client.workflows.get(run_id).retry()
+    if watch:
+        watch_run(client, printer, run.id)
+        return
+    print_run(printer, run.record)
+    printer.note(f"penstock watch {run.id}  follows it; it lands a whole output of its own")
+
+
 def steer_run(client: Client, printer: Printer, run_id: str, verb: str) -> None:
     """Pause, resume or cancel a run."""
     run = client.workflows.get(run_id)
@@ -105,12 +141,29 @@ def steer_run(client: Client, printer: Printer, run_id: str, verb: str) -> None:
 
 
 def follow_run(printer: Printer, run: WorkflowRun, how_to_return: str) -> None:
-    """Show a run's progress until it has ended.
+    """Show a run's progress until it has ended; where it pauses, say how it goes on.
 
     Raises:
         typer.Exit: the watcher left with Ctrl-C; `how_to_return` says what that means.
     """
-    _follow(printer, partial(run.wait, progress=True), how_to_return)
+    wait = partial(run.wait, progress=True, on_look=PauseNotes(printer).look)
+    _follow(printer, wait, how_to_return)
+
+
+class PauseNotes:
+    """Tells a watcher once of each pause: its reason, and how the run goes on."""
+
+    def __init__(self, printer: Printer) -> None:
+        self._printer = printer
+        self._is_paused = False
+
+    def look(self, record: RunRecord) -> None:
+        """Look at the run as it stands now."""
+        is_paused = record.status is JobState.PAUSED
+        if is_paused and not self._is_paused:
+            why = record.status_reason or "somebody has paused it"
+            self._printer.note(f"paused: {why}. penstock resume {record.id}  lets it go on")
+        self._is_paused = is_paused
 
 
 def _follow(printer: Printer, wait: Callable[[], object], how_to_return: str) -> None:

@@ -20,8 +20,9 @@ from .cli_options import (
     number_or_text,
 )
 from .cli_output import Printer
-from .cli_runs import is_run, steer_run
+from .cli_runs import change_run, is_run, retry_run, steer_run
 from .job_calls import JobChanges
+from .workflow_calls import RunChanges
 
 Code = Annotated[
     list[str] | None,
@@ -64,8 +65,11 @@ def priority(
     api_key: ApiKey = None,
     output: Output = None,
 ) -> None:
-    """Serve a job earlier, or later, from now on."""
+    """Serve a job, or a run of a workflow, earlier or later from now on."""
     with open_client(url, api_key) as client:
+        if is_run(job_id):
+            change_run(client, Printer(output), job_id, {"priority": priority})
+            return
         Printer(output).job(client.jobs.update(job_id, priority=priority).record)
 
 
@@ -82,7 +86,7 @@ def update(
     api_key: ApiKey = None,
     output: Output = None,
 ) -> None:
-    """Change a job while it lives."""
+    """Change a job, or the name or priority of a run, while it lives."""
     changes = JobChanges()
     if name is not None:
         changes["name"] = name
@@ -95,6 +99,12 @@ def update(
     if not changes:
         raise UsageProblem("nothing to change: name it, as in --priority 5")
     with open_client(url, api_key) as client:
+        if is_run(job_id):
+            if changes.keys() - RunChanges.__annotations__.keys():
+                raise UsageProblem("of a run of a workflow, --name and --priority can be changed")
+            of_run = RunChanges(**{key: changes[key] for key in changes})
+            change_run(client, Printer(output), job_id, of_run)
+            return
         Printer(output).job(client.jobs.update(job_id, **changes).record)
 
 
@@ -106,9 +116,17 @@ def retry(
     api_key: ApiKey = None,
     output: Output = None,
 ) -> None:
-    """Run again what failed of a job that has ended; it takes the places of what failed."""
+    """Run again what failed of a job that has ended; it takes the places of what failed.
+
+    Of a run of a workflow: a run of its own, which takes over all that succeeded.
+    """
     printer = Printer(output)
     with open_client(url, api_key) as client:
+        if is_run(job_id):
+            if code:
+                raise UsageProblem(f"--code is for jobs; all that failed of {job_id} is retried")
+            retry_run(client, printer, job_id, watch=watch)
+            return
         job = client.jobs.retry(job_id, codes=code)
         if watch:
             watch_job(printer, job)

@@ -9,6 +9,7 @@ from .wording import counted, short_number, short_time
 from .workflow_records import RunRecord, StepRecord
 
 _SHORT = 500  # characters of a prompt or an answer
+_LINES_SHOWN = 5  # of those that were rejected
 
 
 def print_run(printer: Printer, record: RunRecord) -> None:
@@ -26,6 +27,8 @@ def print_run(printer: Printer, record: RunRecord) -> None:
             *([("because", record.status_reason)] if record.status_reason else []),
             ("rows", f"{record.input_rows:,} in, {record.output_rows:,} out"),
             *([("rejected lines", record.rejected)] if record.rejected else []),
+            *([("priority", record.priority)] if record.priority else []),
+            *([("retries", record.retry_of)] if record.retry_of else []),
             ("tokens", f"{usage.prompt_tokens:,} in, {usage.completion_tokens:,} out"),
             ("took", "" if record.duration_s is None else short_time(record.duration_s)),
             ("output", record.output_path),
@@ -33,22 +36,37 @@ def print_run(printer: Printer, record: RunRecord) -> None:
         ]
     )
     printer.out.print(steps_table(record))
+    for line in record.rejected_lines[:_LINES_SHOWN]:
+        printer.note(f"inputs.{line.input} line {line.line} rejected: {cell(line.message, 200)}")
     for step in record.steps:
         for code, count in sorted(step.errors_by_code.items(), key=lambda item: -item[1]):
             printer.note(f"{step.id}: {code} {count:,}{_first_of(step, code)}")
 
 
-def print_run_errors(printer: Printer, record: RunRecord) -> None:
-    """Print the first faults of each step, in words."""
-    found = [{"step": step.id, **error} for step in record.steps for error in step.errors]
+def print_errors(printer: Printer, errors: Iterable[Mapping[str, Any]]) -> int:
+    """Print what went wrong, each in words; returns how many there were."""
     if printer.is_json:
-        for error in found:
+        num_errors = 0
+        for error in errors:
             printer.json_line(error)
-    elif found:
-        names = ("step", "row_id", "code", "message")
-        printer.table(names, ([error.get(name, "") for name in names] for error in found))
-    else:
-        printer.note("no row has failed")
+            num_errors += 1
+        return num_errors
+    lines = list(errors)
+    if lines:
+        names = ("where", "row", "code", "message", "outcome")
+        printer.table(names, (_error_cells(error) for error in lines))
+    return len(lines)
+
+
+def _error_cells(error: Mapping[str, Any]) -> list[Any]:
+    is_line = "line" in error
+    return [
+        f"inputs.{error['input']}" if is_line else error.get("step", ""),
+        f"line {error['line']}" if is_line else error.get("row_id", ""),
+        error.get("code", ""),
+        error.get("message", ""),
+        error.get("outcome", ""),
+    ]
 
 
 def _first_of(step: StepRecord, code: str) -> str:
@@ -236,7 +254,7 @@ def _answer_text(answer: Any) -> str:
 
 
 def _is_shown(name: str) -> bool:
-    return not name.endswith("__meta") and name not in ("parent_id", "parents")
+    return not name.endswith(("__meta", "__error")) and name not in ("parent_id", "parents")
 
 
 def _text(value: Any) -> Any:

@@ -41,6 +41,7 @@ _ANSWERS: dict[str, type[BaseModel]] = {
     "delete_workflow": openai.Deleted,
     "get_runs": openai.Page,
     "get_run_results": own.ResultPage,
+    "get_run_errors": own.Listing,
     "get_step_rows": own.ResultPage,
     "create_chat_completion": openai.ChatCompletion,
     "create_completion": openai.Completion,

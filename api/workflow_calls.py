@@ -54,6 +54,16 @@ class RunOptions(TypedDict, total=False):
     """The same key never makes a second run; made up if left out."""
 
 
+def both(first: OnRun, second: OnRun) -> OnRun:
+    """Call both with each run."""
+
+    def call(run: RunRecord) -> None:
+        first(run)
+        second(run)
+
+    return call
+
+
 def run_workflow(
     workflow: Specified,
     inputs: Mapping[str, Upload | Remote],
@@ -178,6 +188,33 @@ def steer_run(run_id: str, verb: str, retry: RetryPolicy) -> Talk[RunRecord]:
     return (yield from ask(post(f"{_RUNS}/{run_id}/{verb}"), retry, _read_run))
 
 
+class RunChanges(TypedDict, total=False):
+    """What can be changed about a run; None takes a name away."""
+
+    name: str | None
+    """A name for people."""
+    priority: int
+    """Larger is served first."""
+    metadata: Mapping[str, str]
+    """Replaces what there was."""
+
+
+def change_run(run_id: str, changes: RunChanges, retry: RetryPolicy) -> Talk[RunRecord]:
+    """Change a run; it acts at once."""
+    unknown = set(changes) - set(RunChanges.__annotations__)
+    if unknown:
+        known = ", ".join(RunChanges.__annotations__)
+        raise TypeError(f"{min(unknown)!r} of a run cannot be changed; these can: {known}")
+    send = Send("PATCH", f"{_RUNS}/{run_id}", body=dict(changes))
+    return (yield from ask(send, retry, _read_run))
+
+
+def retry_run(run_id: str, retry: RetryPolicy) -> Talk[RunRecord]:
+    """Run again what failed of a run that has ended."""
+    send = Send("POST", f"{_RUNS}/{run_id}/retry", body={}, read_timeout_s=_SEALING_S)
+    return (yield from ask(send, retry, _read_run))
+
+
 def delete_run(run_id: str, retry: RetryPolicy) -> Talk[None]:
     """Remove a run that has ended, and all its rows."""
     yield from ask(Send("DELETE", f"{_RUNS}/{run_id}"), retry, lambda response: None)
@@ -222,6 +259,25 @@ def open_run_events(run_id: str, last_id: str | None, retry: RetryPolicy) -> Tal
     headers = {"Last-Event-ID": last_id} if last_id else {}
     send = Send("GET", f"{_RUNS}/{run_id}/events", headers=headers, stream=True)
     return (yield from ask(send, retry, lambda response: response))
+
+
+class ErrorPager:
+    """Walks what went wrong in a run, page by page."""
+
+    def __init__(self, run_id: str, step: str | None, code: str | None) -> None:
+        self.is_done = False
+        self._path = f"{_RUNS}/{run_id}/errors"
+        self._params = {
+            name: value for name, value in (("step", step), ("code", code)) if value is not None
+        }
+
+    def next_page(self, retry: RetryPolicy) -> Talk[list[dict[str, Any]]]:
+        """Fetch the next errors; none at all is a page, too."""
+        send = Send("GET", self._path, params=self._params)
+        page = yield from ask(send, retry, _read_json)
+        self.is_done = page["next_cursor"] is None
+        self._params = {**self._params, "after": page["next_cursor"]}
+        return page["data"]
 
 
 class RunPager:

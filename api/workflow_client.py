@@ -16,7 +16,7 @@ from .payloads import open_upload
 from .records import JobEvent, Row
 from .run_facts import RunFacts
 from .workflow import Workflow
-from .workflow_calls import OnRun, RunOptions
+from .workflow_calls import OnRun, RunChanges, RunOptions
 from .workflow_records import RunRecord
 from .workflow_trial import AnyWorkflow, Inputs, counts_of, specified, trial_of
 
@@ -153,7 +153,7 @@ class WorkflowRun(RunFacts):
         Args:
             progress: draw how far each step is.
             timeout_s: how long to wait at most.
-            on_look: called with the run each time that it was looked at, unless it is drawn.
+            on_look: called with the run each time that it was looked at.
 
         Raises:
             WaitTimedOut: it has not ended in time.
@@ -163,7 +163,7 @@ class WorkflowRun(RunFacts):
             from .run_progress import RunProgress  # rich is slow to import
 
             with RunProgress() as board:
-                self._wait(timeout_s, board.show)
+                self._wait(timeout_s, workflow_calls.both(board.show, on_look))
         else:
             self._wait(timeout_s, on_look)
         workflow_calls.raise_if_failed(self.record)
@@ -191,6 +191,17 @@ class WorkflowRun(RunFacts):
             workflow_calls.trace_row(self.id, row_id, self._connection.retry)
         )
 
+    def errors(
+        self, *, step: str | None = None, code: str | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """Yield what went wrong by now: rejected lines, then rows that failed, step by step.
+
+        Args:
+            step: only what failed in this step.
+            code: only errors of this code.
+        """
+        return self._errors(step, code)
+
     def events(self) -> Iterator[JobEvent]:
         """Yield what happens to the run, to its end; a broken connection goes on where it was."""
         return follow(self._connection, partial(workflow_calls.open_run_events, self.id))
@@ -198,6 +209,17 @@ class WorkflowRun(RunFacts):
     def cancel(self) -> Self:
         """Stop the run; what has landed stays."""
         return self._steer("cancel")
+
+    def retry(self) -> "WorkflowRun":
+        """Run again what failed, once the run has ended: a run of its own, which asks only that."""
+        talk = workflow_calls.retry_run(self.id, self._connection.retry)
+        return WorkflowRun(self._connection, self._connection.run(talk))
+
+    def update(self, **changes: Unpack[RunChanges]) -> Self:
+        """Change the name, the priority or the metadata; it acts at once."""
+        talk = workflow_calls.change_run(self.id, changes, self._connection.retry)
+        self.record = self._connection.run(talk)
+        return self
 
     def pause(self) -> Self:
         """Begin nothing more; what runs goes on to its end, and is kept."""
@@ -225,6 +247,11 @@ class WorkflowRun(RunFacts):
 
     def _rows(self, step: str | None, follow: bool, page_rows: int) -> Iterator[Row]:
         pager = workflow_calls.RunPager(self.id, step, follow=follow, page_rows=page_rows)
+        while not pager.is_done:
+            yield from self._connection.run(pager.next_page(self._connection.retry))
+
+    def _errors(self, step: str | None, code: str | None) -> Iterator[dict[str, Any]]:
+        pager = workflow_calls.ErrorPager(self.id, step, code)
         while not pager.is_done:
             yield from self._connection.run(pager.next_page(self._connection.retry))
 

@@ -30,6 +30,10 @@ def run_object(run: "RunSnapshot") -> dict[str, Any]:
             "output": run.output_rows,
             "rejected": run.num_rejected,
         },
+        "rejected": {
+            "count": run.num_rejected,
+            "errors": [asdict(line) for line in run.rejected],
+        },
         "is_preview": run.is_preview,
         "priority": run.priority,
         "usage": {
@@ -39,6 +43,7 @@ def run_object(run: "RunSnapshot") -> dict[str, Any]:
         "steps": [step_object(step) for step in run.steps],
         "output": {"path": run.out},
         "metadata": dict(run.metadata),
+        "retry_of": run.retry_of,
     }
 
 
@@ -54,6 +59,8 @@ def step_object(step: "StepProgress") -> dict[str, Any]:
             "out": step.rows_out,
             "dropped": step.dropped,
             "failed": step.failed,
+            "lost": step.lost,
+            "defaulted": step.defaulted,
             "cached": step.cached_rows,
         },
         "errors_by_code": dict(step.errors),

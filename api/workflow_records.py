@@ -22,6 +22,8 @@ class StepRecord:
     rows_out: int = 0
     dropped: int = 0
     failed: int = 0
+    lost: int = 0  # of those that failed: they went no further
+    defaulted: int = 0  # that went on with the step's default
     cached: int = 0
     usage: Usage = field(default_factory=Usage)
     errors_by_code: Mapping[str, int] = field(default_factory=dict)
@@ -43,12 +45,23 @@ class StepRecord:
             rows_out=rows.get("out") or 0,
             dropped=rows.get("dropped") or 0,
             failed=rows.get("failed") or 0,
+            lost=rows.get("lost") or 0,
+            defaulted=rows.get("defaulted") or 0,
             cached=rows.get("cached") or 0,
             usage=Usage(usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0),
             errors_by_code=data.get("errors_by_code") or {},
             errors=tuple(data.get("errors") or ()),
             models=tuple(data.get("models") or ()),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class RejectedInputLine:
+    """A line of an input that could not become a row. `line` counts from 1."""
+
+    input: str
+    line: int
+    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +77,9 @@ class RunRecord:
     input_rows: int = 0
     output_rows: int = 0
     rejected: int = 0
+    rejected_lines: tuple[RejectedInputLine, ...] = ()  # the first of them
+    priority: int | None = None
+    retry_of: str | None = None
     steps: tuple[StepRecord, ...] = ()
     usage: Usage = field(default_factory=Usage)
     output_path: str | None = None
@@ -87,6 +103,12 @@ class RunRecord:
             input_rows=counts.get("input") or 0,
             output_rows=counts.get("output") or 0,
             rejected=counts.get("rejected") or 0,
+            rejected_lines=tuple(
+                RejectedInputLine(line["input"], line["line"], line["message"])
+                for line in (data.get("rejected") or {}).get("errors") or ()
+            ),
+            priority=data.get("priority"),
+            retry_of=data.get("retry_of"),
             steps=tuple(StepRecord.from_json(step) for step in data.get("steps") or ()),
             usage=Usage(usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0),
             output_path=(data.get("output") or {}).get("path"),

@@ -64,6 +64,21 @@ class RunRequestBody(CheckRequest):
     use_cache: bool = True
 
 
+class RunChange(Strict):
+    """The body of PATCH /v1/workflows/runs/{id}: what is not named stays, null takes it away."""
+
+    name: ShortText | None = None
+    priority: Priority | None = None
+    metadata: Metadata | None = None
+
+
+class RunRetry(Strict):
+    """The body of POST /v1/workflows/runs/{id}/retry; all may be left out."""
+
+    name: ShortText | None = None
+    priority: Priority | None = None
+
+
 class PreviewRequest(CheckRequest):
     """The body of POST /v1/workflows/preview: the first rows, through every step."""
 

@@ -277,6 +277,7 @@ class RunAtWork:
         reason = too_many(self._report(self._state).steps, rate, self._pause.judged_from)
         if reason is not None:
             self._directory.write_pause(replace(self._pause, is_on=True, reason=reason))
+            self._heed_pause()  # before anything more is begun
 
     def _heed_control(self) -> None:
         """Let the orders have the priority of the run, should that have changed."""

@@ -5,6 +5,7 @@ earlier step has gone on meanwhile: whoever wants all of it begins anew at its e
 """
 
 import logging
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -19,6 +20,8 @@ from .run_dir import RunDir, RunResults
 
 REJECTED_LINE = "rejected_line"  # the code of a line of an input that could not become a row
 MAX_FILES_READ = 200  # for one page, which may be empty then, and not the last
+
+_NUMBER = re.compile(r"[0-9]{1,12}")
 
 logger = logging.getLogger(__name__)
 
@@ -133,7 +136,7 @@ def _cursor(place: _Place, row: int) -> str:
 
 def _read_cursor(text: str | None) -> tuple[int, int, int]:
     parts = (text or "0.0.0").split(".")
-    if len(parts) != 3 or not all(part.isascii() and part.isdigit() for part in parts):
+    if len(parts) != 3 or not all(map(_NUMBER.fullmatch, parts)):
         raise InvalidJob("after", f"after must be the cursor of a page before, got {text!r:.80}")
     order, number, row = map(int, parts)
     return order, number, row
