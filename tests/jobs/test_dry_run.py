@@ -120,6 +120,19 @@ class TestTokens:
         assert (found.duplicates.count, found.row_errors.count) == (1, 1)
         assert found.unchecked == ["tokens: nobody can count"]
 
+    def test_the_context_is_what_workers_say_or_else_the_models_own(self) -> None:
+        def context(name: str, said: int | None, most: int | None) -> int | None:
+            return model_at_hand(
+                name, context_window=said, max_model_len=most, tool_format="auto"
+            ).context_window
+
+        assert [context(DEMO, *said) for said in ((None, None), (None, 99), (50, 99))] == [
+            1024,
+            99,
+            50,
+        ]
+        assert (context(FAKE, None, None), context(FAKE, 7, None)) == (40, 7)
+
     @pytest.mark.parametrize("name", ["/nowhere", "fake:nope=1", ""])
     def test_a_model_that_is_not_here_is_said_so(self, name: str) -> None:
         with pytest.raises(NoModelAtHand):
