@@ -25,6 +25,7 @@ import msgspec
 
 from ...parent_death import die_with_parent
 from ..work import Outcome, Work
+from .last_words import LastWords
 
 _OUT_OF_MEMORY = 77  # exit status of a process that has used up its bound
 _LENGTH = struct.Struct(">I")
@@ -60,6 +61,7 @@ class Bench:
         self._command = [sys.executable, "-P", "-m", __name__, *limits, str(data_dir), *operations]
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
+        self._words: LastWords | None = None
         self._work: Work | None = None  # what is under way
         self._cause: Cause | None = None  # why we ended it
         self._is_closed = False
@@ -81,8 +83,11 @@ class Bench:
             cause = self._cause
         if outcome is not None and cause is None:
             return outcome
+        words = self._words
         status = _reap(process)
-        return outcome if outcome is not None else _loss(cause, status, limit_s)
+        if outcome is not None:
+            return outcome
+        return _loss(cause, status, limit_s, words.read() if words is not None else "")
 
     def stop(self, run_id: str) -> None:
         """End the piece that is under way if it is of this run."""
@@ -107,7 +112,11 @@ class Bench:
                 return None
             if self._process is None or self._process.poll() is not None:
                 pipe = subprocess.PIPE
-                self._process = subprocess.Popen(self._command, stdin=pipe, stdout=pipe)
+                self._process = subprocess.Popen(
+                    self._command, stdin=pipe, stdout=pipe, stderr=pipe
+                )
+                assert self._process.stderr is not None
+                self._words = LastWords(self._process.stderr)
             self._work, self._cause = work, None
             return self._process
 
@@ -139,7 +148,7 @@ def _reap(process: subprocess.Popen[bytes]) -> int:
     return process.wait()
 
 
-def _loss(cause: Cause | None, status: int, limit_s: float) -> Loss:
+def _loss(cause: Cause | None, status: int, limit_s: float, last_words: str) -> Loss:
     match cause:
         case Cause.STOPPED:
             return Loss(cause, "was stopped")
@@ -148,7 +157,8 @@ def _loss(cause: Cause | None, status: int, limit_s: float) -> Loss:
     if status == _OUT_OF_MEMORY:
         return Loss(Cause.DIED, "took more memory than a process may have")
     how = signal.Signals(-status).name if status < 0 else f"status {status}"
-    return Loss(Cause.DIED, f"lost the process that computed it ({how})")
+    said = f", which said at last: {last_words}" if last_words else ""
+    return Loss(Cause.DIED, f"lost the process that computed it ({how}){said}")
 
 
 def _write(stream: IO[bytes], message: Any) -> None:

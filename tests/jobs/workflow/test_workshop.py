@@ -189,3 +189,13 @@ def test_a_closed_workshop_leaves_no_process(shop: Shop) -> None:
     wait_for(doomed.running, "the piece to begin")
     slow.close()
     assert isinstance(doomed.result(60), Broken)
+
+
+def test_the_last_words_of_a_process_are_told(
+    shop: Shop, capfd: pytest.CaptureFixture[str]
+) -> None:
+    dying = shop("print('code is gone\\n', file=sys.stderr)\n    os._exit(5)")
+    (outcome,) = done(dying, PIECE)
+    assert isinstance(outcome, Broken)
+    assert "(status 5), which said at last: code is gone, time 1 of 3" in outcome.message
+    assert "code is gone" in capfd.readouterr().err, "whoever reads the log reads it, too"
