@@ -10,7 +10,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from penstock.api.batch_calls import Request
+from penstock.api.batch_calls import Request, run_requests
 from penstock.api.batch_queue import Ask, BatchLimits, BatchQueue
 from penstock.api.batcher import Batcher
 from penstock.api.client import Client
@@ -22,6 +22,7 @@ from penstock.api.client_errors import (
     ServerUnreachable,
 )
 from penstock.api.records import ChatAnswer
+from penstock.api.retry_policy import RetryPolicy
 from tests.waiting import wait_for
 
 from .conftest import IDLE_MODEL, MODEL, Stack
@@ -83,6 +84,11 @@ class TestQueue:
         assert queue.take(1.0) is not None
         self.add(queue, 1.5)
         assert queue.take(2.0) is None
+
+    def test_nobody_sleeps_for_longer_than_a_clock_can_tell(self) -> None:
+        queue = self.queue(max_wait_s=math.inf)
+        self.add(queue, 0.0)
+        assert queue.due_in_s(0.0) == 3600.0
 
     def test_is_full_at_two_jobs_worth(self) -> None:
         queue = self.queue(max_rows=2)
@@ -259,6 +265,20 @@ def test_a_job_that_pauses_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> Non
     ]
     lines = payload(parts_of(calls[0])["file"]).splitlines()
     assert [json.loads(line)["body"]["messages"][0]["content"] for line in lines] == ["x", "y"]
+
+
+def test_a_job_that_is_there_when_nobody_wants_it_any_more_is_cancelled() -> None:
+    talk = run_requests(
+        [Request(b'{"body":{}}')],
+        {"model": "m"},
+        RetryPolicy(),
+        is_wanted=lambda record: False,
+        on_outcome=lambda place, outcome: pytest.fail("nobody wants that"),
+    )
+    assert next(talk).path == "/v1/jobs"
+    assert talk.send(httpx2.Response(202, json=job_json())).path == "/v1/jobs/job_1/cancel"
+    with pytest.raises(StopIteration):
+        talk.send(httpx2.Response(200, json=job_json("cancelled")))
 
 
 def test_a_job_cancelled_by_others_tells_so(sdk: Client) -> None:
