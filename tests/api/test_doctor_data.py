@@ -1,5 +1,7 @@
 """What doctor says of the data directory and its file system."""
 
+import errno
+import fcntl
 import os
 from pathlib import Path
 from types import SimpleNamespace
@@ -36,14 +38,18 @@ def test_one_that_cannot_be_written_is_a_fault() -> None:
     assert "PENSTOCK_DATA" in finding.advice
 
 
-def test_one_without_hard_links_is_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(source: Path, target: Path) -> None:
-        raise PermissionError(1, "Operation not permitted", str(target))
+@pytest.mark.parametrize(("module", "missing"), [(os, "link"), (os, "fsync"), (fcntl, "flock")])
+def test_one_without_links_fsync_or_locks_is_a_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: object, missing: str
+) -> None:
+    def refuse(*arguments: object) -> None:
+        raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
 
-    monkeypatch.setattr(os, "link", refuse)
+    monkeypatch.setattr(module, missing, refuse)
     finding = written(tmp_path)
     assert finding.verdict is Verdict.FAILURE
-    assert "hard links" in finding.advice
+    assert os.strerror(errno.ENOTSUP) in finding.value
+    assert "fsync, hard links and flock" in finding.advice
     assert list(tmp_path.iterdir()) == []
 
 

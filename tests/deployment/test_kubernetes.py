@@ -241,7 +241,9 @@ def test_the_autoscaler_says_what_keda_knows() -> None:
     assert secret(key["name"], key["key"]) == environment(WORKLOADS["api"])["PENSTOCK_API_KEY"]
 
 
-def test_the_autoscaler_asks_for_rows_that_the_api_tells_even_without_workers(api: str) -> None:
+def test_the_autoscaler_asks_for_rows_that_the_api_tells_even_without_workers(
+    api: str, settings_of_stack: Settings
+) -> None:
     [trigger] = of_kind("ScaledObject")["worker"]["spec"]["triggers"]
     [port] = of_kind("Service")["api"]["spec"]["ports"]
     assert trigger["metadata"]["url"] == f"http://api.{NAMESPACE}.svc:{port['port']}/metrics"
@@ -250,6 +252,9 @@ def test_the_autoscaler_asks_for_rows_that_the_api_tells_even_without_workers(ap
     assert use.labels == {"model"}
     model = environment(WORKLOADS["api"])["PENSTOCK_MODELS"]
     assert asked == f'{use.metric}{{model="{model}"}}'
+    alone = replace(settings_of_stack, namespace="alone", models=(model,))
+    with serving(create_app(alone)) as url:
+        assert f"{asked} 0.0" in httpx2.get(f"{url}/metrics").text.splitlines()
     told = httpx2.get(f"{api}/metrics").text
     assert f'{use.metric}{{model="{MODEL}"}} 0.0' in told
     assert f'{use.metric}{{model="{IDLE_MODEL}"}} 1.0' in told
