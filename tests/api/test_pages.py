@@ -11,6 +11,7 @@ from penstock.api.job_timeline import eta_band_s, timeline_object
 from penstock.api.run_graph import OUTPUT
 from penstock.api.web_pages import FOLDER
 from penstock.jobs.timeline import Moment, Timeline
+from tests.waiting import wait_for
 
 from .conftest import MODEL, Stack
 from .plain_jobs import rows, submit, three_shards, wait
@@ -135,6 +136,20 @@ class TestGraph:
             "expand", "generate", "reduce", "filter",
         }  # fmt: skip
         http.get(f"/v1/workflows/runs/{run['id']}", params={"wait": 30})
+
+    def test_runs_are_listed_by_state(self, http: httpx2.Client) -> None:
+        body = {"workflow": WORKFLOW, "inputs": {"texts": {"rows": texts(1)}}}
+        run = http.post("/v1/workflows/runs", json=body).json()
+        path = f"/v1/workflows/runs/{run['id']}"
+        wait_for(lambda: http.get(path, params={"wait": 5}).json()["status"] == "completed")
+
+        def listed(*states: str) -> list[str]:
+            params = {"status": list(states), "limit": 100}
+            page = http.get("/v1/workflows/runs", params=params).json()
+            return [each["id"] for each in page["data"]]
+
+        assert run["id"] in listed("paused", "completed")
+        assert run["id"] not in listed("paused")
 
     def test_of_an_unknown_run_there_is_none(self, http: httpx2.Client) -> None:
         assert http.get("/v1/workflows/runs/run_1/graph").status_code == 404

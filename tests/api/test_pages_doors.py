@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import httpx2
@@ -36,6 +37,7 @@ def guarded(redis_server: RedisServer, tmp_path: Path) -> Settings:
         namespace=f"pages-{tmp_path.name}",
         models=(IDLE_MODEL,),
         api_key=KEY,
+        flower_url="http://flower.example:5555",
     )
 
 
@@ -60,6 +62,7 @@ def test_a_key_is_asked_for_once_in_a_tab(browser: Browser, guarded: Settings) -
         give_key(page, KEY)
         expect(page.locator("#jobs tbody")).to_contain_text("guarded")
         expect(dialog).to_be_hidden()
+        expect(page.locator("#flower")).to_have_attribute("href", "http://flower.example:5555/")
         page.locator("#jobs").get_by_role("link").click()
         expect(page.locator("#name")).to_have_text("guarded")
         expect(page.locator("#state")).to_have_text("queued")
@@ -75,6 +78,7 @@ def test_a_key_is_asked_for_once_in_a_tab(browser: Browser, guarded: Settings) -
 
 
 def test_a_key_that_only_reads_is_offered_no_buttons(browser: Browser, guarded: Settings) -> None:
+    guarded = replace(guarded, flower_url="javascript:alert(1)")
     _, secret = ApiKeys(guarded.keys_dir).create("default", frozenset({Scope.READ}))
     with (
         serving(create_app(guarded), grace_s=1) as url,
@@ -87,6 +91,8 @@ def test_a_key_that_only_reads_is_offered_no_buttons(browser: Browser, guarded: 
         expect(page.locator("#workers-empty")).to_contain_text("scope admin")
         reader.open(f"/ui/jobs/{job_id}")
         expect(page.locator("#links")).to_contain_text("JSON lines")
+        expect(page.locator("#flower")).to_be_hidden()
+        assert "javascript" not in page.content()
         assert page.locator("#acts button:visible").count() == 0
 
 

@@ -14,7 +14,7 @@ from tests.browser import open_browser
 
 from .conftest import MODEL, Stack
 from .page_reader import Reader, reading
-from .plain_jobs import rows, submit, three_shards, wait
+from .plain_jobs import TASK, jsonl, rows, submit, three_shards, wait
 
 EVIL = "<img src=x onerror=\"document.body.dataset.hacked='1'\"><script>alert(1)</script>"
 
@@ -138,6 +138,20 @@ def test_rows_are_opened_filtered_and_paged(reader: Reader, http: httpx2.Client)
         page.get_by_role("button", name="All rows, as JSON lines").click()
     saved = Path(download.value.path()).read_text().splitlines()
     assert [json.loads(line)["custom_id"] for line in saved] == [f"k{n}" for n in range(100)]
+
+
+def test_lines_that_are_no_rows_are_told(reader: Reader, http: httpx2.Client) -> None:
+    lines = jsonl(rows(3)) + b"no row at all\n"
+    answer = http.post(
+        "/v1/jobs",
+        data={"request": json.dumps(TASK)},
+        files={"file": ("rows.jsonl", lines)},
+    )
+    page = reader.open(f"/ui/jobs/{answer.json()['id']}")
+    expect(page.locator("#facts")).to_contain_text("1 lines refused")
+    page.get_by_text("1 lines could not become rows").click()
+    expect(page.locator("#rejected li")).to_have_attribute("value", "4")
+    expect(page.locator("#rejected li")).to_contain_text("JSON")
 
 
 def test_what_jobs_say_is_only_ever_text(reader: Reader, http: httpx2.Client) -> None:

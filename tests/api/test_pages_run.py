@@ -69,6 +69,7 @@ def test_rows_of_a_step_lead_to_their_history(reader: Reader, http: httpx2.Clien
     expect(page.locator("#rows-filter [aria-pressed=true]")).to_have_text("said")
     lines = page.locator("#rows details")
     expect(lines).to_have_count(4)
+    expect(page.locator("#graph .chosen .label")).to_have_text("said")
     lines.nth(1).locator("summary").click()
     lines.nth(1).get_by_role("button", name="Its history").click()
     history = page.locator("#history section")

@@ -50,7 +50,10 @@ export class Api {
   async lines(path) {
     const answer = await this.fetch(path);
     const text = await answer.text();
-    const rows = text.split("\n").filter(Boolean).map((line) => JSON.parse(line));
+    const rows = text
+      .split("\n")
+      .filter(Boolean)
+      .map((line) => JSON.parse(line));
     return { rows, next: answer.headers.get("x-next-cursor") };
   }
 

@@ -37,7 +37,7 @@ export class Graph {
     const said = shape("text", { class: "quiet", x: 12, y: 56 });
     const done = shape("rect", { class: "done", x: 12, y: 62, width: 0, height: 4, rx: 2 });
     const isStep = kind === "step";
-    const choose = () => isStep && this.choose(id);
+    const choose = () => isStep && this.onChoice(id);
     const node = shape(
       "g",
       {
@@ -57,7 +57,9 @@ export class Graph {
       shape("text", { class: "label", x: 12, y: 22 }, shortened(label, 20)),
       shape("text", { class: "quiet", x: 12, y: 39 }, isStep ? type : kind),
       said,
-      isStep ? shape("rect", { class: "track", x: 12, y: 62, width: BOX.width - 24, height: 4, rx: 2 }) : null,
+      isStep
+        ? shape("rect", { class: "track", x: 12, y: 62, width: BOX.width - 24, height: 4, rx: 2 })
+        : null,
       isStep ? done : null,
       shape("title", {}, label),
     );
@@ -85,10 +87,9 @@ export class Graph {
     if (view) fill(view.said, words);
   }
 
-  /** Mark a step, and let the page show it. */
-  choose(id) {
+  /** Mark the step whose rows are shown. */
+  mark(id) {
     for (const [each, { node }] of this.views) node.classList.toggle("chosen", each === id);
-    this.onChoice(id);
   }
 }
 
@@ -101,14 +102,25 @@ function layout(nodes, edges) {
     out.get(from).push(to);
   }
   const depth = new Map();
-  for (const { id } of nodes) depth.set(id, Math.max(-1, ...into.get(id).map((each) => depth.get(each))) + 1);
+  for (const { id } of nodes)
+    depth.set(id, Math.max(-1, ...into.get(id).map((each) => depth.get(each))) + 1);
   const layers = [];
   for (const { id } of nodes) (layers[depth.get(id)] ??= []).push(id);
   for (let sweep = 0; sweep < SWEEPS; sweep += 1) {
     const near = sweep % 2 ? out : into;
-    const rank = new Map(layers.flatMap((layer) => layer.map((id, place) => [id, place - layer.length / 2])));
+    const rank = new Map(
+      layers.flatMap((layer) => layer.map((id, place) => [id, place - layer.length / 2])),
+    );
     for (const layer of layers) {
-      const wish = new Map(layer.map((id) => [id, mean(near.get(id).map((each) => rank.get(each)), rank.get(id))]));
+      const wish = new Map(
+        layer.map((id) => [
+          id,
+          mean(
+            near.get(id).map((each) => rank.get(each)),
+            rank.get(id),
+          ),
+        ]),
+      );
       layer.sort((a, b) => wish.get(a) - wish.get(b));
     }
   }

@@ -43,7 +43,10 @@ class Listing {
   async look() {
     const query = new URLSearchParams({ limit: PAGE });
     for (const each of this.states.split(",").filter(Boolean)) query.append("status", each);
-    const { states, paging: { cursor } } = this;
+    const {
+      states,
+      paging: { cursor },
+    } = this;
     if (cursor) query.set("after", cursor);
     let page;
     try {

@@ -100,12 +100,14 @@ export class Plot {
 
   bars({ of, kind }) {
     const ground = this.y(0);
-    return this.points.filter((point) => of(point) > 0).map((point) => {
-      const x = this.x(point.at);
-      const width = Math.max(this.x(point.at + this.stepS) - x - 1, 0.75);
-      const y = this.y(of(point));
-      return shape("rect", { class: `column ${kind}`, x, y, width, height: ground - y });
-    });
+    return this.points
+      .filter((point) => of(point) > 0)
+      .map((point) => {
+        const x = this.x(point.at);
+        const width = Math.max(this.x(point.at + this.stepS) - x - 1, 0.75);
+        const y = this.y(of(point));
+        return shape("rect", { class: `column ${kind}`, x, y, width, height: ground - y });
+      });
   }
 
   /** A line breaks where for long there is no value; one that stands alone becomes a dot. */
@@ -191,6 +193,7 @@ function niceSteps(most) {
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = power * [1, 2, 2.5, 5, 10].find((each) => each * power >= rough * 0.9999);
   const levels = [];
-  for (let level = 0; level < Math.ceil(most / step - 1e-9) + 1; level += 1) levels.push(level * step);
+  for (let level = 0; level < Math.ceil(most / step - 1e-9) + 1; level += 1)
+    levels.push(level * step);
   return levels;
 }

@@ -10,10 +10,19 @@ export function progressBar(label) {
   );
   const node = element(
     "div",
-    { class: "progress", role: "progressbar", "aria-label": label, "aria-valuemin": 0,
-      "aria-valuemax": 100, "aria-valuenow": 0 },
-    shape("svg", { viewBox: "0 0 1000 1", preserveAspectRatio: "none", "aria-hidden": "true" },
-      parts),
+    {
+      class: "progress",
+      role: "progressbar",
+      "aria-label": label,
+      "aria-valuemin": 0,
+      "aria-valuemax": 100,
+      "aria-valuenow": 0,
+    },
+    shape(
+      "svg",
+      { viewBox: "0 0 1000 1", preserveAspectRatio: "none", "aria-hidden": "true" },
+      parts,
+    ),
   );
   return {
     node,

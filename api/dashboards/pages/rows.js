@@ -4,10 +4,31 @@ import { element } from "./dom.js";
 import { count, milliseconds } from "./format.js";
 
 const ABOUT_A_ROW = new Set([
-  "row_index", "row_id", "parent_id", "custom_id", "sample_index", "status", "output",
-  "output_json", "parsed", "tool_calls", "finish_reason", "model", "adapter", "prompt_tokens",
-  "completion_tokens", "cached_tokens", "error", "attempts", "worker", "queued_at", "started_at",
-  "finished_at", "latency_ms", "logprobs", "embedding",
+  "row_index",
+  "row_id",
+  "parent_id",
+  "custom_id",
+  "sample_index",
+  "status",
+  "output",
+  "output_json",
+  "parsed",
+  "tool_calls",
+  "finish_reason",
+  "model",
+  "adapter",
+  "prompt_tokens",
+  "completion_tokens",
+  "cached_tokens",
+  "error",
+  "attempts",
+  "worker",
+  "queued_at",
+  "started_at",
+  "finished_at",
+  "latency_ms",
+  "logprobs",
+  "embedding",
 ]);
 const LONGEST = 20_000; // characters of one value
 
@@ -36,7 +57,9 @@ export function jobRow(row) {
 /** Make the element of one row of a step; `onHistory(id)` tells where it came from. */
 export function stepRow(row, place, onHistory) {
   const id = row.row_id ?? row.id ?? null;
-  const columns = Object.entries(row).filter(([name]) => !name.startsWith("__") && name !== "row_id");
+  const columns = Object.entries(row).filter(
+    ([name]) => !name.startsWith("__") && name !== "row_id",
+  );
   const told = columns.filter(([name, value]) => value != null && !name.endsWith("__meta"));
   const excerpt = told.length ? asText(told.at(-1)[1]) : "";
   const ask = element("button", { type: "button", click: () => onHistory(id) }, "Its history");

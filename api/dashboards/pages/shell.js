@@ -96,11 +96,13 @@ export function confirmed(title, words, verb) {
   });
 }
 
-/** Make the buttons of what can be done: `[label, question, verb, act]`, each where `isOffered`. */
-export function actions(parent, offers, onProblem) {
-  for (const offer of offers) {
-    const button = element("button", { type: "button", hidden: true, "data-act": offer.name });
-    button.textContent = offer.label;
+/**
+ * Make the buttons of what can be done, each of which asks first: `{label, title, words, act}`.
+ * Returns a function that shows those of which `isOffered(thing)` is true.
+ */
+export function actions(parent, onProblem, offers) {
+  const buttons = offers.map((offer) => {
+    const button = element("button", { type: "button", hidden: true }, offer.label);
     button.addEventListener("click", async () => {
       if (!(await confirmed(offer.title, offer.words, offer.label))) return;
       button.disabled = true;
@@ -114,12 +116,8 @@ export function actions(parent, offers, onProblem) {
       }
     });
     parent.append(button);
-    offer.button = button;
-  }
-  return (thing) => offers.forEach((offer) => reveal(offer.button, offer.isOffered(thing)));
-}
-
-/** The last part of the page's address: the id of what it shows. */
-export function shownId() {
-  return decodeURIComponent(location.pathname.split("/").pop());
+    return button;
+  });
+  return (thing) =>
+    buttons.forEach((button, place) => reveal(button, offers[place].isOffered(thing)));
 }

@@ -1,0 +1,72 @@
+// The rows at the end of a page: chosen by chips, a page at a time. Knows the elements they are in,
+// not what a row is.
+
+import { byId, element, fill } from "./dom.js";
+import { drawChips, Paging } from "./paging.js";
+
+const EVERY_MS = 2500;
+
+export class RowList {
+  /**
+   * `address(choice, cursor)` is where a page of rows lies, `make(row, place)` draws one, `stamp()`
+   * changes when there may be others, and `nothing(choice)` is said where there are none.
+   * `onChoice(choice)` hears what was chosen.
+   */
+  constructor(api, { address, make, stamp, nothing, hasMore, onChoice = () => {} }) {
+    Object.assign(this, { api, address, make, stamp, nothing, hasMore, onChoice });
+    this.parent = byId("rows");
+    this.choices = [];
+    this.choice = null;
+    this.seen = null;
+    this.again = () => {};
+    this.paging = new Paging(byId("rows-paging"), () => this.again());
+  }
+
+  /** Offer what may be chosen; the first is. */
+  offer(choices) {
+    this.choices = choices;
+    this.choice = choices[0][0];
+    this.drawChips();
+  }
+
+  /** Show other rows. */
+  choose(choice) {
+    if (choice === this.choice) return;
+    this.choice = choice;
+    this.drawChips();
+    this.onChoice(choice);
+    this.paging.restart();
+    this.again();
+  }
+
+  /** Keep what is shown true; returns a promise that there is something to see. */
+  watch() {
+    const { again, first } = this.api.repeat(async () => {
+      const seen = `${this.choice} ${this.paging.cursor} ${this.stamp(this.choice)}`;
+      if (seen === this.seen) return;
+      await this.look();
+      this.seen = seen;
+    }, EVERY_MS);
+    this.again = again;
+    return first;
+  }
+
+  async look() {
+    const { choice, paging } = this;
+    const { cursor } = paging;
+    const { rows, next } = await this.api.lines(this.address(choice, cursor));
+    if (choice !== this.choice || cursor !== paging.cursor) return; // another was chosen meanwhile
+    const drawn = JSON.stringify([choice, cursor, rows]);
+    if (this.drawn !== drawn) {
+      this.drawn = drawn; // drawn again, opened rows would close
+      const empty = element("p", { class: "empty" }, this.nothing(choice));
+      fill(this.parent, ...(rows.length ? rows.map(this.make) : [empty]));
+    }
+    const isForth = next != null && String(next) !== String(cursor) && this.hasMore(rows, choice);
+    paging.found(isForth ? next : null);
+  }
+
+  drawChips() {
+    drawChips(byId("rows-filter"), this.choices, this.choice, (choice) => this.choose(choice));
+  }
+}
