@@ -13,7 +13,13 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from . import errors, openai_objects as openai, own_objects as own, stored_objects as stored
+from . import (
+    errors,
+    openai_objects as openai,
+    own_objects as own,
+    page_objects as pages,
+    stored_objects as stored,
+)
 from .auth import OPEN_PATHS
 from .result_formats import MEDIA_TYPES
 from .routes.files import MAX_LIFE_S, MIN_LIFE_S, Purpose
@@ -37,6 +43,10 @@ _ANSWERS: dict[str, type[BaseModel]] = {
     "retry_job": own.Job,
     "get_results": own.ResultPage,
     "get_errors": own.Listing,
+    "get_timeline": pages.JobTimeline,
+    "get_task": pages.JobTask,
+    "get_graph": pages.RunGraph,
+    "get_me": pages.Caller,
     "list_workflows": openai.Page,
     "delete_workflow": openai.Deleted,
     "get_runs": openai.Page,
