@@ -85,6 +85,9 @@ class TestClient:
             )
             asked = [trace["requests"] for trace in second.row("0/copy#1")]
             assert asked == [trace["requests"] for trace in first.row("0/copy#1")]
+            answered = [trace["answers"] for trace in second.row("0/copy#1")]
+            assert answered[1][0]["text"] == '{"text": "once!", "size": 2}'
+            assert (answered[1][0]["is_cached"], answered[0]) == (True, [])
         assert second.step("said").cached == 2
         assert asked[1][0]["prompt"] == '[[say]]{"text": "once!", "size": 2}'
 

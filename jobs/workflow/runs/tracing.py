@@ -5,9 +5,11 @@ Reads what lies on the disk, step by step; nothing is kept for it on the way.
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
+
+import msgspec
 
 from ...errors import UnknownJob
 from ...job_dir import JobDir
@@ -15,13 +17,18 @@ from ...part_file import CorruptPart
 from ...sealed_input import CorruptInput
 from ...settings import Settings
 from ..asking import asking
-from ..asks import Answer
+from ..asks import Answer, Ask
+from ..cache import RowCache
+from ..earlier_answers import EarlierAnswers
 from ..input_rows import input_rows
 from ..orders.orders import Order, Share, orders_of, read_answers
 from ..plan import INPUT, PlannedStep
 from ..replanning import plan_of
+from ..retried_answers import RetriedAnswers, path_of
 from ..row import Applied, Row
-from ..workshop.shard_file import read_shard
+from ..tools import MissingTool
+from ..workshop.shard_file import read_report, read_shard
+from ..workshop.shard_report import ShardReport
 from .row_places import RowPlaces
 from .run_dir import RunDir, RunResults
 
@@ -37,8 +44,8 @@ V = TypeVar("V")
 class RowTrace:
     """What one step did for a row, or for one that it was made from.
 
-    `requests` and `answers` stand side by side. Where an earlier run had answered, there is what
-    was asked first, said again, and no answer: the value tells it.
+    `requests` and `answers` stand side by side, also where an earlier run had answered. An answer
+    that is not kept any more is told by the value that it has become.
     """
 
     step: str
@@ -118,22 +125,57 @@ class RunHistory:
                     yield self._trace(step, shard, row)
 
     def _trace(self, step: PlannedStep, shard: int, row: Row) -> RowTrace:
-        requests: list[dict[str, Any]] = []
-        answers: list[Answer] = []
+        said: dict[str, tuple[dict[str, Any], Answer | None]] = {}
         for order, share in self._shares.get((step.id, shard), ()):
             talk = self._talk(order, share)
             for key, answer in talk.answers.items():
                 if key in talk.bodies and _is_about(key, row.row_id):
-                    requests.append(talk.bodies[key])
-                    answers.append(answer)
-        if step.kind == "ask" and not requests:
-            requests = self._said_again(step, shard, row)
+                    said[key] = talk.bodies[key], answer
+        report = self._report(step, shard)
+        if step.kind == "ask" and (not said or report.cached):
+            said |= self._said_again(step, shard, row, report)
         column = step.spec.column
         value, meta = row.values.get(column), row.values.get(column + META)
+        requests = [body for body, _ in said.values()]
+        answers = [answer for _, answer in said.values() if answer is not None]
+        if len(requests) == 1 and not answers and value is not None:
+            answers = [Answer(text=_in_words(value), is_cached=True)]
         return RowTrace(step.id, row.row_id, requests, answers, value, meta, row.parents)
 
-    def _said_again(self, step: PlannedStep, shard: int, row: Row) -> list[dict[str, Any]]:
-        """Say what a row was asked at first: it follows from the row that it was made of."""
+    def _said_again(
+        self, step: PlannedStep, shard: int, row: Row, report: ShardReport
+    ) -> dict[str, tuple[dict[str, Any], Answer | None]]:
+        """Say what a row was asked where an earlier run had answered, and what that had said.
+
+        It follows from the row that it was made of, and from what was answered so far.
+        """
+        made_of = self._made_of(step, shard, row)
+        answers: dict[str, Answer] = {}
+        for order, share in self._shares.get((step.id, shard), ()):
+            answers |= self._talk(order, share).answers
+        asked: dict[str, Ask] = {}
+        with closing(self._earlier(step, report)) as earlier, suppress(MissingTool):
+            while True:
+                ahead = asking.proceed(self._plan, step, made_of, answers, seed=self._spec.seed)
+                if isinstance(ahead, Applied):
+                    break
+                asked |= {ask.key: ask for ask in ahead if _is_about(ask.key, row.row_id)}
+                earlier.find(ahead, answers)
+                if not any(ask.key in answers for ask in ahead):
+                    break
+        return {key: (dict(ask.body), answers.get(key)) for key, ask in sorted(asked.items())}
+
+    def _earlier(self, step: PlannedStep, report: ShardReport) -> "_Earlier":
+        """Open what the step may have been answered by: by those that it retries, by any other."""
+        cache = None
+        if self._spec.use_cache and getattr(step.spec, "cache", False) and report.revisions:
+            cache = RowCache.open(self._settings.data_dir / "cache", self._spec.tenant)
+        path = path_of(self._directory, step.id)
+        retried = RetriedAnswers(path, self._spec.run_id, step.id) if path.exists() else None
+        return _Earlier(retried, EarlierAnswers(cache, report.revisions))
+
+    def _made_of(self, step: PlannedStep, shard: int, row: Row) -> list[Row]:
+        """Read the row that one was made of, before the step had asked about it."""
         source = step.sources[0]
         if source.startswith(INPUT):
             try:
@@ -142,11 +184,12 @@ class RunHistory:
                 return []
         else:
             rows = self._rows_of(self._plan.step(source), shard)
-        made_of = [each for each in rows if each.row_id in (row.row_id, row.parent_id)]
-        asks = asking.proceed(self._plan, step, made_of, {}, seed=self._spec.seed)
-        if isinstance(asks, Applied):
-            return []
-        return [dict(ask.body) for ask in asks if _is_about(ask.key, row.row_id)]
+        return [each for each in rows if each.row_id in (row.row_id, row.parent_id)]
+
+    def _report(self, step: PlannedStep, shard: int) -> ShardReport:
+        with suppress(CorruptPart):
+            return read_report(self._results.step(step.id).part(shard))
+        return ShardReport()
 
     def _rows_of(self, step: PlannedStep, shard: int) -> list[Row]:
         """Read a shard of a step; of one that does not stand, or is damaged, there are no rows."""
@@ -182,11 +225,36 @@ class RunHistory:
 
 
 @dataclass(frozen=True, slots=True)
+class _Earlier:
+    """The answers of other runs."""
+
+    retried: RetriedAnswers | None
+    others: EarlierAnswers
+
+    def find(self, asks: list[Ask], answers: dict[str, Answer]) -> None:
+        """Add those that there are."""
+        if self.retried is not None:
+            asks = self.retried.sort(asks, answers).fresh
+        self.others.find(asks, answers)
+
+    def close(self) -> None:
+        """Close the files."""
+        if self.retried is not None:
+            self.retried.close()
+        if self.others.cache is not None:
+            self.others.cache.close()
+
+
+@dataclass(frozen=True, slots=True)
 class _Talk:
     """What a shard asked in one order, and what was answered, by the keys of the asks."""
 
     bodies: dict[str, dict[str, Any]]
     answers: dict[str, Answer]
+
+
+def _in_words(value: Any) -> str:
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
 def _lineage(row_id: str) -> list[str]:

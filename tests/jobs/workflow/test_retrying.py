@@ -19,6 +19,7 @@ from penstock.jobs.workflow.runs.retrying import retry_run
 from penstock.jobs.workflow.runs.run_dir import RunDir
 from penstock.jobs.workflow.runs.run_removal import remove_run
 from penstock.jobs.workflow.runs.runs import RunSnapshot, cancel_run
+from penstock.jobs.workflow.runs.tracing import trace_row
 
 from .small_runs import Refused, SmallRuns, in_small_shards
 
@@ -91,6 +92,11 @@ def test_only_what_failed_is_asked_again(runs: SmallRuns) -> None:
     )
     assert (again.name, again.retry_of) == ("mine", first.run_id)
     assert again.metadata == {"retry_of": first.run_id}
+    taken, new = (
+        trace_row(runs.settings, again.run_id, f"{number}/draft#0")[0] for number in (2, 3)
+    )
+    assert [(each.text, each.is_cached) for each in taken.answers] == [("2", True)]
+    assert [(each.text, each.is_cached) for each in new.answers] == [("3", False)]
     for seeds in (model.seeds["draft 3"], model.seeds["read 2"]):
         assert len(set(seeds)) == len(seeds), "with the seed it had the answer might be the same"
 
