@@ -1,4 +1,4 @@
-"""What the pages ask for beside jobs and runs, for the OpenAPI document. Knows shapes, makes none."""
+"""What pages ask for beside jobs and runs, for the OpenAPI document. Knows shapes, makes none."""
 
 from typing import Any, Literal
 
