@@ -34,7 +34,7 @@ from .cli_options import (
     task_options,
 )
 from .cli_output import Printer, cell, place_of, summary
-from .cli_runs import is_run, run_errors, run_results, show_run, steer_run, watch_run
+from .cli_runs import PauseNotes, is_run, run_errors, run_results, show_run, steer_run, watch_run
 from .cli_validate import validate_rows
 from .client import Job
 from .client_errors import PenstockError
@@ -107,7 +107,11 @@ def submit(
 
 
 def watch(job_id: JobId, url: Url = None, api_key: ApiKey = None, output: Output = None) -> None:
-    """Follow a job, or a run of a workflow, to its end. Ctrl-C leaves, and it goes on."""
+    """Follow a job, or a run of a workflow, to its end. Ctrl-C leaves, and it goes on.
+
+    It waits through pauses, and says how they end. The exit status tells how the job ended: 0
+    completed, 4 with errors, 3 not at all (failed, cancelled, expired).
+    """
     with open_client(url, api_key) as client:
         if is_run(job_id):
             watch_run(client, Printer(output), job_id)
@@ -240,13 +244,13 @@ def cancel(job_id: JobId, url: Url = None, api_key: ApiKey = None, output: Outpu
 
 
 def follow_to_the_end(printer: Printer, job: Job, how_to_return: str) -> None:
-    """Show a job's progress until it has ended.
+    """Show a job's progress until it has ended; where it pauses, say how it goes on.
 
     Raises:
         typer.Exit: the watcher left; see `leaving`.
     """
     with leaving(printer, how_to_return):
-        job.wait(progress=True)
+        job.wait(progress=True, on_look=PauseNotes(printer).look)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ..jobs.model import JobState
 from .records import JobRecord, Row
 from .wording import counted, short_number, short_time
 
@@ -183,6 +184,11 @@ def harmless(text: str) -> str:
     return _CONTROL.sub("�", text)
 
 
+def short_status(status: JobState) -> str:
+    """Write a state so that it leaves room for others."""
+    return "errors" if status is JobState.COMPLETED_WITH_ERRORS else str(status)
+
+
 def place_of(error: Mapping[str, Any]) -> str:
     """Say which line of the input was rejected, or which row failed."""
     if "row_index" not in error:
@@ -230,7 +236,7 @@ def _job_cells(record: JobRecord) -> dict[str, Any]:
     return {
         "id": record.id,
         "name": record.name,
-        "status": str(record.status).removeprefix("completed_").replace("_", " "),  # short
+        "status": short_status(record.status),
         "model": record.model,
         "rows": f"{done:,}/{counts.total:,}",
         "created": _short_date(record.created_at),

@@ -14,6 +14,7 @@ from .cli_output import Printer
 from .cli_workflow_output import print_errors, print_rows, print_run, print_trace, run_summary
 from .client import Client
 from .client_errors import JobFailed
+from .records import JobRecord
 from .workflow_calls import RunChanges
 from .workflow_client import WorkflowRun
 from .workflow_records import RunRecord
@@ -151,14 +152,14 @@ def follow_run(printer: Printer, run: WorkflowRun, how_to_return: str) -> None:
 
 
 class PauseNotes:
-    """Tells a watcher once of each pause: its reason, and how the run goes on."""
+    """Tells a watcher once of each pause: its reason, and how the job or the run goes on."""
 
     def __init__(self, printer: Printer) -> None:
         self._printer = printer
         self._is_paused = False
 
-    def look(self, record: RunRecord) -> None:
-        """Look at the run as it stands now."""
+    def look(self, record: JobRecord | RunRecord) -> None:
+        """Look at it as it stands now."""
         is_paused = record.status is JobState.PAUSED
         if is_paused and not self._is_paused:
             why = record.status_reason or "somebody has paused it"

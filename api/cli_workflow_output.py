@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from .cli_output import Printer, cell
+from .cli_output import Printer, cell, short_status
 from .run_progress import steps_table
 from .wording import counted, short_number, short_time
 from .workflow_records import RunRecord, StepRecord
@@ -89,7 +89,7 @@ def print_runs(printer: Printer, records: Iterable[RunRecord]) -> None:
             (
                 record.id,
                 record.workflow + (" (trial)" if record.raw.get("is_preview") else ""),
-                str(record.status),
+                short_status(record.status),
                 f"{sum(step.state == 'completed' for step in record.steps)}/{len(record.steps)}",
                 record.input_rows,
                 record.output_rows,
@@ -97,7 +97,7 @@ def print_runs(printer: Printer, records: Iterable[RunRecord]) -> None:
             )
             for record in records
         ),
-        unbroken=("workflow", "status", "steps", "took"),
+        unbroken=("status", "steps", "in", "out", "took"),
         too_long="ellipsis",
     )
 

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..jobs.model import JobState
-from .cli_output import cell
+from .cli_output import cell, short_status
 from .rate_history import Rates
 from .records import JobRecord
 from .sparkline import chart, sparkline
@@ -222,7 +222,7 @@ def _bar(job: JobRecord) -> Text:
 
 
 def _state(state: JobState) -> Text:
-    return Text(str(state).removeprefix("completed_").replace("_", " "), _STYLES.get(state, "dim"))
+    return Text(short_status(state), _STYLES.get(state, "dim"))
 
 
 def _num_open(snapshot: Snapshot) -> int:

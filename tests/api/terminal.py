@@ -49,6 +49,14 @@ class Terminal:
             assert time.monotonic() < deadline, f"no {words} in\n{frame}"
             self._hear(0.2)
 
+    def wait_to_hear(self, words: str, within_s: float = 60) -> None:
+        """Listen until it has said something, wherever that stands now."""
+        deadline = time.monotonic() + within_s
+        while words not in self.heard:
+            assert self.process.poll() is None, self.heard[-2000:]
+            assert time.monotonic() < deadline, self.heard[-2000:]
+            self._hear(0.2)
+
     def wait_for_end(self, within_s: float = 60) -> int:
         """Hear it out; gives its exit status."""
         deadline = time.monotonic() + within_s

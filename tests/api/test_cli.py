@@ -146,16 +146,6 @@ class TestJobs:
         assert "there are more" in table.err
         assert "status" in penstock("show", job["id"], "-o", "table", *at).out
 
-    def test_jobs_in_some_states(self, penstock: Penstock, stack: Stack) -> None:
-        with Client(stack.url) as client:
-            job = client.jobs.submit([{"text": "x"}], prompt="{{ row.text }}", model=MODEL).wait()
-        at = ("--url", stack.url)
-        completed = penstock("jobs", "--status", "completed", "--status", "failed", *at).lines
-        assert job.id in {line["id"] for line in completed}
-        assert {line["status"] for line in completed} <= {"completed", "failed"}
-        assert penstock("jobs", "--status", "paused", *at).lines == []
-        assert penstock("jobs", "--status", "asleep", *at).code == 2
-
     def test_following_up_to_a_limit_waits_for_no_row_more(
         self, penstock: Penstock, stack: Stack
     ) -> None:

@@ -1,0 +1,65 @@
+"""`penstock watch` and `penstock jobs`: what who looks on learns of pauses, ends and states."""
+
+import subprocess
+import sys
+
+import pytest
+
+from penstock.api.client import Client
+
+from .command import Penstock
+from .conftest import MODEL, Stack
+from .plain_workflows import endless, rows as workflow_rows
+from .terminal import terminal
+
+WATCH = (sys.executable, "-m", "penstock.api.cli", "watch")
+ENDLESS = [{"text": "[[long]]"}] * 4
+
+
+@pytest.mark.parametrize("what", ["job", "run"])
+def test_who_watches_learns_of_a_pause_and_of_the_end(stack: Stack, what: str) -> None:
+    with Client(stack.url) as client:
+        watched = (
+            client.jobs.submit(ENDLESS, prompt="{{ row.text }}", model=MODEL)
+            if what == "job"
+            else client.workflows.run(endless(), {"texts": workflow_rows(1)})
+        )
+        command = [*WATCH, watched.id, "--url", stack.url]
+        with subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        ) as watcher:
+            assert watcher.stderr is not None
+            watched.pause()
+            said = next(line for line in watcher.stderr if f"resume {watched.id}" in line)
+            assert said.startswith("paused: ")
+            watched.cancel()
+            watcher.stderr.read()
+            assert watcher.wait(30) == 3
+
+
+def test_a_job_that_pauses_itself_says_why(stack: Stack) -> None:
+    rows = [{"text": "[[fail]]"}] * 64 + ENDLESS
+    with Client(stack.url) as client:
+        job = client.jobs.submit(
+            rows, prompt="{{ row.text }}", model=MODEL, max_error_rate=0.1, error_rate_after=10
+        )
+        try:
+            with terminal([*WATCH, job.id, "--url", stack.url], columns=100) as screen:
+                screen.wait_to_hear("paused: error_rate")
+                screen.wait_to_hear(f"penstock resume {job.id}")
+                screen.press("\x03")
+                assert screen.wait_for_end() == 130
+                assert f"penstock watch {job.id}  re-attaches" in screen.heard
+        finally:
+            job.cancel()
+
+
+def test_jobs_in_some_states(penstock: Penstock, stack: Stack) -> None:
+    with Client(stack.url) as client:
+        job = client.jobs.submit([{"text": "x"}], prompt="{{ row.text }}", model=MODEL).wait()
+    at = ("--url", stack.url)
+    completed = penstock("jobs", "--status", "completed", "--status", "failed", *at).lines
+    assert job.id in {line["id"] for line in completed}
+    assert {line["status"] for line in completed} <= {"completed", "failed"}
+    assert penstock("jobs", "--status", "paused", *at).lines == []
+    assert penstock("jobs", "--status", "asleep", *at).code == 2
