@@ -37,7 +37,16 @@ class ArrowStream(Protocol):
         ...
 
 
-JobInput: TypeAlias = str | Path | Iterable[Mapping[str, Any]] | ArrowStream
+@runtime_checkable
+class LazyTable(Protocol):
+    """A table that is still to be computed, as polars has it."""
+
+    def collect_schema(self) -> object:
+        """Tell its columns."""
+        ...
+
+
+JobInput: TypeAlias = str | Path | Iterable[Mapping[str, Any]] | ArrowStream | LazyTable
 AsyncJobInput: TypeAlias = JobInput | AsyncIterable[Mapping[str, Any]]
 
 
@@ -208,8 +217,8 @@ def _opened(rows: Any) -> Iterator[tuple[str, Iterator[bytes] | AsyncIterator[by
         yield dataset_pieces(rows)
     elif _is_tabular(rows):
         yield "rows.parquet", parquet_pieces(rows)
-    elif hasattr(rows, "collect_schema"):  # polars' LazyFrame
-        yield "rows.parquet", parquet_pieces(rows.collect())
+    elif isinstance(rows, LazyTable):
+        yield "rows.parquet", parquet_pieces(rows.collect())  # pyright: ignore[reportAttributeAccessIssue]
     elif isinstance(rows, AsyncIterable):
         yield "rows.jsonl", async_json_lines(rows)
     elif isinstance(rows, Iterable) and not isinstance(rows, Mapping | bytes):

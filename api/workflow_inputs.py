@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from .client_errors import InvalidInput, MissingPackage
-from .payloads import ArrowStream, JobInput, is_elsewhere, is_remote
+from .payloads import ArrowStream, JobInput, LazyTable, is_elsewhere, is_remote
 
 SAMPLED_ROWS = 200
 
@@ -55,6 +55,8 @@ def _rows(rows: JobInput) -> Iterator[Mapping[str, Any]]:
     elif isinstance(rows, ArrowStream):
         for batch in _arrow("pyarrow").RecordBatchReader.from_stream(rows):
             yield from batch.to_pylist()
+    elif isinstance(rows, LazyTable):
+        yield from _rows(rows.collect())  # pyright: ignore[reportAttributeAccessIssue]
     else:
         yield from _mappings(rows)
 

@@ -33,6 +33,17 @@ class TestResults:
         assert rows[1].error == {"code": "x"}
         assert [call.url.params.get("after") for call in calls[1:]] == [None, "c1"]
 
+    def test_a_server_that_is_away_for_a_while_is_borne(self) -> None:
+        away = [httpx2.ConnectError("refused") for _ in range(12)]
+        handler, _ = script(
+            httpx2.Response(200, json=job_json("completed")),
+            page({"row_index": 0}, after="c1"),
+            *away,
+            page({"row_index": 1}, after=None),
+        )
+        rows = connect(handler).jobs.get("job_1").results()
+        assert [row["row_index"] for row in rows] == [0, 1]
+
     def test_follow_waits_for_rows_that_have_not_landed(self) -> None:
         handler, calls = script(
             httpx2.Response(200, json=job_json()),

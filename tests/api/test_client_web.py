@@ -30,8 +30,11 @@ class Files(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         if self.path.startswith("/from/"):
             self._head(302, {"location": "/rows.csv?token=secret"})
-        elif self.path.startswith("/round"):
-            self._head(302, {"location": "/round"})
+        elif self.path.startswith("/round/"):
+            times = int(self.path.rpartition("/")[2])
+            self._head(302, {"location": f"/round/{times + 1}" if times < 9 else "/page"})
+        elif self.path == "/endless.csv":
+            self._head(200, {"content-length": ""}, b"id,text\n1,x\n2,y\n")
         elif self.path.startswith("/rows.csv") or self.path == "/export":
             self._head(200, {"content-type": "text/csv"}, b"id,text\n1,x\n2,y\n")
         elif self.path == "/page":
@@ -45,7 +48,8 @@ class Files(BaseHTTPRequestHandler):
         assert "authorization" not in {name.lower() for name in self.headers}
         self.send_response(status)
         for name, value in {"content-length": str(len(body)), **headers}.items():
-            self.send_header(name, value)
+            if value:
+                self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)
 
@@ -82,16 +86,17 @@ def test_a_url_is_fetched_and_sent_on(web: str, stack: Stack) -> None:
     ("path", "says"),
     [
         ("/nothing?key=secret", "/nothing: its status is 404"),
-        ("/round", "redirect"),
+        ("/round/1", "[Rr]edirect"),
         ("/page", "page for people, not a file"),
         ("/cut.jsonl", r"broke off after [\d,]+ bytes"),
         ("/rows.csv", "more than 9 bytes"),
+        ("/endless.csv", "more than 9 bytes"),
     ],
 )
 def test_a_url_that_cannot_be_read_says_why(
     web: str, path: str, says: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if path == "/rows.csv":
+    if path.endswith(".csv"):
         monkeypatch.setattr(web_files, "MAX_BYTES", 9)
     handler, calls = script(httpx2.Response(202, json=job_json()))
     with pytest.raises(InvalidInput, match=says) as caught:
