@@ -7,7 +7,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Request, expect
 
 from penstock.api.app import create_app
 from penstock.jobs.api_keys import ApiKeys, Scope
@@ -109,11 +109,18 @@ def test_a_page_comes_back_with_its_server(browser: Browser, guarded: Settings) 
             expect(page.locator("#state")).to_have_text("queued")
             expect(page.locator("#live")).to_have_text("live")
             reader.mark()
+            httpx2.post(f"{url}/v1/jobs/{job_id}/pause", headers=headers)
+            expect(page.locator("#state")).to_have_text("paused")
         expect(page.locator("#live")).to_have_text("disconnected")
         expect(page.locator(".banner")).to_contain_text("Disconnected, trying again")
-        expect(page.locator("#state")).to_have_text("queued")  # what was known stays
+        expect(page.locator("#state")).to_have_text("paused")  # what was known stays
+
+        def goes_on(request: Request) -> bool:
+            return request.url.endswith("/events") and "last-event-id" in request.headers
+
         with serving(create_app(guarded), grace_s=1, port=port):
-            httpx2.post(f"{url}/v1/jobs/{job_id}/cancel", headers=headers)
+            with page.expect_request(goes_on):
+                httpx2.post(f"{url}/v1/jobs/{job_id}/cancel", headers=headers)
             expect(page.locator("#state")).to_have_text("cancelled")
             expect(page.locator("#live")).to_have_text("live")
             expect(page.locator(".banner")).to_be_hidden()

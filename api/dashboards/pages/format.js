@@ -66,7 +66,7 @@ export function state(name) {
 }
 
 /** Say in one of five words how good a state is. */
-export function tone(name) {
+function tone(name) {
   if (name === "completed") return "good";
   if (name === "completed_with_errors" || name === "paused") return "fair";
   if (["failed", "cancelled", "expired"].includes(name)) return "bad";

@@ -55,7 +55,7 @@ export class Graph {
       },
       shape("rect", { class: "box", ...BOX, rx: 9 }),
       shape("text", { class: "label", x: 12, y: 22 }, shortened(label, 20)),
-      shape("text", { class: "quiet", x: 12, y: 39 }, isStep ? type : kind),
+      shape("text", { class: "quiet", x: 12, y: 39 }, isStep ? type : label === kind ? "" : kind),
       said,
       isStep
         ? shape("rect", { class: "track", x: 12, y: 62, width: BOX.width - 24, height: 4, rx: 2 })

@@ -148,7 +148,7 @@ function workerRow() {
       fill(cells.Running, `${count(worker.running_rows)} / ${count(worker.slots)}`);
       fill(cells.Waiting, count(worker.waiting_rows));
       bar.set({ total: 1, succeeded: worker.kv_used_fraction, failed: 0, running: 0 });
-      fill(share, percent(worker.kv_used_fraction));
+      fill(share, `${percent(worker.kv_used_fraction)} of the cache`);
       fill(cells["Tokens/s"], brief(worker.tokens_per_s));
     },
   };

@@ -115,7 +115,10 @@ function fault([step, { row_id: rowId, code, message }]) {
 }
 
 const found = await findThing(api, path, "run");
-graph.draw(await patiently(() => api.get(`${path}/graph`)));
+const drawn = await patiently(() => api.get(`${path}/graph`));
+const inputs = drawn.nodes.filter(({ kind }) => kind === "input");
+graph.draw(drawn);
+if (inputs.length === 1) graph.note(inputs[0].id, `${count(found.counts.input)} rows`);
 show(found);
 rowList.offer([[OUTPUT, "Output"], ...run.steps.map((step) => [step.id, step.id])]);
 reader = await greet(api);

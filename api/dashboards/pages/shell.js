@@ -69,7 +69,7 @@ function askForKey(problem) {
 }
 
 /** Ask the reader whether something is meant; resolves to true or false. */
-export function confirmed(title, words, verb) {
+function confirmed(title, words, verb) {
   const dialog = element(
     "dialog",
     { class: "ask", "aria-label": title },
