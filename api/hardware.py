@@ -42,7 +42,7 @@ class Support(StrEnum):
     They are compiled for compute capability 8.0 and 9.0; others of CUDA should do, ROCm does not.
     """
 
-    COMPILED = "compiled for it in our tests"
+    COMPILED = "compiled in tests"
     LIKELY = "not tried"
     NONE = "do not run there"
 

@@ -68,14 +68,15 @@ def measurements(*, on_gpus: bool) -> tuple[Measurement, ...]:
     """Return what was measured: by others on GPUs, or of this engine on a CPU.
 
     Sources: LMSYS, "Towards deterministic inference in SGLang" (2025-09, 256 requests, by attention
-    backend); TensorRT-LLM 1.0, "performance overview" (3,000 requests, one GPU; its layers and,
-    as it recommends, its cache in fp8); and "Engine against every peer" in benchmarks/RESULTS.md.
+    backend; FA 3 is FlashAttention 3); TensorRT-LLM 1.0, "performance overview" (3,000 requests,
+    one GPU; its layers and, as it recommends, its cache in fp8); and "Engine against every peer" in
+    benchmarks/RESULTS.md.
     """
     return _on_gpus() if on_gpus else _on_cpus()
 
 
 def _on_gpus() -> tuple[Measurement, ...]:
-    sglang = ((8497, "FlashInfer"), (7555, "FlashAttention 3"), (7102, "Triton"))
+    sglang = ((8497, "FlashInfer"), (7555, "FA 3"), (7102, "Triton"))
     tensorrt = (
         ("H200", "Llama-3.1-8B", 1000, 1000, 17_744),
         ("H200", "Llama-3.1-8B", 500, 2000, 20_770),

@@ -14,7 +14,7 @@ from .planner_memory import GIB
 from .planner_roofline import Step
 from .wording import short_time
 
-_BAR = 24  # characters of the longest
+_BAR = 12  # characters of the longest: all columns fit in 80
 
 
 def print_plan(printer: Printer, plan: Plan) -> None:
@@ -25,7 +25,7 @@ def print_plan(printer: Printer, plan: Plan) -> None:
     most_tokens = max(cost.tokens_per_s for cost in plan.sweep)
     most_itl_s = max(cost.itl_s for cost in plan.sweep)
     printer.table(
-        ("batch", "tok/s", "", "ITL, ms", "", "TTFT, ms", "decode bound by"),
+        ("batch", "tok/s", "", "ITL, ms", "", "TTFT, ms", "bound by"),
         (
             (
                 f"{cost.batch:,}" + (" <" if cost.batch == plan.chosen.batch else ""),
@@ -38,18 +38,17 @@ def print_plan(printer: Printer, plan: Plan) -> None:
             )
             for cost in plan.sweep
         ),
-        unbroken=("tok/s", "", "ITL, ms", "TTFT, ms"),
     )
     printer.heading("Measured, as a share of this roofline")
     printer.table(
-        ("engine", "on", "model", "layers", "in / out", "tok/s", "share"),
+        ("engine", "on", "model", "layers", "in/out", "tok/s", "share"),
         (
             (
                 one.engine,
                 one.hardware.name,
                 one.model,
                 str(one.layers),
-                f"{one.work.prompt_tokens} / {one.work.answer_tokens}",
+                f"{one.work.prompt_tokens}/{one.work.answer_tokens}",
                 one.tokens_per_s,
                 f"{one.share:.0%}",
             )

@@ -82,7 +82,8 @@ class TestPlan:
     def test_what_the_engine_does_not_have_yet_is_said(self) -> None:
         eight = plan("Qwen3-8B", "H200", WORK, dtype=NumberType.FP8)
         assert any("not there yet on GPUs" in note for note in eight.notes)
-        assert "PENSTOCK_QUANTIZATION" not in eight.settings
+        int8 = plan("Qwen3-8B", "H200", WORK, dtype=NumberType.INT8)
+        assert "PENSTOCK_QUANTIZATION" not in {**eight.settings, **int8.settings}
         assert any("do not run there" in note for note in plan("Qwen3-8B", "MI300X", WORK).notes)
         assert any("not tried" in note for note in plan("Qwen3-8B", "L40S", WORK).notes)
         assert plan("Qwen3-8B", "A100", WORK).notes == ()
@@ -187,6 +188,21 @@ class TestCommand:
         )  # fmt: skip
         assert cpu.code == 0, cpu.err
         assert "not measured yet" not in cpu.err
+
+    def test_no_figure_is_cut_off_on_a_narrow_terminal(
+        self, penstock: Penstock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("COLUMNS", "80")
+        [told] = penstock(*QWEN).lines
+        table = penstock(*QWEN, "-o", "table").out.splitlines()
+        lines = table[next(n for n, line in enumerate(table) if line.startswith("batch")) :]
+        assert all(len(line) <= 80 for line in table)
+        for cost, line in zip(told["sweep"], lines[1:], strict=False):
+            found = [word for word in line.split() if word.strip("#*<")]
+            numbers = (cost["batch"], cost["tokens_per_s"], cost["itl_ms"], cost["ttft_ms"])
+            shown = [float(word.replace(",", "")) for word in found[:4]]
+            assert shown == pytest.approx(numbers, rel=0.02, abs=0.06)
+            assert found[4] == cost["bound_by"]
 
     def test_the_list_of_gpus(self, penstock: Penstock) -> None:
         listed = {line["name"]: line for line in penstock("plan", "--gpu", "list").lines}
