@@ -39,6 +39,8 @@ from .cli_validate import validate_rows
 from .client import Job
 from .client_errors import PenstockError
 from .job_calls import SubmitOptions
+from .patient_wait import both
+from .progress import JobProgress
 from .records import JobRecord
 
 EXIT_JOB_FAILED = 3
@@ -249,8 +251,9 @@ def follow_to_the_end(printer: Printer, job: Job, how_to_return: str) -> None:
     Raises:
         typer.Exit: the watcher left; see `leaving`.
     """
-    with leaving(printer, how_to_return):
-        job.wait(progress=True, on_look=PauseNotes(printer).look)
+    # On one console, so that notes stand above what is drawn.
+    with leaving(printer, how_to_return), JobProgress(printer.err) as bar:
+        job.wait(on_look=both(bar.show, PauseNotes(printer).look))
 
 
 @contextmanager

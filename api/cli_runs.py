@@ -14,7 +14,9 @@ from .cli_output import Printer
 from .cli_workflow_output import print_errors, print_rows, print_run, print_trace, run_summary
 from .client import Client
 from .client_errors import JobFailed
+from .patient_wait import both
 from .records import JobRecord
+from .run_progress import RunProgress
 from .workflow_calls import RunChanges
 from .workflow_client import WorkflowRun
 from .workflow_records import RunRecord
@@ -147,7 +149,11 @@ def follow_run(printer: Printer, run: WorkflowRun, how_to_return: str) -> None:
     Raises:
         typer.Exit: the watcher left with Ctrl-C; `how_to_return` says what that means.
     """
-    wait = partial(run.wait, progress=True, on_look=PauseNotes(printer).look)
+
+    def wait() -> None:
+        with RunProgress(printer.err) as board:  # on one console: notes stand above the table
+            run.wait(on_look=both(board.show, PauseNotes(printer).look))
+
     _follow(printer, wait, how_to_return)
 
 

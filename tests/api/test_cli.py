@@ -205,7 +205,7 @@ class TestJobs:
                 rest = watcher.stderr.read()
                 assert watcher.wait(10) == 130
             assert job.id in first
-            assert rest.strip() == (
+            assert rest.splitlines()[-1] == (
                 f"detached; the job goes on. penstock watch {job.id}  re-attaches"
             )
             assert not job.refresh().is_final

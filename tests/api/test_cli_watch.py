@@ -1,5 +1,6 @@
 """`penstock watch` and `penstock jobs`: what who looks on learns of pauses, ends and states."""
 
+import re
 import subprocess
 import sys
 
@@ -47,6 +48,9 @@ def test_a_job_that_pauses_itself_says_why(stack: Stack) -> None:
             with terminal([*WATCH, job.id, "--url", stack.url], columns=100) as screen:
                 screen.wait_to_hear("paused: error_rate")
                 screen.wait_to_hear(f"penstock resume {job.id}")
+                assert re.search(
+                    r"(\n|\x1b\[\??\d*[A-Za-z])paused: ", screen.heard
+                )  # on a line of its own
                 screen.press("\x03")
                 assert screen.wait_for_end() == 130
                 assert f"penstock watch {job.id}  re-attaches" in screen.heard
