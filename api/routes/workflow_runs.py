@@ -31,6 +31,7 @@ from ...jobs.workflow.runs.runs import (
     step_rows,
 )
 from ...jobs.workflow.runs.tracing import trace_row
+from ...jobs.workflow.typed_columns import PARSED, typed_columns
 from ..bodies import json_body, parse, read_json
 from ..creations import ADMITTED
 from ..errors import Conflict, InvalidRequest, NotFound, shown
@@ -271,8 +272,13 @@ def rows_of(
     plan = plan_of(RunDir(services.settings.runs_dir, run_id).read())
     columns = plan.output_columns if step is None else plan.step(step).columns
     documents = {name for name, kind in columns.items() if kind == "json"}
+    told_once = {name + PARSED for name in typed_columns(plan)} if step is None else set()
     return [
-        {name: _document(value) if name in documents else value for name, value in row.items()}
+        {
+            name: _document(value) if name in documents else value
+            for name, value in row.items()
+            if name not in told_once
+        }
         for row in step_rows(services.settings, run_id, step, after=after, limit=limit)
     ]
 

@@ -15,6 +15,7 @@ from ...publishing import FileFacts
 from ...seal import ChecksumMismatch, check_seal
 from ...sealed_json import encode_sealed
 from ..plan import Plan
+from ..typed_columns import PARSED, typed_columns
 from ..workshop.shard_file import read_report
 from .report import RunReport
 from .run_dir import RunResults, RunSpec
@@ -81,7 +82,7 @@ def write_run_manifest(
         "counts": {"input": spec.num_rows, "output": report.output_rows},
         "steps": msgspec.to_builtins(report.steps),
         "spec": msgspec.to_builtins(spec),
-        "schema": [{"name": name, "type": kind} for name, kind in plan.output_columns.items()],
+        "schema": [{"name": name, "type": kind} for name, kind in _columns(plan).items()],
         "parts": [
             {
                 "path": part.path,
@@ -95,6 +96,11 @@ def write_run_manifest(
     replace_file(output.manifest, encode_sealed(manifest))
     replace_file(output.success, b"")
     return {part.path: part.facts for part in parts}
+
+
+def _columns(plan: Plan) -> dict[str, str]:
+    typed = {name + PARSED: str(kind) for name, kind in typed_columns(plan).items()}
+    return {**plan.output_columns, **typed}
 
 
 def _facts(path: Path) -> FileFacts:

@@ -3,6 +3,7 @@
 row_id, parent_id    strings      the row, and the one that it was made from
 parents              list         of a group's row, those that it was made of
 ...                               the columns of the plan, in its order; json as text
+<column>__parsed     struct       of the output: documents of a schema, once more (`typed_columns`)
 <column>__error      struct       of a row that goes on though the step failed: why; null else
 
 A value that its column cannot hold is null, and its row counts as failed. The footer says how the
@@ -24,11 +25,13 @@ import pyarrow.parquet as pq
 from ...durable import create_file
 from ...found_part import set_aside
 from ...model import RequestError
+from ...parsed_column import parsed_value
 from ...part_file import CorruptPart, read_part, sealed_part
 from ...results_dir import ResultsDir
 from ...seal import BLANK_SEAL
 from ..plan import ColumnKind
 from ..row import Fault, Row
+from ..typed_columns import PARSED
 from .fault_file import ERROR_TYPE, error_fields
 from .shard_report import ShardReport
 
@@ -84,20 +87,21 @@ def write_shard(
     report: ShardReport,
     errors: Mapping[str, RequestError] = MappingProxyType({}),
     error_column: str | None = None,
+    typed: Mapping[str, pa.DataType] = MappingProxyType({}),
     *,
     has_lineage: bool = True,
 ) -> ShardReport:
     """Write a shard durably, unless it is there; returns the report that stands.
 
     `errors` are those of rows that stand in for what failed, by the ids of the rows; they land in
-    `error_column`.
+    `error_column`. Columns of documents that are `typed` land once more, as such.
 
     Raises:
         StorageFull: there is no room.
     """
     if error_column in shard.columns:  # an input has brought a column of that name
         error_column = None
-    data = _encode(shard, report, errors, error_column, has_lineage=has_lineage)
+    data = _encode(shard, report, errors, error_column, typed, has_lineage=has_lineage)
     if _create(place, index, data):
         return report
     try:
@@ -163,6 +167,7 @@ def _encode(
     report: ShardReport,
     errors: Mapping[str, RequestError],
     error_column: str | None,
+    typed: Mapping[str, pa.DataType],
     *,
     has_lineage: bool,
 ) -> bytes:
@@ -174,6 +179,9 @@ def _encode(
     for name, kind in shard.columns.items():
         fields.append(pa.field(name, _TYPES[kind]))
         arrays.append(shard.values[name])
+    for name, kind in typed.items():
+        fields.append(pa.field(name + PARSED, kind))
+        arrays.append([parsed_value(text, kind) for text in shard.values[name]])
     if error_column is not None:
         found = [errors.get(row.row_id) for row in rows]
         fields.append(pa.field(error_column, ERROR_TYPE))

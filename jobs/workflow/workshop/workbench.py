@@ -34,6 +34,7 @@ from ..row import Applied, Fault, Row
 from ..runs.run_dir import RunDir, RunResults, RunSpec
 from ..selection import selected
 from ..tools import NO_TOOLS, MissingTool, Tools
+from ..typed_columns import typed_columns
 from ..work import (
     AskOrSettle,
     Broken,
@@ -216,7 +217,9 @@ class Workbench:
         place = run.results.output
         _check_there(run)
         write_faults(place, work.shard, shard.misfits)
-        return Made(write_shard(place, work.shard, shard, report, has_lineage=False))
+        typed = typed_columns(run.plan)
+        standing = write_shard(place, work.shard, shard, report, typed=typed, has_lineage=False)
+        return Made(standing)
 
     def _open(self, run_id: str) -> _OpenRun:
         if run_id not in self._runs:
