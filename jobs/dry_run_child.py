@@ -25,7 +25,7 @@ from .parent_death import die_with_parent
 from .submit_request import SubmitRequest
 
 OUT_OF_MEMORY = 77  # exit status
-_NICE = 10  # what computes goes first
+_NICE = 5  # what computes goes first, by three to one
 _TELL_EVERY_S = 0.25
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,12 @@ WISH: dict[str, Any] = {
     "id": "id",
 }
 LINES = {"accept": "application/x-ndjson"}
+
+
+@pytest.fixture
+def http(stack: Stack) -> Iterator[httpx2.Client]:
+    with stack.http(60.0) as client:
+        yield client
 
 
 def asked(rows: list[dict[str, Any]], **changes: Any) -> dict[str, Any]:

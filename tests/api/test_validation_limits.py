@@ -64,7 +64,8 @@ def test_who_may_submit_may_look_and_only_an_admin_at_the_servers_files(
 
     def status(who: str, body: dict[str, Any]) -> int:
         headers = {"authorization": bearers[who]}
-        return httpx2.post(f"{url}/v1/jobs/validate", json=body, headers=headers).status_code
+        answer = httpx2.post(f"{url}/v1/jobs/validate", json=body, headers=headers, timeout=60)
+        return answer.status_code
 
     assert [status(who, rows) for who in ("reader", "submitter", "other")] == [403, 200, 200]
     assert [status(who, at_path(path)) for who in ("submitter", "admin")] == [403, 200]
@@ -72,7 +73,7 @@ def test_who_may_submit_may_look_and_only_an_admin_at_the_servers_files(
 
 def test_another_tenants_file_is_not_there(keys: tuple[str, dict[str, str]]) -> None:
     url, bearers = keys
-    with httpx2.Client(base_url=url) as http:
+    with httpx2.Client(base_url=url, timeout=60) as http:
         mine, others = ({"authorization": bearers[who]} for who in ("submitter", "other"))
         parts = {"file": ("a.jsonl", b'{"t": "a"}\n{"t": "b"}\n')}
         file = http.post("/v1/files", data={"purpose": "batch"}, files=parts, headers=mine).json()
@@ -108,7 +109,7 @@ def test_who_leaves_ends_it_and_nobody_has_two(
         else:
             with pytest.raises(httpx2.ReadTimeout):
                 http.post("/v1/jobs/validate", json=body, timeout=1.0)
-        wait_for(lambda: look(small).status_code == 200, "an end", 20.0)
+        wait_for(lambda: look(small).status_code == 200, "an end")
 
 
 def test_after_its_time_it_tells_of_the_first_rows(
