@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _API_PORT = 8100
 _FLOWER_PORT = 5555
-_API_GRACE_S = 5
+API_GRACE_S = 5
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 Host = Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")]
@@ -93,7 +93,7 @@ def api(
             port=port,
             access_log=False,
             http=PatientProtocol,
-            timeout_graceful_shutdown=_API_GRACE_S,
+            timeout_graceful_shutdown=API_GRACE_S,
         )
     )
     # Not uvicorn's own `fd`, which takes every socket for a Unix one.

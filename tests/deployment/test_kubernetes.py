@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from penstock.api.app import create_app
+from penstock.api.cli_serve import API_GRACE_S
 from penstock.jobs.engine_process import LOAD_LIMIT_S
 from penstock.jobs.settings import Settings
 from penstock.jobs.worker import STOP_PATIENCE_S
@@ -159,6 +160,12 @@ def test_a_worker_is_stopped_no_sooner_than_its_rows_allow() -> None:
     grace_s = float(environment(WORKLOADS["worker"])["PENSTOCK_GRACE_S"])
     given_s = pod(WORKLOADS["worker"])["terminationGracePeriodSeconds"]
     assert given_s >= grace_s + STOP_PATIENCE_S + 10
+
+
+def test_an_api_has_time_to_be_forgotten_and_to_answer() -> None:
+    sleep_s = container(WORKLOADS["api"])["lifecycle"]["preStop"]["sleep"]["seconds"]
+    given_s = pod(WORKLOADS["api"])["terminationGracePeriodSeconds"]
+    assert given_s >= sleep_s + API_GRACE_S + 10
 
 
 def test_services_lead_to_pods() -> None:
