@@ -258,9 +258,18 @@ def _row_cells(row: Row) -> dict[str, Any]:
         "sample": row.get("sample_index"),
         "id": row.get("custom_id"),
         "status": row.get("status"),
-        "output": row.output if row.ok else (row.error or {}).get("message"),
+        "output": _said(row) if row.ok else (row.error or {}).get("message"),
         "tokens": row.get("completion_tokens"),
     }
+
+
+def _said(row: Row) -> str | None:
+    """Give the answer; of a vector, how it begins and how long it is."""
+    vector = row.get("embedding")
+    if not vector:
+        return row.output
+    first = ", ".join(f"{number:.3g}" for number in vector[:3])
+    return f"[{first}, …] {counted(len(vector), 'number')}"
 
 
 def _error_cells(error: Mapping[str, Any]) -> tuple[Any, ...]:

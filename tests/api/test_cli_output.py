@@ -85,6 +85,16 @@ def test_the_sample_is_told_where_there_are_several(
     assert "sample" in capsys.readouterr().out
 
 
+def test_a_vector_is_shown_by_its_beginning(
+    printer: Printer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    vector = [0.125, -1.5, 3.0] * 128
+    printer.rows([Row({"row_index": 0, "status": "succeeded", "embedding": vector})])
+    head, line = capsys.readouterr().out.splitlines()
+    assert "[0.125, -1.5, 3, …] 384 numbers" in line
+    assert max(len(head), len(line)) <= 80
+
+
 def test_progress_fits_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
     console = Console(width=80, force_terminal=True, record=True)
