@@ -246,6 +246,7 @@ class Workbench:
             return None
         place = run.spec.run_id, step.id
         if place not in self._retries:
+            _check_there(run)
             path = path_of(run.directory, step.id)
             self._retries[place] = RetriedAnswers(path, *place)
             if len(self._retries) > _OPEN_RUNS:
