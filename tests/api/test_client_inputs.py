@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
@@ -143,6 +145,19 @@ def test_what_cannot_be_sent_is_named_with_what_to_do(rows: Any, says: str) -> N
     assert calls == []
 
 
+_PEAK = """
+from tests.jobs.memory import peak_growth_mb
+from penstock.api.payloads import open_upload
+
+def send(num_rows):
+    with open_upload({"text": "x" * 200} for _ in range(num_rows)) as upload:
+        upload.rewind()
+        assert sum(map(len, upload.pieces())) == 213 * num_rows
+
+print(peak_growth_mb(lambda: send(1_000)), peak_growth_mb(lambda: send(400_000)))
+"""
+
+
 class Numbered:
     """Rows that can be had once, and where they are read."""
 
@@ -199,6 +214,13 @@ def test_rows_are_read_as_they_are_sent_and_a_broken_upload_loses_none() -> None
     assert all("content-length" in call.headers for call in server.calls), "by then it is known"
 
 
+def test_many_rows_take_no_more_memory_than_a_few() -> None:
+    """In a process of its own: what tests before it have freed would hide what it takes."""
+    told = subprocess.run([sys.executable, "-c", _PEAK], capture_output=True, text=True, check=True)
+    few_mb, many_mb = map(float, told.stdout.split())
+    assert many_mb < few_mb + 24, "more than what is kept in memory before it goes to disk"
+
+
 def test_what_the_rows_raise_is_told_and_nothing_is_asked_again() -> None:
     class Broken(httpx2.ReadError):
         """Looks as if the connection were at fault."""
@@ -216,7 +238,8 @@ def test_what_the_rows_raise_is_told_and_nothing_is_asked_again() -> None:
 def test_rows_that_come_asynchronously_need_the_client_for_that() -> None:
     handler, _ = script()
     with pytest.raises(InvalidInput, match="need an AsyncClient"):
-        connect(handler).jobs.submit(Numbered(1).slowly(), prompt="p")  # pyright: ignore
+        rows: Any = Numbered(1).slowly()  # its type says so as well
+        connect(handler).jobs.submit(rows, prompt="p")
 
 
 @pytest.mark.parametrize("kind", ["asynchronous", "plain", "table", "path"])
