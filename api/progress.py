@@ -31,6 +31,8 @@ class JobProgress(Board[JobRecord]):
         """Remember how far it was, and when."""
         if is_paused(record):
             self._gauge.forget()
+            self._eta = None
+            return
         counts = record.counts
         done = counts.succeeded + counts.failed
         self._eta = self._gauge.look(done, counts.total - done, record.eta_s)

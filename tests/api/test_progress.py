@@ -113,6 +113,22 @@ class TestLog:
 
         assert [line.split()[1] for line in log_lines(show)] == ["running", "completed"]
 
+    def test_a_pause_makes_the_time_left_no_less_sure(self) -> None:
+        def show(bar: JobProgress, clock: Clock) -> None:
+            for done in range(0, 100, 10):
+                clock.now_s += 10
+                bar.show(job(done))
+            bar.show(job(90, status="paused"))
+            clock.now_s += 3600
+            for done in range(90, 200, 10):
+                clock.now_s += 10
+                bar.show(job(done))
+
+        lines = log_lines(show)
+        assert [line.split()[1] for line in lines].count("paused") == 1
+        assert lines[-1].startswith("job_1 running 1")
+        assert all("eta 12s · " in line for line in lines)
+
     def test_nothing_is_taken_for_markup(self) -> None:
         [line] = log_lines(lambda bar, clock: bar.show(job(error="[red]x[/nothing]")))
         assert "[red]x[/nothing]" in line
