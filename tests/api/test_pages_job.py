@@ -8,11 +8,11 @@ from typing import Any
 
 import httpx2
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Request, expect
 
 from tests.browser import open_browser
 
-from .conftest import MODEL, Stack
+from .conftest import IDLE_MODEL, MODEL, Stack
 from .page_reader import Reader, reading
 from .plain_jobs import TASK, jsonl, rows, submit, three_shards, wait
 
@@ -168,6 +168,32 @@ def test_what_jobs_say_is_only_ever_text(reader: Reader, http: httpx2.Client) ->
     assert page.locator("img").count() == 1  # the one in the bar
     assert page.locator("script").count() == 1
     assert page.evaluate("document.body.dataset.hacked") is None
+
+
+def test_a_page_that_nobody_looks_at_holds_no_connection(
+    reader: Reader, http: httpx2.Client
+) -> None:
+    """A browser has six to one server, for all its tabs together."""
+    job = submit(http, model=IDLE_MODEL, input={"rows": rows(1)})
+
+    def is_stream(request: Request) -> bool:
+        return request.url.endswith("/events")
+
+    def look(is_hidden: bool) -> None:
+        hidden = f"{{ value: {str(is_hidden).lower()}, configurable: true }}"
+        reader.page.evaluate(f"Object.defineProperty(document, 'hidden', {hidden})")
+        reader.page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+
+    with reader.page.expect_response(lambda answer: answer.url.endswith("/events")):
+        page = reader.open(f"/ui/jobs/{job['id']}")
+    expect(page.locator("#state")).to_have_text("queued")
+    with page.expect_event("requestfailed", is_stream):
+        look(is_hidden=True)
+    expect(page.locator("#live")).to_have_text("live")
+    with page.expect_request(is_stream):
+        look(is_hidden=False)
+    http.post(f"/v1/jobs/{job['id']}/cancel")
+    expect(page.locator("#state")).to_have_text("cancelled")
 
 
 def test_of_an_unknown_job_the_page_says_so(reader: Reader) -> None:

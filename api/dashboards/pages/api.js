@@ -143,7 +143,7 @@ export class Api {
         if (error instanceof Refused) {
           this.onConnection(true, error.message);
           if (error.status === 404 || error.status === 403) return;
-        } else {
+        } else if (!document.hidden) {
           this.away();
         }
       }
@@ -156,6 +156,8 @@ export class Api {
   async *events(path, headers) {
     const controller = new AbortController();
     let silence = setTimeout(() => controller.abort(), SILENCE_MS);
+    const rest = () => document.hidden && controller.abort(); // a browser has six for all its tabs
+    document.addEventListener("visibilitychange", rest);
     try {
       const answer = await this.fetch(path, { headers, signal: controller.signal });
       const frames = new Frames();
@@ -168,6 +170,7 @@ export class Api {
         yield* frames.read(value);
       }
     } finally {
+      document.removeEventListener("visibilitychange", rest);
       clearTimeout(silence);
       controller.abort();
     }
