@@ -205,6 +205,7 @@ def _print_welcome(printer: Printer, stack: "LocalStack") -> None:
     printer.facts(
         [
             ("API", stack.url),
+            ("pages", f"{stack.url}/ui"),
             ("OpenAI base URL", f"{stack.url}/v1"),
             ("API docs", f"{stack.url}/docs"),
             ("Flower", stack.flower_url or "not started"),

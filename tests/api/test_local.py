@@ -169,6 +169,9 @@ class TestStack:
             return False
 
         assert eventually(flower_answers)
+        page = httpx2.get(f"{flower}/tasks").text  # each leads to the other
+        assert f'<meta name="penstock-pages" content="{stack.url}">' in page
+        assert httpx2.get(f"{stack.url}/v1/me").json()["flower_url"] == flower
         assert httpx2.get(f"{flower}/api/workers").status_code == 401  # nobody has a password
 
     def test_nothing_of_it_listens_but_to_this_machine(self, stack: LocalStack) -> None:
