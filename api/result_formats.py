@@ -107,8 +107,9 @@ class _ArrowStream(_Table):
 
     def write(self, page: Page) -> bytes:
         table = self._typed(page)
-        self._writer = self._writer or pa.ipc.new_stream(self._written.sink, table.schema)
-        self._writer.write_table(table)
+        writer = self._writer or pa.ipc.new_stream(self._written.sink, table.schema)
+        self._writer = writer
+        writer.write_table(table)
         return self._written.take()
 
     def end(self) -> bytes:
