@@ -1,7 +1,6 @@
 """`penstock watch` and `penstock jobs`: what who looks on learns of pauses, ends and states."""
 
 import re
-import subprocess
 import sys
 
 import pytest
@@ -25,17 +24,12 @@ def test_who_watches_learns_of_a_pause_and_of_the_end(stack: Stack, what: str) -
             if what == "job"
             else client.workflows.run(endless(), {"texts": workflow_rows(1)})
         )
-        command = [*WATCH, watched.id, "--url", stack.url]
-        with subprocess.Popen(
-            command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-        ) as watcher:
-            assert watcher.stderr is not None
+        with terminal([*WATCH, watched.id, "--url", stack.url]) as screen:
             watched.pause()
-            said = next(line for line in watcher.stderr if f"resume {watched.id}" in line)
-            assert said.startswith("paused: ")
+            screen.wait_to_hear("paused: ")
+            screen.wait_to_hear(f"resume {watched.id}")
             watched.cancel()
-            watcher.stderr.read()
-            assert watcher.wait(30) == 3
+            assert screen.wait_for_end() == 3
 
 
 def test_a_job_that_pauses_itself_says_why(stack: Stack) -> None:
