@@ -7,6 +7,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
+import redis
 from playwright.sync_api import Browser, Page, Request, expect
 
 from penstock.api.app import create_app
@@ -14,6 +15,7 @@ from penstock.jobs.api_keys import ApiKeys, Scope
 from penstock.jobs.redis_server import RedisServer
 from penstock.jobs.settings import Settings
 from tests.browser import open_browser
+from tests.waiting import wait_for
 
 from .conftest import IDLE_MODEL
 from .page_reader import reading
@@ -96,7 +98,14 @@ def test_a_key_that_only_reads_is_offered_no_buttons(browser: Browser, guarded: 
         assert page.locator("#acts button:visible").count() == 0
 
 
-def test_a_page_comes_back_with_its_server(browser: Browser, guarded: Settings) -> None:
+def somebody_follows(redis_server: RedisServer) -> bool:
+    with redis.Redis.from_url(redis_server.url, decode_responses=True) as client:
+        return any(each["cmd"] == "xread" and "b" in each["flags"] for each in client.client_list())
+
+
+def test_a_page_comes_back_with_its_server(
+    browser: Browser, guarded: Settings, redis_server: RedisServer
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     headers = {"authorization": f"Bearer {KEY}"}
@@ -109,6 +118,7 @@ def test_a_page_comes_back_with_its_server(browser: Browser, guarded: Settings) 
             expect(page.locator("#state")).to_have_text("queued")
             expect(page.locator("#live")).to_have_text("live")
             reader.mark()
+            wait_for(lambda: somebody_follows(redis_server), "the page to follow events")
             httpx2.post(f"{url}/v1/jobs/{job_id}/pause", headers=headers)
             expect(page.locator("#state")).to_have_text("paused")
         expect(page.locator("#live")).to_have_text("disconnected")
