@@ -90,8 +90,7 @@ class EngineConfig:
         """Fill in what this machine decides, then check everything."""
         if self.dtype not in DTYPES:
             raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {self.dtype!r}")
-        if self.device == "auto":
-            object.__setattr__(self, "device", "cuda" if torch.cuda.is_available() else "cpu")
+        object.__setattr__(self, "device", device_of(self.device))
         on_cuda = torch.device(self.device).type == "cuda"
         if self.quantization not in QUANTIZATIONS:
             known = ", ".join(QUANTIZATIONS)
@@ -105,7 +104,7 @@ class EngineConfig:
             known = ", ".join(KV_CACHE_DTYPES)
             raise ValueError(f"kv_cache_dtype must be one of {known}, got {self.kv_cache_dtype!r}")
         object.__setattr__(self, "model_name", self.model_name or Path(self.model).name)
-        object.__setattr__(self, "max_num_seqs", self.max_num_seqs or (256 if on_cuda else 64))
+        object.__setattr__(self, "max_num_seqs", self.max_num_seqs or most_rows(self.device))
         object.__setattr__(
             self,
             "max_num_batched_tokens",
@@ -124,6 +123,18 @@ class EngineConfig:
             raise ValueError(f"grammar_timeout_s must be above 0, got {self.grammar_timeout_s}")
         if self.kv_cache_gb is not None and not self.kv_cache_gb > 0:
             raise ValueError(f"kv_cache_gb must be above 0, got {self.kv_cache_gb}")
+
+
+def device_of(wish: str) -> str:
+    """Name the device that is meant: `auto` takes a GPU where there is one."""
+    if wish != "auto":
+        return wish
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def most_rows(device: str) -> int:
+    """Say how many rows run together where nobody has said: a GPU is idle with fewer."""
+    return 256 if torch.device(device).type == "cuda" else 64
 
 
 def _at_least(name: str, value: int | None, low: int) -> None:

@@ -55,6 +55,7 @@ from .shard_reader import ShardReader
 
 _MOST_PROMPT_LOGPROBS = 200_000  # they travel in one frame
 _RESERVED_SEQS = 4  # beside the bulk rows', for requests that somebody waits for
+_FAKE_SEQS = 64  # rows that a made-up engine runs together, where nobody has said
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +75,7 @@ class EngineChild:
 
     def __init__(self, link: FrameLink, configuration: Configuration) -> None:
         self._link = link
-        self._slots = configuration.settings.max_num_seqs
+        self._slots = bulk_slots(configuration.settings, configuration.model)
         self._engine: Any = load_engine(configuration.settings, configuration.model)
         self._encoder = PromptEncoder(self._engine.tokenizer, configuration.settings.tool_format)
         self._requests: queue.SimpleQueue[InteractiveRequest | AbortRequest] = queue.SimpleQueue()
@@ -183,6 +184,17 @@ class EngineChild:
         )
 
 
+def bulk_slots(settings: Settings, model: str) -> int:
+    """Say how many bulk rows run together: as many as was said, else as suit the device."""
+    if settings.max_num_seqs is not None:
+        return settings.max_num_seqs
+    if model.startswith(fake_engine.PREFIX):
+        return _FAKE_SEQS
+    from ..engine.config import device_of, most_rows
+
+    return most_rows(device_of(settings.device))
+
+
 def load_engine(settings: Settings, model: str) -> Any:
     """Load the model; only here, and only for a real one, is torch imported.
 
@@ -192,13 +204,13 @@ def load_engine(settings: Settings, model: str) -> Any:
     """
     if model.startswith(fake_engine.PREFIX):
         fake = fake_engine.FakeModel.from_name(model)
-        return fake_engine.FakeEngine(fake, slots=settings.max_num_seqs)
+        return fake_engine.FakeEngine(fake, slots=bulk_slots(settings, model))
     from ..engine.config import EngineConfig
     from ..engine.engine import Engine
     from ..engine.raw_file import DamageError
     from ..engine.weights import CorruptCheckpoint
 
-    num_seqs = settings.max_num_seqs + _RESERVED_SEQS
+    num_seqs = bulk_slots(settings, model) + _RESERVED_SEQS
     num_batched = settings.max_num_batched_tokens or 0
     config = EngineConfig(
         model=model,

@@ -58,8 +58,11 @@ class Settings:
         "none", "PENSTOCK_QUANTIZATION", "none, or int8 for smaller, faster layers on a CPU"
     )
     device: str = _setting("auto", "PENSTOCK_DEVICE", "auto, cpu or cuda")
-    max_num_seqs: int = _setting(
-        64, "PENSTOCK_MAX_NUM_SEQS", "bulk rows decoded together at most", at_least=1
+    max_num_seqs: int | None = _setting(
+        None,
+        "PENSTOCK_MAX_NUM_SEQS",
+        "bulk rows decoded together at most; default: 256 on a GPU, 64 on a CPU",
+        at_least=1,
     )
     max_num_batched_tokens: int | None = _setting(
         None,

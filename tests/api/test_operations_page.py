@@ -60,7 +60,7 @@ def test_figures_that_others_hold_are_these() -> None:
     from penstock.jobs.workers import PROOF_MAX_AGE_MS
 
     default = Settings()
-    assert (default.lease_s, default.grace_s, default.max_num_seqs) == (4.0, 20.0, 64)
+    assert (default.lease_s, default.grace_s, default.max_num_seqs) == (4.0, 20.0, None)
     assert (MAX_CPU_S, MAX_MEMORY_BYTES) == (5.0, 2**30)
     assert OLDEST_MAJOR_VERSION == 7
     assert FLUSH_S == 10

@@ -8,7 +8,7 @@ import torch
 
 from penstock.engine.model_place import DEMO_MODEL, resolve_model
 from penstock.engine.revision import served_revision
-from penstock.jobs.engine_child import load_engine, revision_of
+from penstock.jobs.engine_child import bulk_slots, load_engine, revision_of
 from penstock.jobs.settings import Settings
 
 
@@ -31,3 +31,11 @@ def test_the_revision_says_what_the_model_is_run_in(tmp_path: Path) -> None:
     assert revision_of(engine) == served_revision(model, torch.float32, quantization="int8")
     (model / "model.safetensors").unlink()
     assert revision_of(engine) == ""
+
+
+def test_a_gpu_runs_more_rows_together_unless_told() -> None:
+    def slots(device: str, told: int | None = None) -> int:
+        return bulk_slots(Settings(device=device, max_num_seqs=told), DEMO_MODEL)
+
+    assert (slots("cuda"), slots("cpu")) == (256, 64)
+    assert (slots("cuda", 7), slots("cpu", 7)) == (7, 7)
