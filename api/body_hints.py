@@ -40,9 +40,10 @@ def like(pattern: str) -> Any:
 
 
 def _or_text(schema: dict[str, Any]) -> None:
+    of_the_field = {name: schema.pop(name) for name in ("title", "description") if name in schema}
     said = dict(schema)
     schema.clear()
-    schema["anyOf"] = [_TEXT, said]
+    schema.update(of_the_field, anyOf=[_TEXT, said])
 
 
 OR_TEXT: Any = Field(json_schema_extra=_or_text)  # a lone text stands for a list that holds it

@@ -67,15 +67,20 @@ class CalledFunction(Strict):
     """What the model called, as it was told: the arguments are JSON text."""
 
     name: str
+    """The function's name."""
     arguments: str
+    """The arguments, as JSON text."""
 
 
 class MessageToolCall(Strict):
     """A call that the model made in an earlier turn."""
 
     id: str
+    """By which the message with the result names the call."""
     type: Literal["function"] = "function"
+    """There are no others."""
     function: CalledFunction
+    """What was called."""
 
 
 class ChatMessage(Strict):
@@ -84,12 +89,20 @@ class ChatMessage(Strict):
     role: Annotated[
         Literal["system", "developer", "user", "assistant", "tool"], AfterValidator(_known_role)
     ]
+    """Who says it; `developer` is another word for `system`, and `tool` brings the result of a
+    call.
+    """
     tool_calls: list[MessageToolCall] | None = None
+    """What the assistant called; for the role `assistant` alone."""
     tool_call_id: str | None = None
+    """Which call a message of the role `tool` answers; for that role alone."""
     # Only an answer that calls tools may go without.
     content: Annotated[
         str | None, BeforeValidator(_as_text), TEXT_PARTS, Field(validate_default=True)
     ] = None
+    """A text, or a list of parts of type `text`. Only an assistant's message with calls may go
+    without.
+    """
 
     # An answer of ours, sent back as it came, carries these as null.
     not_supported: ClassVar = {

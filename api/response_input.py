@@ -27,10 +27,15 @@ class InputMessage(Strict):
     """One message of the input, or one of an earlier answer's output."""
 
     role: Role
+    """Who says it; `developer` is another word for `system`."""
     content: Text
+    """A text, or a list of parts of type `input_text` or `output_text`."""
     type: Literal["message"] = "message"
+    """May be left out."""
     id: ShortText | None = None
+    """As an earlier answer told it; accepted and ignored."""
     status: Status | None = None
+    """As an earlier answer told it; accepted and ignored."""
 
     not_supported: ClassVar = {"phase": ()}
 
@@ -39,21 +44,32 @@ class FunctionCall(Strict):
     """A call that the model made in an earlier turn; the arguments are JSON text."""
 
     type: Literal["function_call"]
+    """There are no others."""
     call_id: ShortText
+    """By which the result names the call."""
     name: str
+    """The function's name."""
     arguments: Annotated[str, AfterValidator(not_too_long)]
+    """The arguments, as JSON text."""
     id: ShortText | None = None
+    """As an earlier answer told it; accepted and ignored."""
     status: Status | None = None
+    """As an earlier answer told it; accepted and ignored."""
 
 
 class FunctionCallOutput(Strict):
     """What came of a call."""
 
     type: Literal["function_call_output"]
+    """There are no others."""
     call_id: ShortText
+    """Which call it answers."""
     output: Text
+    """What came of it: a text, or a list of parts of type `input_text` or `output_text`."""
     id: ShortText | None = None
+    """As an earlier answer told it; accepted and ignored."""
     status: Status | None = None
+    """As an earlier answer told it; accepted and ignored."""
 
 
 def _kind(item: Any) -> str:

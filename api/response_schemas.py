@@ -18,6 +18,8 @@ class TextOptions(Strict):
     """The form of the answer's text."""
 
     format: dict[str, Any] | None = None
+    """`text`, `json_object` or `json_schema`; a schema's `name` and `schema` stand beside `type`.
+    """
 
     not_supported: ClassVar = {"verbosity": ("medium",)}
 
@@ -33,40 +35,70 @@ class ResponseStreamOptions(Strict):
     """What a stream should carry beside the text."""
 
     include_obfuscation: bool | None = None  # pads frames against eavesdroppers; we send none
+    """Accepted and ignored: it pads frames against eavesdroppers, and we send no padding."""
 
 
 class ResponsesRequest(Strict):
     """The body of POST /v1/responses."""
 
     model: str
+    """The model that is asked, as `/v1/models` names it."""
     input: Annotated[
         list[InputItem],
         BeforeValidator(as_items),
         Field(min_length=1, max_length=MAX_MESSAGES),
         OR_TEXT,
     ]
+    """A text, or the conversation so far: messages, calls, and what came of the calls."""
     instructions: Annotated[str, AfterValidator(not_too_long)] | None = None
+    """A system message that stands before the input."""
     max_output_tokens: Annotated[int | None, within(1)] = None
+    """The most tokens of the answer; null is the rest of the context."""
     temperature: Annotated[float | None, within(0, 2)] = None
+    """How freely tokens are drawn; 0 takes the likeliest, null means 1."""
     top_p: Annotated[float | None, within(above=0, high=1)] = None
+    """Draw only from the likeliest tokens that together have this probability; null means 1, all of
+    them.
+    """
     text: TextOptions | None = None
+    """The form of the answer's text; null for any."""
     tools: list[Any] | None = None
+    """Functions that the model may call: `{"type": "function", "name", "description",
+    "parameters"}`.
+    """
     tool_choice: str | dict[str, Any] | None = None
+    """`none`, `auto` or `required`, or the one function that must be called: `{"type": "function",
+    "name"}`. Null means `auto`.
+    """
     stream: bool | None = None
+    """Whether the answer comes as server-sent events while it is made; not beside `background`."""
     stream_options: ResponseStreamOptions | None = None
+    """What a stream carries beside the text."""
     background: bool | None = None
+    """Whether to answer at once and work on, as a job that outlives the server; null means false.
+    """
     store: bool | None = None
+    """Whether it can be retrieved, for up to an hour, or in the background until it is deleted;
+    null means true.
+    """
 
     # Labels and hints: leaving them aside changes no answer.
     user: ShortText | None = None
+    """A label of the client's, which the response repeats."""
     metadata: Metadata | None = None
+    """Up to 16 labels of the client's, which the response repeats."""
     safety_identifier: ShortText | None = None
+    """A label of the client's; accepted and ignored."""
     prompt_cache_key: ShortText | None = None
+    """Accepted and ignored: what prompts share is found without it."""
     parallel_tool_calls: bool | None = None
+    """Whether an answer that must call may call several times; null means true."""
     service_tier: Literal["auto", "default"] | None = None
+    """Accepted and ignored: both are the same here."""
 
     # Said here so that the refusal tells what to do instead.
     previous_response_id: str | None = None
+    """Refused unless null: no conversations are kept, so send the earlier messages in `input`."""
 
     not_supported: ClassVar = {
         "context_management": ([],),

@@ -35,7 +35,9 @@ class StreamOptions(Strict):
     """What a stream should carry beside the text."""
 
     include_usage: bool | None = None
+    """Whether a last frame before `[DONE]` tells the usage; null means false."""
     include_obfuscation: bool | None = None  # pads frames against eavesdroppers; we send none
+    """Accepted and ignored: it pads frames against eavesdroppers, and we send no padding."""
 
 
 ShortText = Annotated[str, Field(max_length=512)]
@@ -49,41 +51,87 @@ class GenerationRequest(Strict):
     """What chat and completions have in common."""
 
     model: str
+    """The model that is asked, as `/v1/models` names it."""
     stream: bool | None = None
+    """Whether the answer comes as server-sent events while it is made; null means false."""
     stream_options: StreamOptions | None = None
+    """What a stream carries beside the text; it needs `stream`."""
 
     # These reach SamplingParams under their own names; it checks the ranges told here.
     n: Annotated[int | None, within(1, 128)] = None
+    """How many answers to each prompt; null means 1. `n * max_tokens` may be at most 65,536 where n
+    is above 1.
+    """
     temperature: Annotated[float | None, within(0, 2)] = None
+    """How freely tokens are drawn; 0 takes the likeliest, null means 1."""
     top_p: Annotated[float | None, within(above=0, high=1)] = None
+    """Draw only from the likeliest tokens that together have this probability; null means 1, all of
+    them.
+    """
     presence_penalty: Annotated[float | None, within(-2, 2)] = None
+    """Taken off the logit of each token that the answer holds already; null means 0."""
     frequency_penalty: Annotated[float | None, within(-2, 2)] = None
+    """Taken off the logit of a token as often as the answer holds it; null means 0."""
     seed: int | None = None
+    """Makes what is drawn repeatable; null draws anew each time."""
     stop: Annotated[list[str] | None, BeforeValidator(_as_stop_strings), OR_TEXT] = None
+    """Up to 16 texts of up to 1,024 characters; the answer ends before the first that comes up."""
     max_tokens: Annotated[int | None, within(1)] = None
+    """The most tokens of each answer. Null is the rest of the context for chats, and 16 for
+    completions.
+    """
     # The same, known from vLLM.
     top_k: Annotated[int | None, within(-1)] = None
+    """Draw only from so many of the likeliest tokens; null, 0 and -1 mean all of them."""
     min_p: Annotated[float | None, within(0, 1)] = None
+    """Draw only tokens with at least this share of the likeliest one's probability; null means 0.
+    """
     min_tokens: Annotated[int | None, within(0)] = None
+    """How many tokens come before an answer may end by itself; null means 0."""
     ignore_eos: bool | None = None
+    """Whether to go on behind the token that ends a text; null means false."""
     stop_token_ids: list[int] | None = None
+    """Tokens that end the answer, like the model's own."""
     repetition_penalty: Annotated[float | None, within(0.01, 10)] = None
+    """Above 1, makes tokens of the prompt and of the answer less likely; null means 1."""
     bad_words: list[str] | None = None
+    """Up to 1,024 texts that the answer never completes."""
     allowed_token_ids: list[int] | None = None
+    """The only tokens that may be drawn, up to 1,048,576 of them; null means all."""
     logit_bias: dict[str, float] | None = None
+    """Token ids, as strings, to numbers from -100 to 100 that are added to their logits; up to
+    1,024.
+    """
     structured_outputs: dict[str, Any] | None = None
+    """The form of the answer, as in vLLM: one of `json`, `regex`, `choice`, `grammar` and
+    `json_object`. Not beside `response_format`.
+    """
     repetition_detection: dict[str, Any] | None = None
+    """Ends an answer that goes round in circles, as in vLLM: `max_pattern_size`, `min_pattern_size`
+    and `min_count`, in tokens and times.
+    """
     # OpenAI's way of saying `structured_outputs`.
     response_format: dict[str, Any] | None = None
+    """The form of the answer, as at OpenAI: an object of type `text`, `json_object` or
+    `json_schema`.
+    """
 
     # Labels and hints: leaving them aside changes no answer.
     user: ShortText | None = None
+    """A label of the client's; accepted and ignored."""
     metadata: Metadata | None = None
+    """Labels of the client's; accepted and ignored."""
     store: bool | None = None
+    """Accepted and ignored: chats and completions are not kept."""
     safety_identifier: ShortText | None = None
+    """A label of the client's; accepted and ignored."""
     prompt_cache_key: ShortText | None = None
+    """Accepted and ignored: what prompts share is found without it."""
     # Whoever asks for "flex" or "batch" waits with the rows of jobs, and gets no reserved room.
     service_tier: Literal["auto", "default", "flex", "batch"] | None = None
+    """With `flex` or `batch` it waits with the rows of jobs; null, `auto` and `default` go before
+    them.
+    """
 
     sampling_names: ClassVar[tuple[str, ...]] = (
         "n",
@@ -161,14 +209,27 @@ class ChatRequest(GenerationRequest):
     """The body of POST /v1/chat/completions."""
 
     messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=MAX_MESSAGES)]
+    """The conversation so far, the oldest message first."""
     max_completion_tokens: int | None = None
+    """OpenAI's newer word for `max_tokens`; where both are given they must be the same."""
     logprobs: bool | None = None
+    """Whether the answer's tokens come with their log probabilities; null means false."""
     top_logprobs: Annotated[int | None, Field(ge=0, le=20)] = None
+    """How many of the likeliest tokens are told at each place; it needs `logprobs`."""
     tools: list[Any] | None = None
+    """Up to 128 functions that the model may call: `{"type": "function", "function": {"name",
+    "description", "parameters"}}`.
+    """
     tool_choice: str | dict[str, Any] | None = None
+    """`none`, `auto` or `required`, or the one function that must be called: `{"type": "function",
+    "function": {"name"}}`. Null means `auto`.
+    """
     parallel_tool_calls: bool | None = None
+    """Whether an answer that must call may call several times; null means true."""
     # vLLM's: switches of the model's own template, such as {"enable_thinking": false}.
     chat_template_kwargs: dict[str, Any] | None = None
+    """Switches of the model's chat template, such as `{"enable_thinking": false}`; known from vLLM.
+    """
 
     not_supported: ClassVar = {
         "audio": (),
@@ -241,8 +302,11 @@ class CompletionRequest(GenerationRequest):
     """The body of POST /v1/completions."""
 
     prompt: Annotated[Any, BeforeValidator(_as_prompts), PROMPTS]
+    """A text, a list of token ids, or up to 128 of either."""
     logprobs: Annotated[int | None, Field(ge=0, le=5)] = None
+    """How many of the likeliest tokens are told at each place; null tells no log probabilities."""
     echo: bool | None = None
+    """Whether the answer begins with the prompt; null means false."""
 
     not_supported: ClassVar = {
         "best_of": (1,),

@@ -7,12 +7,13 @@ value of the latter (`best_of: 1`) asks for nothing and may pass.
 
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import ConfigDict, model_validator
 
+from .described import Described
 from .errors import UnsupportedParameter
 
 
-class Strict(BaseModel):
+class Strict(Described):
     """Refuses what it does not know."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, strict=True)

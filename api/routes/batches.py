@@ -43,11 +43,19 @@ class BatchRequest(Strict):
     """The body of POST /v1/batches."""
 
     input_file_id: str
+    """A file of purpose `batch`, with a request on each line."""
     endpoint: Annotated[str, one_of(*ENDPOINTS)]
+    """Where every line's request goes."""
     completion_window: Annotated[str, like("[0-9]{1,9}[smhd]")]
+    """By when it has to end: a time such as `24h` or `7d`, up to 30 days."""
     metadata: Metadata | None = None
+    """Up to 16 labels: keys of up to 64 characters, values of up to 512. They come back with it."""
     output_expires_after: ExpiresAfter | None = None
+    """How long the files of results are kept; null keeps them."""
     idempotency_key: ShortText | None = None
+    """Of two submissions with the same key only the first makes one, and both are answered with it.
+    The header `Idempotency-Key` says the same.
+    """
 
 
 @router.post("/v1/batches", openapi_extra=json_body(BatchRequest), dependencies=[ADMITTED])

@@ -29,18 +29,39 @@ class KeyRequest(Strict):
     """The body of POST /v1/keys: a key, and what its tenant may have, if that is to change."""
 
     tenant: Annotated[str, like("[a-z0-9][a-z0-9_-]{0,62}")]
+    """For whom the key is; a tenant comes into being with its first key."""
     scopes: list[Literal["read", "submit", "admin"]] = Field(
         default_factory=lambda: ["read", "submit"]
     )
+    """What the key may do: look (`read`), make and change (`submit`), or all of it for any tenant
+    (`admin`).
+    """
     name: ShortText | None = None
+    """What people call the key."""
     weight: float | None = None
+    """The tenant's share of the engines against the others', above 0; null leaves it, 1 at first.
+    """
     priority_ceiling: int | None = Field(None, ge=-(2**31), lt=2**31)
+    """The highest priority that its jobs may have; null for any, left out it stays."""
     max_rows: Limit | None = None
+    """How many of its rows may be queued or running, more wait; null for any number, left out it
+    stays.
+    """
     max_queued_tokens: Limit | None = None
+    """How many tokens those may be expected to take; null for any number, left out it stays."""
     max_stored_bytes: Limit | None = None
+    """How many bytes its files, uploads, inputs and results may have; null for any number, left out
+    it stays.
+    """
     max_streams: Limit | None = None
+    """How many streams each of its keys may have open at one API process; null for any number, left
+    out it stays.
+    """
     requests_per_minute: Limit | None = None
+    """How many requests one API process takes from it; null for any number, left out it stays."""
     creates_per_minute: Limit | None = None
+    """How many of those may make a job, a batch or a file; null for any number, left out it stays.
+    """
 
     def limits(self) -> TenantLimits:
         """Return what is said of the tenant; null takes a limit away, but no weight."""

@@ -29,24 +29,33 @@ class ExpiresAfter(Strict):
     """How long what comes of a request is kept."""
 
     anchor: Literal["created_at"]
+    """From when on it counts; there are no others."""
     seconds: Annotated[int, within(MIN_LIFE_S, MAX_LIFE_S)]
+    """From an hour to 30 days."""
 
 
 class UploadRequest(Strict):
     """The body of POST /v1/uploads."""
 
     bytes: Annotated[int, Field(ge=1)]
+    """How many bytes the whole file has, up to the server's limit."""
     filename: Annotated[str, Field(min_length=1, max_length=512)]
+    """What the file is called; a job tells its format by it."""
     mime_type: Annotated[str, Field(max_length=255)]
+    """Accepted and ignored."""
     purpose: Annotated[str, one_of(*get_args(Purpose))]
+    """What the file is for; a batch takes files of purpose `batch`."""
     expires_after: ExpiresAfter | None = None
+    """How long the file is kept; null keeps it, but for 30 days where the purpose is `batch`."""
 
 
 class CompleteRequest(Strict):
     """The body of POST /v1/uploads/{id}/complete."""
 
     part_ids: Annotated[list[str], Field(min_length=1, max_length=MAX_PARTS)]
+    """The parts, in the order in which they make the file."""
     md5: str | None = None
+    """The file's MD5 in hexadecimal, to be compared; null compares nothing."""
 
 
 @router.post("/v1/uploads", openapi_extra=json_body(UploadRequest), dependencies=[ADMITTED])

@@ -41,28 +41,36 @@ class EndpointRequest(Strict):
     """The body of POST /v1/webhook_endpoints."""
 
     name: Name
+    """What people call it."""
     url: str
+    """Where events are sent: an https address of the Internet, or one that the server allows."""
     event_types: EventTypes
+    """Of which events it is told; `/v1/webhook_event_types` lists them."""
 
 
 class EndpointChange(Strict):
     """The body of POST /v1/webhook_endpoints/{id}: what is to be another way."""
 
     name: Name | None = None
+    """Another name; null leaves it."""
     url: str | None = None
+    """Another address; null leaves it."""
     event_types: EventTypes | None = None
+    """Other events, in place of all that there are; null leaves them."""
 
 
 class Rotation(Strict):
     """The body of POST /v1/webhook_endpoints/{id}/rotate_secret, which may be left out."""
 
     keep_old_secret_active_for_24_hours: bool | None = None
+    """Whether the old secret signs beside the new one for a day; null means false."""
 
 
 class Sample(Strict):
     """The body of POST /v1/webhook_endpoints/{id}/test: which kind of event to send."""
 
     event_type: EventType
+    """Which kind of event to send a sample of."""
 
 
 @router.get("/v1/webhook_event_types")
