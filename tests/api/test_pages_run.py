@@ -113,7 +113,8 @@ def test_a_graph_with_branches_has_layers(reader: Reader, http: httpx2.Client) -
     assert left is not None
     assert right is not None
     assert both is not None
-    assert left["x"] == right["x"] < both["x"]
+    assert left["x"] == pytest.approx(right["x"], abs=2)  # what runs has a thicker line
+    assert both["x"] > left["x"] + left["width"]
     assert abs(left["y"] - right["y"]) > left["height"]
     expect(page.locator("#state")).to_have_text("completed")
     assert MODEL in page.locator("#steps").inner_text()
