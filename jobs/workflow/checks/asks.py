@@ -8,8 +8,9 @@ import msgspec
 
 from ....engine.sampling_params import InvalidSampling, StructuredOutputs
 from ..expressions.errors import nearest, shown
-from ..expressions.types import FLOAT, INT, TEXT, Type, joined
+from ..expressions.types import ANY, FLOAT, INT, TEXT, Type, joined
 from ..spec import Defaults, Embed, Generate, Judge, Reduce
+from .draft import place_of
 from .sampling import checked_sampling
 from .schemas import InvalidSchema, answer_schema, document_type
 from .step import StepCheck, is_one_expression
@@ -70,6 +71,8 @@ def check_asking(
     has_form = any(getattr(spec, form, None) is not None for form in _FORMS) or schema is not None
     sampling = checked_sampling(check, spec.sampling, defaults.sampling, has_form=has_form)
     value = _value(check, spec, schema)
+    if schema is None and spec.schema_ref in schemas:  # of no use, as has been told
+        value = ANY
     if check.is_default:
         value = joined([value, Type.of_value(spec.default)])
     return Asked(_naming(spec, models), models, sampling, schema, value)
@@ -159,7 +162,7 @@ def _check_form(check: StepCheck, spec: Generate | Judge | Reduce) -> None:
     forms: Mapping[str, Any] = {"choices": spec.choices, "regex": spec.regex}
     for field, name in (("choices", "choice"), ("regex", "regex")):
         if forms[field] is not None:
-            with check.problems.at(f"steps.{spec.id}.{field}", InvalidSampling):
+            with check.problems.at(f"{place_of(spec.id)}.{field}", InvalidSampling):
                 StructuredOutputs.from_mapping({name: forms[field]})
 
 

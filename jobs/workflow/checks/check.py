@@ -2,19 +2,22 @@
 is, the plan by which it runs. Knows no run, no file and no engine.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 from itertools import count
 from typing import Any
 
 import msgspec
 
 from ...templates import RenderError, Template, TemplateError
+from ..expressions.errors import nearest, shown
 from ..expressions.types import Type
 from ..meta import META
 from ..plan import Plan, PlannedStep
 from ..spec import Embed, Expand, Generate, Judge, Map, Reduce, Step, Workflow
 from .asks import Schemas
-from .document import read_workflow
+from .document import ANY_NAME, read_draft, read_workflow
+from .draft import UNKNOWN, Draft, Remnant, doubted, place_of, told_of
 from .flow import Flow
 from .graph import sources_of
 from .inputs import Inputs, input_flows
@@ -26,7 +29,7 @@ from .schemas import InvalidSchema, answer_schema
 from .step import StepCheck
 from .steps import check_step
 
-__all__ = ["InvalidWorkflow", "Problem", "check", "check_alone", "read_workflow"]
+__all__ = ["InvalidWorkflow", "Problem", "check", "check_alone", "check_document", "read_workflow"]
 
 MAX_WIDTH = 1_000_000  # rows that one row of an input may become
 MAX_SHARD_ROWS = 256
@@ -43,7 +46,7 @@ def check(
     Raises:
         InvalidWorkflow: it cannot run; everything that is wrong is told.
     """
-    return _Checker(workflow, params, inputs).plan()
+    return _Checker(Draft(workflow), params, inputs, Problems()).plan()
 
 
 def check_alone(workflow: Workflow) -> None:
@@ -52,65 +55,124 @@ def check_alone(workflow: Workflow) -> None:
     Raises:
         InvalidWorkflow: it could not run whatever they were.
     """
-    _Checker(workflow, {}, None).plan()
+    _Checker(Draft(workflow), {}, {}, Problems(), is_alone=True).plan()
+
+
+def check_document(
+    document: Any,
+    params: Mapping[str, Any],
+    inputs: Inputs,
+    *,
+    served: Collection[str] = (),
+    problems: Problems | None = None,
+) -> Plan:
+    """Read a workflow and check all of it at once, over those inputs whose columns are known.
+
+    With inputs missing the plan is what can be known of it.
+
+    Args:
+        served: the models that may be asked; none at all leaves open which there will be.
+        problems: what has been found before.
+
+    Raises:
+        InvalidWorkflow: it cannot run; everything that is wrong is told.
+    """
+    found = Problems() if problems is None else problems
+    draft = read_draft(document, found)
+    is_alone = not draft.workflow.inputs.keys() <= inputs.keys()
+    return _Checker(draft, params, inputs, found, served, is_alone=is_alone).plan()
 
 
 class _Checker:
     """Goes through a workflow from its inputs to its output, and notes whatever is wrong."""
 
     def __init__(
-        self, workflow: Workflow, params: Mapping[str, Any], inputs: Inputs | None
+        self,
+        draft: Draft,
+        params: Mapping[str, Any],
+        inputs: Inputs,
+        problems: Problems,
+        served: Collection[str] = (),
+        *,
+        is_alone: bool = False,
     ) -> None:
+        self._draft = draft
         self._inputs = inputs
-        self._problems = Problems()
-        self._params = merged_params(workflow.params, params, self._problems)
-        self._workflow = _with_default_model(workflow, self._params)
+        self._is_alone = is_alone
+        self._served = served
+        self._problems = problems
+        self._params = merged_params(draft.workflow.params, params, problems)
+        self._workflow = _with_default_model(draft.workflow, self._params)
         self._params_type = Type.of_value(self._params)
         self._schemas = self._answer_schemas()
-        self._added_by = _added_by(workflow)
-        self._planner = Planner(count(len(workflow.inputs)))
+        self._added_by = _added_by(draft.workflow)
+        self._planner = Planner(count(len(draft.workflow.inputs)))
 
     def plan(self) -> Plan:
         workflow, problems = self._workflow, self._problems
-        flows = input_flows(workflow, self._inputs, problems)
+        flows = input_flows(workflow, self._inputs, problems, is_alone=self._is_alone)
         steps: list[PlannedStep] = []
-        for spec, names in zip(workflow.steps, sources_of(workflow, problems), strict=True):
-            sources = tuple(flows.get(name, _UNKNOWN) for name in names or ("",))
-            planned = self._step(spec, sources)
+        sources_of_all = sources_of(self._draft, problems)
+        for index, (spec, names) in enumerate(zip(workflow.steps, sources_of_all, strict=True)):
+            sources = tuple(flows.get(name, UNKNOWN) for name in names or ("",))
+            planned = self._step(index, spec, sources)
             steps += planned.steps
             flows[spec.id] = planned.flow
             self._check_width(spec, sources, planned.flow)
         self._check_tokens(steps)
         output = output_step(workflow, problems)
-        columns = output_columns(workflow, flows.get(output, _UNKNOWN), problems)
+        columns = output_columns(workflow, flows.get(output, UNKNOWN), problems)
         problems.raise_any()
         widest = max(flow.region_width for flow in flows.values())
         return Plan(
             workflow=workflow,
             params=self._params,
             steps=tuple(steps),
-            inputs=self._inputs or {},
+            inputs=self._inputs,
             output=workflow.output,
             output_step=output,
             output_columns=columns,
             shard_rows=max(1, min(MAX_SHARD_ROWS, MAX_WIDEST_SHARD // widest)),
         )
 
-    def _step(self, spec: Step, sources: tuple[Flow, ...]) -> Planned:
+    def _step(self, index: int, spec: Step, sources: tuple[Flow, ...]) -> Planned:
         on_error = spec.on_error or self._workflow.defaults.on_error
+        found = Problems()
         check = StepCheck(
             spec=spec,
             flows=sources,
             params=self._params,
             params_type=self._params_type,
-            problems=self._problems,
+            problems=found,
             added_by=self._added_by,
             is_default=on_error == "default",
-            is_alone=self._inputs is None,
+            is_alone=self._is_alone,
         )
         if on_error != "default" and spec.default is not None:
             check.tell("default", "it is used with on_error: default only")
-        return check_step(check, on_error, self._workflow.defaults, self._schemas, self._planner)
+        planned = check_step(check, on_error, self._workflow.defaults, self._schemas, self._planner)
+        remnant = self._remnant(index, spec)
+        fields = told_of(found, spec.id, remnant, self._problems)
+        for step in planned.steps:
+            self._check_served(spec, step)
+        return replace(planned, flow=doubted(planned.flow, spec, sources, fields))
+
+    def _remnant(self, index: int, spec: Step) -> Remnant | None:
+        """Return what is left of a step; of one under another's id, nobody knows what it adds."""
+        if any(other.id == spec.id for other in self._workflow.steps[:index]):
+            written = frozenset(spec.__struct_encode_fields__) - {"as"}
+            return Remnant(written, frozenset({"id"}))
+        return self._draft.remnants.get(index)
+
+    def _check_served(self, spec: Step, step: PlannedStep) -> None:
+        """Tell of models that would be waited for in vain."""
+        is_own = getattr(spec, "model", None) is not None
+        where = f"{place_of(spec.id)}.model" if is_own else "defaults.model"
+        for model in step.models:
+            if self._served and model not in self._served and model != ANY_NAME:
+                known = ", ".join(sorted(self._served))
+                hint = nearest(model, self._served) or f"; served: {known}"
+                self._problems.add(where, f"{shown(model)} is not served here{hint}")
 
     def _answer_schemas(self) -> Schemas:
         schemas: dict[str, Mapping[str, Any] | None] = {}
@@ -124,7 +186,7 @@ class _Checker:
         """Tell of the first step on a path at which there are too many rows."""
         if flow.width > MAX_WIDTH >= max(source.width for source in sources):
             self._problems.add(
-                f"steps.{spec.id}",
+                place_of(spec.id),
                 f"one row of an input may become {flow.width} rows here, more than {MAX_WIDTH}; "
                 "lower `n`, or `max` of the steps before",
             )
@@ -136,7 +198,7 @@ class _Checker:
         for step in self._workflow.steps:
             if isinstance(step, Expand) and step.split and step.split.by == "tokens":
                 message = "tokens are those of a model; name one in `defaults`"
-                self._problems.add(f"steps.{step.id}.split.by", message)
+                self._problems.add(f"{place_of(step.id)}.split.by", message)
 
 
 def _with_default_model(workflow: Workflow, params: Mapping[str, Any]) -> Workflow:
@@ -151,9 +213,6 @@ def _with_default_model(workflow: Workflow, params: Mapping[str, Any]) -> Workfl
         return workflow
     defaults = msgspec.structs.replace(workflow.defaults, model=model)
     return msgspec.structs.replace(workflow, defaults=defaults)
-
-
-_UNKNOWN = Flow("", {}, is_open=True, region=-1)  # rows of a source that there is not
 
 
 def _added_by(workflow: Workflow) -> dict[str, str]:

@@ -23,6 +23,7 @@ class Flow:
         width: how many of them there are at most for one row of an input.
         region_width: the same for one row of the first step of the region.
         parents: those that they were made from, if they are children; the nearest last.
+        is_traced: whether all that is known; it is not behind a step that something is wrong with.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Flow:
     width: int = 1
     region_width: int = 1
     parents: "tuple[Flow, ...]" = ()
+    is_traced: bool = True
 
     @property
     def row_type(self) -> Type:
@@ -72,4 +74,5 @@ def concatenated(flows: tuple[Flow, ...]) -> Flow:
         width=sum(flow.width for flow in flows),
         region_width=sum(flow.region_width for flow in flows),
         parents=first.parents if len(lineages) == 1 else (),
+        is_traced=all(flow.is_traced for flow in flows),
     )

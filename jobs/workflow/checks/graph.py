@@ -5,19 +5,24 @@ from collections.abc import Iterable, Mapping
 from ..expressions.errors import nearest
 from ..plan import INPUT
 from ..spec import Concat, Join, Step, Workflow
+from .draft import Draft, place_of
 from .problems import Problems
 from .step import is_name_free
 
 MAX_SOURCES = 32
 
 
-def sources_of(workflow: Workflow, problems: Problems) -> list[tuple[str, ...] | None]:
+def sources_of(draft: Draft, problems: Problems) -> list[tuple[str, ...] | None]:
     """Return for each step the names of its sources; None where that is not clear."""
+    workflow = draft.workflow
     ids = [step.id for step in workflow.steps]
     _check_ids(ids, problems)
     found: list[tuple[str, ...] | None] = []
     for index, step in enumerate(workflow.steps):
-        where = f"steps.{step.id}.from"
+        where = f"{place_of(step.id)}.from"
+        if index in draft.remnants and "from" in draft.remnants[index].lost:
+            found.append(None)
+            continue
         named = _named(step, workflow, index, where, problems)
         sources = [
             _source(name, step, workflow, ids[:index], where, problems) for name in named or ()
@@ -33,7 +38,7 @@ def _check_ids(ids: list[str], problems: Problems) -> None:
         if ids.count(name) > 1:
             problems.add(f"steps.{name}.id", f"{ids.count(name)} steps have this id")
         if not is_name_free(name):
-            problems.add(f"steps.{name}.id", f"the name {name!r} is kept for other uses")
+            problems.add(f"{place_of(name)}.id", f"the name {name!r} is kept for other uses")
 
 
 def _named(

@@ -13,15 +13,20 @@ from .step import RESERVED
 Inputs = Mapping[str, Mapping[str, ColumnKind]]
 
 
-def input_flows(workflow: Workflow, inputs: Inputs | None, problems: Problems) -> dict[str, Flow]:
-    """Return the rows of each input under its name; with None, as they are promised."""
+def input_flows(
+    workflow: Workflow, inputs: Inputs, problems: Problems, *, is_alone: bool
+) -> dict[str, Flow]:
+    """Return the rows of each input under its name; those of one that is missing, as promised.
+
+    With `is_alone` the workflow is not to be run yet, and inputs may be missing.
+    """
     flows: dict[str, Flow] = {}
     for region, (name, promised) in enumerate(workflow.inputs.items()):
         columns: Mapping[str, ColumnKind] = promised.columns
-        if inputs is not None and name in inputs:
+        if name in inputs:
             columns = inputs[name]
             _check_promise(name, promised, columns, problems)
-        elif inputs is not None:
+        elif not is_alone:
             problems.add(f"inputs.{name}", "the workflow needs this input, and it is not there")
         for column in columns:
             if column in RESERVED or column == ROWS:
@@ -29,9 +34,8 @@ def input_flows(workflow: Workflow, inputs: Inputs | None, problems: Problems) -
                     f"inputs.{name}", f"the column {column!r} has a name of its rows; rename it"
                 )
         types = {column: Type.of_column(kind) for column, kind in columns.items()}
-        is_open = inputs is None or name not in inputs
-        flows[INPUT + name] = Flow(INPUT + name, types, is_open, region)
-    for name in inputs or ():
+        flows[INPUT + name] = Flow(INPUT + name, types, name not in inputs, region)
+    for name in inputs:
         if name not in workflow.inputs:
             hint = nearest(name, workflow.inputs)
             problems.add(f"inputs.{name[:40]}", f"the workflow has no such input{hint}")

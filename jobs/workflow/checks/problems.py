@@ -45,6 +45,11 @@ class Problems:
         if not self.is_full and problem not in self._found:
             self._found.append(problem)
 
+    @property
+    def found(self) -> tuple[Problem, ...]:
+        """All that was noted, in its order."""
+        return tuple(self._found)
+
     @contextmanager
     def at(self, where: str, *errors: type[Exception]) -> Iterator[None]:
         """Note an error that is raised within, and go on."""

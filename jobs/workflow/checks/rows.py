@@ -181,9 +181,9 @@ def check_groups(check: StepCheck, spec: Reduce) -> tuple[Reduce, Flow | None]:
         spec = msgspec.structs.replace(spec, order_by=text)
     if spec.group_by == "parent":
         if not flow.parents:
-            check.tell(
-                "group_by", "no step before it makes several rows of one; group by columns instead"
-            )
+            if flow.is_traced:
+                told = "no step before it makes several rows of one; group by columns instead"
+                check.tell("group_by", told)
             return spec, None
         return spec, flow.parents[-1]
     if len(set(spec.group_by)) < len(spec.group_by):
@@ -249,6 +249,8 @@ def _column(check: StepCheck, field: str, name: str, flow: Flow) -> Type:
         return TEXT
     if name in flow.columns:
         return flow.columns[name].without_values()
+    if flow.is_open and not flow.is_traced:
+        return ANY
     if name in check.added_by:
         check.tell(field, f"{name} is what step {check.added_by[name]!r} adds, not in {flow.name}")
     elif not flow.is_open:

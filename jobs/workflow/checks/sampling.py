@@ -6,6 +6,7 @@ from typing import Any
 
 from ....engine.sampling_params import InvalidSampling, SamplingParams
 from ..expressions.errors import nearest
+from .draft import place_of
 from .step import StepCheck, is_one_expression
 
 MAX_TOKENS = 10_000_000  # longer than any model's context
@@ -47,7 +48,7 @@ def checked_sampling(
 
 def _place(check: StepCheck, name: str, own: Mapping[str, Any]) -> str:
     """Say where a parameter stands: in the step, or in what holds for all."""
-    step = f"steps.{check.spec.id}" if name in own else "defaults"
+    step = place_of(check.spec.id) if name in own else "defaults"
     return f"{step}.sampling.{name[:40]}"
 
 

@@ -15,6 +15,7 @@ from ..expressions.types import ANY, Type
 from ..expressions.typing import NoSuchField, field_type
 from ..plan import ROWS
 from ..spec import Step
+from .draft import place_of
 from .flow import Flow
 from .problems import Problems
 
@@ -60,7 +61,7 @@ class StepCheck:
 
     def tell(self, field: str, message: str) -> None:
         """Say what is wrong with a field."""
-        self.problems.add(f"steps.{self.spec.id}.{field}", message)
+        self.problems.add(f"{place_of(self.spec.id)}.{field}", message)
 
     def scope(self, row: Type, **more: Type) -> Mapping[str, Type]:
         """Return the types of the names that a template or an expression may use."""
@@ -122,7 +123,7 @@ class StepCheck:
 
     def constant(self, field: str, text: str) -> Any:
         """Compute what a text says that may read the params only; None where it cannot be."""
-        return self.constant_at(f"steps.{self.spec.id}.{field}", text)
+        return self.constant_at(f"{place_of(self.spec.id)}.{field}", text)
 
     def constant_at(self, where: str, text: str) -> Any:
         """Compute what a text says, wherever it stands."""
@@ -169,7 +170,8 @@ class StepCheck:
     ) -> bool:
         """Tell of columns that there are, but not here; whether there were none."""
         names = {str(path[0]) for path in columns if path} - row.fields.keys()
-        later = sorted(names & self.added_by.keys())
+        is_known = all(flow.is_traced or not flow.is_open for flow in self.flows)
+        later = sorted(names & self.added_by.keys()) if is_known else []
         for name in later:
             step = self.added_by[name]
             self.tell(field, f"row.{name} is what step {step!r} adds, which does not come before")

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -93,9 +94,12 @@ def _asking(
     children = 0
     if isinstance(spec, Generate):
         number = _samples(check, spec)
+        if number is None:  # which has been told, or is for the run to say
+            check, number = replace(check, flows=(replace(check.flow, is_traced=False),)), 1
+        else:
+            _check_until(check, spec, number, asked)
         asked = _sampling(asked, number)
         children = number if number > 1 else 0
-        _check_until(check, spec, number, asked)
     return planner.asked(check, on_error, retries, asked, children)
 
 
@@ -104,13 +108,14 @@ def _sampling(asked: Asked, number: int) -> Asked:
     return Asked(spec, asked.models, asked.sampling, asked.schema, asked.value)
 
 
-def _samples(check: StepCheck, spec: Generate) -> int:
+def _samples(check: StepCheck, spec: Generate) -> int | None:
+    """Return how many answers there are for a row; None where that cannot be known."""
     number: Any = check.constant("n", spec.n) if isinstance(spec.n, str) else spec.n
     if isinstance(spec.n, str) and number is None:
-        return 1
+        return None
     if type(number) is not int or not 1 <= number <= MAX_SAMPLES:
         check.tell("n", f"must be a whole number from 1 to {MAX_SAMPLES}, got {shown(number)}")
-        return 1
+        return None
     return number
 
 
@@ -136,7 +141,7 @@ def _reduce(
     way = check_ways(check, spec)
     spec, kept = check_groups(check, spec)
     if kept is None:
-        kept = Flow(check.flow.name, check.flow.columns, True, check.flow.region)
+        kept = replace(check.flow, is_open=True, is_traced=False)
     if way == "pick":
         check_pick(check, spec)
         return planner.reduced(check, on_error, spec, kept, None)

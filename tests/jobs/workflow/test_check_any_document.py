@@ -5,7 +5,13 @@ from typing import Any
 
 from hypothesis import given, settings, strategies as st
 
-from penstock.jobs.workflow.checks.check import InvalidWorkflow, check, check_alone, read_workflow
+from penstock.jobs.workflow.checks.check import (
+    InvalidWorkflow,
+    check,
+    check_alone,
+    check_document,
+    read_workflow,
+)
 from penstock.jobs.workflow.plan import INPUT
 
 from .checked import COLUMNS
@@ -131,6 +137,40 @@ def test_a_spoilt_document_is_planned_or_told_of(changes: list[tuple[Any, str, A
     assert plan.steps
     assert all(set(plan.step(step.id).columns) for step in plan.steps)
     assert 1 <= plan.shard_rows <= 256
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(places(WHOLE)),
+            st.sampled_from(["replace", "remove", "add", "swap"]),
+            VALUES,
+        ),
+        min_size=1,
+        max_size=4,
+    )
+)
+def test_one_pass_over_a_spoilt_document_tells_what_two_would(
+    changes: list[tuple[Any, str, Any]],
+) -> None:
+    document = copy.deepcopy(WHOLE)
+    for path, how, value in changes:
+        changed(document, path, how, value)
+    inputs = inputs_of(document)
+    try:
+        expected = check(read_workflow(document), {}, inputs)
+    except InvalidWorkflow as error:
+        told: Any = set(error.problems)
+    else:
+        assert check_document(document, {}, inputs) == expected
+        return
+    try:
+        check_document(document, {}, inputs)
+    except InvalidWorkflow as error:
+        assert told <= set(error.problems)
+    else:
+        raise AssertionError(f"nothing was told, instead of {told}")
 
 
 @settings(max_examples=150, deadline=None)

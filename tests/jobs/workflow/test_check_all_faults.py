@@ -1,0 +1,137 @@
+"""One pass tells all that is wrong with a workflow, whatever kind it is, and nothing besides."""
+
+from typing import Any
+
+import pytest
+
+from penstock.jobs.workflow.checks.check import InvalidWorkflow, check_document
+
+from .checked import COLUMNS
+
+ROWS = {"rows": COLUMNS}
+
+
+def problems_in(
+    document: Any,
+    params: dict[str, Any] | None = None,
+    inputs: Any = ROWS,
+    served: tuple[str, ...] = (),
+) -> dict[str, str]:
+    with pytest.raises(InvalidWorkflow) as caught:
+        check_document(document, params or {}, inputs, served=served)
+    return {problem.where: problem.message for problem in caught.value.problems}
+
+
+def document_of(*steps: Any, **more: Any) -> dict[str, Any]:
+    document = {"name": "w", "inputs": {"rows": {}}, "defaults": {"model": "m"}}
+    return {**document, "steps": list(steps), **more}
+
+
+def test_faults_of_all_kinds_are_told_in_one_pass() -> None:
+    found = problems_in(
+        document_of(
+            {"id": "a", "type": "generate", "promt": "x", "sampling": {"top_p": 7}},
+            {"id": "b", "type": "jugde", "prompt": "{{ row.anything }}"},
+            {"id": "c", "type": "filter", "from": "rows"},
+            {"id": "d", "type": "map", "from": "rows", "set": {"y": "row.txet"}},
+            {"id": "e", "type": "generate", "prompt": "{{ row.text", "schema": {"s": "itn"}},
+            {"id": "f", "type": "filter", "where": "row.e.s > 1 and row.n > 'x'"},
+            {"id": "g", "type": "judge", "model": "gone", "prompt": "{{ row.text }}"},
+            {"id": "h", "type": "join", "from": ["f", "nope"]},
+            {"id": "i", "type": "reduce", "from": "rows", "pick": {"max": "row.n"}},
+            {"id": "j", "type": "expand", "from": "rows", "n": 5000},
+            {"id": "k", "type": "limit", "from": "rows", "size": "many"},
+            outputs={},
+            output={"from": "k", "select": ["text", "nothing"]},
+            schemas={"bad": {"a": "itn"}},
+            params={"k": 1},
+            defaults={"model": "m", "on_error": "shrug"},
+        ),
+        params={"q": 2},
+        served=("m", "other"),
+    )
+    assert found == {
+        "steps.a.promt": "there is no such field; did you mean 'prompt'?",
+        "steps.b.type": found["steps.b.type"],
+        "steps.c": "where is missing",
+        "steps.k.size": "must be a whole number, got 'many'",
+        "outputs": "there is no such field; did you mean 'output'?",
+        "defaults.on_error": "must be one of fail, drop, keep, default, got 'shrug'",
+        "params.q": "the workflow has no such param; known: k",
+        "schemas.bad": found["schemas.bad"],
+        "steps.h.from": found["steps.h.from"],
+        "steps.a.sampling.top_p": found["steps.a.sampling.top_p"],
+        "steps.d.set.y": found["steps.d.set.y"],
+        "steps.e.prompt": found["steps.e.prompt"],
+        "steps.e.schema": found["steps.e.schema"],
+        "steps.f.where": found["steps.f.where"],
+        "steps.g.model": "'gone' is not served here; served: m, other",
+        "steps.i.group_by": found["steps.i.group_by"],
+        "steps.j.n": "must be from 1 to 1000 (`max` allows more), got 5000",
+        "output.select": found["output.select"],
+    }
+
+
+ASKS = {"id": "a", "type": "generate", "prompt": "x", "schema": dict.fromkeys("xyz", "int")}
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"id": "a", "type": "nope"},
+        {"id": "a", "type": "generate", "promt": "x", "n": 2},
+        {**ASKS, "n": "{{ params.none }}"},
+        {**ASKS, "n": {}},
+        {**ASKS, "n": 2, "schema": {"x": "itn"}},
+        {**ASKS, "n": 2, "prompt": "{{ row.nope", "sampling": {"top_p": 9}},
+        {"id": "a", "type": "generate", "prompt": "x", "n": 2, "schema_ref": "bad"},
+        {**ASKS, "from": "nope"},
+        {**ASKS, "from": 7},
+        {"id": "a", "type": "expand", "explode": "row.text"},
+        {"id": "a", "type": "expand", "cros": {"x": [1]}},
+        {"id": "a", "type": "join", "from": ["rows", "nope"]},
+        {"id": "a", "type": "join", "on": 3},
+        {"id": "a", "type": "nope", "from": ["rows", "rows"]},
+        {"id": "a", "type": "reduce", "group_by": "parnt", "agg": {"x": "count()"}},
+        {"id": "a b", "type": "nope"},
+        "generate",
+    ],
+)
+def test_what_comes_behind_a_fault_is_not_blamed_for_it(broken: Any) -> None:
+    """Whatever the step at fault was to add, these steps may rely on it."""
+    behind = (
+        {"id": "p", "type": "map", "set": {"x": "row.a.x + 1"}},
+        {"id": "q", "type": "generate", "prompt": "{{ row.a.y }} {{ row.text }} {{ row.p.x }}"},
+        {"id": "r", "type": "reduce", "group_by": "parent", "pick": {"max": "row.a.z"}},
+    )
+    found = problems_in(document_of(broken, *behind, schemas={"bad": 7}))
+    assert not {where for where in found if where.startswith(("steps.p", "steps.q", "steps.r"))}
+    assert found.keys() - {"schemas.bad"} or broken["schema_ref"] == "bad"
+
+
+def test_a_step_under_the_name_of_another_is_told_of_once() -> None:
+    step = {"id": "a", "type": "generate", "prompt": "{{ row.text }}"}
+    assert problems_in(document_of(step, step)) == {"steps.a.id": "2 steps have this id"}
+
+
+def test_what_is_known_of_some_inputs_is_used_while_others_are_missing() -> None:
+    document = document_of(
+        {"id": "a", "type": "filter", "from": "rows", "where": "row.txt"},
+        {"id": "b", "type": "filter", "from": "more", "where": "row.whatever"},
+        inputs={"rows": {}, "more": {}},
+    )
+    assert problems_in(document).keys() == {"steps.a.where"}
+
+
+def test_a_default_model_that_nobody_serves_is_told_of_once() -> None:
+    step = {"type": "generate", "prompt": "{{ row.text }}"}
+    document = document_of({**step, "id": "a"}, {**step, "id": "b"})
+    found = problems_in(document, served=("n",))
+    assert found == {"defaults.model": "'m' is not served here; served: n"}
+    assert check_document(document, {}, ROWS).steps  # nobody serves any yet
+
+
+def test_a_frame_that_is_broken_hides_no_step() -> None:
+    step = {"id": "a", "type": "filter", "where": "row.txt"}
+    for broken in ({"name": 7}, {"defaults": []}, {"schemas": 3}, {"output": 1}):
+        assert "steps.a.where" in problems_in(document_of(step, **broken)), broken
