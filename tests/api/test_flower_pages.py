@@ -67,17 +67,18 @@ def test_a_shard_is_a_line_that_moves_and_leads_to_its_job(
         job = submit(http, input={"rows": endless})
         page = reader.open(f"/tasks?name=penstock.generate%20kwargs:{job['id']}")
         line = page.locator("#tasks-table tbody tr", has_text="shard 3/3 rows 128..130")
+        done = page.locator("#tasks-table tbody tr", has_text="shard 1/3 rows 0..63")
 
         def running() -> bool:
             page.reload()
             line.first.wait_for()
-            return "tok/s" in line.first.inner_text()
+            is_done = "64 rows · 512 tokens" in done.first.inner_text()
+            return is_done and "2/3 rows" in line.first.inner_text()
 
         wait_for(running, "rows and speed of the shard")
         expect(line).to_contain_text(re.compile(r"2/3 rows · \d+ tok/s"))
         link = line.get_by_role("link", name=job["id"])
         expect(link).to_have_attribute("href", f"{PAGES}/ui/jobs/{job['id']}")
-        done = page.locator("#tasks-table tbody tr", has_text="shard 1/3 rows 0..63")
         expect(done.get_by_text("64 rows · 512 tokens", exact=True)).to_be_visible()
         page.screenshot(path=tmp_path / "flower-tasks.png", full_page=True)
         page.locator("#tasks-table tbody a[href^='/task/']").first.click()
