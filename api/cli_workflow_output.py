@@ -130,9 +130,6 @@ def print_check(printer: Printer, found: Mapping[str, Any]) -> None:
     if printer.is_json:
         printer.json_line(found)
         return
-    if not found["columns_known"]:
-        printer.note(f"{found['name']} is sound; --input NAME=PATH checks columns")
-        return
     printer.table(
         ("step", "type", "from", "models", "rows", "columns"),
         (
@@ -142,14 +139,19 @@ def print_check(printer: Printer, found: Mapping[str, Any]) -> None:
                 ", ".join(step["from"]),
                 ", ".join(step["models"]),
                 _rows_of_one(step),
-                len(step["columns"]),
+                len(step["columns"]) if found["columns_known"] else "",
             )
             for step in found["steps"]
         ),
         longest=None,
     )
-    columns = ", ".join(f"{name} {kind}" for name, kind in found["output"]["columns"].items())
-    printer.facts([("output", columns)])
+    if found["columns_known"]:
+        columns = ", ".join(f"{name} {kind}" for name, kind in found["output"]["columns"].items())
+        printer.facts([("output", columns)])
+    for warning in found["warnings"]:
+        printer.note(f"warning: {warning}")
+    hint = "" if found["columns_known"] else "; --input NAME=PATH checks columns"
+    printer.note(f"{found['name']} is sound{hint}")
 
 
 def print_preview(printer: Printer, found: Mapping[str, Any]) -> None:
@@ -264,9 +266,10 @@ def _text(value: Any) -> Any:
 
 
 def _rows_of_one(step: Mapping[str, Any]) -> str:
-    if step["waits_for_all_rows"]:
-        return "waits for all"
-    return f"up to {step['max_children']:,} of 1" if step["max_children"] > 1 else ""
+    bound = f"up to {step['max_children']:,} of 1" if step["max_children"] > 1 else ""
+    if bound and step["max_children"] == step["max"]:
+        bound += " (`max`)"
+    return ", ".join(filter(None, ("waits for all" if step["waits_for_all_rows"] else "", bound)))
 
 
 def _band(band: Mapping[str, Any]) -> str:

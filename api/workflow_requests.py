@@ -14,11 +14,12 @@ import anyio.to_thread
 from ..jobs.api_keys import Scope
 from ..jobs.columns import ColumnTypes
 from ..jobs.errors import UnknownJob
-from ..jobs.inputs import InputRow
+from ..jobs.inputs import InputRow, UnreadableInput
 from ..jobs.settings import Settings
 from ..jobs.sources import NamedFileSource, PathSource, RowsSource, Source
 from ..jobs.submission import input_items
-from ..jobs.workflow.checks.check import InvalidWorkflow, check, check_alone, read_workflow
+from ..jobs.workflow.checks.check import InvalidWorkflow, check_document, read_workflow
+from ..jobs.workflow.checks.problems import Problems
 from ..jobs.workflow.plan import ColumnKind, Plan
 from ..jobs.workflow.spec import Workflow
 from .errors import InvalidRequest
@@ -49,7 +50,7 @@ def told(run_id: str = "") -> Iterator[None]:
     try:
         yield
     except InvalidWorkflow as error:
-        raise WorkflowRefused([(each.where, each.message) for each in error.problems]) from None
+        raise WorkflowRefused(_told(error)) from None
     except UnknownJob:
         raise RunNotFound(run_id) from None
 
@@ -58,52 +59,40 @@ async def specification(services: Services, principal: Principal, body: CheckReq
     """Return the specification that a request means.
 
     Raises:
-        WorkflowRefused: it is none.
-        NotFound: nothing is kept under the name, or no worker serves a model.
+        WorkflowRefused: it is none; all that is wrong with it is told, not its shape alone.
+        NotFound: nothing is kept under the name.
     """
-    document = body.workflow
-    if isinstance(document, str):
-        find = store_of(services).get
-        stored = await anyio.to_thread.run_sync(find, principal.tenant, document, body.version)
-        document = stored.workflow
-    elif body.version is not None:
-        raise InvalidRequest("version goes with the name of a stored workflow", param="version")
-    document = await _with_model(services, document)
-    with told():
-        workflow = await anyio.to_thread.run_sync(read_workflow, document)
-    for model in sorted(_models_named(workflow)):
-        await services.catalog.require(model)
-    return workflow
+    document = await _document(services, principal, body)
+    try:
+        return await anyio.to_thread.run_sync(read_workflow, document)
+    except InvalidWorkflow as error:
+        await checked(services, principal, body)
+        raise WorkflowRefused(_told(error)) from None
 
 
-async def checked(
-    services: Services, principal: Principal, body: CheckRequest, workflow: Workflow
-) -> Plan | None:
+async def checked(services: Services, principal: Principal, body: CheckRequest) -> Plan:
     """Check a workflow against the first rows of its inputs, or the columns that it promises.
 
-    Returns None where there is neither: then it was checked as far as that goes.
+    Where there is neither, it is checked as far as that goes.
 
     Raises:
         WorkflowRefused: with all that is wrong.
+        NotFound: nothing is kept under the name.
     """
+    document = await _document(services, principal, body)
+    served = await services.catalog.served()
     sources = sources_of(services, principal, body.inputs)
 
-    def work() -> Plan | None:
-        columns: dict[str, Mapping[str, ColumnKind]] = {
-            name: dataset.columns for name, dataset in workflow.inputs.items() if dataset.columns
-        }
+    def work() -> Plan:
+        problems = Problems()
+        columns: dict[str, Mapping[str, ColumnKind]] = {}
         for name, source in sources.items():
-            columns[name] = _columns_of(services.settings, source)
+            with problems.at(f"inputs.{name}", UnreadableInput):
+                columns[name] = _columns_of(services.settings, source)
         with told():
-            if columns.keys() >= workflow.inputs.keys():
-                return check(workflow, body.params, columns)
-            check_alone(workflow)
-        return None
+            return check_document(document, body.params, columns, served=served, problems=problems)
 
-    plan = await anyio.to_thread.run_sync(work, limiter=services.submissions)
-    for model in sorted({model for step in plan.steps for model in step.models} if plan else ()):
-        await services.catalog.require(model)
-    return plan
+    return await anyio.to_thread.run_sync(work, limiter=services.submissions)
 
 
 def sources_of(
@@ -125,6 +114,18 @@ def _source_of(services: Services, principal: Principal, name: str, dataset: Dat
     return PathSource(dataset.path or "")
 
 
+async def _document(services: Services, principal: Principal, body: CheckRequest) -> dict[str, Any]:
+    """Find what a request names, and write out a model that it leaves open."""
+    document = body.workflow
+    if isinstance(document, str):
+        find = store_of(services).get
+        stored = await anyio.to_thread.run_sync(find, principal.tenant, document, body.version)
+        document = stored.workflow
+    elif body.version is not None:
+        raise InvalidRequest("version goes with the name of a stored workflow", param="version")
+    return await _with_model(services, document)
+
+
 async def _with_model(services: Services, document: dict[str, Any]) -> dict[str, Any]:
     """Name the one model that is served, where a step that asks is left without."""
     defaults, steps = document.get("defaults", {}), document.get("steps")
@@ -132,19 +133,20 @@ async def _with_model(services: Services, document: dict[str, Any]) -> dict[str,
         return document
     if all(not _asks(step) or step.get("model") for step in steps if isinstance(step, dict)):
         return document
-    return {**document, "defaults": {**defaults, "model": await services.catalog.only()}}
+    served = list(await services.catalog.served())
+    if len(served) != 1:
+        return document  # the check tells which steps are without one
+    return {**document, "defaults": {**defaults, "model": served[0]}}
+
+
+def _told(error: InvalidWorkflow) -> list[tuple[str, str]]:
+    return [(each.where, each.message) for each in error.problems]
 
 
 def _asks(step: dict[str, Any]) -> bool:
     kind = step.get("type")
     is_asking_reduce = kind == "reduce" and bool(step.get("prompt") or step.get("messages"))
     return kind in _ASKING or is_asking_reduce
-
-
-def _models_named(workflow: Workflow) -> set[str]:
-    """Collect the models that are named outright; templates are for the check."""
-    named = {workflow.defaults.model} | {getattr(step, "model", None) for step in workflow.steps}
-    return {model for model in named if model is not None and "{" not in model}
 
 
 def _columns_of(settings: Settings, source: Source) -> dict[str, ColumnKind]:

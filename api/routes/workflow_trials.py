@@ -101,8 +101,8 @@ async def _try(
     *,
     seed: int = 0,
 ) -> RunSnapshot:
+    await checked(services, principal, body)
     workflow = await specification(services, principal, body)
-    await checked(services, principal, body, workflow)
     output = replace(workflow.output, sink=None)  # a trial leaves nothing where results belong
     wish = RunRequest(
         workflow=replace(workflow, output=output),

@@ -3,12 +3,11 @@
 What runs of them do: see workflow_runs; what a few rows tell beforehand: workflow_trials.
 """
 
-from typing import Any
+from typing import Annotated, Any
 
 import anyio.to_thread
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 
-from ...jobs.workflow.plan import INPUT, Plan, PlannedStep
 from ...jobs.workflow.schema import workflow_schema
 from ..bodies import MAX_JSON_BYTES, json_body, read_json
 from ..creations import ADMITTED
@@ -16,7 +15,8 @@ from ..home import require_home
 from ..pages import list_of
 from ..principal import ThePrincipal
 from ..services import TheServices
-from ..workflow_requests import checked, specification, store_of
+from ..workflow_check import check_object
+from ..workflow_requests import checked, store_of
 from ..workflow_schemas import CheckRequest, StoreRequest
 from .jobs import MAX_JOB_JSON_BYTES
 
@@ -35,8 +35,7 @@ async def store_workflow(
     """Keep a specification under its name; a change of it becomes its next version."""
     body = await read_json(request, StoreRequest, MAX_JSON_BYTES)
     require_home(services)
-    whole = CheckRequest(workflow=body.workflow)
-    await checked(services, principal, whole, await specification(services, principal, whole))
+    await checked(services, principal, CheckRequest(workflow=body.workflow))
     put = store_of(services).put
     stored = await anyio.to_thread.run_sync(put, principal.tenant, body.workflow)
     return stored.shown()
@@ -61,38 +60,16 @@ async def validate_workflow(
 ) -> dict[str, Any]:
     """Check a workflow, with the first rows of the inputs that are given; all problems at once."""
     body = await read_json(request, CheckRequest, MAX_JOB_JSON_BYTES)
-    workflow = await specification(services, principal, body)
-    plan = await checked(services, principal, body, workflow)
-    if plan is None:  # the columns of its inputs are not known
-        known = {"object": "workflow.check", "name": workflow.name, "valid": True}
-        return {**known, "columns_known": False, "steps": [], "output": {"columns": {}}}
-    steps = [
-        {
-            "id": step.id,
-            "type": type(step.spec).__name__.lower(),
-            "from": _sources_of(plan, step),
-            "waits_for_all_rows": step.kind == "gather",
-            "models": list(step.models),
-            "max_children": step.max_children,
-            "columns": dict(step.columns),
-        }
-        for step in plan.steps
-        if not step.is_internal
-    ]
-    return {
-        "object": "workflow.check",
-        "name": workflow.name,
-        "valid": True,
-        "columns_known": True,
-        "steps": steps,
-        "output": {"from": plan.output_step, "columns": dict(plan.output_columns)},
-        "params": dict(plan.params),
-    }
+    plan = await checked(services, principal, body)
+    return check_object(plan, await services.catalog.served())
 
 
 @router.get("/v1/workflows/{name}")
 async def get_workflow(
-    name: str, services: TheServices, principal: ThePrincipal, version: int | None = None
+    name: str,
+    services: TheServices,
+    principal: ThePrincipal,
+    version: Annotated[int | None, Query(description="Which version; null for the newest.")] = None,
 ) -> dict[str, Any]:
     """Return a workflow that is kept, by default its newest version."""
     find = store_of(services).get
@@ -108,12 +85,3 @@ async def delete_workflow(
     await anyio.to_thread.run_sync(store_of(services).delete, principal.tenant, name)
     services.stored.freed(principal.tenant)
     return {"id": name, "object": "workflow", "deleted": True}
-
-
-def _sources_of(plan: Plan, step: PlannedStep) -> list[str]:
-    """Name whose rows a step takes, as its author knows them: not a step that the plan added."""
-    found: list[str] = []
-    for source in step.sources:
-        is_ours = not source.startswith(INPUT) and plan.step(source).is_internal
-        found += plan.step(source).sources if is_ours else [source]
-    return found

@@ -217,9 +217,29 @@ class TestProblems:
         assert answer.json()["error"]["code"] == "unknown_parameter"
 
     def test_a_model_must_be_served(self, http: httpx2.Client) -> None:
-        workflow = {**WORKFLOW, "defaults": {"model": "nobody/serves-this"}}
-        answer = http.post("/v1/workflows/validate", json={"workflow": workflow})
-        assert (answer.status_code, answer.json()["error"]["code"]) == (404, "model_not_found")
+        judge = {"id": "j", "type": "judge", "model": "nobody/serves-this", "prompt": "{{ row.x }}"}
+        workflow = {**WORKFLOW, "steps": [*WORKFLOW["steps"], judge]}
+        for path in (RUNS, "/v1/workflows/validate", "/v1/workflows/preview"):
+            body = {"workflow": workflow, "inputs": {"texts": {"rows": rows(1)}}}
+            answer = http.post(path, json=body)
+            assert answer.status_code == 400
+            told = {each["param"]: each["message"] for each in answer.json()["error"]["errors"]}
+            assert "steps.j.prompt" in told, path
+            if path != RUNS:
+                assert "'nobody/serves-this' is not served here; served: " in told["steps.j.model"]
+                assert MODEL in told["steps.j.model"]
+
+    def test_shape_and_meaning_are_told_of_in_one_answer(self, http: httpx2.Client) -> None:
+        steps = [{"id": "a", "type": "filter", "where": "row.txet", "on_eror": "keep"}]
+        body = {
+            "workflow": {**WORKFLOW, "steps": steps, "output": {}},
+            "params": {"k": 1},
+            "inputs": {"texts": {"path": "/no/such/file.jsonl"}},
+        }
+        for path in (RUNS, "/v1/workflows/validate", "/v1/workflows/plan"):
+            error = http.post(path, json=body).json()["error"]
+            told = {each["param"] for each in error["errors"]}
+            assert told == {"steps.a.on_eror", "steps.a.where", "inputs.texts", "params.k"}, path
 
     def test_a_run_asks_no_model_that_nobody_serves(self, http: httpx2.Client) -> None:
         steps = [
@@ -273,6 +293,10 @@ class TestValidate:
         workflow = {**WORKFLOW, "inputs": {"texts": {"type": "dataset"}}}
         check = http.post("/v1/workflows/validate", json={"workflow": workflow}).json()
         assert (check["valid"], check["columns_known"]) == (True, False)
+        assert check["warnings"] == ["columns are not checked: no rows are given of texts"]
+        bounds = {step["id"]: (step["max"], step["max_children"]) for step in check["steps"]}
+        assert bounds["copy"] == (1_000, 1_000)
+        assert bounds["said"] == (None, 1)
 
     def test_the_schema_is_published(self, http: httpx2.Client) -> None:
         schema = http.get("/v1/workflows/schema").json()

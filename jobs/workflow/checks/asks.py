@@ -86,7 +86,8 @@ def _models(check: StepCheck, model: str | None, default: str | None, row: Type)
     """Return all models that a step may ask."""
     text = model if model is not None else default
     if text is None:
-        check.tell("model", "no model is named, neither here nor in `defaults`")
+        known = f"; served: {', '.join(sorted(check.served))}" if check.served else ""
+        check.tell("model", f"no model is named, neither here nor in `defaults`{known}")
         return ()
     if "{" not in text:
         return _checked_models(check, (text,))

@@ -68,7 +68,8 @@ def check_document(
 ) -> Plan:
     """Read a workflow and check all of it at once, over those inputs whose columns are known.
 
-    With inputs missing the plan is what can be known of it.
+    Of an input that is missing, the columns are those that it promises; where it promises none,
+    the plan is what can be known of it (`Plan.inputs` lacks that input).
 
     Args:
         served: the models that may be asked; none at all leaves open which there will be.
@@ -79,8 +80,11 @@ def check_document(
     """
     found = Problems() if problems is None else problems
     draft = read_draft(document, found)
-    is_alone = not draft.workflow.inputs.keys() <= inputs.keys()
-    return _Checker(draft, params, inputs, found, served, is_alone=is_alone).plan()
+    declared = draft.workflow.inputs
+    promised = {name: each.columns for name, each in declared.items() if each.columns}
+    known: Inputs = {**promised, **inputs}
+    is_alone = not declared.keys() <= known.keys()
+    return _Checker(draft, params, known, found, served, is_alone=is_alone).plan()
 
 
 class _Checker:
@@ -147,6 +151,7 @@ class _Checker:
             added_by=self._added_by,
             is_default=on_error == "default",
             is_alone=self._is_alone,
+            served=self._served,
         )
         if on_error != "default" and spec.default is not None:
             check.tell("default", "it is used with on_error: default only")

@@ -61,9 +61,10 @@ def read_draft(document: Any, problems: Problems) -> Draft:
     if num_steps is None or not 1 <= num_steps <= MAX_STEPS:
         got = shown(steps) if num_steps is None else num_steps
         problems.add("steps", f"must be a list of 1 to {MAX_STEPS} steps, got {got}")
-    elif (reason := reason_against(document, max_parts=MAX_PARTS, max_chars=MAX_CHARS)) is not None:
+        problems.raise_any()
+    if (reason := reason_against(document, max_parts=MAX_PARTS, max_chars=MAX_CHARS)) is not None:
         problems.add("workflow", reason)
-    problems.raise_any()
+        problems.raise_any()
     read = [_read_step(index, step, problems) for index, step in enumerate(document["steps"])]
     workflow = _read_frame(document, problems)
     workflow = msgspec.structs.replace(workflow, steps=tuple(step for step, _ in read))

@@ -3,7 +3,7 @@
 Knows templates and expressions; no kind of step.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -43,6 +43,7 @@ class StepCheck:
         added_by: which step adds a column, for those that come later or on other paths.
         is_default: whether a row that fails goes on with the step's `default`.
         is_alone: whether there is no run yet, so that a param may still be null.
+        served: the models that may be asked, as far as that is known.
     """
 
     spec: Step
@@ -53,6 +54,7 @@ class StepCheck:
     added_by: Mapping[str, str]
     is_default: bool
     is_alone: bool
+    served: Collection[str] = ()
 
     @property
     def flow(self) -> Flow:
