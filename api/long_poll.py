@@ -22,7 +22,16 @@ from .principal import Principal, principal_of
 
 MAX_WAIT_S = 60.0
 MAX_PER_KEY = 100  # at a time; each holds a connection
-WaitS: TypeAlias = Annotated[float, Query(alias="wait", ge=0, le=MAX_WAIT_S, allow_inf_nan=False)]
+WaitS: TypeAlias = Annotated[
+    float,
+    Query(
+        alias="wait",
+        ge=0,
+        le=MAX_WAIT_S,
+        allow_inf_nan=False,
+        description="How many seconds to wait for a change.",
+    ),
+]
 
 _LOOK_EVERY_S = 0.25
 _SHUTDOWN = "penstock.is_shutting_down"  # an extension of ASGI: tells whether the server closes

@@ -99,8 +99,10 @@ async def create_batch(
 async def list_batches(
     services: TheServices,
     principal: ThePrincipal,
-    limit: Annotated[int, Query(ge=1, le=LONGEST_LIST)] = 20,
-    after: str | None = None,
+    limit: Annotated[
+        int, Query(ge=1, le=LONGEST_LIST, description="How many batches a page has.")
+    ] = 20,
+    after: Annotated[str | None, Query(description="`last_id` of the page before.")] = None,
 ) -> dict[str, Any]:
     """List batches, newest first."""
     found = await anyio.to_thread.run_sync(services.batches.list, principal.tenant)

@@ -70,10 +70,12 @@ async def create_file(
 async def list_files(
     services: TheServices,
     principal: ThePrincipal,
-    limit: Annotated[int, Query(ge=1, le=MAX_LISTED)] = MAX_LISTED,
-    after: str | None = None,
-    order: Literal["asc", "desc"] = "desc",
-    purpose: str | None = None,
+    limit: Annotated[
+        int, Query(ge=1, le=MAX_LISTED, description="How many files a page has.")
+    ] = MAX_LISTED,
+    after: Annotated[str | None, Query(description="`last_id` of the page before.")] = None,
+    order: Annotated[Literal["asc", "desc"], Query(description="By when they were made.")] = "desc",
+    purpose: Annotated[str | None, Query(description="Only files of this purpose.")] = None,
 ) -> dict[str, Any]:
     """List files, by default the newest first."""
     found = await anyio.to_thread.run_sync(services.files.list, principal.tenant)

@@ -31,11 +31,24 @@ async def get_results(
     job_id: str,
     services: TheServices,
     principal: ThePrincipal,
-    after: str | None = None,
-    limit: Annotated[int | None, Query(ge=1, le=MAX_PAGE_ROWS)] = None,
-    status: RowStatus | None = None,
-    format: ResultFormat = "jsonl",
-    columns: Annotated[list[str] | None, Query()] = None,
+    after: Annotated[
+        str | None, Query(description="`x-next-cursor`, or `next_cursor`, of the page before.")
+    ] = None,
+    limit: Annotated[
+        int | None,
+        Query(
+            ge=1,
+            le=MAX_PAGE_ROWS,
+            description="How many rows a page has; without it all come, or 1,000 of `json`.",
+        ),
+    ] = None,
+    status: Annotated[RowStatus | None, Query(description="Only rows that ended so.")] = None,
+    format: Annotated[
+        ResultFormat, Query(description="JSON lines, one JSON object, an Arrow stream, or Parquet.")
+    ] = "jsonl",
+    columns: Annotated[
+        list[str] | None, Query(description="Only this column; may be given again.")
+    ] = None,
 ) -> Response:
     """Return the landed rows in the order of the input, also while the job runs.
 
@@ -85,7 +98,9 @@ async def get_errors(
     job_id: str,
     services: TheServices,
     principal: ThePrincipal,
-    limit: Annotated[int, Query(ge=1, le=MAX_PAGE_ROWS)] = PAGE_ROWS,
+    limit: Annotated[
+        int, Query(ge=1, le=MAX_PAGE_ROWS, description="How many of either list.")
+    ] = PAGE_ROWS,
 ) -> dict[str, Any]:
     """Return the lines that could not become rows, then the rows that failed.
 

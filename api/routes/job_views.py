@@ -24,7 +24,7 @@ async def get_timeline(
     job_id: str,
     services: TheServices,
     principal: ThePrincipal,
-    points: Annotated[int, Query(ge=2, le=MAX_MOMENTS)] = 60,
+    points: Annotated[int, Query(ge=2, le=MAX_MOMENTS, description="How many steps at most.")] = 60,
 ) -> dict[str, Any]:
     """Tell how a job has gone so far: throughput and latency over time, from landed rows.
 

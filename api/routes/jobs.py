@@ -71,8 +71,10 @@ async def create_job(
 async def list_jobs(
     services: TheServices,
     principal: ThePrincipal,
-    limit: Annotated[int, Query(ge=1, le=LONGEST_LIST)] = 20,
-    after: str | None = None,
+    limit: Annotated[
+        int, Query(ge=1, le=LONGEST_LIST, description="How many jobs a page has.")
+    ] = 20,
+    after: Annotated[str | None, Query(description="`last_id` of the page before.")] = None,
     status: Annotated[
         list[JobState] | None, Query(description="Only jobs in this state; may be given again.")
     ] = None,

@@ -94,8 +94,10 @@ async def create_key(request: Request, services: TheServices) -> dict[str, Any]:
 @router.get("/v1/keys")
 async def list_keys(
     services: TheServices,
-    limit: Annotated[int, Query(ge=1, le=LONGEST_LIST)] = 20,
-    after: str | None = None,
+    limit: Annotated[
+        int, Query(ge=1, le=LONGEST_LIST, description="How many keys a page has.")
+    ] = 20,
+    after: Annotated[str | None, Query(description="`last_id` of the page before.")] = None,
 ) -> dict[str, Any]:
     """List keys, oldest first, the revoked ones too; never the keys themselves."""
     return page_of(

@@ -92,7 +92,9 @@ async def get_run_errors(
     step: Annotated[str | None, Query(description="Only what failed in this step.")] = None,
     code: Annotated[str | None, Query(description="Only errors of this code.")] = None,
     after: Annotated[str | None, Query(description="`next_cursor` of the page before.")] = None,
-    limit: Annotated[int, Query(ge=1, le=MAX_PAGE_ROWS)] = PAGE_ROWS,
+    limit: Annotated[
+        int, Query(ge=1, le=MAX_PAGE_ROWS, description="How many errors a page has.")
+    ] = PAGE_ROWS,
 ) -> dict[str, Any]:
     """Return the lines that could not become rows, then the rows that failed, step by step.
 

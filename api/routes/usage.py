@@ -17,7 +17,9 @@ from ..principal import ThePrincipal
 from ..services import Services, TheServices
 from .keys import limits_of
 
-Moment = Annotated[int | None, Query(ge=0, le=2**40, description="Seconds since 1970.")]
+_Moment = Annotated[int | None, Query(ge=0, le=2**40)]
+Start = Annotated[_Moment, Query(description="In seconds since 1970; left out, the very first.")]
+End = Annotated[_Moment, Query(description="In seconds since 1970; left out, now.")]
 
 router = APIRouter(tags=["usage"])
 
@@ -26,9 +28,9 @@ router = APIRouter(tags=["usage"])
 async def get_usage(
     services: TheServices,
     principal: ThePrincipal,
-    start_time: Moment = None,
-    end_time: Moment = None,
-    all_tenants: bool = False,
+    start_time: Start = None,
+    end_time: End = None,
+    all_tenants: Annotated[bool, Query(description="Every tenant's, for admins.")] = False,
 ) -> dict[str, Any]:
     """Add up, by model, the jobs that were made in a span of time, and the requests of its days.
 

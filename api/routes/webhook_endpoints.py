@@ -106,8 +106,8 @@ async def create_endpoint(
 async def list_endpoints(
     services: TheServices,
     principal: ThePrincipal,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
-    after: str | None = None,
+    limit: Annotated[int, Query(ge=1, le=100, description="How many endpoints a page has.")] = 20,
+    after: Annotated[str | None, Query(description="`last_id` of the page before.")] = None,
 ) -> dict[str, Any]:
     """List endpoints, newest first."""
     found = await anyio.to_thread.run_sync(services.endpoints.list, principal.tenant)

@@ -86,8 +86,10 @@ async def create_run(
 async def get_runs(
     services: TheServices,
     principal: ThePrincipal,
-    limit: Annotated[int, Query(ge=1, le=LONGEST_LIST)] = 20,
-    after: str | None = None,
+    limit: Annotated[
+        int, Query(ge=1, le=LONGEST_LIST, description="How many runs a page has.")
+    ] = 20,
+    after: Annotated[str | None, Query(description="`last_id` of the page before.")] = None,
     status: Annotated[
         list[JobState] | None, Query(description="Only runs in this state; may be given again.")
     ] = None,
@@ -169,8 +171,10 @@ async def get_run_results(
     run_id: str,
     services: TheServices,
     principal: ThePrincipal,
-    after: Annotated[int, Query(ge=0)] = 0,
-    limit: Annotated[int, Query(ge=1, le=MAX_PAGE_ROWS)] = PAGE_ROWS,
+    after: Annotated[int, Query(ge=0, description="`x-next-cursor` of the page before.")] = 0,
+    limit: Annotated[
+        int, Query(ge=1, le=MAX_PAGE_ROWS, description="How many rows a page has.")
+    ] = PAGE_ROWS,
 ) -> Response:
     """Return rows of the output as JSON lines, also while the run goes on.
 
@@ -186,8 +190,10 @@ async def get_step_rows(
     step: str,
     services: TheServices,
     principal: ThePrincipal,
-    after: Annotated[int, Query(ge=0)] = 0,
-    limit: Annotated[int, Query(ge=1, le=MAX_PAGE_ROWS)] = PAGE_ROWS,
+    after: Annotated[int, Query(ge=0, description="`x-next-cursor` of the page before.")] = 0,
+    limit: Annotated[
+        int, Query(ge=1, le=MAX_PAGE_ROWS, description="How many rows a page has.")
+    ] = PAGE_ROWS,
 ) -> Response:
     """Return rows of one step, as `results` does those of the output."""
     run = await find_run(services, principal, run_id)
@@ -202,7 +208,9 @@ async def get_row(
     run_id: str,
     services: TheServices,
     principal: ThePrincipal,
-    row_id: Annotated[str, Query(min_length=1, max_length=2_000)],
+    row_id: Annotated[
+        str, Query(min_length=1, max_length=2_000, description="The row's `row_id`.")
+    ],
 ) -> dict[str, Any]:
     """Tell the history of one row: what each step asked for it, was answered, and made of it."""
     run = await find_run(services, principal, run_id)
