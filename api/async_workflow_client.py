@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import ExitStack
 from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from . import tables, workflow_calls
@@ -15,7 +16,15 @@ from .run_facts import RunFacts
 from .workflow import Workflow
 from .workflow_calls import OnRun, RunChanges, RunOptions
 from .workflow_records import RunRecord
-from .workflow_trial import AnyWorkflow, Inputs, counts_of, specified, trial_of
+from .workflow_trial import (
+    AnyInputs,
+    AnyWorkflow,
+    Inputs,
+    Specified,
+    counts_of,
+    specified,
+    trial_of,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -24,16 +33,17 @@ if TYPE_CHECKING:
 class AsyncWorkflows:
     """Workflows: checked, tried, kept and run.
 
-    A workflow is a `Workflow`, its specification as a mapping, a `Path` to a file of YAML or JSON,
+    A workflow is a `Workflow`, its specification as a mapping, the path of a file of YAML or JSON,
     or the name under which one is kept. `inputs` are rows by the names of the workflow's inputs:
-    files, iterables of dicts or data frames, as `jobs.submit` takes them.
+    files, iterables of dicts or data frames, as `jobs.submit` takes them. Where there is one
+    input, its rows will do, without a name.
     """
 
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
 
     async def run(
-        self, workflow: AnyWorkflow, inputs: Inputs, **options: Unpack[RunOptions]
+        self, workflow: AnyWorkflow, inputs: AnyInputs, **options: Unpack[RunOptions]
     ) -> "AsyncWorkflowRun":
         """Begin a run; returns once the server has its rows safely on disk.
 
@@ -41,43 +51,49 @@ class AsyncWorkflows:
             InvalidInput: the rows, or the workflow's file, cannot be read or sent.
             BadRequest: the server found something wrong; `errors` lists all of it.
         """
-        said = await asyncio.to_thread(specified, workflow)
+        said, named = await self._said(workflow, inputs)
         with ExitStack() as stack:
             uploads = {
                 name: await asyncio.to_thread(stack.enter_context, open_upload(rows))
-                for name, rows in inputs.items()
+                for name, rows in named.items()
             }
             talk = workflow_calls.run_workflow(said, uploads, options, self._connection.retry)
             return AsyncWorkflowRun(self._connection, await self._connection.run(talk))
 
     async def validate(
-        self, workflow: AnyWorkflow, inputs: Inputs, *, params: Mapping[str, Any] | None = None
+        self,
+        workflow: AnyWorkflow,
+        inputs: AnyInputs = MappingProxyType({}),
+        *,
+        params: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
         """Check a workflow with the first rows of its inputs: its steps, their columns and models.
 
         Raises:
             BadRequest: it cannot run; `errors` lists all problems.
         """
-        trial = await asyncio.to_thread(trial_of, workflow, inputs, params)
+        said, named = await self._said(workflow, inputs)
+        trial = await asyncio.to_thread(trial_of, said, named, params)
         return await self._connection.run(workflow_calls.validate(trial, self._connection.retry))
 
     async def preview(
         self,
         workflow: AnyWorkflow,
-        inputs: Inputs,
+        inputs: AnyInputs,
         *,
         params: Mapping[str, Any] | None = None,
         rows: int = 3,
     ) -> dict[str, Any]:
         """Send the first rows through every step: what was asked, answered and made of each."""
-        trial = await asyncio.to_thread(trial_of, workflow, inputs, params, rows)
+        said, named = await self._said(workflow, inputs)
+        trial = await asyncio.to_thread(trial_of, said, named, params, rows)
         talk = workflow_calls.preview(trial, self._connection.retry, num_rows=rows)
         return await self._connection.run(talk)
 
     async def plan(
         self,
         workflow: AnyWorkflow,
-        inputs: Inputs,
+        inputs: AnyInputs,
         *,
         params: Mapping[str, Any] | None = None,
         sample_rows: int = 16,
@@ -87,8 +103,9 @@ class AsyncWorkflows:
 
         `num_rows` says how many rows an input has, where that cannot be seen from it.
         """
-        counts = await asyncio.to_thread(counts_of, inputs, num_rows)
-        trial = await asyncio.to_thread(trial_of, workflow, inputs, params, sample_rows)
+        said, named = await self._said(workflow, inputs)
+        counts = await asyncio.to_thread(counts_of, named, num_rows)
+        trial = await asyncio.to_thread(trial_of, said, named, params, sample_rows)
         talk = workflow_calls.plan(trial, counts, self._connection.retry, sample_rows=sample_rows)
         return await self._connection.run(talk)
 
@@ -128,6 +145,12 @@ class AsyncWorkflows:
     async def delete(self, run_id: str) -> None:
         """Remove a run that has ended, its inputs and all its rows."""
         await self._connection.run(workflow_calls.delete_run(run_id, self._connection.retry))
+
+    async def _said(self, workflow: AnyWorkflow, inputs: AnyInputs) -> tuple[Specified, Inputs]:
+        said = await asyncio.to_thread(specified, workflow)
+        return await self._connection.run(
+            workflow_calls.say_inputs(said, inputs, self._connection.retry)
+        )
 
 
 class AsyncWorkflowRun(RunFacts):

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeAlias, TypedDict
+from typing import Any, TypeAlias, TypedDict, cast
 from urllib.parse import quote
 from uuid import uuid4
 
@@ -20,7 +20,7 @@ from .talk import Send, Talk, ask, post, read_list
 from .workflow import Workflow
 from .workflow_document import plain
 from .workflow_records import RunRecord
-from .workflow_trial import Specified
+from .workflow_trial import AnyInputs, Inputs, Specified, only_input
 
 OnRun: TypeAlias = Callable[[RunRecord], None]
 
@@ -62,6 +62,21 @@ def both(first: OnRun, second: OnRun) -> OnRun:
         second(run)
 
     return call
+
+
+def say_inputs(
+    workflow: Specified, inputs: AnyInputs, retry: RetryPolicy
+) -> Talk[tuple[Specified, Inputs]]:
+    """Name the input that rows are of, should nobody have said; what is kept, has to be looked up.
+
+    Raises:
+        InvalidInput: there are several inputs, or none.
+    """
+    if isinstance(inputs, Mapping):
+        return workflow, cast("Inputs", inputs)  # a mapping of rows has their names for keys
+    if isinstance(workflow, str):
+        workflow = (yield from get_workflow(workflow, None, retry)).to_dict()
+    return workflow, {only_input(workflow): inputs}
 
 
 def run_workflow(

@@ -15,16 +15,23 @@ from .workflow_inputs import SAMPLED_ROWS, count_of, sample_of
 
 AnyWorkflow: TypeAlias = Workflow | Mapping[str, Any] | Path | str
 Inputs: TypeAlias = Mapping[str, JobInput]
+AnyInputs: TypeAlias = Inputs | JobInput  # by name; or those of the only input, as they are
 Specified: TypeAlias = dict[str, Any] | str  # a specification, or the name of one that is kept
+
+_FILE_SUFFIXES = frozenset({".yaml", ".yml", ".json"})
 
 
 def specified(workflow: AnyWorkflow) -> Specified:
     """Say a workflow as the server takes it: its specification, or a stored one's name.
 
+    A text is the path of a file if it ends as one, in .yaml, .yml or .json, or has a slash.
+
     Raises:
         InvalidInput: a file cannot be read, or is no specification.
     """
     match workflow:
+        case str() if "/" in workflow or Path(workflow).suffix.lower() in _FILE_SUFFIXES:
+            return Workflow.load(workflow).to_dict()
         case str():
             return workflow
         case Workflow():
@@ -34,6 +41,21 @@ def specified(workflow: AnyWorkflow) -> Specified:
         case Mapping():
             return Workflow.from_dict(workflow).to_dict()
     raise InvalidInput(f"a workflow is one, a file or a name, got {type(workflow).__name__}")
+
+
+def only_input(workflow: Mapping[str, Any]) -> str:
+    """Name the input that is meant where rows are given without a name.
+
+    Raises:
+        InvalidInput: there are several, or none.
+    """
+    names = list(workflow.get("inputs") or {})
+    if len(names) != 1:
+        such_as = ", ".join(f"{name!r}: …" for name in names)
+        takes = f"has the inputs {', '.join(names)}: name each" if names else "has no input"
+        hint = f", as in {{{such_as}}}" if names else ": give {}"
+        raise InvalidInput(f"the workflow {workflow.get('name')!r} {takes}{hint}")
+    return names[0]
 
 
 def trial_of(

@@ -122,6 +122,34 @@ class TestClient:
             assert plan["num_rows"] == {"texts": 500}
             assert plan["steps"][1]["rows_out"]["estimate"] == 1_000
 
+    def test_the_rows_of_the_only_input_need_no_name(self, stack: Stack, tmp_path: Path) -> None:
+        file, data = tmp_path / "said.yaml", tmp_path / "texts.jsonl"
+        file.write_text(Workflow.from_dict(WORKFLOW).to_yaml())
+        data.write_text("".join(json.dumps(row) + "\n" for row in rows(3)))
+        with Client(stack.url) as client:
+            client.workflows.save(WORKFLOW)
+            for given in (rows(3), pd.DataFrame(rows(3)), data, str(data), iter(rows(3))):
+                run = client.workflows.run(str(file), given).wait(timeout_s=60)
+                assert [row["said"] for row in run.results()] == SAID
+            assert client.workflows.run("said-twice", rows(3)).record.input_rows == 3
+            assert client.workflows.validate(str(file), rows(1))["columns_known"] is True
+            assert client.workflows.validate(file)["valid"] is True
+            found = client.workflows.preview(file, rows(5), rows=1)
+            assert found["run"]["counts"]["input"] == 1
+            assert client.workflows.plan(file, str(data))["num_rows"] == {"texts": 3}
+            with pytest.raises(InvalidInput, match="has the inputs texts, names: name each"):
+                client.workflows.run(joined(), rows(3))
+            with pytest.raises(InvalidInput, match="cannot read"):
+                client.workflows.run(str(tmp_path / "none.yaml"), rows(3))
+
+        async def told_by_the_twin() -> dict[str, Any]:
+            async with AsyncClient(stack.url) as client:
+                run = await client.workflows.run(str(file), rows(2))
+                assert run.record.input_rows == 2
+                return await client.workflows.validate("said-twice", rows(1))
+
+        assert asyncio.run(told_by_the_twin())["columns_known"] is True
+
     def test_all_problems_are_there(self, stack: Stack) -> None:
         workflow = Workflow("bad", defaults={"model": MODEL})
         workflow.input("texts").filter("a", "row.nope").filter("b", "row.text >")
