@@ -32,6 +32,7 @@ MAKES_NOTHING = {
     "POST /v1/webhook_endpoints/{endpoint_id}",
     "POST /v1/webhook_endpoints/{endpoint_id}/rotate_secret",
     "POST /v1/workflows/validate",
+    "PATCH /v1/workflows/runs/{run_id}",
     "POST /v1/workflows/runs/{run_id}/pause",
     "POST /v1/workflows/runs/{run_id}/resume",
     "POST /v1/workflows/runs/{run_id}/cancel",
