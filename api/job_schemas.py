@@ -48,7 +48,7 @@ class JobRequest(Strict):
     format: Literal["jsonl", "parquet", "csv"] | None = None
     """How the input is written; null tells it from its name and its first bytes."""
     name: ShortText | None = None
-    """What people call it, up to 512 characters; it means nothing to the queue."""
+    """What people call it; it means nothing to the queue."""
     model: str | None = None
     """The model that is asked; null takes the only one that is served."""
     prompt: str | None = None

@@ -14,6 +14,7 @@ from pydantic.json_schema import models_json_schema
 from . import errors
 from .auth import OPEN_PATHS
 from .openapi_answers import ANSWERS, BESIDE, BYTES, FORMS, STREAM
+from .openapi_examples import EXAMPLES
 from .result_formats import MEDIA_TYPES
 from .routes.files import MAX_LIFE_S, MIN_LIFE_S, Purpose
 
@@ -61,6 +62,22 @@ _UPLOADS: dict[str, tuple[dict[str, Any], list[str]]] = {
     "create_run": _ROWS,
 }
 
+# The groups, in the order in which people need them.
+_GROUPS = {
+    "jobs": "submit rows, follow them, and fetch what came of them.",
+    "workflows": "steps of many kinds, each over the rows of the one before.",
+    "generation": "one answer at once, as OpenAI's clients ask for it.",
+    "files": "inputs and results, kept by name.",
+    "batches": "OpenAI's face of jobs.",
+    "webhooks": "who is told when something ends.",
+    "models": "what can be asked.",
+    "queues": "what waits, and for whom.",
+    "workers": "who is there, and how busy.",
+    "usage": "what a tenant has used, and may use.",
+    "keys": "who may do what.",
+    "health": "whether all is well, for people and for programs.",
+}
+
 # What names a thing in a path, or a place in a stream, means the same wherever it stands.
 _NAMES = {
     "job_id": "The job's id, as in `job_01K3…`.",
@@ -103,6 +120,7 @@ def document_of(app: FastAPI) -> dict[str, Any]:
         [(model, "serialization") for model in sorted(models, key=lambda each: each.__name__)],
         ref_template=_COMPONENT + "{model}",
     )
+    document["tags"] = [{"name": name, "description": told} for name, told in _GROUPS.items()]
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
     for never_used in ("HTTPValidationError", "ValidationError"):  # FastAPI's own 422
         schemas.pop(never_used, None)
@@ -141,7 +159,7 @@ def _add_words(operation: dict[str, Any]) -> None:
 
 
 def _add_bodies(operation: dict[str, Any], schemas: dict[str, Any]) -> None:
-    """Name the bodies, put their parts where references find them, and tell of uploads."""
+    """Name the bodies, with their parts where references look; tell of uploads and examples."""
     name = operation["operationId"]
     if name in _UPLOADS:
         fields, required = _UPLOADS[name]
@@ -156,6 +174,8 @@ def _add_bodies(operation: dict[str, Any], schemas: dict[str, Any]) -> None:
                 _define(schemas, part, definition)
             _define(schemas, schema["title"], schema)
             content["schema"] = {"$ref": _COMPONENT + schema["title"]}
+            if name in EXAMPLES:
+                content["examples"] = {name: {"value": EXAMPLES[name]}}
 
 
 def _define(schemas: dict[str, Any], name: str, schema: dict[str, Any]) -> None:

@@ -2,15 +2,20 @@
 
     python -m penstock.api.reference > docs/api.md
 
-Knows how the page looks; what is on it stands in the routes, their bodies and their answers.
+Knows how the page looks; what is on it stands in the routes, their bodies and their answers. What
+is in a table: see `reference_tables`.
 """
 
+import json
 import tempfile
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-_COMPONENT = "#/components/schemas/"
+from .reference_tables import COMPONENT, anchor, facts, table, type_of
+
 _BODIES = ("application/json", "multipart/form-data")
+_WIDTH = 100
 
 _HEAD = """\
 # API reference
@@ -19,7 +24,8 @@ Made from `/openapi.json` by `make docs`; a running server shows the same at `/d
 is `{"error": {"message", "type", "param", "code"}}`, with an `x-request-id`; where trying again is
 useless it says `x-should-retry: false`, and where it is not, `Retry-After` says when.
 
-A key goes into `Authorization: Bearer …`. A server that has no keys asks for none.
+A key goes into `Authorization: Bearer …`. A server that has no keys asks for none. A field that a
+request cannot have is refused, not ignored.
 """
 
 
@@ -30,136 +36,133 @@ def reference(document: Mapping[str, Any]) -> str:
     for path, item in document["paths"].items():
         for method, operation in item.items():
             by_tag.setdefault(operation["tags"][0], []).append((method.upper(), path, operation))
-    blocks = [_HEAD]
-    for tag, operations in by_tag.items():
-        blocks.append(f"## {tag.capitalize()}\n")
+    asked = _referred(
+        [each.get("requestBody") for item in document["paths"].values() for each in item.values()],
+        schemas,
+    )
+    shown = _referred(document["paths"], schemas)
+    blocks = [_HEAD, _contents(document["tags"])]
+    for tag in document["tags"]:
+        operations = by_tag[tag["name"]]
+        blocks.append(f"## {tag['name'].capitalize()}\n")
+        blocks.append(_prose(tag["description"][:1].upper() + tag["description"][1:]) + "\n")
         blocks.append(_overview(operations))
         blocks.extend(_operation(*each) for each in operations)
     blocks.append("## Objects\n")
-    blocks.extend(_object(name, schemas[name]) for name in sorted(schemas))
+    blocks.extend(
+        _object(name, schemas[name], is_asked=name in asked) for name in sorted(shown | asked)
+    )
     return "\n".join(blocks)
+
+
+def _contents(tags: Sequence[Mapping[str, str]]) -> str:
+    lines = [
+        f"- [{tag['name'].capitalize()}](#{anchor(tag['name'])}): {tag['description']}"
+        for tag in tags
+    ]
+    return "".join(f"{line}\n" for line in [*lines, "- [Objects](#objects)"])
+
+
+def _referred(value: Any, schemas: Mapping[str, Any]) -> set[str]:
+    """Name the schemas that something refers to, and those to which these refer in turn."""
+    found: set[str] = set()
+    waiting = [value]
+    while waiting:
+        match waiting.pop():
+            case dict() as members:
+                name = str(members.get("$ref", "")).removeprefix(COMPONENT)
+                if name in schemas and name not in found:
+                    found.add(name)
+                    waiting.append(schemas[name])
+                waiting += members.values()
+            case list() as items:
+                waiting += items
+    return found
 
 
 def _overview(operations: Sequence[tuple[str, str, dict[str, Any]]]) -> str:
     rows = (
-        (f"[`{method} {path}`](#{_anchor(f'{method} {path}')})", _first_sentence(operation))
+        (f"[`{method} {path}`](#{anchor(f'{method} {path}')})", f"{operation['summary']}.")
         for method, path, operation in operations
     )
-    return _table(("request", "what it does"), rows)
+    return table(("request", "what it does"), rows)
 
 
 def _operation(method: str, path: str, operation: Mapping[str, Any]) -> str:
-    parts = [f"### {method} {path}\n", _prose(operation.get("description", "")) + "\n"]
+    parts = [f"### {method} {path}\n"]
+    parts += [_prose(each) + "\n" for each in operation["description"].split("\n\n")]
     parameters = [
-        (f"`{each['name']}`", each["in"], *_facts(each["schema"], each.get("required", False)))
+        (
+            f"`{each['name']}`",
+            each["in"],
+            *facts(
+                each["schema"] | {"description": each.get("description", "")},
+                needs_word=each.get("required", False) and each["in"] != "path",
+            ),
+        )
         for each in operation.get("parameters", ())
     ]
     if parameters:
-        parts.append(_table(("parameter", "in", "type", "what it says"), parameters))
-    content = operation.get("requestBody", {}).get("content", {})
-    bodies = [_type(content[form]["schema"]) for form in _BODIES if form in content]
-    if bodies:
-        kinds = [form.partition("/")[2] for form in _BODIES if form in content]
-        told = ", or ".join(f"{body} ({kind})" for body, kind in zip(bodies, kinds, strict=True))
-        parts.append(f"Body: {told}.\n")
+        parts.append(table(("parameter", "in", "type", "what it says"), parameters))
+    parts += _body(operation.get("requestBody", {}).get("content", {}))
     parts.append(_answers(operation["responses"]) + "\n")
     return "\n".join(parts)
+
+
+def _body(content: Mapping[str, Any]) -> Iterator[str]:
+    """Say what may be sent, each form of it, with an example."""
+    kinds = [form for form in _BODIES if form in content]
+    told = [f"{type_of(content[form]['schema'])} ({form.partition('/')[2]})" for form in kinds]
+    if told:
+        yield _prose(f"Body: {', or '.join(told)}.") + "\n"
+    for form in kinds:
+        if "properties" in content[form]["schema"]:
+            yield f"The fields of the {form.partition('/')[2]}:\n"
+            yield _fields(content[form]["schema"], is_asked=True)
+        for example in content[form].get("examples", {}).values():
+            shown = json.dumps(example["value"], indent=2, ensure_ascii=False)
+            yield f"```json\n{shown}\n```\n"
 
 
 def _answers(responses: Mapping[str, Any]) -> str:
     [good] = [status for status in responses if status.startswith("2")]
     forms = responses[good].get("content", {})
     said = [
-        _type(form["schema"]) if kind == "application/json" and form.get("schema") else f"`{kind}`"
+        type_of(form["schema"])
+        if kind == "application/json" and form.get("schema")
+        else f"`{kind}`"
         for kind, form in forms.items()
     ]
     refusals = ", ".join(sorted(status for status in responses if not status.startswith("2")))
-    return f"Answers {good}: {' or '.join(said) or 'JSON'}. Refusals: {refusals}."
+    return _prose(f"Answers {good}: {' or '.join(said) or 'JSON'}. Refusals: {refusals}.")
 
 
-def _object(name: str, schema: Mapping[str, Any]) -> str:
+def _object(name: str, schema: Mapping[str, Any], *, is_asked: bool) -> str:
     parts = [f"### {name}\n"]
-    if "description" in schema:
-        parts.append(_prose(schema["description"]) + "\n")
+    parts += [_prose(each) + "\n" for each in schema.get("description", "").split("\n\n") if each]
     if "enum" in schema:
-        parts.append(", ".join(f"`{value}`" for value in schema["enum"]) + "\n")
-    required = schema.get("required", ())
-    fields = [
-        (f"`{field}`", *_facts(facts, field in required))
-        for field, facts in schema.get("properties", {}).items()
-    ]
-    if fields:
-        parts.append(_table(("field", "type", "what it says"), fields))
+        parts.append(_prose(", ".join(f"`{value}`" for value in schema["enum"])) + "\n")
+    if schema.get("properties"):
+        parts.append(_fields(schema, is_asked=is_asked))
     return "\n".join(parts)
 
 
-def _facts(schema: Mapping[str, Any], is_required: bool) -> tuple[str, str]:
-    """Give a value's type, and what else is known of it."""
-    said = [_prose(schema.get("description", ""))] if schema.get("description") else []
-    if is_required:
-        said.append("Required.")
-    bounds = _bounds(schema)
-    if bounds:
-        said.append(f"{bounds}.")
-    if schema.get("default") is not None:
-        said.append(f"Default: `{schema['default']}`.")
-    return _type(schema), " ".join(said)
-
-
-def _bounds(schema: Mapping[str, Any]) -> str:
-    for each in (schema, *schema.get("anyOf", ())):
-        least = each.get("minimum", each.get("minLength", each.get("minItems")))
-        most = each.get("maximum", each.get("maxLength", each.get("maxItems")))
-        if least is not None and most is not None:
-            return f"From {least:,} to {most:,}"
-        if least is not None:
-            return f"At least {least:,}"
-        if most is not None:
-            return f"At most {most:,}"
-    return ""
-
-
-def _type(schema: Mapping[str, Any]) -> str:
-    """Name a schema's type; an object of its own by a link to it."""
-    if "$ref" in schema:
-        name = schema["$ref"].removeprefix(_COMPONENT)
-        return f"[{name}](#{_anchor(name)})"
-    if "anyOf" in schema or "oneOf" in schema:
-        kinds = [_type(each) for each in schema.get("anyOf") or schema["oneOf"]]
-        return " or ".join(dict.fromkeys(kind for kind in kinds if kind != "null"))
-    if "const" in schema:
-        return f"`{schema['const']}`"
-    if "enum" in schema:
-        return " or ".join(f"`{value}`" for value in schema["enum"])
-    if schema.get("type") == "array":
-        return f"list of {_type(schema.get('items', {}))}"
-    if schema.get("type") == "object" and "properties" in schema:
-        return "form of " + ", ".join(f"`{field}`" for field in schema["properties"])
-    return schema.get("type", "anything")
-
-
-def _table(head: Sequence[str], rows: Iterator[tuple[str, ...]] | Sequence[tuple[str, ...]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "".join(f"| {' | '.join(_cell(cell) for cell in line)} |\n" for line in lines)
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+def _fields(schema: Mapping[str, Any], *, is_asked: bool) -> str:
+    """Tell of each field whether it must be there, or, in an answer, whether it may be missing."""
+    required = schema.get("required", ())
+    rows = []
+    for field, told in schema["properties"].items():
+        kind, words = facts(told, needs_word=is_asked and field in required)
+        if not is_asked and field not in required:
+            words += " May be left out."
+        rows.append((f"`{field}`", kind, words))
+    return table(("field", "type", "what it says"), rows)
 
 
 def _prose(text: str) -> str:
-    """Take a docstring's words; how it is raised in Python is nobody's business here."""
-    return " ".join(text.partition("\nRaises:")[0].split())
-
-
-def _first_sentence(operation: Mapping[str, Any]) -> str:
-    return _prose(operation.get("description", "").partition("\n\n")[0])
-
-
-def _anchor(heading: str) -> str:
-    """Name a heading as GitHub and its like do in links."""
-    kept = (letter for letter in heading.lower() if letter.isalnum() or letter in " -_")
-    return "".join(kept).replace(" ", "-")
+    return textwrap.fill(
+        " ".join(text.split()), _WIDTH, break_long_words=False, break_on_hyphens=False
+    )
 
 
 def _main() -> None:

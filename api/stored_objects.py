@@ -135,6 +135,8 @@ class BatchJobs(Described):
 
     job_ids: list[str]
     """Their ids, one for each model; empty until the lines have been read."""
+    status_reason: str | None
+    """What holds it up, a code first; null where nothing does, and once it has ended."""
 
 
 class Batch(Described):
@@ -164,7 +166,7 @@ class Batch(Described):
         "cancelling",
         "cancelled",
     ]
-    """How it stands; `finalizing` is for other servers' batches."""
+    """How it stands; `finalizing` never comes up here."""
     output_file_id: str | None
     """The file with the answers; null until it has ended, and where there are none."""
     error_file_id: str | None

@@ -65,7 +65,7 @@ class RunRequestBody(CheckRequest):
     upload: ShortText | None = None
     """Which input the part `file` of an upload is; null for the only one that `inputs` lacks."""
     name: ShortText | None = None
-    """What people call it, up to 512 characters; it means nothing to the queue."""
+    """What people call it; it means nothing to the queue."""
     priority: Priority | None = None
     """From -100 to 100, the larger first, up to the tenant's ceiling. Null means 0, or the ceiling
     where that is lower.

@@ -20,6 +20,12 @@ from schemathesis.core.failures import Failure, FailureGroup
 from schemathesis.specs.openapi import checks
 
 from penstock.api.app import create_app
+from penstock.api.openapi_examples import (
+    EXAMPLES as EXAMPLES_TOLD,
+    FILE_ID,
+    HOOK_URL,
+    MODEL as MODEL_NAMED,
+)
 from penstock.api.schemas import ChatRequest
 from penstock.jobs.model import InvalidSampling, SamplingParams
 from penstock.jobs.redis_server import RedisServer
@@ -289,3 +295,20 @@ def test_what_succeeds_is_as_it_says(
     assert answer.status_code < 300, answer.text
     schema = schemathesis.openapi.from_dict(document)
     schema[path.partition("?")[0]][method].validate_response(answer)
+
+
+def test_every_example_is_taken(
+    document: dict[str, Any], known: dict[str, str], http: httpx2.Client
+) -> None:
+    there = {MODEL_NAMED: MODEL, FILE_ID: known["file_id"], HOOK_URL: "http://127.0.0.1:9/"}
+    tried = []
+    for method, path, operation in operations(document):
+        content = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
+        for name, example in content.get("examples", {}).items():
+            text = json.dumps(example["value"])
+            for said, meant in there.items():
+                text = text.replace(said, meant)
+            answer = http.request(method.upper(), path.format(**known), json=json.loads(text))
+            assert answer.status_code < 300, f"{name}: {answer.text}"
+            tried.append(name)
+    assert sorted(tried) == sorted(EXAMPLES_TOLD)
