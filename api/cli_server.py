@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ..jobs.settings import Settings
 from .cli_output import Printer
 from .client import Client
-from .client_errors import PenstockError
+from .client_errors import PenstockError, ServerUnreachable
 
 if TYPE_CHECKING:
     from .local import LocalStack
@@ -57,6 +57,20 @@ def running_server(printer: Printer, settings: Settings, models: Collection[str]
         return None
     printer.note(f"using the server at {settings.url}; --data DIR starts one of its own")
     return settings.url
+
+
+def answers(settings: Settings) -> bool:
+    """Tell whether a server is there, whatever it says."""
+    with Client(
+        settings.url, settings.api_key, timeout_s=_PROBE_TIMEOUT_S, max_retries=0
+    ) as client:
+        try:
+            client.workers.list()
+        except ServerUnreachable:
+            return False
+        except PenstockError:
+            return True
+    return True
 
 
 @contextmanager

@@ -31,8 +31,9 @@ from .cli_options import (
     task_options,
 )
 from .cli_output import Printer
+from .cli_server import answers
 from .client import Client
-from .client_errors import InvalidInput, PenstockError, ServerUnreachable
+from .client_errors import InvalidInput, PenstockError
 from .job_calls import SubmitOptions, job_body
 from .payloads import is_remote
 from .validation_calls import shown_progress
@@ -40,7 +41,6 @@ from .validation_output import print_validation
 from .validation_record import JobValidation
 
 EXIT_BAD_ROWS = 4
-_PROBE_TIMEOUT_S = 2.0
 _ALONE = "no server is asked: earlier jobs and the speed of workers are not known here"
 
 
@@ -99,7 +99,7 @@ def validate_rows(
         typer.Exit: some rows would come to nothing.
     """
     settings, sources = settings_and_sources(None, None, url=url, api_key=api_key)
-    if here or (sources["url"] == "default" and not _answers(settings)):
+    if here or (sources["url"] == "default" and not answers(settings)):
         found = _found_here(printer, settings, rows, options)
     else:
         with Client(settings.url, settings.api_key) as client:
@@ -107,20 +107,6 @@ def validate_rows(
     print_validation(printer, found)
     if not found.ok:
         raise typer.Exit(EXIT_BAD_ROWS)
-
-
-def _answers(settings: Settings) -> bool:
-    """Tell whether a server is there, whatever it says."""
-    with Client(
-        settings.url, settings.api_key, timeout_s=_PROBE_TIMEOUT_S, max_retries=0
-    ) as client:
-        try:
-            client.workers.list()
-        except ServerUnreachable:
-            return False
-        except PenstockError:
-            return True
-    return True
 
 
 def _found_here(

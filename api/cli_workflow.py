@@ -30,7 +30,7 @@ from .cli_options import (
 )
 from .cli_output import Printer
 from .cli_runs import EXIT_CODES, EXIT_FAILED, exit_code, follow_run
-from .cli_server import running_server, server_for
+from .cli_server import answers, running_server, server_for
 from .cli_workflow_output import (
     print_check,
     print_plan,
@@ -47,7 +47,9 @@ from .payloads import is_remote
 from .workflow import Workflow
 from .workflow_calls import RunOptions
 from .workflow_client import WorkflowRun
+from .workflow_here import check_here, require_packages
 from .workflow_models import models_of
+from .workflow_trial import trial_of
 
 EXIT_USAGE = 2
 _NUM_SAMPLES = 5
@@ -70,6 +72,9 @@ Inputs: TypeAlias = Annotated[
 Params: TypeAlias = Annotated[
     list[str] | None,
     typer.Option("--param", "-p", metavar="NAME=VALUE", help="As in -p n=4; JSON, or a text."),
+]
+Here: TypeAlias = Annotated[
+    bool, typer.Option("--here", help="Ask no server, even where one runs.")
 ]
 
 
@@ -148,16 +153,28 @@ def validate(
     file: File,
     inputs: Inputs = None,
     params: Params = None,
+    here: Here = False,
     url: Url = None,
     api_key: ApiKey = None,
     output: Output = None,
 ) -> None:
-    """Check a workflow, with the first rows of its inputs; all problems at once."""
+    """Check a workflow, with the first rows of its inputs; all problems at once.
+
+    Without a server it looks by itself, and cannot tell which models will be served.
+    """
     printer = Printer(output)
     spec = Workflow.load(file)
-    rows = inputs_of(spec, inputs)
-    with problems_told(printer), open_client(url, api_key) as client:
-        print_check(printer, client.workflows.validate(spec, rows, params=sampling_of(params)))
+    rows, values = inputs_of(spec, inputs), sampling_of(params)
+    settings, sources = settings_and_sources(None, None, url=url, api_key=api_key)
+    if here or (sources["url"] == "default" and not answers(settings)):
+        found = check_here(trial_of(spec, rows, values), settings.models)
+    else:
+        with problems_told(printer), Client(settings.url, settings.api_key) as client:
+            found = client.workflows.validate(spec, rows, params=values)
+    if not found["valid"]:
+        print_problems(printer, found["errors"])
+        raise typer.Exit(EXIT_USAGE)
+    print_check(printer, found)
 
 
 @workflow.command(epilog=example("workflow preview"))
@@ -216,9 +233,17 @@ def plan(
 
 @workflow.command(epilog=example("workflow schema"))
 def schema(url: Url = None, api_key: ApiKey = None) -> None:
-    """Print the JSON Schema of workflows, for editors."""
-    with open_client(url, api_key) as client:
-        typer.echo(json.dumps(client.workflows.schema(), indent=2))
+    """Print the JSON Schema of workflows, for editors; no server is needed."""
+    settings, sources = settings_and_sources(None, None, url=url, api_key=api_key)
+    if sources["url"] == "default" and not answers(settings):
+        require_packages()
+        from ..jobs.workflow.schema import workflow_schema  # not for the light client
+
+        found = workflow_schema()
+    else:
+        with Client(settings.url, settings.api_key) as client:
+            found = client.workflows.schema()
+    typer.echo(json.dumps(found, indent=2))
 
 
 @workflow.command(epilog=example("workflow runs"))

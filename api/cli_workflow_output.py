@@ -148,6 +148,10 @@ def print_check(printer: Printer, found: Mapping[str, Any]) -> None:
     if found["columns_known"]:
         columns = ", ".join(f"{name} {kind}" for name, kind in found["output"]["columns"].items())
         printer.facts([("output", columns)])
+    for step in found["steps"]:
+        if step["max"]:
+            one = "row matches" if step["type"] == "join" else "row becomes"
+            printer.facts([("max", f"{step['id']}: a {one} {step['max']:,} at most")])
     for warning in found["warnings"]:
         printer.note(f"warning: {warning}")
     hint = "" if found["columns_known"] else "; --input NAME=PATH checks columns"
@@ -267,8 +271,6 @@ def _text(value: Any) -> Any:
 
 def _rows_of_one(step: Mapping[str, Any]) -> str:
     bound = f"up to {step['max_children']:,} of 1" if step["max_children"] > 1 else ""
-    if bound and step["max_children"] == step["max"]:
-        bound += " (`max`)"
     return ", ".join(filter(None, ("waits for all" if step["waits_for_all_rows"] else "", bound)))
 
 

@@ -7,8 +7,11 @@ from ..jobs.workflow.plan import INPUT, Plan, PlannedStep
 from ..jobs.workflow.spec import Expand, Join
 
 
-def check_object(plan: Plan, served: Collection[str]) -> dict[str, Any]:
-    """Return what is known of each step and of the output; and what could not be checked."""
+def check_object(plan: Plan, served: Collection[str] | None) -> dict[str, Any]:
+    """Return what is known of each step and of the output; and what could not be checked.
+
+    `served` are the models that may be asked; with None there is nobody to tell.
+    """
     is_known = plan.workflow.inputs.keys() <= plan.inputs.keys()
     return {
         "object": "workflow.check",
@@ -35,14 +38,16 @@ def _step(plan: Plan, step: PlannedStep) -> dict[str, Any]:
     }
 
 
-def _warnings(plan: Plan, served: Collection[str]) -> list[str]:
+def _warnings(plan: Plan, served: Collection[str] | None) -> list[str]:
     """Say what nobody could look at."""
     missing = [name for name in plan.workflow.inputs if name not in plan.inputs]
     models = sorted({model for step in plan.steps for model in step.models})
     found = []
     if missing:
         found.append(f"columns are not checked: no rows are given of {', '.join(missing)}")
-    if models and not served:
+    if models and served is None:
+        found.append(f"no server is asked: whether one serves {', '.join(models)} is not known")
+    elif models and not served:
         found.append(f"nothing is served now: nobody can tell whether {', '.join(models)} will be")
     return found
 

@@ -2,10 +2,23 @@
 wants to know beforehand. Knows the names of keys, not their meaning."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 _FIELD = re.compile(r"\{\{\s*(row|params)\.(\w+)\s*\}\}")
+_ASKING = frozenset({"generate", "judge", "embed"})
+
+
+def with_model(document: Mapping[str, Any], served: Collection[str]) -> Mapping[str, Any]:
+    """Name the one model that is served, where a step that asks is left without."""
+    defaults, steps = document.get("defaults", {}), document.get("steps")
+    if not isinstance(defaults, dict) or not isinstance(steps, list) or defaults.get("model"):
+        return document
+    if all(not _asks(step) or step.get("model") for step in steps if isinstance(step, dict)):
+        return document
+    if len(served) != 1:
+        return document  # the check tells which steps are without one
+    return {**document, "defaults": {**defaults, "model": next(iter(served))}}
 
 
 def models_of(document: Mapping[str, Any], params: Mapping[str, Any]) -> list[str]:
@@ -20,6 +33,12 @@ def models_of(document: Mapping[str, Any], params: Mapping[str, Any]) -> list[st
     for model in said:
         found |= dict.fromkeys(_chosen(model, values, crossed))
     return list(found)
+
+
+def _asks(step: Mapping[str, Any]) -> bool:
+    kind = step.get("type")
+    is_asking_reduce = kind == "reduce" and bool(step.get("prompt") or step.get("messages"))
+    return kind in _ASKING or is_asking_reduce
 
 
 def _chosen(model: Any, params: Mapping[str, Any], crossed: Mapping[str, Any]) -> Iterator[str]:

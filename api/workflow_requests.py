@@ -26,12 +26,11 @@ from .errors import InvalidRequest
 from .principal import Principal
 from .services import Services
 from .workflow_errors import RunNotFound, WorkflowRefused
+from .workflow_models import with_model
 from .workflow_schemas import CheckRequest, Dataset
 from .workflow_store import WorkflowStore
 
 _ROWS_LOOKED_AT = 1_000  # of an input, to learn its columns before a run
-
-_ASKING = frozenset({"generate", "judge", "embed"})
 
 
 def store_of(services: Services) -> WorkflowStore:
@@ -114,7 +113,9 @@ def _source_of(services: Services, principal: Principal, name: str, dataset: Dat
     return PathSource(dataset.path or "")
 
 
-async def _document(services: Services, principal: Principal, body: CheckRequest) -> dict[str, Any]:
+async def _document(
+    services: Services, principal: Principal, body: CheckRequest
+) -> Mapping[str, Any]:
     """Find what a request names, and write out a model that it leaves open."""
     document = body.workflow
     if isinstance(document, str):
@@ -123,30 +124,11 @@ async def _document(services: Services, principal: Principal, body: CheckRequest
         document = stored.workflow
     elif body.version is not None:
         raise InvalidRequest("version goes with the name of a stored workflow", param="version")
-    return await _with_model(services, document)
-
-
-async def _with_model(services: Services, document: dict[str, Any]) -> dict[str, Any]:
-    """Name the one model that is served, where a step that asks is left without."""
-    defaults, steps = document.get("defaults", {}), document.get("steps")
-    if not isinstance(defaults, dict) or not isinstance(steps, list) or defaults.get("model"):
-        return document
-    if all(not _asks(step) or step.get("model") for step in steps if isinstance(step, dict)):
-        return document
-    served = list(await services.catalog.served())
-    if len(served) != 1:
-        return document  # the check tells which steps are without one
-    return {**document, "defaults": {**defaults, "model": served[0]}}
+    return with_model(document, await services.catalog.served())
 
 
 def _told(error: InvalidWorkflow) -> list[tuple[str, str]]:
     return [(each.where, each.message) for each in error.problems]
-
-
-def _asks(step: dict[str, Any]) -> bool:
-    kind = step.get("type")
-    is_asking_reduce = kind == "reduce" and bool(step.get("prompt") or step.get("messages"))
-    return kind in _ASKING or is_asking_reduce
 
 
 def _columns_of(settings: Settings, source: Source) -> dict[str, ColumnKind]:

@@ -89,7 +89,7 @@ class TestWithoutAServer:
     def test_it_looks_by_itself(
         self, penstock: Penstock, mixed: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("penstock.api.cli_validate._answers", lambda settings: False)
+        monkeypatch.setattr("penstock.api.cli_validate.answers", lambda settings: False)
         run = penstock("validate", mixed, "--prompt", "Say {{ row.t }}", "-m", MODEL, "--id", "id")
         assert run.code == 4, run.err
         [found] = run.lines
