@@ -50,10 +50,19 @@ async def read_json(request: Request, schema: type[Schema], max_bytes: int) -> S
         UnsupportedMediaType: the body is declared as something else, or compressed.
     """
     _check_media_type(request)
+    return await _parse(await read_bytes(request, max_bytes), schema)
+
+
+async def read_optional_json(request: Request, schema: type[Schema], max_bytes: int) -> Schema:
+    """Read a body that may be left out, as `read_json` does; none is `schema` without a field.
+
+    Only reading tells whether there is one: what comes in chunks declares no length.
+    """
     body = await read_bytes(request, max_bytes)
-    if len(body) > _PARSED_AT_ONCE_BYTES:  # in a thread, or all answers would halt meanwhile
-        return await anyio.to_thread.run_sync(parse, body, schema)
-    return parse(body, schema)
+    if not body:
+        return schema()
+    _check_media_type(request)
+    return await _parse(body, schema)
 
 
 async def read_bytes(request: Request, max_bytes: int) -> bytes:
@@ -71,6 +80,12 @@ async def read_bytes(request: Request, max_bytes: int) -> bytes:
     except ClientDisconnect as error:
         raise InvalidRequest("the connection closed before the body had ended") from error
     return bytes(body)
+
+
+async def _parse(body: bytes, schema: type[Schema]) -> Schema:
+    if len(body) > _PARSED_AT_ONCE_BYTES:  # in a thread, or all answers would halt meanwhile
+        return await anyio.to_thread.run_sync(parse, body, schema)
+    return parse(body, schema)
 
 
 def parse(body: bytes, schema: type[Schema]) -> Schema:

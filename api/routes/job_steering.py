@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse
 from ...jobs.job_limits import check_deadline, read_deadline
 from ...jobs.retrying import retry
 from ...jobs.steering import Changes, change, pause, resume
-from ..bodies import json_body, read_json
+from ..bodies import json_body, read_json, read_optional_json
 from ..creations import ADMITTED
 from ..errors import Conflict
 from ..home import require_home
@@ -75,9 +75,7 @@ async def retry_job(
 
     When that completes, its rows take the places of those that failed.
     """
-    body = RetryRequest()
-    if request.headers.get("content-length", "0") != "0":  # clients may send none
-        body = await read_json(request, RetryRequest, MAX_BODY_BYTES)
+    body = await read_optional_json(request, RetryRequest, MAX_BODY_BYTES)
     require_home(services)
     await find_job(services, principal, job_id)
     if body.priority is not None:

@@ -12,7 +12,7 @@ from ...jobs.errors import InvalidJob
 from ...jobs.workflow.runs.retrying import retry_run
 from ...jobs.workflow.runs.run_control import RunChanges, change_run
 from ...jobs.workflow.runs.run_errors import read_errors
-from ..bodies import json_body, read_json
+from ..bodies import json_body, read_json, read_optional_json
 from ..creations import ADMITTED
 from ..errors import Conflict
 from ..home import require_home
@@ -60,9 +60,7 @@ async def run_again(
 
     It takes over all that succeeded, and lands a whole output: what had failed, and its neighbours.
     """
-    body = RunRetry()
-    if request.headers.get("content-length", "0") != "0":  # clients may send none
-        body = await read_json(request, RunRetry, MAX_BODY_BYTES)
+    body = await read_optional_json(request, RunRetry, MAX_BODY_BYTES)
     require_home(services)
     await find_run(services, principal, run_id)
     work = partial(

@@ -22,7 +22,7 @@ from ...jobs.webhook_endpoints import (
     new_secret,
 )
 from ..answer import CLIENT_GONE_STATUS
-from ..bodies import MAX_JSON_BYTES, json_body, read_json
+from ..bodies import MAX_JSON_BYTES, json_body, read_json, read_optional_json
 from ..creations import COUNTED
 from ..errors import InvalidRequest, TooManyRequests
 from ..generation import ClientGone, unless_gone
@@ -145,8 +145,7 @@ async def rotate_secret(
     endpoint_id: str, request: Request, services: TheServices, principal: ThePrincipal
 ) -> dict[str, Any]:
     """Sign with another secret from now on; for a day with both, if that is wished."""
-    is_empty = request.headers.get("content-length", "0") == "0"
-    body = Rotation() if is_empty else await read_json(request, Rotation, MAX_JSON_BYTES)
+    body = await read_optional_json(request, Rotation, MAX_JSON_BYTES)
     endpoint = services.endpoints.get(endpoint_id, principal.tenant)
     keeps_old = bool(body.keep_old_secret_active_for_24_hours)
     changes = {
