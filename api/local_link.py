@@ -46,8 +46,8 @@ class LocalLink:
 
     @property
     def server(self) -> tuple[str, str] | None:
-        """The API's URL and its key, once attached."""
-        return self._server
+        """The API's URL and its key, as long as we are attached."""
+        return self._server if self._is_kept() else None
 
     def attach(self) -> tuple[str, str]:
         """Find or start the stack, and wait until a model answers; the URL and the key.
@@ -57,13 +57,15 @@ class LocalLink:
             StackFailed: it cannot be started, or serves other models.
         """
         with self._lock:
-            if self._server is None:
+            if not self._is_kept():
+                self._let_go()
                 _check_packages()
                 try:
                     self._server = self._meet()
                 except OSError as error:
                     where = self.place.data
                     raise StackFailed(f"cannot run a stack in {where}: {error}") from error
+            assert self._server is not None
             return self._server
 
     def release(self) -> None:
@@ -153,10 +155,21 @@ class LocalLink:
             raise StackFailed(trouble)
         return facts["url"], facts["api_key"]
 
+    def _is_kept(self) -> bool:
+        """Whether we are attached, and the keeper lives: it says nothing more until it ends."""
+        if self._connection is None or self._server is None:
+            return False
+        try:
+            return self._connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) != b""
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+
     def _let_go(self) -> None:
         if self._connection is not None:
             self._connection.close()
-            self._connection = None
+        self._connection = self._server = None
 
     @property
     def _log_path(self) -> Path:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -153,6 +154,30 @@ def test_what_is_killed_leaves_nothing_behind_and_its_job_goes_on_with_the_next(
         assert len(processes_of(tmp_path)) > 3
     assert all("local_keeper" in line for line in processes_of(tmp_path))  # and it is at its end
     wait_for(lambda: not processes_of(tmp_path), "the stack to end")
+
+
+def test_a_stack_that_was_killed_is_started_again(
+    tmp_path: Path, redis_server: RedisServer
+) -> None:
+    with Client("local://", data=tmp_path, model=MODEL) as client:
+        job = client.jobs.submit([{"text": "a"}], prompt="{{ row.text }}")
+        job.wait(timeout_s=60)
+        [keeper] = [
+            int(process.name)
+            for process in Path("/proc").glob("[0-9]*")
+            if "local_keeper\0--listener" in _command(process)
+            and str(tmp_path) in _command(process)
+        ]
+        os.kill(keeper, signal.SIGKILL)
+        assert client.jobs.get(job.id).counts.succeeded == 1
+    wait_for(lambda: not processes_of(tmp_path), "the stack to end")
+
+
+def _command(process: Path) -> str:
+    try:
+        return (process / "cmdline").read_text()
+    except OSError:
+        return ""
 
 
 def test_a_client_that_nobody_closes_ends_with_its_process(

@@ -1,5 +1,6 @@
 """The Kubernetes manifests: valid one by one, and fitting each other, the image and the code."""
 
+import ipaddress
 import re
 import shutil
 import subprocess
@@ -195,6 +196,16 @@ def test_budgets_and_policies_choose_pods_that_are_there() -> None:
             assert {port["port"] for port in rule["ports"]} <= known
             peers = [each["podSelector"] for each in rule["from"] if "podSelector" in each]
             assert all(matched(peer) for peer in peers)
+
+
+def test_the_way_out_leads_to_the_internet_alone() -> None:
+    [rule] = of_kind("NetworkPolicy")["to-the-world"]["spec"]["egress"]
+    [peer] = rule["to"]
+    closed = [ipaddress.ip_network(net) for net in peer["ipBlock"]["except"]]
+    inner = ("10.9.8.7", "100.100.100.200", "127.0.0.1", "169.254.169.254", "172.20.0.1")
+    for address in (*inner, "192.168.1.1", "0.0.0.1"):
+        assert any(ipaddress.ip_address(address) in net for net in closed), address
+    assert not any(ipaddress.ip_address("93.184.216.34") in net for net in closed)
 
 
 def test_those_who_need_redis_reach_it_and_nobody_else() -> None:
