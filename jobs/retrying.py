@@ -26,6 +26,7 @@ from .part_file import CorruptPart, read_part
 from .results_dir import ResultsDir
 from .sealed_input import CorruptShard, InputSealer, SealedRow
 from .settings import Settings
+from .tenants import Tenants
 
 RETRIES = "_retries"  # below the rows of the job
 
@@ -53,6 +54,7 @@ def retry(
 
     With `codes`, only of rows that failed with one of these; without, also of rows that were not
     run because the job ended before. As long as one retry of a job runs, the same wish finds it.
+    Its priority is the job's, or another, and no more than the tenant may have by now.
 
     Raises:
         UnknownJob: there is no such job.
@@ -152,6 +154,7 @@ def _make(
         sealer = _seal_rows(made_dir, _rows_to_retry(job_dir, spec, codes))
         if not sealer.num_rows:
             raise InvalidJob("codes", f"{spec.job_id} has no row to retry{_with(codes)}")
+        tenant = Tenants(settings.tenants_dir).get(spec.tenant)
         made = replace(
             spec,
             job_id=made_dir.job_id,
@@ -163,7 +166,7 @@ def _make(
             created_at_ms=time.time_ns() // 1_000_000,
             num_rejected=0,
             name=name or f"retry of {spec.name or spec.job_id}"[:512],
-            priority=spec.priority if priority is None else priority,
+            priority=tenant.capped(spec.priority if priority is None else priority),
             idempotency_key=None,
             deadline_ms=None,
             max_error_rate=None,

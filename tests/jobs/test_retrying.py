@@ -14,6 +14,7 @@ from penstock.jobs.results_dir import ResultsDir
 from penstock.jobs.retrying import retry
 from penstock.jobs.steering import change
 from penstock.jobs.submission import PathSource, SubmitRequest, submit
+from penstock.jobs.tenants import Tenants
 
 from .landed_rows import rows_of, statuses
 from .small_jobs import SmallJobs
@@ -188,6 +189,14 @@ def test_a_retry_takes_what_its_job_was_changed_to(jobs: SmallJobs) -> None:
     made = jobs.retry(spec)
     assert (made.priority, made.name, made.metadata) == (7, "retry of second", {"team": "a"})
     assert jobs.snapshot(made).priority == 7
+
+
+def test_a_retry_keeps_no_priority_that_its_tenant_lost(jobs: SmallJobs) -> None:
+    spec = jobs.make(priority=9)
+    jobs.run(spec, failing=[1])
+    jobs.finalize(spec)
+    Tenants(jobs.settings.tenants_dir).change(spec.tenant, {"priority_ceiling": 2})
+    assert jobs.retry(spec).priority == 2
 
 
 def test_a_cancelled_retry_leaves_the_job_as_it_was(jobs: SmallJobs, failed_job: JobSpec) -> None:

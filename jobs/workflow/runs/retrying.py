@@ -15,6 +15,7 @@ from ...file_lock import file_lock
 from ...job_table import JobTable
 from ...model import JobState, new_job_id
 from ...settings import Settings
+from ...tenants import Tenants
 from ..replanning import plan_of
 from ..retried_answers import retried_runs
 from .run_control import LOCK_WAIT_S, read_control
@@ -36,7 +37,8 @@ def retry_run(
 ) -> RunSnapshot:
     """Make a run that asks again what failed of one that has ended; durable when this returns.
 
-    As long as one retry of a run goes on, the same wish finds it.
+    As long as one retry of a run goes on, the same wish finds it. Its priority is the old run's,
+    or another, and no more than the tenant may have by now.
 
     Raises:
         UnknownJob: there is no such run.
@@ -56,12 +58,13 @@ def retry_run(
         raise InvalidJob("run_id", f"nothing of {run_id} has failed: there is nothing to retry")
     check_models(plan_of(spec), served)
     control = read_control(directory, spec)
+    tenant = Tenants(settings.tenants_dir).get(spec.tenant)
     wanted = replace(
         spec,
         run_id=new_job_id("run"),
         created_at_ms=time.time_ns() // 1_000_000,
         name=name or control.name,
-        priority=control.priority if priority is None else priority,
+        priority=tenant.capped(control.priority if priority is None else priority),
         metadata={**control.metadata, RETRY_OF: run_id},
         idempotency_key=None,
         retry_of=run_id,

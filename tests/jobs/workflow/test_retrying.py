@@ -13,6 +13,7 @@ from penstock.jobs.errors import InvalidJob
 from penstock.jobs.job_table import JobTable
 from penstock.jobs.model import JobState
 from penstock.jobs.settings import Settings
+from penstock.jobs.tenants import Tenants
 from penstock.jobs.workflow import retried_answers
 from penstock.jobs.workflow.retried_answers import path_of
 from penstock.jobs.workflow.runs.retrying import retry_run
@@ -161,6 +162,13 @@ def test_it_takes_over_little_by_little_and_again_if_its_file_is_lost(runs: Smal
     with sqlite3.connect(path) as connection:
         assert connection.execute("SELECT count(*) FROM answer").fetchone() == (10,)
     connection.close()
+
+
+def test_a_retry_keeps_no_priority_that_its_tenant_lost(runs: SmallRuns) -> None:
+    first = replace(runs, model=Model("draft 3")).finish(begun(runs))
+    assert first.priority == 0
+    Tenants(runs.settings.tenants_dir).change(first.tenant, {"priority_ceiling": -4})
+    assert retry_run(runs.settings, runs.table, first.run_id).priority == -4
 
 
 def test_what_is_not_retried(runs: SmallRuns) -> None:
