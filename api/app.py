@@ -52,6 +52,7 @@ from .auth import KeyCheck
 from .background_responses import BackgroundResponses
 from .bodies import refusal_of_fields
 from .catalog import Catalog
+from .docs_page import docs_route
 from .errors import NotFound, OtherStatus, shown
 from .job_object import RateGauge
 from .limits import RequestLimits
@@ -170,12 +171,13 @@ def create_app(settings: Settings | None = None, *, host: str | None = None) -> 
         summary="Bulk LLM generation as a queue, and OpenAI's API beside it.",
         lifespan=lifespan,
         middleware=middleware,
+        docs_url=None,  # FastAPI's page loads its scripts from elsewhere
         redoc_url=None,
         generate_unique_id_function=operation_name,
     )
     for module in _ROUTES:
         app.include_router(module.router)
-    app.router.routes.extend(page_routes())
+    app.router.routes.extend([*page_routes(), docs_route(app)])
     app.add_exception_handler(RequestValidationError, _refuse_fields)
     app.add_exception_handler(HTTPException, _refuse_status)
     for kind in TRANSLATED:

@@ -74,9 +74,9 @@ ANSWERS: dict[str, type[Described]] = {
     "list_keys": own.ApiKeyList,
     "revoke_key": own.ApiKey,
     "get_usage": own.Listing,
-    "list_queues": own.Queues,
+    "list_queues": own.QueueList,
     "list_workers": own.Listing,
-    "healthz": own.Health,
+    "healthz": own.Liveness,
     "readyz": own.Readiness,
 }
 

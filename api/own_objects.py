@@ -202,14 +202,14 @@ class ApiKeyList(Page):
     """The keys of this page."""
 
 
-class Queues(Listing):
+class QueueList(Listing):
     """A queue for every model, and beside them who waits."""
 
     tenants: list[dict[str, Any]]
     """For each tenant the jobs, rows and limits, as for each queue."""
 
 
-class Health(Described):
+class Liveness(Described):
     """The process runs."""
 
     status: Literal["ok"]

@@ -94,7 +94,7 @@ class BatchErrors(Described):
     object: Literal["list"]
     """What this is."""
     data: list[BatchError]
-    """The errors; of very many the first."""
+    """The errors, up to a thousand."""
 
 
 class RequestCounts(Described):
