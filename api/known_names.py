@@ -1,9 +1,12 @@
 """What a shell may offer for a word that is being typed: ids and models that the server knows.
 
 A shell waits for the answer, so it is a quick one or none; whatever goes wrong, nothing is said.
+Some shells evaluate what they are offered. So nothing is offered that people have written, such as
+a job's name, and nothing with a character that means something to a shell.
 """
 
 import contextlib
+import re
 import threading
 from collections.abc import Callable, Iterable
 
@@ -16,6 +19,7 @@ from .client_errors import PenstockError
 
 _LONGEST_S = 0.3
 _MOST = 50
+_HARMLESS = re.compile(r"[A-Za-z0-9_./][A-Za-z0-9_.:/=,@+-]*")  # whatever the shell
 
 Offer = tuple[str, str]  # a word, and what a shell may show beside it
 
@@ -26,10 +30,10 @@ def jobs_and_runs(ctx: typer.Context, incomplete: str) -> list[Offer]:
     def ask(client: Client) -> Iterable[Offer]:
         if not incomplete.startswith("run_"):
             for job in client.jobs.list(limit=_MOST):
-                yield job.id, _told(job.status, job.name)
+                yield job.id, job.status
         if not incomplete.startswith("job_"):
             for run in client.workflows.list(limit=_MOST):
-                yield run.id, _told(run.status, run.record.workflow)
+                yield run.id, run.status
 
     return _offers(ctx, incomplete, ask)
 
@@ -42,7 +46,7 @@ def models(ctx: typer.Context, incomplete: str) -> list[Offer]:
 def _offers(
     ctx: typer.Context, incomplete: str, ask: Callable[[Client], Iterable[Offer]]
 ) -> list[Offer]:
-    """Give what begins as the word does, of all that has come in time."""
+    """Give what begins as the word does and is harmless, of all that has come in time."""
     found: list[Offer] = []
     url, key = ctx.params.get("url"), ctx.params.get("api_key")
     with contextlib.suppress(PenstockError, InvalidSetting):  # a prompt is no place for them
@@ -52,13 +56,13 @@ def _offers(
         thread = threading.Thread(target=_fill, args=asked, name="penstock-names", daemon=True)
         thread.start()
         thread.join(_LONGEST_S)
-    return [offer for offer in list(found) if offer[0].startswith(incomplete)]
+    return [
+        (word, beside if _HARMLESS.fullmatch(beside) else "")
+        for word, beside in list(found)
+        if word.startswith(incomplete) and _HARMLESS.fullmatch(word)
+    ]
 
 
 def _fill(client: Client, ask: Callable[[Client], Iterable[Offer]], found: list[Offer]) -> None:
     with client, contextlib.suppress(PenstockError):
         found.extend(ask(client))
-
-
-def _told(status: str, name: str | None) -> str:
-    return f"{status} {name}" if name else str(status)

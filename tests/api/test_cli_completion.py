@@ -7,15 +7,21 @@ import sys
 import time
 from pathlib import Path
 
+import httpx2
 import pytest
 import typer
 
+# Typer has no public name for what a shell calls.
+from typer.completion import completion_init, shell_complete  # pyright: ignore[reportPrivateImportUsage]
+
 from penstock.api import known_names
 from penstock.api.cli import make_app
+from penstock.api.cli_completion import Shell
 from penstock.api.client import Client
 
 from .command import Penstock
 from .conftest import IDLE_MODEL, MODEL, Stack
+from .scripted import connect, job_json
 
 PROGRAMS = Path(sys.executable).parent
 NOWHERE = "http://127.0.0.1:9"
@@ -108,9 +114,9 @@ class TestNames:
             )
             try:
                 offered = dict(known_names.jobs_and_runs(context, "job_"))
-                assert offered[job.id] == "queued mine"
+                assert offered[job.id] == "queued"
                 assert job.id not in dict(known_names.jobs_and_runs(context, "run_"))
-                assert known_names.jobs_and_runs(context, job.id) == [(job.id, "queued mine")]
+                assert known_names.jobs_and_runs(context, job.id) == [(job.id, "queued")]
             finally:
                 job.cancel()
 
@@ -122,3 +128,66 @@ class TestNames:
     def test_trouble_is_not_told(self, context: typer.Context, url: str) -> None:
         context.params = {"url": url}
         assert known_names.models(context, "") == []
+
+
+HOSTILE = [
+    "\\$(id)",
+    "$(id)",
+    "`id`",
+    "'id'",
+    '"id"',
+    "a\nid",
+    "a\tid",
+    "(id)",
+    "a id",
+    "a\\",
+    "a;id",
+]
+
+
+class TestHostileNames:
+    """Some shells evaluate what they are offered: whoever names something may not write that."""
+
+    @pytest.mark.parametrize("shell", Shell)
+    @pytest.mark.parametrize(
+        ("line", "known"), [("show job_", "job_1"), ("submit --model m", "m1")]
+    )
+    def test_no_shell_gets_them(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+        shell: Shell,
+        line: str,
+        known: str,
+    ) -> None:
+        def offered(*hostile: str) -> str:
+            """What the shell is told, to the letter."""
+            monkeypatch.setattr(known_names, "open_client", lambda *_, **__: knowing(*hostile))
+            shell_complete(command, {}, "penstock", "_X", f"complete_{shell}")
+            return capsys.readouterr().out
+
+        monkeypatch.setattr(known_names, "_LONGEST_S", 60.0)
+        command = typer.main.get_command(make_app())
+        for name, value in {
+            "COMP_WORDS": f"penstock {line}",
+            "COMP_CWORD": str(len(line.split())),
+            "_TYPER_COMPLETE_ARGS": f"penstock {line}",
+            "_TYPER_COMPLETE_FISH_ACTION": "get-args",
+        }.items():
+            monkeypatch.setenv(name, value)
+        completion_init()
+        assert known in offered()
+        assert offered(*HOSTILE) == offered()
+
+
+def knowing(*hostile: str) -> Client:
+    """A client of a server where all that can be named has one of these names, and of plain ids."""
+    jobs = [job_json(id="job_1", name="-".join(hostile) or None)]
+    jobs += [job_json(id=f"job_{name}", status=name) for name in hostile]
+    models = [{"id": "m1"}, *({"id": f"m{name}"} for name in hostile)]
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        data = {"/v1/models": models, "/v1/jobs": jobs}.get(request.url.path, [])
+        return httpx2.Response(200, json={"object": "list", "data": data, "has_more": False})
+
+    return connect(answer)
