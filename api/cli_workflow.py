@@ -5,8 +5,7 @@ Knows the client and how a file and its inputs are named; a watcher who leaves n
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
@@ -31,7 +30,9 @@ from .cli_options import (
 from .cli_output import Printer
 from .cli_runs import EXIT_CODES, EXIT_FAILED, exit_code, follow_run
 from .cli_server import answers, running_server, server_for
+from .cli_workflow_graph import graph
 from .cli_workflow_output import (
+    EXIT_USAGE,
     print_check,
     print_plan,
     print_preview,
@@ -39,10 +40,11 @@ from .cli_workflow_output import (
     print_rows,
     print_run,
     print_runs,
+    problems_told,
     run_summary,
 )
+from .cli_workflow_store import delete, list_kept, save, show
 from .client import Client
-from .client_errors import BadRequest
 from .payloads import is_remote
 from .workflow import Workflow
 from .workflow_calls import RunOptions
@@ -51,7 +53,6 @@ from .workflow_here import check_here, require_packages
 from .workflow_models import models_of
 from .workflow_trial import trial_of
 
-EXIT_USAGE = 2
 _NUM_SAMPLES = 5
 
 workflow = typer.Typer(no_args_is_help=True, help="Workflows: steps over rows.")
@@ -209,6 +210,14 @@ def plan(
         list[str] | None,
         typer.Option("--rows", metavar="NAME=N", help="How many rows an input will have."),
     ] = None,
+    rate: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1,
+            metavar="TOKENS_PER_S",
+            help="What each model gives; by default the most that its workers have given.",
+        ),
+    ] = None,
     url: Url = None,
     api_key: ApiKey = None,
     output: Output = None,
@@ -226,6 +235,7 @@ def plan(
             params=sampling_of(params),
             sample_rows=sample,
             num_rows=counts,
+            tokens_per_s=rate,
         )
     print_plan(printer, found)
     _exit_as(printer, found)
@@ -260,6 +270,16 @@ def runs(
     print_runs(Printer(output), (each.record for each in found))
 
 
+for name, verb in {
+    "graph": graph,
+    "save": save,
+    "list": list_kept,
+    "show": show,
+    "delete": delete,
+}.items():
+    workflow.command(name, epilog=example(f"workflow {name}"))(verb)
+
+
 def inputs_of(spec: Workflow, pairs: Sequence[str] | None) -> dict[str, str]:
     """Read NAME=PATH; a path alone is the only input's.
 
@@ -278,22 +298,6 @@ def inputs_of(spec: Workflow, pairs: Sequence[str] | None) -> dict[str, str]:
             raise UsageProblem(f"the workflow has no input {name!r}; inputs: {known}")
         found[name] = path
     return found
-
-
-@contextmanager
-def problems_told(printer: Printer) -> Iterator[None]:
-    """Print all that is wrong with a workflow, not just the first of it.
-
-    Raises:
-        typer.Exit: the server has refused a workflow in the block.
-    """
-    try:
-        yield
-    except BadRequest as error:
-        if not error.errors:
-            raise
-        print_problems(printer, error.errors)
-        raise typer.Exit(EXIT_USAGE) from None
 
 
 def _print_result(printer: Printer, found: WorkflowRun) -> None:

@@ -1,14 +1,20 @@
 """How workflows look on a terminal: their checks, trials, runs and rows. Knows no server."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+import typer
+
 from .cli_output import Printer, cell, short_status
+from .client_errors import BadRequest
 from .run_progress import steps_table
 from .wording import counted, short_number, short_time
 from .workflow_records import RunRecord, StepRecord
 
+EXIT_USAGE = 2
 _SHORT = 500  # characters of a prompt or an answer
+_NO_TIME = "unknown: no worker has been busy yet; --rate TOKENS_PER_S says what to reckon with"
 _LINES_SHOWN = 5  # of those that were rejected
 
 
@@ -214,7 +220,7 @@ def print_plan(printer: Printer, found: Mapping[str, Any]) -> None:
         [
             ("tokens in", _band(total["prompt_tokens"])),
             ("tokens out", _band(total["completion_tokens"])),
-            ("time", _time(total["seconds"]) or "unknown"),
+            ("time", _time(total["seconds"]) or _NO_TIME),
             *(("rests on", text) for text in found["rests_on"]),
         ]
     )
@@ -227,6 +233,22 @@ def print_problems(printer: Printer, problems: Sequence[Mapping[str, Any]]) -> N
     for problem in problems:
         printer.note(f"{problem.get('param')}: {problem.get('message')}")
     printer.note(f"{counted(len(problems), 'problem')}; nothing was run")
+
+
+@contextmanager
+def problems_told(printer: Printer) -> Iterator[None]:
+    """Print all that is wrong with a workflow, not just the first of it.
+
+    Raises:
+        typer.Exit: the server has refused a workflow in the block.
+    """
+    try:
+        yield
+    except BadRequest as error:
+        if not error.errors:
+            raise
+        print_problems(printer, error.errors)
+        raise typer.Exit(EXIT_USAGE) from None
 
 
 def _trace_facts(trace: Mapping[str, Any]) -> list[tuple[str, Any]]:

@@ -15,6 +15,7 @@ is for the server to tell. Loads no library until YAML is wanted.
 
 import json
 from collections.abc import Mapping
+from html import escape
 from pathlib import Path
 from typing import Any, Self, Unpack
 
@@ -178,6 +179,22 @@ class Workflow:
     def to_json(self) -> str:
         """Give the specification as JSON, which `from_yaml` reads, too."""
         return json.dumps(self.to_dict(), ensure_ascii=False, indent=2)
+
+    def to_tree(self) -> str:
+        """Draw the graph as text: each step below the one whose rows it takes."""
+        from .workflow_graph import tree_lines  # drawings are wanted by few
+
+        return "\n".join(tree_lines(self.to_dict()))
+
+    def to_mermaid(self) -> str:
+        """Draw the graph as a Mermaid flowchart."""
+        from .workflow_graph import mermaid
+
+        return mermaid(self.to_dict())
+
+    def _repr_html_(self) -> str:
+        """Draw the graph in a notebook."""
+        return f"<b>{escape(self.name)}</b><pre>{escape(self.to_tree())}</pre>"
 
     def __eq__(self, other: object) -> bool:
         """Say whether another specification says the same."""

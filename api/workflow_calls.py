@@ -151,15 +151,21 @@ def preview(trial: Mapping[str, Any], retry: RetryPolicy, *, num_rows: int) -> T
 
 
 def plan(
-    trial: Mapping[str, Any], counts: Mapping[str, int], retry: RetryPolicy, *, sample_rows: int
+    trial: Mapping[str, Any],
+    counts: Mapping[str, int],
+    retry: RetryPolicy,
+    *,
+    sample_rows: int,
+    tokens_per_s: float | None = None,
 ) -> Talk[dict[str, Any]]:
     """Have rows, tokens and time of each step estimated from a sample."""
     body = {**trial, "sample_rows": sample_rows, "wait": 0}
     found = yield from ask(Send("POST", "/v1/workflows/plan", body=body), retry, _read_json)
     run_id = found["run"]["id"]
     yield from wait_for_run(run_id, retry)
-    said = [f"{name}={count}" for name, count in counts.items()]
-    send = Send("GET", f"{_RUNS}/{run_id}/plan", params={"num_rows": said})
+    said: dict[str, Any] = {"num_rows": [f"{name}={count}" for name, count in counts.items()]}
+    said |= {} if tokens_per_s is None else {"tokens_per_s": tokens_per_s}
+    send = Send("GET", f"{_RUNS}/{run_id}/plan", params=said)
     return (yield from ask(send, retry, _read_json))
 
 
@@ -179,6 +185,12 @@ def get_workflow(name: str, version: int | None, retry: RetryPolicy) -> Talk[Wor
 def list_workflows(retry: RetryPolicy) -> Talk[list[dict[str, Any]]]:
     """List the newest version of each workflow that is kept."""
     return (yield from ask(Send("GET", "/v1/workflows"), retry, read_list))
+
+
+def forget_workflow(name: str, retry: RetryPolicy) -> Talk[None]:
+    """Forget a workflow that is kept, with all its versions."""
+    send = Send("DELETE", f"/v1/workflows/{quote(name, safe='')}")
+    yield from ask(send, retry, lambda response: None)
 
 
 def get_schema(retry: RetryPolicy) -> Talk[dict[str, Any]]:

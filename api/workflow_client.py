@@ -98,15 +98,28 @@ class Workflows:
         params: Mapping[str, Any] | None = None,
         sample_rows: int = 16,
         num_rows: Mapping[str, int] | None = None,
+        tokens_per_s: float | None = None,
     ) -> dict[str, Any]:
         """Estimate rows, tokens and time of each step from a sample.
 
-        `num_rows` says how many rows an input has, where that cannot be seen from it.
+        Args:
+            workflow: see the class.
+            inputs: as a run would take them.
+            params: values for the workflow's `params`.
+            sample_rows: how many rows of each input are tried.
+            num_rows: how many an input has, where that cannot be seen from it.
+            tokens_per_s: what each model gives; by default the most its workers have given yet.
         """
         said, named = self._said(workflow, inputs)
         counts = counts_of(named, num_rows)
         trial = trial_of(said, named, params, sample_rows)
-        talk = workflow_calls.plan(trial, counts, self._connection.retry, sample_rows=sample_rows)
+        talk = workflow_calls.plan(
+            trial,
+            counts,
+            self._connection.retry,
+            sample_rows=sample_rows,
+            tokens_per_s=tokens_per_s,
+        )
         return self._connection.run(talk)
 
     def save(self, workflow: AnyWorkflow) -> int:
@@ -124,6 +137,10 @@ class Workflows:
     def saved(self) -> list[dict[str, Any]]:
         """List the newest version of each workflow that is kept."""
         return self._connection.run(workflow_calls.list_workflows(self._connection.retry))
+
+    def forget(self, name: str) -> None:
+        """Forget a workflow that is kept, with all its versions; its runs are left as they are."""
+        self._connection.run(workflow_calls.forget_workflow(name, self._connection.retry))
 
     def schema(self) -> dict[str, Any]:
         """Give the JSON Schema of specifications."""

@@ -87,10 +87,14 @@ async def look_at_plan(
     services: TheServices,
     principal: ThePrincipal,
     num_rows: Annotated[list[str] | None, Query(description="As in docs=200000.")] = None,
+    tokens_per_s: Annotated[
+        float | None,
+        Query(gt=0, description="What each model gives, instead of what its workers have given."),
+    ] = None,
 ) -> dict[str, Any]:
     """Estimate from a run what more rows would take."""
     run = await find_run(services, principal, run_id)
-    return await _estimated(services, run, dict(map(_count_of, num_rows or ())))
+    return await _estimated(services, run, dict(map(_count_of, num_rows or ())), tokens_per_s)
 
 
 async def _try(
@@ -159,7 +163,10 @@ def _rows_of(
 
 
 async def _estimated(
-    services: Services, run: RunSnapshot, num_rows: dict[str, int]
+    services: Services,
+    run: RunSnapshot,
+    num_rows: dict[str, int],
+    tokens_per_s: float | None = None,
 ) -> dict[str, Any]:
     def work() -> tuple[RunSpec, Plan, dict[str, float]]:
         spec = RunDir(services.settings.runs_dir, run.run_id).read()
@@ -178,32 +185,38 @@ async def _estimated(
         raise InvalidRequest(f"num_rows: there is no input {unknown[0]!r}", param="num_rows")
     sampled = {step.id: step for step in run.steps}
     counts = {name: num_rows.get(name, each.num_rows) for name, each in spec.inputs.items()}
-    rates, rests_on = await _rates(services, run, plan)
+    rates, rests_on = await _rates(services, run, plan, tokens_per_s)
     estimates = estimate(plan, sampled, counts, rates, spreads)
     shown = estimate_object(estimates, sample_rows=run.num_rows, rests_on=rests_on)
     return {**shown, "complete": run.state.is_final, "num_rows": counts, "run": run_object(run)}
 
 
 async def _rates(
-    services: Services, run: RunSnapshot, plan: Plan
+    services: Services, run: RunSnapshot, plan: Plan, given: float | None
 ) -> tuple[dict[str, float], list[str]]:
     """Tell how many tokens a second each model gives at its best, and where that is known from.
 
     What the sample itself took says little: so few rows leave most of an engine idle.
     """
     rests_on = [f"a sample of {run.num_rows} rows, run {run.run_id}"]
+    models = sorted({model for step in plan.steps for model in step.models})
+    if given is not None:
+        return dict.fromkeys(models, given), [
+            *rests_on,
+            f"{given:g} tokens/s of each model, as said",
+        ]
     rates: dict[str, float] = {}
     for worker in await services.catalog.workers():
         if worker.busy_tokens_per_s > 0 and not worker.is_draining:
             rates[worker.model] = rates.get(worker.model, 0.0) + worker.busy_tokens_per_s
-    for model in sorted({model for step in plan.steps for model in step.models}):
+    for model in models:
         if model in rates:
             figure = f"{rates[model]:.0f} tokens/s, the most that workers of {model} have given"
             rests_on.append(figure)
         else:
             rests_on.append(
-                f"no time can be told: no worker of {model} has been busy since it began; ask "
-                "again while a job runs"
+                f"no time can be told: no worker of {model} has been busy yet; ask again while a "
+                "job runs, or say `tokens_per_s`"
             )
     return rates, rests_on
 

@@ -76,11 +76,11 @@ def test_the_examples_run(
         waits = client.jobs.submit(rows, prompt="{{ row.text }}", model=IDLE_MODEL)
 
     def run(verb: str, job_id: str = "") -> None:
-        line = EXAMPLES[verb].replace(JOB, job_id)
+        line = EXAMPLES[verb].replace(JOB, job_id).replace("best-of-5", WORKFLOW["name"])
         model = ["--model", MODEL] if verb in ("run", "submit", "chat") else []  # two are here
         told = penstock(*shlex.split(line)[1:], *model)
         assert told.code in (0, 4), f"{line}\n{told.err}"
-        assert told.out or verb in ("jobs", "delete")
+        assert told.out or verb in ("jobs", "delete", "workflow delete")
 
     for verb in ("run", "submit", "jobs", "chat", "models"):
         run(verb)

@@ -184,3 +184,49 @@ def test_building_loads_no_library() -> None:
     )
     loaded = set(json.loads(result.stdout))
     assert {"yaml", "torch", "redis", "msgspec", "httpx2"} & loaded == set()
+
+
+def forked() -> Workflow:
+    workflow = Workflow("forked")
+    answers = workflow.input("questions").generate("answer", prompt="{{ row.text }}", n=3)
+    short = answers.filter("short", where="row.answer == '\"'")
+    count = answers.reduce("count", group_by=["text"], agg={"n": "count()"})
+    count.join("named", workflow.input("names"), on="text")
+    short.limit("few", 3)
+    return workflow
+
+
+def test_a_workflow_is_drawn_as_text() -> None:
+    assert forked().to_tree().splitlines() == [
+        "inputs.questions",
+        "answer  generate, n: 3",
+        "├─ short  filter, where: row.answer == '\"'",
+        "│  few  limit, size: 3",
+        "└─ count  reduce by text",
+        "   named  join, with inputs.names",
+        "inputs.names",
+    ]
+    assert "row.answer == &#x27;&quot;&#x27;" in forked()._repr_html_()
+
+
+def test_a_workflow_is_drawn_as_mermaid() -> None:
+    drawn = forked().to_mermaid().splitlines()
+    assert drawn[0] == "flowchart TD"
+    assert "    s1[\"short: filter, where: row.answer == '#quot;'\"]" in drawn
+    edges = {line.strip() for line in drawn if "-->" in line}
+    assert edges == {
+        "i0 --> s0",
+        *(f"s{a} --> s{b}" for a, b in [(0, 1), (0, 2), (2, 3), (1, 4)]),
+        "i1 --> s3",
+    }
+
+
+def test_what_cannot_run_is_drawn_as_well() -> None:
+    step = {"type": "limit", "size": 1}
+    circle = [{**step, "id": "a", "from": "b"}, {**step, "id": "b", "from": "a"}]
+    lost = {**step, "id": "c", "from": "nope"}
+    workflow = Workflow.from_dict({"name": "w", "inputs": {"rows": {}}, "steps": [*circle, lost]})
+    drawn = workflow.to_tree().splitlines()
+    assert [line for line in drawn if line.endswith("?")] == ["b ?", "nope ?"]
+    assert sum("limit" in line for line in drawn) == 3
+    assert workflow.to_mermaid().count("limit") == 3

@@ -180,6 +180,15 @@ class TestTrials:
         run = penstock(*command, "-o", "table")
         assert "a sample of 4 rows" in run.out
 
+    def test_a_rate_may_be_said(
+        self, penstock: Penstock, stack: Stack, file: Path, texts: Path
+    ) -> None:
+        command = ("workflow", "plan", file, "-i", texts, "--rate", 10, "--url", stack.url)
+        [found] = penstock(*command).lines
+        said = found["total"]["completion_tokens"]["estimate"] / 10
+        assert found["total"]["seconds"]["estimate"] == pytest.approx(said, abs=0.2)
+        assert "10 tokens/s of each model, as said" in found["rests_on"]
+
     def test_schema(self, penstock: Penstock, stack: Stack) -> None:
         assert "$defs" in json.loads(penstock("workflow", "schema", "--url", stack.url).out)
 
@@ -251,6 +260,39 @@ class TestLooking:
     def test_runs(self, penstock: Penstock, stack: Stack, done: str) -> None:
         assert done in [run["id"] for run in penstock("workflow", "runs", "--url", stack.url).lines]
         assert "said-twice" in penstock("workflow", "runs", "--url", stack.url, "-o", "table").out
+
+
+class TestKept:
+    def test_a_workflow_is_kept_until_it_is_forgotten(
+        self, penstock: Penstock, stack: Stack, tmp_path: Path
+    ) -> None:
+        file, url = tmp_path / "kept.yaml", ("--url", stack.url)
+        spec = {**WORKFLOW, "name": "kept-here", "description": "Says each text twice."}
+        file.write_text(Workflow.from_dict(spec).to_yaml())
+        assert penstock("workflow", "save", file, *url).lines == [
+            {"name": "kept-here", "version": 1}
+        ]
+        file.write_text(Workflow.from_dict({**spec, "description": "Twice."}).to_yaml())
+        assert "kept-here is kept, version 2" in penstock("workflow", "save", file, *url).err
+        listed = penstock("workflow", "list", *url, "-o", "table").out
+        assert "kept-here" in listed
+        assert "Twice." in listed
+        shown = penstock("workflow", "show", "kept-here", "--version", 1, *url, "-o", "table")
+        assert Workflow.from_yaml(shown.out) == Workflow.from_dict(spec)
+        [newest] = penstock("workflow", "show", "kept-here", *url).lines
+        assert newest["description"] == "Twice."
+        assert "is forgotten" in penstock("workflow", "delete", "kept-here", *url).err
+        again = penstock("workflow", "delete", "kept-here", *url)
+        assert (again.code, again.out) == (1, "")
+        assert "there is no workflow 'kept-here'" in again.err
+        file.write_text(file.read_text().replace("row.said.size <", "row.saad.size <"))
+        assert penstock("workflow", "save", file, *url).code == 2
+
+    def test_a_graph_is_drawn(self, penstock: Penstock, file: Path) -> None:
+        drawn = penstock("workflow", "graph", file)
+        assert drawn.code == 0
+        assert drawn.out.splitlines()[:2] == ["inputs.texts", "copy  expand"]
+        assert penstock("workflow", "graph", file, "-o", "mermaid").out.startswith("flowchart TD")
 
 
 def record(status: str, *steps: tuple[str, str, int]) -> RunRecord:
