@@ -10,13 +10,17 @@ from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+import httpx2
+
 from .arrow_files import pieces_of
 from .client_errors import InvalidInput
+from .foreign_bytes import check_size, whole
 from .row_lines import json_lines
 from .tables import need
 
 _PIECE_BYTES = 1 << 20
 _BATCH_ROWS = 1_000
+_FAULTS = (OSError, ValueError, httpx2.HTTPError)
 _FORM = "hf://datasets/<org>/<name>, with /<path of a file> or ?split=<name> behind it"
 
 
@@ -53,15 +57,23 @@ def open_hub_file(url: str) -> Iterator[tuple[str, Iterator[bytes]]]:
     if parts.netloc != "datasets" or len(path.parts) < 2:
         raise InvalidInput(f"cannot read {url!r:.100}: it must look like {_FORM}")
     if len(path.parts) == 2:
-        yield dataset_pieces(_split_of(str(path), dict(parse_qsl(parts.query)), url))
+        name, pieces = dataset_pieces(_split_of(str(path), dict(parse_qsl(parts.query)), url))
+        yield name, whole(pieces, f"{url!r:.200}")
         return
+    if behind := parts.query or parts.fragment:
+        raise InvalidInput(
+            f"cannot read {url!r:.200}: a file takes no options, got {behind!r:.80}; its version "
+            "stands behind the name of the data set, as in <name>@<revision>/…"
+        )
     hub = need("huggingface_hub", "reading hf://")
     try:
         file = hub.HfFileSystem().open(f"datasets/{path}", "rb")
-    except (OSError, ValueError) as error:
+    except _FAULTS as error:
         raise InvalidInput(f"cannot read {url!r:.200}: {error}") from error
     with file:
-        yield path.name, iter(lambda: file.read(_PIECE_BYTES), b"")
+        check_size(file.size or 0, f"{url!r:.200}")
+        pieces = iter(lambda: file.read(_PIECE_BYTES), b"")
+        yield path.name, whole(pieces, f"{url!r:.200}")
 
 
 def _split_of(name: str, options: dict[str, str], url: str) -> Any:
@@ -74,7 +86,7 @@ def _split_of(name: str, options: dict[str, str], url: str) -> Any:
         found = datasets.load_dataset(
             name, options.get("config"), revision=revision or None, streaming=True
         )
-    except (OSError, ValueError) as error:
+    except _FAULTS as error:
         raise InvalidInput(f"cannot read {url!r:.200}: {error}") from error
     split = options.get("split") or ("train" if "train" in found else "")
     if not split and len(found) == 1:

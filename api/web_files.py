@@ -6,14 +6,15 @@ elsewhere has a limit, and nothing of our own server's key goes there.
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from email.message import Message
 from pathlib import PurePosixPath
 from urllib.parse import unquote
 
 import httpx2
 
 from .client_errors import InvalidInput
+from .foreign_bytes import check_size, whole
 
-MAX_BYTES = 64 << 30
 _MAX_REDIRECTS = 5
 _TIMEOUT_S = httpx2.Timeout(60.0, connect=10.0)
 _SUFFIXES = frozenset({".jsonl", ".ndjson", ".json", ".csv", ".parquet", ".pq"})
@@ -42,7 +43,7 @@ def open_web_file(url: str) -> Iterator[tuple[str, Iterator[bytes]]]:
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             raise InvalidInput(f"cannot read {_shown(url)}: {error}") from error
         _check(response, url)
-        yield _filename(response), _pieces(response, url)
+        yield _filename(response), whole(response.iter_bytes(), _shown(url))
 
 
 def _check(response: httpx2.Response, url: str) -> None:
@@ -55,36 +56,24 @@ def _check(response: httpx2.Response, url: str) -> None:
         )
     declared = response.headers.get("content-length", "")
     if declared.isdigit():
-        _check_size(int(declared), url)
-
-
-def _check_size(num_bytes: int, url: str) -> None:
-    if num_bytes > MAX_BYTES:
-        raise InvalidInput(
-            f"cannot read {_shown(url)}: it has more than {MAX_BYTES:,} bytes; put it where the "
-            "server can read it, as s3://…, or submit it in parts"
-        )
-
-
-def _pieces(response: httpx2.Response, url: str) -> Iterator[bytes]:
-    num_bytes = 0
-    try:
-        for piece in response.iter_bytes():
-            num_bytes += len(piece)
-            _check_size(num_bytes, url)
-            if piece:
-                yield piece
-    except httpx2.HTTPError as error:
-        raise InvalidInput(
-            f"cannot read {_shown(url)}: it broke off after {num_bytes:,} bytes ({error}); nothing "
-            "was submitted, try again"
-        ) from error
+        check_size(int(declared), _shown(url))
 
 
 def _filename(response: httpx2.Response) -> str:
-    name = PurePosixPath(unquote(response.url.path)).name or "rows"
-    suffix = PurePosixPath(name).suffix.lower()
-    return name if suffix in _SUFFIXES else name + _SUFFIX_OF.get(_media_type(response), "")
+    """Choose the first name that tells a format: a store at the end of the way may have none."""
+    way = [response.url, *(each.url for each in reversed(response.history))]
+    final, *earlier = [PurePosixPath(unquote(url.path)).name for url in way]
+    for name in (final, _attached_name(response), *earlier):
+        if PurePosixPath(name).suffix.lower() in _SUFFIXES:
+            return name
+    return (final or "rows") + _SUFFIX_OF.get(_media_type(response), "")
+
+
+def _attached_name(response: httpx2.Response) -> str:
+    """Read the name under which the file is to be saved; empty if there is none."""
+    headers = Message()
+    headers["content-disposition"] = response.headers.get("content-disposition", "")
+    return PurePosixPath(headers.get_filename("")).name
 
 
 def _media_type(response: httpx2.Response) -> str:

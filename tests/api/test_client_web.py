@@ -1,9 +1,11 @@
 """Rows behind a URL and on the hub: fetched as they are sent on, or said why not."""
 
+import io
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 from typing import Any
 
 import datasets
@@ -13,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from penstock.api import web_files
+from penstock.api import foreign_bytes
 from penstock.api.client import Client
 from penstock.api.client_errors import InvalidInput
 from penstock.api.workflow_inputs import count_of, sample_of
@@ -30,6 +32,13 @@ class Files(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         if self.path.startswith("/from/"):
             self._head(302, {"location": "/rows.csv?token=secret"})
+        elif self.path.startswith("/resolve/"):
+            kind = "named" if "named" in self.path else "4f2a"
+            self._head(302, {"location": f"/store/{kind}"})
+        elif self.path.startswith("/store/"):
+            attached = "inline; filename*=UTF-8''..%2Fr%20ws.jsonl"
+            named = {"content-disposition": attached} if self.path.endswith("named") else {}
+            self._head(200, {"content-type": "binary/octet-stream", **named}, b"PAR1")
         elif self.path.startswith("/round/"):
             times = int(self.path.rpartition("/")[2])
             self._head(302, {"location": f"/round/{times + 1}" if times < 9 else "/page"})
@@ -83,6 +92,21 @@ def test_a_url_is_fetched_and_sent_on(web: str, stack: Stack) -> None:
 
 
 @pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/resolve/rows.parquet?sig=1", "rows.parquet"),
+        ("/resolve/main/named", "r ws.jsonl"),
+        ("/resolve/rows.parquet?named", "r ws.jsonl"),
+        ("/store/4f2a", "4f2a"),
+    ],
+)
+def test_a_store_at_the_end_of_the_way_takes_no_name_away(web: str, path: str, name: str) -> None:
+    handler, calls = script(httpx2.Response(202, json=job_json()))
+    connect(handler).jobs.submit(web + path, prompt="p")
+    assert parts_of(calls[0])["file"].get_filename() == name
+
+
+@pytest.mark.parametrize(
     ("path", "says"),
     [
         ("/nothing?key=secret", "/nothing: its status is 404"),
@@ -97,7 +121,7 @@ def test_a_url_that_cannot_be_read_says_why(
     web: str, path: str, says: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if path.endswith(".csv"):
-        monkeypatch.setattr(web_files, "MAX_BYTES", 9)
+        monkeypatch.setattr(foreign_bytes, "MAX_BYTES", 9)
     handler, calls = script(httpx2.Response(202, json=job_json()))
     with pytest.raises(InvalidInput, match=says) as caught:
         connect(handler).jobs.submit(web + path, prompt="p")
@@ -144,6 +168,47 @@ def test_the_hub_gives_files_and_splits(monkeypatch: pytest.MonkeyPatch) -> None
         sent_file("hf://datasets/org/name@v1?config=main")
     with pytest.raises(InvalidInput, match="may say split and config, got 'spilt'"):
         sent_file("hf://datasets/org/name?spilt=dev")
+
+
+class Breaks(io.BytesIO):
+    """A file whose connection breaks behind its first piece."""
+
+    size = 10
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if not self.tell():
+            return super().read(4)
+        raise httpx2.RemoteProtocolError("the peer closed the connection")
+
+
+@pytest.mark.parametrize(
+    ("url", "max_bytes", "says"),
+    [
+        ("rows.jsonl?split=test", 99, "takes no options, got 'split=test'"),
+        ("rows.jsonl#L2", 99, "takes no options, got 'L2'"),
+        ("rows.jsonl", 9, "more than 9 bytes"),
+        ("rows.jsonl", 99, r"broke off after 4 bytes \(the peer closed.*nothing was submitted"),
+    ],
+)
+def test_a_file_of_the_hub_that_cannot_be_read_says_why(
+    url: str, max_bytes: int, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub = SimpleNamespace(open=lambda path, mode: Breaks(b"0123456789"))
+    monkeypatch.setattr("huggingface_hub.HfFileSystem", lambda: hub)
+    monkeypatch.setattr(foreign_bytes, "MAX_BYTES", max_bytes)
+    with pytest.raises(InvalidInput, match=says):
+        sent_file(f"hf://datasets/org/name/{url}")
+
+
+def test_a_split_of_the_hub_that_breaks_off_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def rows() -> Iterator[dict[str, int]]:
+        yield {"id": 1}
+        raise httpx2.ReadTimeout("timed out")
+
+    split = datasets.IterableDataset.from_generator(rows)
+    monkeypatch.setattr("datasets.load_dataset", lambda *_, **__: {"train": split})
+    with pytest.raises(InvalidInput, match=r"name': it broke off after .*timed out.*try again"):
+        sent_file("hf://datasets/org/name")
 
 
 def test_a_trial_of_a_workflow_asks_for_rows_from_here(web: str) -> None:
