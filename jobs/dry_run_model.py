@@ -3,6 +3,7 @@
 Needs the packages of a worker; where they, or the files, are missing, it says so.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,7 @@ from .model import InvalidSampling, RequestError
 from .prompt_encoder import PromptEncoder, TokenIds
 from .row_request import RowRequest
 
-MAX_FORMS = 256  # schemas and grammars that are compiled
+MAX_FORMS = 256  # schemas and grammars of which it is remembered whether they can be
 
 Form = Any  # StructuredOutputs, of which nothing is known here but that it can be compared
 FormCheck = Callable[[Form], RequestError | None]
@@ -36,7 +37,7 @@ class ModelAtHand:
         self.unchecked: str | None = None
         self._encoder = encoder
         self._check_form = check_form
-        self._forms: dict[Form, RequestError | None] = {}
+        self._forms: OrderedDict[Form, RequestError | None] = OrderedDict()
 
     def encode(self, wish: RowRequest) -> TokenIds | RequestError:
         """Return the tokens of a request's prompt, as a worker would see them."""
@@ -53,16 +54,20 @@ class ModelAtHand:
             if isinstance(bound, RequestError):
                 return bound
             params = bound
-        form = params.structured_outputs
-        if form is None:
-            return None
-        if form not in self._forms and len(self._forms) < MAX_FORMS:
+        return None if params.structured_outputs is None else self._known(params.structured_outputs)
+
+    def _known(self, form: Form) -> RequestError | None:
+        """Check a form, unless an earlier row had it; the latest are remembered."""
+        if form not in self._forms:
             try:
                 self._forms[form] = self._check_form(form)
             except (ImportError, ValueError) as error:  # no grammars here: not the row's fault
                 self.unchecked = f"whether the answers' form can be: {error}"[:300]
                 self._forms[form] = None
-        return self._forms.get(form)
+            if len(self._forms) > MAX_FORMS:
+                self._forms.popitem(last=False)
+        self._forms.move_to_end(form)
+        return self._forms[form]
 
 
 def model_at_hand(

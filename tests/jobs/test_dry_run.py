@@ -6,6 +6,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from penstock.engine.model_place import resolve_model
+from penstock.jobs import dry_run_model
 from penstock.jobs.dry_run import DryRun
 from penstock.jobs.dry_run_model import ModelAtHand, NoModelAtHand, model_at_hand
 from penstock.jobs.dry_run_report import MAX_KINDS, DryRunReport
@@ -16,6 +17,8 @@ from penstock.jobs.submit_request import SubmitRequest
 
 DEMO = "penstock-demo"
 FAKE = "fake:context=40;chat=0"  # a token is a character
+FINE = {"type": "string"}
+NEVER = {"type": "string", "minLength": 5, "maxLength": 2}
 
 
 def at_hand(name: str) -> ModelAtHand:
@@ -40,6 +43,11 @@ def report_on(
     for item in rows_input(rows):
         run.take(item)
     return run.report(complete=True)
+
+
+def with_form(schema: dict[str, Any]) -> dict[str, Any]:
+    form = {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}
+    return {"body": {"prompt": "x", "response_format": form}}
 
 
 class TestTokens:
@@ -174,12 +182,7 @@ class TestRows:
         assert report_on([*rows, rows[0]]).duplicates.count == 1
 
     def test_a_form_that_nothing_has_is_found(self, demo: ModelAtHand) -> None:
-        def asking(schema: dict[str, Any]) -> dict[str, Any]:
-            form = {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}
-            return {"body": {"prompt": "x", "response_format": form}}
-
-        never = {"type": "string", "minLength": 5, "maxLength": 2}
-        found = report_on([asking({"type": "string"}), asking(never), asking(never)], demo)
+        found = report_on([with_form(FINE), with_form(NEVER), with_form(NEVER)], demo)
         [kind] = found.row_errors.kinds
         assert (kind.code, kind.param, kind.lines) == (
             "invalid_request",
@@ -187,6 +190,17 @@ class TestRows:
             [2, 3],
         )
         assert "cannot be fulfilled" in kind.message
+
+    def test_no_number_of_forms_is_too_many_to_look_at(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(dry_run_model, "MAX_FORMS", 2)
+        demo = at_hand(DEMO)  # which has seen no form yet
+        fine = [with_form({**FINE, "maxLength": n}) for n in range(1, 6)]
+        [kind] = report_on(
+            [*fine, with_form(NEVER), *fine, with_form(NEVER)], demo
+        ).row_errors.kinds
+        assert kind.lines == [6, 12]
 
 
 class TestRefusal:
