@@ -11,6 +11,7 @@ Before a later one the source is read to its end, so that nothing waits for it a
 """
 
 import asyncio
+import os
 import tempfile
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -60,7 +61,7 @@ class Upload:
     @property
     def num_bytes(self) -> int | None:
         """How many there are, if that is known yet."""
-        return self._file.seek(0, 2)
+        return self._file.seek(0, os.SEEK_END)
 
     def rewind(self) -> None:
         """Make ready to be sent from the first byte."""
@@ -80,9 +81,12 @@ class Upload:
             yield piece
 
     def _in_file(self) -> Iterator[bytes]:
-        self._file.seek(0)
+        place = 0
+        self._file.seek(place)
         while piece := self._file.read(_CHUNK_BYTES):
+            place += len(piece)
             yield piece
+            self._file.seek(place)  # whoever took the piece may have had the file elsewhere
 
 
 class StreamedUpload(Upload):
@@ -151,6 +155,7 @@ class StreamedUpload(Upload):
 
     def _keep(self, piece: bytes) -> bytes:
         self._is_whole = not piece
+        self._file.seek(0, os.SEEK_END)  # a sending that broke off left it inside of what is kept
         self._file.write(piece)
         return piece
 
