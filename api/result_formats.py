@@ -15,6 +15,9 @@ from ..jobs.results import Page
 from .column_types import restored
 from .errors import InvalidRequest, shown
 
+GROUP_ROWS = 64_000  # are worth a row group of Parquet, and so are so many bytes in memory
+GROUP_BYTES = 32 << 20
+
 ResultFormat = Literal["jsonl", "json", "arrow", "parquet"]
 
 MEDIA_TYPES: dict[ResultFormat, str] = {
@@ -119,24 +122,38 @@ class _ArrowStream(_Table):
 
 
 class _ParquetFile(_Table):
-    """A Parquet file with a row group for each page."""
+    """A Parquet file; pages gather until they are worth a row group, which costs its metadata."""
 
     _writer: pq.ParquetWriter | None = None
 
+    def __init__(self, spec: JobSpec, columns: Sequence[str] | None) -> None:
+        super().__init__(spec, columns)
+        self._gathered: list[pa.Table] = []
+        self._num_rows = self._num_bytes = 0
+
     def write(self, page: Page) -> bytes:
         table = self._typed(page)
-        writer = self._writer or pq.ParquetWriter(
+        self._writer = self._writer or pq.ParquetWriter(
             self._written.sink, table.schema, compression="zstd", write_page_checksum=True
         )
-        self._writer = writer
         if table.num_rows:
-            writer.write_table(table)
+            self._gathered.append(table)
+            self._num_rows += table.num_rows
+            self._num_bytes += table.get_total_buffer_size()  # a slice keeps all it was cut from
+        if self._num_rows >= GROUP_ROWS or self._num_bytes >= GROUP_BYTES:
+            self._write_group(self._writer)
         return self._written.take()
 
     def end(self) -> bytes:
         if self._writer is not None:
+            self._write_group(self._writer)
             self._writer.close()
         return self._written.take()
+
+    def _write_group(self, writer: pq.ParquetWriter) -> None:
+        if self._gathered:
+            writer.write_table(pa.concat_tables(self._gathered))
+            self._gathered, self._num_rows, self._num_bytes = [], 0, 0
 
 
 class _Written:

@@ -82,7 +82,8 @@ async def get_results(
     async def everything() -> AsyncGenerator[bytes, None]:
         cursor, following, piece = after, page.next_cursor, body
         while True:
-            yield piece
+            if piece:  # a page may add nothing yet
+                yield piece
             if following is None or following == cursor:  # the next row has not landed yet
                 yield encoder.end()
                 return
