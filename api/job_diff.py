@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from enum import StrEnum
+from typing import TypeVar
 
 from .client_errors import InvalidInput
 from .job import Job
@@ -10,6 +11,8 @@ from .row_metrics import Metric
 from .workflow_client import WorkflowRun
 
 _AT_LEAST = 0.9
+
+_Choice = TypeVar("_Choice", bound=StrEnum)
 
 
 class On(StrEnum):
@@ -42,13 +45,14 @@ def diff_of(
     """
     if isinstance(a, Job) != isinstance(b, Job):
         raise InvalidInput(f"a job and a run have no rows in common: {a.id} and {b.id}")
-    chosen = Metric(metric)
+    chosen = _one_of(Metric, metric, "metric")
     how = {
         "metric": chosen,
         "at_least": at_least if chosen is Metric.SIMILARITY else 1.0,
         "columns": columns or (["output"] if isinstance(a, Job) else None),
     }
-    pairing = On(on) if on else On.ROW_INDEX if isinstance(a, Job) else On.ID
+    usual = On.ROW_INDEX if isinstance(a, Job) else On.ID
+    pairing = _one_of(On, on, "on") if on else usual
     first, second = a.results(follow=False), b.results(follow=False)
     if pairing is On.ID:
         column = "custom_id" if isinstance(a, Job) else "row_id"
@@ -56,3 +60,11 @@ def diff_of(
     if not isinstance(a, Job):
         raise InvalidInput("rows of a run have no place in its input: pair them by id")
     return RowDiff.in_order(first, second, **how)
+
+
+def _one_of(kind: type[_Choice], value: str, name: str) -> _Choice:
+    try:
+        return kind(value)
+    except ValueError:
+        known = ", ".join(kind)
+        raise InvalidInput(f"{name} must be one of {known}, got {value!r}") from None

@@ -6,7 +6,7 @@ Puts together a model's shape, a device, its memory and the roofline. Loads no w
 refuses to know how a plan is printed.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .cpu_hardware import has_fast_bf16, this_cpu
 from .hardware import FP8_CAPABILITY, Hardware, NumberType, find_gpu
@@ -95,8 +95,9 @@ class Plan:
 
     @property
     def least_s(self) -> float:
-        """The job's time at the roofline."""
-        return self.work.num_rows / self.num_devices / self.chosen.rows_per_s
+        """The job's time at the roofline: that of the device with the most rows."""
+        rows = -(-self.work.num_rows // self.num_devices)
+        return max(rows / self.chosen.rows_per_s, self.chosen.turn_s)
 
     @property
     def p50_s(self) -> float:
@@ -166,7 +167,10 @@ def plan(
             f"on {hardware.name}, got {batch:,}"
         )
     load = Load(
-        roofline=roofline, work=work, step_tokens=step_tokens, reads_shared_once=hardware.is_gpu
+        roofline=roofline,
+        work=replace(work, num_rows=per_device),
+        step_tokens=step_tokens,
+        reads_shared_once=hardware.is_gpu,
     )
     measured = _measured(hardware, roofline.numbers.layers)
     shares = Shares.of(measured)

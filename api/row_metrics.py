@@ -26,15 +26,22 @@ def likeness(a: Any, b: Any, metric: Metric) -> float:
     `normalized` overlooks case and spaces, `json` the spelling of a document, and `similarity` is
     difflib's ratio: of the characters of short texts, else of the first 300 words.
     """
-    if a == b:
-        return 1.0
     if metric is Metric.SIMILARITY:
         return _ratio(text_of(a), text_of(b))
     if metric is Metric.NORMALIZED:
         return float(_normalized(a) == _normalized(b))
     if metric is Metric.JSON:
-        return float(_document(a) == _document(b))
-    return 0.0
+        a, b = _document(a), _document(b)
+    return float(_is_same(a, b))
+
+
+def _is_same(a: Any, b: Any) -> bool:
+    """Compare as JSON does: 1 and 1.0 are one number, and neither is `true`, as Python has it."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(_is_same(a[key], b[key]) for key in a)
+    if isinstance(a, list) and isinstance(b, list):
+        return len(a) == len(b) and all(map(_is_same, a, b))
+    return a == b and isinstance(a, bool) == isinstance(b, bool)
 
 
 def _ratio(a: str, b: str) -> float:

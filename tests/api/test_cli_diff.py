@@ -116,6 +116,8 @@ class TestJobs:
             nameless.wait(timeout_s=60)
             with pytest.raises(InvalidInput, match="no custom_id"):
                 list(diff_of(nameless, nameless, on="id"))
+            with pytest.raises(InvalidInput, match="metric must be one of"):
+                diff_of(nameless, nameless, metric="foo")
 
 
 def test_runs_of_workflows(penstock: Penstock, stack: Stack) -> None:
@@ -185,6 +187,9 @@ def test_rows_of_one_key_pair_off_as_they_come() -> None:
         (Metric.NORMALIZED, "a", "b", 0.0),
         (Metric.JSON, '{"a": 1, "b": [2]}', '{"b":[2.0],"a":1}', 1.0),
         (Metric.JSON, "no json", "no  json", 0.0),
+        (Metric.JSON, '{"ok": 1}', '{"ok": true}', 0.0),
+        (Metric.JSON, "[[0], {}]", "[[false], {}]", 0.0),
+        (Metric.EXACT, {"ok": 1}, {"ok": True}, 0.0),
         (Metric.JSON, {"a": 1}, '{"a": 1}', 1.0),
         (Metric.SIMILARITY, "abcd", "abce", 0.75),
         (Metric.SIMILARITY, None, "", 1.0),

@@ -38,6 +38,14 @@ class TestPlan:
         assert two.cost(two.least_s) == pytest.approx(one.cost(one.least_s))
         assert two.energy_kwh(two.least_s) == pytest.approx(one.energy_kwh(one.least_s))
 
+    @pytest.mark.parametrize("num_rows", [1, 8, 9, 100])
+    def test_a_row_is_never_divided_among_devices(self, num_rows: int) -> None:
+        work = Work(num_rows=num_rows, prompt_tokens=512, answer_tokens=256)
+        found = plan("Qwen3-8B", "H200", work, num_devices=8)
+        alone = Work(num_rows=-(-num_rows // 8), prompt_tokens=512, answer_tokens=256)
+        assert found.least_s == plan("Qwen3-8B", "H200", alone).least_s
+        assert found.least_s >= found.chosen.turn_s
+
     def test_few_rows_make_a_small_batch(self) -> None:
         work = Work(num_rows=10, prompt_tokens=512, answer_tokens=256)
         assert plan("Qwen3-8B", "H200", work).chosen.batch == 10
