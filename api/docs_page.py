@@ -29,6 +29,7 @@ pre code { background: none; padding: 0; }
 table { border-collapse: collapse; width: 100%; }
 th, td { border-bottom: 1px solid #8884; padding: 0.35rem 0.75rem 0.35rem 0; text-align: left; }
 td { vertical-align: top; }
+td:first-child code { overflow-wrap: normal; }
 """
 _PAGE = """\
 <!doctype html>

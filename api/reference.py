@@ -152,9 +152,11 @@ def _fields(schema: Mapping[str, Any], *, is_asked: bool) -> str:
     required = schema.get("required", ())
     rows = []
     for field, told in schema["properties"].items():
-        kind, words = facts(told, needs_word=is_asked and field in required)
-        if not is_asked and field not in required:
-            words += " May be left out."
+        if is_asked:
+            kind, words = facts(told, needs_word=field in required)
+        else:  # its default is what clients may take it for, not what the server does
+            kind, words = facts({**told, "default": None}, needs_word=False)
+            words += "" if field in required else " May be left out."
         rows.append((f"`{field}`", kind, words))
     return table(("field", "type", "what it says"), rows)
 

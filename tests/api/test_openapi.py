@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx2
 import pytest
@@ -113,11 +114,14 @@ def some_of_each(http: httpx2.Client) -> dict[str, str]:
     http.post("/v1/workflows", json={"workflow": WORKFLOW})
     run = {"workflow": WORKFLOW["name"], "inputs": {"texts": {"rows": rows(2)}}}
     run_id = http.post("/v1/workflows/runs", json=run).json()["id"]
-    http.get(f"/v1/workflows/runs/{run_id}?wait=30")
+    while http.get(f"/v1/workflows/runs/{run_id}?wait=30").json()["finished_at"] is None:
+        pass  # it waits for a change, which need not be the end
+    row = http.get(f"/v1/workflows/runs/{run_id}/results").text.partition("\n")[0]
     return {
         "model": MODEL,
         "name": WORKFLOW["name"],
         "run_id": run_id,
+        "row_id": quote(json.loads(row)["row_id"]),
         "step": "said",
         "job_id": job["id"],
         "file_id": file["id"],
@@ -249,6 +253,7 @@ def test_whoever_has_no_key_is_refused_where_it_says_so(document: dict[str, Any]
 
 JOB = {"input": {"rows": [{"n": 1}]}, "prompt": "{{ row.n }}", "model": MODEL}
 ASK = [{"role": "user", "content": "hi"}]
+INPUTS = {"texts": {"rows": rows(2)}}
 GOOD: list[tuple[str, str, Any]] = [
     ("POST", "/v1/jobs", JOB),
     ("GET", "/v1/jobs/{job_id}", None),
@@ -273,8 +278,16 @@ GOOD: list[tuple[str, str, Any]] = [
     ("POST", "/v1/webhook_endpoints/{endpoint_id}/rotate_secret", None),
     ("POST", "/v1/keys", {"tenant": "a", "name": "b", "weight": 2.0}),
     ("GET", "/v1/queues", None),
+    ("GET", "/v1/workflows", None),
     ("GET", "/v1/workflows/{name}", None),
+    ("POST", "/v1/workflows/validate", {"workflow": WORKFLOW}),
+    ("POST", "/v1/workflows/preview", {"workflow": WORKFLOW, "inputs": INPUTS}),
+    ("POST", "/v1/workflows/plan", {"workflow": WORKFLOW, "inputs": INPUTS}),
+    ("GET", "/v1/workflows/runs", None),
     ("GET", "/v1/workflows/runs/{run_id}", None),
+    ("GET", "/v1/workflows/runs/{run_id}/plan", None),
+    ("GET", "/v1/workflows/runs/{run_id}/errors", None),
+    ("GET", "/v1/workflows/runs/{run_id}/rows?row_id={row_id}", None),
     ("GET", "/v1/workflows/runs/{run_id}/results", None),
     ("GET", "/v1/workflows/runs/{run_id}/events", None),
     ("GET", "/v1/workflows/runs/{run_id}/steps/{step}/rows", None),
