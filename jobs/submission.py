@@ -26,7 +26,8 @@ from .model import JobSpec, RejectedLine, new_job_id, spec_version
 from .object_store import is_store_url
 from .results_dir import ResultsDir
 from .row_request import asks_for_logprobs
-from .sealed_input import InputSealer
+from .same_input import is_input_of, row_json
+from .sealed_input import CorruptInput, InputSealer
 from .settings import Settings
 from .sources import FileSource, NamedFileSource, PathSource, RowsSource, Source
 from .submit_request import (
@@ -84,7 +85,7 @@ def submit(
         key = IdempotencyKey.of(settings, request.tenant, request.idempotency_key)
     earlier = None if key is None else key.made()
     if earlier is not None:
-        return _found(table, earlier, source, request)
+        return _found(settings, table, earlier, source, request)
     job_dir = JobDir(settings.jobs_dir, new_job_id())
     where = destination(settings, request.out)
     results = ResultsDir(Path(where.directory) / job_dir.job_id)
@@ -100,7 +101,7 @@ def submit(
         raise
     if quicker is not None:
         _discard(job_dir, results)
-        return _found(table, quicker, source, request)
+        return _found(settings, table, quicker, source, request)
     _enter(table, spec)
     return Submission(spec, _first_rejected(job_dir), spec.num_rejected, created=True)
 
@@ -229,20 +230,21 @@ def _sealed(
     columns: ColumnTypes,
 ) -> RejectedLine | None:
     """Append a row, unless it cannot be kept; then say why."""
-    try:
-        row_json = msgspec.json.encode(item.row).decode()
-    except (ValueError, RecursionError) as error:
-        return RejectedLine(item.line, f"cannot be kept as JSON: {error}"[:300])
+    text = row_json(item)
+    if isinstance(text, RejectedLine):
+        return text
     columns.add(item.row)
     if len(columns) > MAX_COLUMNS:
         raise InvalidJob(
             "input", f"the input has more than {MAX_COLUMNS} columns, at line {item.line}"
         )
-    sealer.add(row_index, custom_id_of(request, item.row), row_json)
+    sealer.add(row_index, custom_id_of(request, item.row), text)
     return None
 
 
-def _found(table: JobTable, job_dir: JobDir, source: Source, request: SubmitRequest) -> Submission:
+def _found(
+    settings: Settings, table: JobTable, job_dir: JobDir, source: Source, request: SubmitRequest
+) -> Submission:
     """Answer with the job that the key has made, if it is the one that is asked for.
 
     Its name is then durable: whoever sealed it may have died before that.
@@ -250,10 +252,8 @@ def _found(table: JobTable, job_dir: JobDir, source: Source, request: SubmitRequ
     with storage_errors(job_dir.path):
         fsync_directory(job_dir.path)
     spec = job_dir.read_spec()
-    is_other = (spec.task, spec.id_column) != (request.task, request.id_column)
-    if isinstance(source, RowsSource):
-        is_other = is_other or len(source.rows) != spec.num_rows + spec.num_rejected
-    if is_other:
+    is_same = (spec.task, spec.id_column) == (request.task, request.id_column)
+    if not is_same or not _brings_rows_of(settings, job_dir, source, request):
         raise InvalidJob(
             "idempotency_key",
             f"idempotency_key {request.idempotency_key!r} has made {spec.job_id}, which has "
@@ -262,6 +262,22 @@ def _found(table: JobTable, job_dir: JobDir, source: Source, request: SubmitRequ
     if job_dir.read_final() is None:
         _enter(table, spec)  # its submitter may have died before that
     return Submission(spec, _first_rejected(job_dir), spec.num_rejected, created=False)
+
+
+def _brings_rows_of(
+    settings: Settings, job_dir: JobDir, source: Source, request: SubmitRequest
+) -> bool:
+    """Read the rows, which may have been read before, and hold them against those of a job."""
+    if isinstance(source, FileSource):
+        source.file.seek(0)
+    try:
+        return is_input_of(job_dir, input_items(settings, source, request.format))
+    except CorruptInput as error:
+        raise InvalidJob(
+            "idempotency_key",
+            f"idempotency_key {request.idempotency_key!r} has made {job_dir.job_id}, and nobody "
+            f"can tell whether of these rows: {error}",
+        ) from error
 
 
 def _first_rejected(job_dir: JobDir) -> list[RejectedLine]:

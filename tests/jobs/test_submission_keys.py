@@ -9,6 +9,7 @@ import pytest
 import redis
 
 from penstock.jobs.idempotency import IdempotencyKey
+from penstock.jobs.job_dir import JobDir
 from penstock.jobs.job_table import JobTable
 from penstock.jobs.model import (
     RejectedLine,
@@ -16,9 +17,12 @@ from penstock.jobs.model import (
 )
 from penstock.jobs.settings import Settings
 from penstock.jobs.submission import (
+    FileSource,
     InvalidJob,
+    PathSource,
     RowsSource,
     SubmitRequest,
+    UnreadableInput,
     submit,
 )
 
@@ -34,7 +38,7 @@ def test_the_same_key_makes_one_job(
     request = SubmitRequest(TASK, idempotency_key="night-7")
     rows = RowsSource([{"text": "a"}, 3])  # pyright: ignore[reportArgumentType]
     first = submit(settings, table, rows, request)
-    again = submit(settings, table, ROWS, request)
+    again = submit(settings, table, rows, request)
     assert (first.created, again.created) == (True, False)
     assert again.spec == first.spec
     assert again.rejected == first.rejected
@@ -45,7 +49,7 @@ def test_the_same_key_makes_one_job(
     assert other.created
     # Its submitter died between job.json and the table: asking again mends that.
     redis_client.delete(*(table.keys.job(first.spec.job_id, part) for part in ("", "landed")))
-    assert not submit(settings, table, ROWS, request).created
+    assert not submit(settings, table, rows, request).created
     assert table.snapshot(first.spec.job_id) is not None
 
 
@@ -117,6 +121,10 @@ def test_a_failed_submission_frees_its_key(
         (ROWS, replace(TASK, sampling={"max_tokens": 3})),
         (ROWS, replace(TASK, model="another")),
         (RowsSource([{"text": "only one"}]), TASK),
+        (RowsSource([{"text": "a"}, {"text": "c"}]), TASK),
+        (RowsSource([{"text": "a"}, {"text": "b"}, {"text": "c"}]), TASK),
+        (RowsSource([{"text": "b"}, {"text": "a"}]), TASK),
+        (RowsSource([{"text": "a", "more": 1}, {"text": "b"}]), TASK),
     ],
 )
 def test_a_key_that_made_another_job_is_refused(
@@ -128,3 +136,33 @@ def test_a_key_that_made_another_job_is_refused(
     assert caught.value.param == "idempotency_key"
     assert first.spec.job_id in str(caught.value)
     assert len(table.list()) == 1
+
+
+def test_a_key_is_good_for_the_bytes_that_it_was_sent_with(
+    settings: Settings, table: JobTable, tmp_path: Path
+) -> None:
+    request = SubmitRequest(TASK, idempotency_key="k")
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"text": "a", "score": 1.0}\nno JSON\n{"text": "b", "score": 1}\n')
+    first = submit(settings, table, PathSource(path), request)
+    with path.open("rb") as file:
+        upload = FileSource(file, "rows.jsonl")
+        file.read()  # as one has been that was sealed before another was found to be quicker
+        assert submit(settings, table, upload, request).spec == first.spec
+    assert not submit(settings, table, PathSource(path), request).created
+    path.write_text(path.read_text().replace("no JSON", "no JSON, really"))
+    assert not submit(settings, table, PathSource(path), request).created  # as useless as before
+    path.write_text('{"text": "a", "score": 1}\nno JSON\n{"text": "b", "score": 1}\n')
+    with pytest.raises(InvalidJob, match="other rows"):
+        submit(settings, table, PathSource(path), request)
+    path.unlink()
+    with pytest.raises(UnreadableInput, match=r"cannot read .*rows\.jsonl"):
+        submit(settings, table, PathSource(path), request)
+
+
+def test_a_key_whose_job_has_lost_its_input_is_refused(settings: Settings, table: JobTable) -> None:
+    request = SubmitRequest(TASK, idempotency_key="k")
+    first = submit(settings, table, ROWS, request)
+    JobDir(settings.jobs_dir, first.spec.job_id).input.write_bytes(b"rotten")
+    with pytest.raises(InvalidJob, match="nobody can tell whether of these rows"):
+        submit(settings, table, ROWS, request)

@@ -1,0 +1,48 @@
+"""Whether rows are those of a job that was sealed earlier. Reads both as streams; changes nothing.
+
+The sealed input itself is what they are held against, so that this works for every job on disk.
+"""
+
+from collections.abc import Iterator
+
+import msgspec
+
+from .inputs import InputRow, InputRows
+from .job_dir import JobDir
+from .model import RejectedLine
+from .sealed_input import SealedInput
+
+
+def is_input_of(job_dir: JobDir, items: InputRows) -> bool:
+    """Tell whether a job was made of just these rows and these lines that could not become rows.
+
+    Raises:
+        CorruptInput: the job's own input cannot be read back.
+        UnreadableInput: the other one breaks off.
+    """
+    rejected = job_dir.read_bad_lines()
+    with SealedInput(job_dir.input) as sealed:
+        kept = _kept(sealed)
+        for row_index, item in enumerate(items):
+            row = row_json(item) if isinstance(item, InputRow) else item
+            if isinstance(row, RejectedLine):
+                is_same = next(rejected, None) == row
+            else:
+                is_same = next(kept, None) == (row_index, row)
+            if not is_same:
+                return False
+        return next(kept, None) is None and next(rejected, None) is None
+
+
+def row_json(item: InputRow) -> str | RejectedLine:
+    """Write a row as it is sealed, or say why it cannot be."""
+    try:
+        return msgspec.json.encode(item.row).decode()
+    except (ValueError, RecursionError) as error:
+        return RejectedLine(item.line, f"cannot be kept as JSON: {error}"[:300])
+
+
+def _kept(sealed: SealedInput) -> Iterator[tuple[int, str]]:
+    for index in range(sealed.num_shards):
+        for row in sealed.shard(index):
+            yield row.row_index, msgspec.json.encode(row.row).decode()
