@@ -14,7 +14,9 @@ from .workflow_records import RunRecord, StepRecord
 
 EXIT_USAGE = 2
 _SHORT = 500  # characters of a prompt or an answer
-_NO_TIME = "unknown: no worker has been busy yet; --rate TOKENS_PER_S says what to reckon with"
+_NO_TIME = (
+    "unknown: no worker has been fully busy yet; --rate TOKENS_PER_S says what to reckon with"
+)
 _LINES_SHOWN = 5  # of those that were rejected
 
 
@@ -155,9 +157,11 @@ def print_check(printer: Printer, found: Mapping[str, Any]) -> None:
         columns = ", ".join(f"{name} {kind}" for name, kind in found["output"]["columns"].items())
         printer.facts([("output", columns)])
     for step in found["steps"]:
-        if step["max"]:
+        if step["max"] and step["max"] == step["max_children"]:
             one = "row matches" if step["type"] == "join" else "row becomes"
-            printer.facts([("max", f"{step['id']}: a {one} {step['max']:,} at most")])
+            printer.facts(
+                [("max", f"{step['id']}: a {one} {step['max']:,} at most; `max` sets it")]
+            )
     for warning in found["warnings"]:
         printer.note(f"warning: {warning}")
     hint = "" if found["columns_known"] else "; --input NAME=PATH checks columns"
@@ -177,8 +181,12 @@ def print_preview(printer: Printer, found: Mapping[str, Any]) -> None:
         printer.heading(
             f"{step['id']} ({step['type']}): {rows['in']} in, {rows['out']} out{dropped}{failed}"
         )
-        for trace in step["rows"]:
-            printer.facts([("row", trace["row_id"]), *_trace_facts(trace)])
+        told = [(trace["row_id"], _trace_facts(trace)) for trace in step["rows"]]
+        for row_id, facts in told:
+            if facts:
+                printer.facts([("row", row_id), *facts])
+        if kept := [row_id for row_id, facts in told if not facts]:
+            printer.facts([("rows" if len(kept) > 1 else "row", ", ".join(kept))])
         for error in progress[step["id"]].get("errors") or ():
             told = f"{error['code']}: {error['message']}"
             printer.facts([("row", error["row_id"]), ("failed", told)])
@@ -210,7 +218,7 @@ def print_plan(printer: Printer, found: Mapping[str, Any]) -> None:
                 short_number(step["at_most"]),
                 _band(step["prompt_tokens"]),
                 _band(step["completion_tokens"]),
-                _time(step["seconds"]),
+                _time(step["seconds"]) if step["prompt_tokens"]["estimate"] else "",
             )
             for step in found["steps"]
         ),
@@ -220,7 +228,7 @@ def print_plan(printer: Printer, found: Mapping[str, Any]) -> None:
         [
             ("tokens in", _band(total["prompt_tokens"])),
             ("tokens out", _band(total["completion_tokens"])),
-            ("time", _time(total["seconds"]) or _NO_TIME),
+            ("time", _NO_TIME if total["seconds"] is None else _time(total["seconds"])),
             *(("rests on", text) for text in found["rests_on"]),
         ]
     )
@@ -306,6 +314,9 @@ def _band(band: Mapping[str, Any]) -> str:
 
 
 def _time(band: Mapping[str, Any] | None) -> str:
-    if band is None or not band["high"]:
+    if band is None:
         return ""
-    return f"{short_time(band['estimate'])} ({short_time(band['low'])}-{short_time(band['high'])})"
+    estimate, low, high = band["estimate"], band["low"], band["high"]
+    if high is not None and high < 1:
+        return "under 1s"
+    return f"{short_time(estimate)} ({short_time(low)}-{'?' if high is None else short_time(high)})"

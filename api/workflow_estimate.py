@@ -9,7 +9,7 @@ keys there are, say.
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from statistics import mean, pstdev
 from typing import Any
 
@@ -80,8 +80,9 @@ def estimate(
         sources = [rows[source] for source in step.sources if source in rows]
         rows_in = _joined(step, sources)
         bounds[step.id] = _bound(step, [bounds.get(source, 0.0) for source in step.sources])
-        if seen is None:  # made by the plan: it brings groups together, as the step behind it tells
-            rows[step.id] = rows_in
+        if seen is None:  # made by the plan: it brings together the groups of a step behind it
+            groups = _groups(step, sampled)
+            rows[step.id] = rows_in if groups is None else _rows_out(step, groups, rows_in, _SPREAD)
             continue
         spread = (spreads or {}).get(step.id, _SPREAD)
         rows[step.id] = _rows_out(step, seen, rows_in, spread).at_most(bounds[step.id])
@@ -127,6 +128,14 @@ def spread_of(parent_ids: Sequence[str | None]) -> float:
     """Tell from the parents of some rows how much the number of children varies."""
     counts = list(Counter(parent_ids).values())
     return pstdev(counts) / mean(counts) if counts else _SPREAD
+
+
+def _groups(step: PlannedStep, sampled: Mapping[str, StepProgress]) -> StepProgress | None:
+    """Tell how many rows of the sample came together in how many groups: those that were asked."""
+    source, behind = sampled.get(step.sources[0]), sampled.get(step.spec.id)
+    if source is None or behind is None:
+        return None
+    return replace(behind, rows_in=source.rows_out, rows_out=behind.rows_in)
 
 
 def _rows_out(step: PlannedStep, seen: StepProgress, rows_in: Band, spread: float) -> Band:

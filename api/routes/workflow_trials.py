@@ -215,8 +215,8 @@ async def _rates(
             rests_on.append(figure)
         else:
             rests_on.append(
-                f"no time can be told: no worker of {model} has been busy yet; ask again while a "
-                "job runs, or say `tokens_per_s`"
+                f"no time can be told: no worker of {model} has been fully busy yet; ask again "
+                "once one has, or say `tokens_per_s`"
             )
     return rates, rests_on
 

@@ -30,7 +30,7 @@ def test_a_workflow_is_checked_without_a_server(
     run = penstock("workflow", "validate", file, "-i", data, "--here", "-o", "table")
     assert run.code == 0, run.err
     assert "text string, said json" in run.out
-    assert "copy: a row becomes 1,000 at most" in run.out
+    assert "copy: a row becomes 1,000 at most; `max` sets it" in run.out
     assert f"no server is asked: whether one serves {MODEL} is not known" in run.err
     file.write_text(file.read_text().replace("row.said.size <", "row.saad.size <"))
     data.write_text('{"text": 7, "size": 1}')

@@ -114,6 +114,17 @@ class TestEstimate:
         found = estimate(plan, seen("x", 2, 4), {"texts": 100}, {}, {"x": 0.0})[-1]
         assert found.rows_out == Band(200, 200, 200)
 
+    @pytest.mark.parametrize(("group_by", "likely"), [("parent", 250), (["text"], 4)])
+    def test_a_group_is_asked_about_once(self, group_by: Any, likely: int) -> None:
+        plan = planned(
+            {"id": "x", "type": "expand", "explode": "[1, 2, row.size]", "max": 4},
+            {"id": "g", "type": "reduce", "group_by": group_by, "prompt": "{{ rows[0].text }}"},
+        )
+        sampled = {**seen("x", 4, 16), **seen("g", 4, 4, tokens=40)}
+        found = estimate(plan, sampled, {"texts": 250}, {MODEL: 50.0}, {"x": 0.0})[-1]
+        assert found.rows_in.estimate == found.rows_out.estimate == likely
+        assert found.completion_tokens.estimate == 10 * likely
+
     def test_limits_are_limits(self) -> None:
         plan = planned({"id": "l", "type": "limit", "size": 7})
         assert only(plan, seen("l", 7, 7)).rows_out.estimate == 7
