@@ -1,7 +1,8 @@
 """Tables of any make as a Parquet file, piece by piece. Knows Arrow, and what the queue can carry.
 
 A column keeps its type: the file says it, and the results have it again. What would be lost or
-changed on the way, because rows are JSON while they are queued, is refused by row and column.
+changed on the way, because rows are JSON while they are queued, is refused by row and column. Only
+NaN is not: it becomes null, which is what most tables mean by it.
 """
 
 import io
@@ -10,6 +11,7 @@ from functools import partial
 from typing import Any
 
 from .client_errors import InvalidInput
+from .infinities import first_infinity
 from .tables import need
 
 _GROUP_ROWS = 50_000
@@ -20,6 +22,8 @@ _BYTES = ("is_binary", "is_large_binary", "is_binary_view", "is_fixed_size_binar
 
 def parquet_pieces(rows: Any) -> Iterator[bytes]:
     """Write a table: by the Arrow C protocols, as pyarrow, pandas, polars and DuckDB speak them.
+
+    NaN becomes null, as pandas has it; an infinity, however deep in a column, is refused.
 
     Raises:
         InvalidInput: a column cannot be sent; the message says which, and what to do.
@@ -77,12 +81,13 @@ def _pandas_complaint(frame: Any) -> str | None:
     if frame.columns.has_duplicates:
         twice = frame.columns[frame.columns.duplicated()][0]
         return f"the frame has two columns {str(twice)!r}; rename one"
+    pandas = need("pandas", "sending a data frame")
     for name in frame.columns:
         if frame[name].dtype != object:
             continue
         first: Any = None
         for number, value in enumerate(frame[name], start=1):
-            if value is None or value != value:
+            if pandas.api.types.is_scalar(value) and pandas.isna(value):  # an array is no gap
                 continue
             first = value if first is None else first
             if type(value) is not type(first):
@@ -98,14 +103,16 @@ def _groups(tables: Iterable[Any]) -> Iterator[Any]:
     """Put small tables together until they make a row group."""
     arrow = need("pyarrow", "sending a table")
     waiting: list[Any] = []
+    num_rows = num_bytes = 0
     for table in tables:
         whole = table if isinstance(table, arrow.Table) else arrow.Table.from_batches([table])
         for start in range(0, whole.num_rows, _GROUP_ROWS):
-            waiting.append(whole.slice(start, _GROUP_ROWS))
-            rows, size = sum(t.num_rows for t in waiting), sum(t.nbytes for t in waiting)
-            if rows >= _GROUP_ROWS or size >= _GROUP_BYTES:
+            piece = whole.slice(start, _GROUP_ROWS)
+            waiting.append(piece)
+            num_rows, num_bytes = num_rows + piece.num_rows, num_bytes + piece.nbytes
+            if num_rows >= _GROUP_ROWS or num_bytes >= _GROUP_BYTES:
                 yield arrow.concat_tables(waiting, promote_options="default")
-                waiting = []
+                waiting, num_rows, num_bytes = [], 0, 0
     if waiting:
         yield arrow.concat_tables(waiting, promote_options="default")
 
@@ -170,15 +177,13 @@ def _cast(column: Any, kind: Any, name: str) -> Any:
 
 def _check_finite(column: Any, name: str, num_rows_before: int) -> None:
     """Refuse an infinity, which JSON has no number for: it would come back as a gap."""
-    arrow, compute = need("pyarrow", "sending a table"), need("pyarrow.compute", "sending a table")
-    if not arrow.types.is_floating(column.type):
-        return
-    is_infinite = compute.is_inf(column)
-    if compute.any(is_infinite).as_py():
-        number = num_rows_before + compute.index(is_infinite, True).as_py() + 1
+    place = first_infinity(column)
+    if place is not None:
+        is_nested = column.type.num_fields > 0
         raise InvalidInput(
-            f"row {number}, column {name!r}, is infinite, which cannot be sent; send None or a "
-            "number instead"
+            f"row {num_rows_before + place + 1}, column {name!r}, "
+            f"{'holds an infinity' if is_nested else 'is infinite'}, which cannot be sent; send "
+            "None or a number instead"
         )
 
 
