@@ -21,7 +21,9 @@ from .results_dir import ResultsDir
 
 MAX_PARTS = 400  # read for one timeline
 MAX_MOMENTS = 240
-_KEPT_PARTS = 2_000  # of all jobs; a few kilobytes each
+MAX_SAMPLES = 1_000_000  # of the rows of the parts read for one timeline; some 50 MB
+_KEPT_PARTS = 2_000  # of all jobs; most have a few kilobytes, and all together
+KEPT_BYTES = 64 << 20
 _STEPS_MS = (
     *(100, 200, 500, 1_000, 2_000, 5_000, 10_000, 15_000, 30_000),
     *(minutes * 60_000 for minutes in (1, 2, 5, 10, 15, 30, 60, 120, 180, 360, 720, 1_440)),
@@ -76,15 +78,17 @@ class Timeline:
 class Timelines:
     """Makes timelines; remembers what it has read. For threads."""
 
-    def __init__(self, max_parts: int = MAX_PARTS) -> None:
+    def __init__(self, max_parts: int = MAX_PARTS, *, kept_bytes: int = KEPT_BYTES) -> None:
         self._max_parts = max_parts
+        self._kept_bytes = kept_bytes
         self._parts: OrderedDict[tuple[str, int, int], pa.Table] = OrderedDict()
+        self._num_bytes = 0  # of these
         self._lock = threading.Lock()
 
     def of(self, spec: JobSpec, num_moments: int = 60) -> Timeline:
         """Tell how a job has gone so far, in about so many moments, and no more."""
         landed = ResultsDir.of(spec).parts()
-        chosen = every_nth(list(landed), self._max_parts)
+        chosen = every_nth(list(landed), min(self._max_parts, _num_parts_of(MAX_SAMPLES, spec)))
         read = {index: part for index in chosen if (part := self._read(landed[index])) is not None}
         rows_landed = sum(num_shard_rows(spec, index) for index in landed)
         rows_read = sum(num_shard_rows(spec, index) for index in read)
@@ -118,10 +122,17 @@ class Timelines:
         except (OSError, pa.ArrowException):  # the reconciler will find it; here it is one of many
             return None
         with self._lock:
-            self._parts[key] = part
-            if len(self._parts) > _KEPT_PARTS:
-                self._parts.popitem(last=False)
+            self._keep(key, part)
         return part
+
+    def _keep(self, key: tuple[str, int, int], part: pa.Table) -> None:
+        """Remember a part, and forget those that nobody has asked for the longest."""
+        if key in self._parts:  # two have read it at the same time
+            return
+        self._parts[key] = part
+        self._num_bytes += part.nbytes
+        while self._num_bytes > self._kept_bytes or len(self._parts) > _KEPT_PARTS:
+            self._num_bytes -= self._parts.popitem(last=False)[1].nbytes
 
 
 def every_nth(landed: Sequence[int], at_most: int) -> list[int]:
@@ -135,6 +146,11 @@ def every_nth(landed: Sequence[int], at_most: int) -> list[int]:
         nth *= 2
         chosen = [index for index in chosen if index % nth == 0] or chosen[:at_most]
     return chosen
+
+
+def _num_parts_of(num_samples: int, spec: JobSpec) -> int:
+    """Tell in how many parts of a job there are about so many samples; one at least."""
+    return max(1, num_samples // (spec.shard_rows * int(spec.task.sampling.get("n") or 1)))
 
 
 def _moments(rows: pa.Table, num_moments: int, *, scale: float) -> tuple[int, list[Moment]]:

@@ -1,13 +1,16 @@
 """How a job went, as its parts tell it."""
 
 import os
+from dataclasses import replace
+from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from penstock.jobs.landing import LandedRow, land
 from penstock.jobs.model import JobSpec, RequestError, RowStatus
 from penstock.jobs.results_dir import ResultsDir
-from penstock.jobs.timeline import Timelines, every_nth
+from penstock.jobs.timeline import _COLUMNS, Timelines, every_nth
 
 from .conftest import SpecMaker
 
@@ -36,6 +39,14 @@ def even(make_spec: SpecMaker, num_shards: int) -> JobSpec:
         ended_s = 0.5 * shard + 0.4
         land(spec, shard, 1, [row(2 * shard, ended_s, 400), row(2 * shard + 1, ended_s, 400)])
     return spec
+
+
+def spoil(place: Path) -> None:
+    """Put other bytes under the same name and time: who remembers the file sees none of it."""
+    state = place.stat()
+    with place.open("r+b") as file:
+        file.write(bytes(state.st_size))
+    os.utime(place, ns=(state.st_atime_ns, state.st_mtime_ns))
 
 
 def test_rows_are_told_when_they_ended(make_spec: SpecMaker) -> None:
@@ -102,15 +113,37 @@ def test_a_part_is_read_once_until_another_takes_its_place(make_spec: SpecMaker)
     timelines = Timelines()
     timelines.of(spec)
     place = ResultsDir.of(spec).part(1)
-    state, content = place.stat(), place.read_bytes()
-    with place.open("r+b") as file:  # other bytes under the same name and time: not looked at
-        file.write(bytes(len(content)))
-    os.utime(place, ns=(state.st_atime_ns, state.st_mtime_ns))
+    content = place.read_bytes()
+    spoil(place)
     assert timelines.of(spec).parts_read == 3
     other = place.with_suffix(".new")
     other.write_bytes(bytes(len(content)))
     other.replace(place)
     assert timelines.of(spec).parts_read == 2
+
+
+@pytest.mark.parametrize(("kept_parts", "parts_read"), [(3, 3), (2, 2)])
+def test_parts_are_remembered_in_so_many_bytes(
+    make_spec: SpecMaker, kept_parts: int, parts_read: int
+) -> None:
+    spec = even(make_spec, 3)
+    first = ResultsDir.of(spec).part(0)
+    part_bytes = pq.read_table(first, columns=_COLUMNS).nbytes
+    timelines = Timelines(kept_bytes=kept_parts * part_bytes)
+    assert timelines.of(spec).parts_read == 3
+    spoil(first)
+    assert timelines.of(spec).parts_read == parts_read
+
+
+def test_parts_of_many_samples_are_fewer(
+    make_spec: SpecMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = even(make_spec, 12)
+    monkeypatch.setattr("penstock.jobs.timeline.MAX_SAMPLES", 20)
+    assert Timelines().of(spec).parts_read == 6
+    sampled = replace(spec, task=replace(spec.task, sampling={"n": 5}))
+    assert Timelines().of(sampled).parts_read == 2
+    assert Timelines().of(replace(spec, shard_rows=64)).parts_read == 1
 
 
 def test_a_damaged_part_is_left_out(make_spec: SpecMaker) -> None:
