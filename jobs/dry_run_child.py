@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 
 import msgspec
 
+from .child_bounds import die_first
 from .dry_run import DryRun
 from .dry_run_model import ModelAtHand, NoModelAtHand, model_at_hand
 from .dry_run_report import DryRunReport
@@ -122,6 +123,7 @@ def main(parent_pid: int, max_memory_bytes: int) -> None:
     die_with_parent(parent_pid, signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # meant for who started us, and ends us
     os.nice(_NICE)
+    die_first()
     # Of data only: the libraries that a tokenizer brings along are mapped, and need no memory.
     resource.setrlimit(resource.RLIMIT_DATA, (max_memory_bytes, max_memory_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

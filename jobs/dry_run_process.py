@@ -14,18 +14,23 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from pathlib import Path
 
 import msgspec
 
+from ..engine.model_place import DEMO_MODEL
 from . import dry_run_child
+from .child_bounds import memory_bound
+from .child_environment import bare_environment
 from .dry_run_child import OUT_OF_MEMORY, DryRunOrder, DryRunTold, Place
 from .dry_run_report import DryRunReport
+from .fake_engine import PREFIX
 from .inputs import UnreadableInput
+from .object_store import is_store_url
 from .settings import Settings
 from .sources import FileSource, NamedFileSource, PathSource, RowsSource, Source
 from .submit_request import SubmitRequest, check_request
 
-MAX_MEMORY_BYTES = 4 << 30
 _GRACE_S = 10.0  # beyond the limit, for the row under way
 
 
@@ -48,12 +53,11 @@ class DryRunProcess:
         *,
         context_window: int | None = None,
         limit_s: float | None = None,
-        max_memory_bytes: int = MAX_MEMORY_BYTES,
     ) -> None:
         check_request(request)
         self._source = source
         self._limit_s = limit_s
-        self._max_memory_bytes = max_memory_bytes
+        self._max_memory_bytes = memory_bound()
         self._order = DryRunOrder(
             request=request,
             place=Place(),
@@ -109,7 +113,11 @@ class DryRunProcess:
             order = msgspec.structs.replace(self._order, place=place)
             inherited = [] if place.descriptor is None else [place.descriptor]
             self._process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=inherited
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                pass_fds=inherited,
+                env=_environment(order),
             )
         assert self._process.stdin is not None
         with suppress(OSError):  # it has died already, and its status says of what
@@ -131,6 +139,14 @@ class DryRunProcess:
             return f"took more memory than {self._max_memory_bytes >> 20} MiB"
         how = signal.Signals(-status).name if status < 0 else f"status {status}"
         return f"lost its process ({how})"
+
+
+def _environment(order: DryRunOrder) -> dict[str, str]:
+    """Return what the process may know: credentials only of what it is to read."""
+    model = order.request.task.model
+    is_here = model.startswith(PREFIX) or model == DEMO_MODEL or Path(model).expanduser().exists()
+    reads_store = is_store_url(order.place.path)
+    return bare_environment(os.environ, reads_hub=not is_here, reads_store=reads_store)
 
 
 @contextmanager

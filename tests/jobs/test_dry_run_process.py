@@ -113,10 +113,13 @@ def test_a_process_that_is_killed_leaves_what_it_told(many: Path) -> None:
     assert 0 < found.share_read < 1
 
 
-def test_a_line_that_takes_all_memory_ends_it_with_what_is_known(tmp_path: Path) -> None:
+def test_a_line_that_takes_all_memory_ends_it_with_what_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dry_run_process, "memory_bound", lambda: 200 << 20)
     path = tmp_path / "rows.jsonl"
     path.write_bytes(b'{"t": "a"}\n{"t": [' + b"[]," * 5_000_000 + b"[]]}\n")
-    found = process_for(PathSource(path), max_memory_bytes=200 << 20).run()
+    found = process_for(PathSource(path)).run()
     assert not found.complete
     assert "more memory than 200 MiB" in (found.stopped or "")
 
@@ -142,3 +145,24 @@ def test_who_stops_it_gets_no_report_and_leaves_no_process(many: Path) -> None:
     assert run._process.returncode == -signal.SIGKILL
     with pytest.raises(DryRunFailed, match="was stopped"):
         run.run()
+
+
+def test_its_process_knows_no_key_and_goes_first(
+    many: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("PENSTOCK_API_KEY", "PENSTOCK_REDIS_URL", "HF_TOKEN", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "sk-of-ours")
+    run = process_for(PathSource(many))
+    seen: dict[str, str] = {}
+
+    def look(report: DryRunReport) -> None:
+        assert run._process is not None
+        process = Path(f"/proc/{run._process.pid}")
+        seen.update({name: (process / name).read_text() for name in ("environ", "oom_score_adj")})
+        run.stop()
+
+    with pytest.raises(DryRunFailed, match="was stopped"):
+        run.run(look)
+    assert "PATH=" in seen["environ"]
+    assert "sk-of-ours" not in seen["environ"]
+    assert int(seen["oom_score_adj"]) == 1000

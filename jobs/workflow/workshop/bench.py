@@ -23,6 +23,8 @@ from typing import IO, Any
 
 import msgspec
 
+from ...child_bounds import die_first
+from ...child_environment import without_secrets
 from ...parent_death import die_with_parent
 from ..work import Outcome, Work
 from .last_words import LastWords
@@ -111,9 +113,9 @@ class Bench:
             if self._is_closed:
                 return None
             if self._process is None or self._process.poll() is not None:
-                pipe = subprocess.PIPE
+                pipe, environ = subprocess.PIPE, without_secrets(os.environ)
                 self._process = subprocess.Popen(
-                    self._command, stdin=pipe, stdout=pipe, stderr=pipe
+                    self._command, stdin=pipe, stdout=pipe, stderr=pipe, env=environ
                 )
                 assert self._process.stderr is not None
                 self._words = LastWords(self._process.stderr)
@@ -207,6 +209,7 @@ if __name__ == "__main__":
     die_with_parent(int(parent), signal.SIGKILL)
     for stop_signal in (signal.SIGINT, signal.SIGTERM):  # meant for who started us: it closes stdin
         signal.signal(stop_signal, signal.SIG_IGN)
+    die_first()
     resource.setrlimit(resource.RLIMIT_AS, (int(max_memory), int(max_memory)))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _serve(Path(data), ops)

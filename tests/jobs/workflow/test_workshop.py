@@ -199,3 +199,17 @@ def test_the_last_words_of_a_process_are_told(
     assert isinstance(outcome, Broken)
     assert "(status 5), which said at last: code is gone, time 1 of 3" in outcome.message
     assert "code is gone" in capfd.readouterr().err, "whoever reads the log reads it, too"
+
+
+def test_its_processes_know_no_key_of_ours_and_go_first(
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PENSTOCK_REDIS_URL", "redis://:secret@redis")
+    monkeypatch.setenv("PENSTOCK_API_KEY", "secret")
+    monkeypatch.setenv("THEIR_KEY", "theirs")
+    looking = shop(
+        "return [*[name for name, value in os.environ.items() if 'secret' in value], "
+        "os.environ['THEIR_KEY'], int(open('/proc/self/oom_score_adj').read())]"
+    )
+    assert isinstance(done(looking, PIECE)[0], Made)
+    assert mapped(tmp_path) == [["theirs", 1000]]
