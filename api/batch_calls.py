@@ -16,6 +16,7 @@ from .job_calls import SubmitOptions, cancel_job, get_job, submit_job
 from .patient_wait import LONG_POLL_S, PAUSE_S
 from .payloads import Upload
 from .records import ChatAnswer, JobRecord, Row, Usage
+from .rest_paths import path_to
 from .results_pager import ResultsPager
 from .retry_policy import RetryPolicy
 from .talk import Send, Talk, ask
@@ -62,7 +63,7 @@ def run_requests(
         return
     answers = _Answers([request.num_samples for request in requests], submitted.id)
     pager = ResultsPager(submitted.id, status=None, follow=True, page_rows=_PAGE_ROWS)
-    look = Send("GET", f"/v1/jobs/{submitted.id}", params={"wait": LONG_POLL_S}, after_s=PAUSE_S)
+    look = Send("GET", path_to("jobs", submitted.id), params={"wait": LONG_POLL_S}, after_s=PAUSE_S)
     while not pager.is_done:
         try:
             rows = yield from pager.next_page(retry)

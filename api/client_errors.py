@@ -2,7 +2,7 @@
 
 PenstockError
 ├── ServerUnreachable           no answer: refused, timed out, cut off
-├── InvalidInput                the rows cannot be sent as they are (also a ValueError)
+├── InvalidInput                rows, or an id, cannot be sent as they are (also a ValueError)
 ├── MissingPackage              an optional package is wanted (also an ImportError)
 ├── StreamFailed                the server broke a stream off and said why
 ├── JobFailed                   the job as a whole could not run
@@ -38,7 +38,7 @@ class ServerUnreachable(PenstockError):
 
 
 class InvalidInput(PenstockError, ValueError):
-    """The rows cannot be sent; the message names the row and why."""
+    """Rows, or an id, cannot be sent; the message names what and why."""
 
 
 class MissingPackage(PenstockError, ImportError):

@@ -14,6 +14,7 @@ from .address import in_header
 from .patient_wait import wait_for_end
 from .payloads import Remote, Upload
 from .records import JobRecord
+from .rest_paths import path_to
 from .retry_policy import RetryPolicy
 from .talk import Send, Talk, ask, post
 
@@ -140,27 +141,27 @@ def _response_format(schema: Any) -> dict[str, Any]:
 
 def get_job(job_id: str, retry: RetryPolicy) -> Talk[JobRecord]:
     """Look at a job once."""
-    return (yield from ask(Send("GET", f"/v1/jobs/{job_id}"), retry, _read_job))
+    return (yield from ask(Send("GET", path_to("jobs", job_id)), retry, _read_job))
 
 
 def cancel_job(job_id: str, retry: RetryPolicy) -> Talk[JobRecord]:
     """Stop a job; what has landed stays."""
-    return (yield from ask(post(f"/v1/jobs/{job_id}/cancel"), retry, _read_job))
+    return (yield from ask(post(path_to("jobs", job_id, "cancel")), retry, _read_job))
 
 
 def pause_job(job_id: str, retry: RetryPolicy) -> Talk[JobRecord]:
     """Begin nothing more of a job; what runs goes on to its end."""
-    return (yield from ask(post(f"/v1/jobs/{job_id}/pause"), retry, _read_job))
+    return (yield from ask(post(path_to("jobs", job_id, "pause")), retry, _read_job))
 
 
 def resume_job(job_id: str, retry: RetryPolicy) -> Talk[JobRecord]:
     """Let a paused job go on."""
-    return (yield from ask(post(f"/v1/jobs/{job_id}/resume"), retry, _read_job))
+    return (yield from ask(post(path_to("jobs", job_id, "resume")), retry, _read_job))
 
 
 def delete_job(job_id: str, retry: RetryPolicy) -> Talk[None]:
     """Remove a job that has ended, with its input and its rows."""
-    return (yield from ask(Send("DELETE", f"/v1/jobs/{job_id}"), retry, lambda response: None))
+    return (yield from ask(Send("DELETE", path_to("jobs", job_id)), retry, lambda response: None))
 
 
 class JobChanges(TypedDict, total=False):
@@ -187,14 +188,14 @@ def change_job(job_id: str, changes: JobChanges, retry: RetryPolicy) -> Talk[Job
     body: dict[str, Any] = dict(changes)
     if isinstance(body.get("deadline"), datetime):
         body["deadline"] = body["deadline"].astimezone().isoformat()
-    send = Send("PATCH", f"/v1/jobs/{job_id}", body=body)
+    send = Send("PATCH", path_to("jobs", job_id), body=body)
     return (yield from ask(send, retry, _read_job))
 
 
 def retry_job(job_id: str, codes: Sequence[str] | None, retry: RetryPolicy) -> Talk[JobRecord]:
     """Run again what failed of a job that has ended."""
     body = {"codes": list(codes)} if codes else {}
-    send = replace(post(f"/v1/jobs/{job_id}/retry"), body=body, read_timeout_s=_SEALING_S)
+    send = replace(post(path_to("jobs", job_id, "retry")), body=body, read_timeout_s=_SEALING_S)
     return (yield from ask(send, retry, _read_job))
 
 
@@ -237,7 +238,7 @@ def wait_for_job(
 
     return (
         yield from wait_for_end(
-            f"/v1/jobs/{job_id}",
+            path_to("jobs", job_id),
             _read_job,
             lambda record: record.status.is_final,
             retry,
@@ -256,14 +257,14 @@ def _how_it_goes_on(record: JobRecord) -> str:
 
 def job_errors(job_id: str, retry: RetryPolicy) -> Talk[list[dict[str, Any]]]:
     """Fetch the rejected lines and the failed rows."""
-    send = Send("GET", f"/v1/jobs/{job_id}/errors")
+    send = Send("GET", path_to("jobs", job_id, "errors"))
     return (yield from ask(send, retry, lambda response: response.json()["data"]))
 
 
 def open_events(job_id: str, last_id: str | None, retry: RetryPolicy) -> Talk[httpx2.Response]:
     """Open the stream of a job's events, behind the last one seen."""
     headers = {"Last-Event-ID": last_id} if last_id else {}
-    send = Send("GET", f"/v1/jobs/{job_id}/events", headers=headers, stream=True)
+    send = Send("GET", path_to("jobs", job_id, "events"), headers=headers, stream=True)
     return (yield from ask(send, retry, lambda response: response))
 
 

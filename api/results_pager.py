@@ -12,6 +12,7 @@ from ..jobs.model import JobState
 from .client_errors import JobPaused
 from .patient_wait import LONG_POLL_S, PAUSE_S
 from .records import JobRecord, ResultsPage, Row, Rows
+from .rest_paths import path_to
 from .retry_policy import RetryPolicy
 from .tables import read_stream
 from .talk import Send, Talk, ask
@@ -82,12 +83,15 @@ class Pager(Generic[Rows]):
         params |= {"after": self._cursor} if self._cursor else {}
         params |= {"status": self._status} if self._status else {}
         params |= {} if self._columns is None else {"columns": list(self._columns)}
-        send = Send("GET", f"/v1/jobs/{self._job_id}/results", params=params)
+        send = Send("GET", path_to("jobs", self._job_id, "results"), params=params)
         return (yield from ask(send, _patient(retry), self._read))
 
     def _look(self) -> Send:
         return Send(
-            "GET", f"/v1/jobs/{self._job_id}", params={"wait": self._long_poll_s}, after_s=PAUSE_S
+            "GET",
+            path_to("jobs", self._job_id),
+            params={"wait": self._long_poll_s},
+            after_s=PAUSE_S,
         )
 
 

@@ -4,7 +4,6 @@ import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias, TypedDict, cast
-from urllib.parse import quote
 from uuid import uuid4
 
 import httpx2
@@ -15,6 +14,7 @@ from .client_errors import JobFailed, JobPaused
 from .patient_wait import LONG_POLL_S, PAUSE_S, wait_for_end
 from .payloads import Remote, Upload
 from .records import Row
+from .rest_paths import path_to
 from .retry_policy import RetryPolicy
 from .talk import Send, Talk, ask, post, read_list
 from .workflow import Workflow
@@ -120,7 +120,7 @@ def run_workflow(
     )
     run = yield from ask(send, retry, _read_run)
     for file_id in kept:  # the run has a copy of its own
-        yield from ask(Send("DELETE", f"/v1/files/{file_id}"), retry, lambda response: None)
+        yield from ask(Send("DELETE", path_to("files", file_id)), retry, lambda response: None)
     return run
 
 
@@ -147,7 +147,7 @@ def preview(trial: Mapping[str, Any], retry: RetryPolicy, *, num_rows: int) -> T
     found = yield from ask(Send("POST", "/v1/workflows/preview", body=body), retry, _read_json)
     run_id = found["run"]["id"]
     yield from wait_for_run(run_id, retry)
-    return (yield from ask(Send("GET", f"{_RUNS}/{run_id}/preview"), retry, _read_json))
+    return (yield from ask(Send("GET", _run(run_id, "preview")), retry, _read_json))
 
 
 def plan(
@@ -165,7 +165,7 @@ def plan(
     yield from wait_for_run(run_id, retry)
     said: dict[str, Any] = {"num_rows": [f"{name}={count}" for name, count in counts.items()]}
     said |= {} if tokens_per_s is None else {"tokens_per_s": tokens_per_s}
-    send = Send("GET", f"{_RUNS}/{run_id}/plan", params=said)
+    send = Send("GET", _run(run_id, "plan"), params=said)
     return (yield from ask(send, retry, _read_json))
 
 
@@ -178,7 +178,7 @@ def store_workflow(workflow: Specified, retry: RetryPolicy) -> Talk[dict[str, An
 def get_workflow(name: str, version: int | None, retry: RetryPolicy) -> Talk[Workflow]:
     """Fetch a workflow that is kept."""
     params = {} if version is None else {"version": version}
-    send = Send("GET", f"/v1/workflows/{quote(name, safe='')}", params=params)
+    send = Send("GET", path_to("workflows", name), params=params)
     return (yield from ask(send, retry, lambda r: Workflow.from_dict(r.json()["workflow"])))
 
 
@@ -189,7 +189,7 @@ def list_workflows(retry: RetryPolicy) -> Talk[list[dict[str, Any]]]:
 
 def forget_workflow(name: str, retry: RetryPolicy) -> Talk[None]:
     """Forget a workflow that is kept, with all its versions."""
-    send = Send("DELETE", f"/v1/workflows/{quote(name, safe='')}")
+    send = Send("DELETE", path_to("workflows", name))
     yield from ask(send, retry, lambda response: None)
 
 
@@ -200,7 +200,7 @@ def get_schema(retry: RetryPolicy) -> Talk[dict[str, Any]]:
 
 def get_run(run_id: str, retry: RetryPolicy) -> Talk[RunRecord]:
     """Look at a run once."""
-    return (yield from ask(Send("GET", f"{_RUNS}/{run_id}"), retry, _read_run))
+    return (yield from ask(Send("GET", _run(run_id)), retry, _read_run))
 
 
 def list_runs(limit: int, after: str | None, retry: RetryPolicy) -> Talk[list[RunRecord]]:
@@ -212,7 +212,7 @@ def list_runs(limit: int, after: str | None, retry: RetryPolicy) -> Talk[list[Ru
 
 def steer_run(run_id: str, verb: str, retry: RetryPolicy) -> Talk[RunRecord]:
     """Say `pause`, `resume` or `cancel` to a run."""
-    return (yield from ask(post(f"{_RUNS}/{run_id}/{verb}"), retry, _read_run))
+    return (yield from ask(post(_run(run_id, verb)), retry, _read_run))
 
 
 class RunChanges(TypedDict, total=False):
@@ -232,19 +232,19 @@ def change_run(run_id: str, changes: RunChanges, retry: RetryPolicy) -> Talk[Run
     if unknown:
         known = ", ".join(RunChanges.__annotations__)
         raise TypeError(f"{min(unknown)!r} of a run cannot be changed; these can: {known}")
-    send = Send("PATCH", f"{_RUNS}/{run_id}", body=dict(changes))
+    send = Send("PATCH", _run(run_id), body=dict(changes))
     return (yield from ask(send, retry, _read_run))
 
 
 def retry_run(run_id: str, retry: RetryPolicy) -> Talk[RunRecord]:
     """Run again what failed of a run that has ended."""
-    send = Send("POST", f"{_RUNS}/{run_id}/retry", body={}, read_timeout_s=_SEALING_S)
+    send = Send("POST", _run(run_id, "retry"), body={}, read_timeout_s=_SEALING_S)
     return (yield from ask(send, retry, _read_run))
 
 
 def delete_run(run_id: str, retry: RetryPolicy) -> Talk[None]:
     """Remove a run that has ended, and all its rows."""
-    yield from ask(Send("DELETE", f"{_RUNS}/{run_id}"), retry, lambda response: None)
+    yield from ask(Send("DELETE", _run(run_id)), retry, lambda response: None)
 
 
 def wait_for_run(
@@ -261,7 +261,7 @@ def wait_for_run(
     """
     return (
         yield from wait_for_end(
-            f"{_RUNS}/{run_id}",
+            _run(run_id),
             _read_run,
             lambda run: run.status.is_final,
             retry,
@@ -277,14 +277,14 @@ def wait_for_run(
 
 def trace_row(run_id: str, row_id: str, retry: RetryPolicy) -> Talk[list[dict[str, Any]]]:
     """Fetch the history of a row: what each step asked, was answered, and made of it."""
-    send = Send("GET", f"{_RUNS}/{run_id}/rows", params={"row_id": row_id})
+    send = Send("GET", _run(run_id, "rows"), params={"row_id": row_id})
     return (yield from ask(send, retry, lambda response: response.json()["steps"]))
 
 
 def open_run_events(run_id: str, last_id: str | None, retry: RetryPolicy) -> Talk[httpx2.Response]:
     """Open the stream of a run's events, behind the last one seen."""
     headers = {"Last-Event-ID": last_id} if last_id else {}
-    send = Send("GET", f"{_RUNS}/{run_id}/events", headers=headers, stream=True)
+    send = Send("GET", _run(run_id, "events"), headers=headers, stream=True)
     return (yield from ask(send, retry, lambda response: response))
 
 
@@ -293,7 +293,7 @@ class ErrorPager:
 
     def __init__(self, run_id: str, step: str | None, code: str | None) -> None:
         self.is_done = False
-        self._path = f"{_RUNS}/{run_id}/errors"
+        self._path = _run(run_id, "errors")
         self._params = {
             name: value for name, value in (("step", step), ("code", code)) if value is not None
         }
@@ -316,8 +316,7 @@ class RunPager:
     def __init__(self, run_id: str, step: str | None, *, follow: bool, page_rows: int) -> None:
         self.is_done = False
         self._run_id = run_id
-        self._run = f"{_RUNS}/{run_id}"
-        self._path = f"{self._run}/results" if step is None else f"{self._run}/steps/{step}/rows"
+        self._path = _run(run_id, *(("results",) if step is None else ("steps", step, "rows")))
         self._follow = follow
         self._page_rows = page_rows
         self._cursor: str | None = None
@@ -344,7 +343,7 @@ class RunPager:
             if self._is_paused and not rows:  # and nothing has come since we saw that
                 raise JobPaused(f"run {self._run_id} pauses: resume it", self._run_id)
             # Comes back when something has changed.
-            send = Send("GET", self._run, params={"wait": LONG_POLL_S}, after_s=PAUSE_S)
+            send = Send("GET", _run(self._run_id), params={"wait": LONG_POLL_S}, after_s=PAUSE_S)
             run = yield from ask(send, retry, _read_run)
             self._is_paused = run.status is JobState.PAUSED
         return rows
@@ -355,6 +354,10 @@ def raise_if_failed(run: RunRecord) -> None:
     if run.status == "failed":
         reason = run.error or "the server gave no reason"
         raise JobFailed(f"run {run.id} failed: {reason}", run.id, run.status)
+
+
+def _run(run_id: str, *names: str) -> str:
+    return path_to("workflows", "runs", run_id, *names)
 
 
 def _read_run(response: httpx2.Response) -> RunRecord:
