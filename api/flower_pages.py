@@ -10,7 +10,7 @@ from typing import Any
 
 from tornado.escape import xhtml_escape
 from tornado.template import Loader, Template
-from tornado.web import StaticFileHandler
+from tornado.web import StaticFileHandler, url
 
 OUR_FILES = Path(__file__).parent / "dashboards" / "flower"
 _LOOKING = frozenset(
@@ -46,7 +46,8 @@ class LinkedTemplates(Loader):
 
 def served_pages(handlers: list[Any]) -> list[Any]:
     """Return what is served of Flower's handlers, and before them that of our own files."""
-    files = ("/penstock/(job_links[.]js)", StaticFileHandler, {"path": str(OUR_FILES)})
+    # Behind a prefix, Flower would lose the folder if it was in a tuple.
+    files = url("/penstock/(job_links[.]js)", StaticFileHandler, {"path": str(OUR_FILES)})
     return [files, *looking_only(handlers)]
 
 

@@ -1,5 +1,6 @@
 """Flower as a reader sees it: a real one, beside a real worker, in a real browser."""
 
+import asyncio
 import os
 import re
 import socket
@@ -11,8 +12,13 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from flower.app import rewrite_handler
 from playwright.sync_api import expect
+from tornado.httpserver import HTTPServer
+from tornado.testing import bind_unused_port
+from tornado.web import Application
 
+from penstock.api.flower_pages import served_pages
 from tests.browser import open_browser
 from tests.waiting import wait_for
 
@@ -92,3 +98,20 @@ def test_a_shard_is_a_line_that_moves_and_leads_to_its_job(
 def _knows_workers(flower: str) -> bool:
     answer = httpx2.get(f"{flower}/workers?json=1", follow_redirects=True)
     return "api-tests" in answer.text
+
+
+def test_the_links_script_is_there_behind_a_prefix() -> None:
+    async def fetched() -> httpx2.Response:
+        handlers = [rewrite_handler(each, "queue") for each in served_pages([])]
+        server = HTTPServer(Application(handlers))
+        probe, port = bind_unused_port()
+        server.add_socket(probe)
+        try:
+            async with httpx2.AsyncClient() as http:
+                return await http.get(f"http://127.0.0.1:{port}/queue/penstock/job_links.js")
+        finally:
+            server.stop()
+
+    answer = asyncio.run(fetched())
+    assert answer.status_code == 200, answer.text
+    assert "penstock-pages" in answer.text
