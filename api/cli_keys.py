@@ -68,6 +68,7 @@ def create(
     """
     from ..jobs.api_keys import ApiKeys
     from ..jobs.tenants import InvalidTenant, Tenants
+    from .key_place import place_notes
 
     settings = settings_of(config, None, data=data)
     given = {
@@ -98,9 +99,11 @@ def create(
     printer = Printer(output)
     if printer.is_json:
         printer.json_line({**_facts(made), "key": key})
-        return
-    printer.facts([("id", made.id), ("tenant", made.tenant), ("key", key)])
-    printer.note("Keep it: it is not shown again. Clients take it from PENSTOCK_API_KEY.")
+    else:
+        printer.facts([("id", made.id), ("tenant", made.tenant), ("key", key)])
+        printer.note("Keep it: it is not shown again. Clients take it from PENSTOCK_API_KEY.")
+    for note in place_notes(settings, key):
+        printer.note(note)
 
 
 @keys.command(name="list", epilog=example("keys list"))
@@ -109,7 +112,9 @@ def list_keys(data: Data = None, config: Config = None, output: Output = None) -
     from ..jobs.api_keys import ApiKeys
 
     printer = Printer(output)
-    found = [_facts(key) for key in ApiKeys(settings_of(config, None, data=data).keys_dir).list()]
+    settings = settings_of(config, None, data=data)
+    found = [_facts(key) for key in ApiKeys(settings.keys_dir).list()]
+    printer.note(f"keys kept in {settings.data_dir}")
     if printer.is_json:
         for each in found:
             printer.json_line(each)

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from penstock.api.app import create_app
 from penstock.api.auth import needed_scope
 from penstock.api.cli import make_app
+from penstock.api.key_place import place_notes
 from penstock.api.local import LocalStack
 from penstock.api.principal import Principal, note_principal
 from penstock.api.rate_limit import RateGates, RateLimit
@@ -241,13 +242,18 @@ def test_the_command_line_makes_lists_and_revokes(tmp_path: Path) -> None:
         "keys", "create", "--tenant", "acme", "--weight", "2", "--max-rows", "9", *data
     )
     assert code == 0
-    made = json.loads(text)
+    said, *notes = text.splitlines()
+    assert notes[0] == f"kept in {tmp_path}"
+    assert f"no server has worked with {tmp_path} yet" in notes[1]
+    made = json.loads(said)
     found = ApiKeys(tmp_path / "keys").find(made["key"])
     assert found is not None
     assert found.scopes == {Scope.SUBMIT, Scope.READ}
     assert Tenants(tmp_path / "tenants").get("acme").weight == 2
     code, text = _run("keys", "list", *data)
-    assert json.loads(text)["id"] == made["id"]
+    where, line = text.splitlines()
+    assert where == f"keys kept in {tmp_path}"
+    assert json.loads(line)["id"] == made["id"]
     assert made["key"] not in text
     table = _run("keys", "list", "--data", str(tmp_path), "-o", "table")[1]
     assert "read, submit" in table
@@ -256,6 +262,21 @@ def test_the_command_line_makes_lists_and_revokes(tmp_path: Path) -> None:
     assert ApiKeys(tmp_path / "keys").find(made["key"]) is None
     assert "a scope must be" in _run("keys", "create", "--tenant", "a", "--scopes", "x", *data)[1]
     assert "name must be" in _run("keys", "create", "--tenant", "A", *data)[1]
+
+
+def test_a_key_that_the_running_server_does_not_know_is_told_of(
+    door: Door, stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("penstock.api.key_place._LEARNS_WITHIN_S", 0.0)
+    elsewhere = Settings(url=door.url, data=str(tmp_path))
+    _, _, asks_for_others = place_notes(elsewhere, "unheard-of")
+    assert f"{door.url} does not know this key" in asks_for_others
+    _, _, asks_for_none = place_notes(replace(elsewhere, url=stack.url), "unheard-of")
+    assert f"{stack.url} asks for no key" in asks_for_none
+    key = door.key(Scope.SUBMIT)
+    assert list(place_notes(replace(door.settings, url=door.url), key)) == [
+        f"kept in {door.settings.data}"
+    ]
 
 
 def test_the_command_line_sets_limits_and_lifts_them(tmp_path: Path) -> None:
