@@ -30,6 +30,12 @@ table { border-collapse: collapse; width: 100%; }
 th, td { border-bottom: 1px solid #8884; padding: 0.35rem 0.75rem 0.35rem 0; text-align: left; }
 td { vertical-align: top; }
 td:first-child code { overflow-wrap: normal; }
+@media (max-width: 40rem) {
+  thead { display: none; }
+  tr, td { display: block; padding: 0.25rem 0; }
+  td { border: 0; }
+  tr { border-bottom: 1px solid #8884; }
+}
 """
 _PAGE = """\
 <!doctype html>

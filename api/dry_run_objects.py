@@ -136,7 +136,7 @@ class ExpectedOutput(Described):
     expected: int | None
     """What earlier jobs make likely; null where there were none."""
     p90: int | None
-    """What nine of ten jobs stay below; null where that is not known."""
+    """What nine of ten jobs stay below; where there were none, the bound."""
 
 
 class ExpectedSeconds(Described):
@@ -144,8 +144,8 @@ class ExpectedSeconds(Described):
 
     p50: float | None
     """What every other job stays below; null where that is not known."""
-    p90: float | None
-    """What nine of ten jobs stay below."""
+    p90: float
+    """What nine of ten jobs stay below; where there were none, for answers up to the bound."""
 
 
 class JobValidation(Described):

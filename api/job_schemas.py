@@ -62,8 +62,8 @@ class JobRequest(Strict):
     where the model has a chat template.
     """
     sampling: dict[str, Any] | None = None
-    """How answers are sampled, under the names that chats use: `temperature`, `max_tokens`, `n`,
-    `logprobs`, … Without `max_tokens` an answer may fill the context.
+    """How answers are sampled, under the names that completions use: `temperature`, `max_tokens`,
+    `n`, `logprobs`, … Without `max_tokens` an answer may fill the context.
     """
     response_format: dict[str, Any] | None = None
     """The form of every answer, as for chats; a row's own outranks it."""

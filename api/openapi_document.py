@@ -67,7 +67,7 @@ _GROUPS = {
     "jobs": "submit rows, follow them, and fetch what came of them.",
     "workflows": "steps of many kinds, each over the rows of the one before.",
     "generation": "one answer at once, as OpenAI's clients ask for it.",
-    "files": "inputs and results, kept by name.",
+    "files": "inputs and results, kept on the server.",
     "batches": "OpenAI's face of jobs.",
     "webhooks": "who is told when something ends.",
     "models": "what can be asked.",
