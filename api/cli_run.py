@@ -13,7 +13,6 @@ from typing import Annotated, Any
 import typer
 
 from ..jobs.model import JobState
-from . import tables
 from .cli_jobs import exit_code, follow_to_the_end, leaving, note_errors, note_rejected
 from .cli_options import (
     ApiKey,
@@ -40,6 +39,7 @@ from .cli_server import Server, running_server, server_for
 from .client import Client, Job
 from .client_errors import InvalidInput, JobFailed
 from .job_calls import SubmitOptions
+from .out_directory import bring_rows, check_writable
 from .payloads import is_remote
 from .records import Row
 
@@ -87,6 +87,8 @@ def run(
     directory = None if is_remote(out) else Path(out).expanduser().absolute()
     if not is_remote(rows):
         _check_readable(Path(rows))
+    if directory is not None:
+        check_writable(directory)
     server_url = None if sources["url"] == "default" else in_force.url
     if server_url is None and not settings and sources["data"] == "default":
         server_url = running_server(printer, in_force, [model] if model else [])
@@ -112,7 +114,9 @@ def run(
         except JobFailed as error:
             printer.note(str(error))
         if directory is not None and server.stack is None and job.status in _COMPLETE:
-            _fetch_rows(printer, job, directory / job.id / "rows" / "part-000000.parquet")
+            path = directory / job.id / "rows" / "part-000000.parquet"
+            bring_rows(job, path)
+            printer.note(f"the rows are in {path}")
         print_results(printer, job)
         note_errors(printer, job, server.how_to_see_errors(job.id))
         if server.stack is not None and _has_landed(job):
@@ -151,13 +155,6 @@ def _submit(
         if is_good or not job.is_final or key is None:
             return job
         key = f"run-after-{job.id}"
-
-
-def _fetch_rows(printer: Printer, job: Job, path: Path) -> None:
-    """Bring the rows from the server that has them, unless they are here."""
-    if not path.exists():
-        tables.save_parquet(job.to_arrow(), path)
-    printer.note(f"the rows are in {path}")
 
 
 def _check_readable(path: Path) -> None:

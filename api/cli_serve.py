@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _API_PORT = 8100
 _FLOWER_PORT = 5555
+_LAST_PORT = 65535
 API_GRACE_S = 5
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -36,21 +37,33 @@ NoAuth = Annotated[
 def up(
     model: Models = None,
     host: Host = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="The API's port; 0 takes any.")] = _API_PORT,
+    port: Annotated[
+        int, typer.Option(min=0, max=_LAST_PORT, help="The API's port; 0 takes any.")
+    ] = _API_PORT,
     workers: Annotated[int, typer.Option(min=1, help="Workers per model.")] = 1,
     flower: Annotated[bool, typer.Option(help="Start Flower, a dashboard of workers.")] = True,
-    flower_port: Annotated[int, typer.Option(help="Flower's port; 0 takes any.")] = _FLOWER_PORT,
+    flower_port: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=_LAST_PORT,
+            help="Flower's port; 0 takes any.",
+            show_default=f"{_FLOWER_PORT}, or any if that is taken",
+        ),
+    ] = None,
     no_auth: NoAuth = False,
     data: Data = None,
     config: Config = None,
     settings: Set = None,
 ) -> None:
     """Run the whole stack on this machine until Ctrl-C."""
-    from .local import LocalStack, StackOptions
+    from .local import LocalStack, StackOptions, can_listen
 
     printer = Printer()
     in_force = settings_of(config, settings, data=data, models=model)
     _check_is_guarded(in_force, host, no_auth)
+    if flower_port is None:
+        flower_port = _FLOWER_PORT if can_listen(_FLOWER_PORT) else 0
     options = StackOptions(host, port, workers, flower_port if flower else None)
     stopped = stop_event()
     with LocalStack(in_force, options, on_trouble=printer.note) as stack:
@@ -66,7 +79,9 @@ def up(
 
 def api(
     host: Host = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on.")] = _API_PORT,
+    port: Annotated[
+        int, typer.Option(min=0, max=_LAST_PORT, help="Port to listen on.")
+    ] = _API_PORT,
     fd: Annotated[int | None, typer.Option(hidden=True, help="A socket that listens.")] = None,
     no_auth: NoAuth = False,
     config: Config = None,
@@ -134,7 +149,9 @@ def worker(
 
 def flower(
     host: Host = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on.")] = _FLOWER_PORT,
+    port: Annotated[
+        int, typer.Option(min=0, max=_LAST_PORT, help="Port to listen on.")
+    ] = _FLOWER_PORT,
     unprotected: Annotated[
         bool, typer.Option("--unprotected", help="Let other machines in without a password.")
     ] = False,

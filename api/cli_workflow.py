@@ -12,7 +12,6 @@ from typing import Annotated, Any, TypeAlias
 
 import typer
 
-from . import tables
 from .cli_client import open_client
 from .cli_examples import example
 from .cli_options import (
@@ -45,6 +44,7 @@ from .cli_workflow_output import (
 )
 from .cli_workflow_store import delete, list_kept, save, show
 from .client import Client
+from .out_directory import bring_rows, check_writable
 from .payloads import is_remote
 from .workflow import Workflow
 from .workflow_calls import RunOptions
@@ -119,6 +119,8 @@ def run(
     if server_url is None and not settings and sources["data"] == "default":
         server_url = running_server(printer, in_force, models)
     directory = None if is_remote(out) else Path(out).expanduser().absolute()
+    if directory is not None:
+        check_writable(directory)
     options = RunOptions(params=values, name=name, seed=seed, use_cache=cache)
     if directory is None:
         options["output"] = out
@@ -144,8 +146,10 @@ def run(
         _print_result(printer, found)
         if server.stack is not None:
             printer.note(f"{found.output_path}/rows/*.parquet, and each step's under steps/")
-        elif directory is not None and found.status in EXIT_CODES:
-            _fetch_rows(printer, found, directory / found.id / "rows" / "part-000000.parquet")
+        elif directory is not None and found.status in EXIT_CODES and found.record.output_rows:
+            path = directory / found.id / "rows" / "part-000000.parquet"
+            bring_rows(found, path)
+            printer.note(f"the rows are in {path}")
     raise typer.Exit(exit_code(found.record))
 
 
@@ -311,15 +315,6 @@ def _print_result(printer: Printer, found: WorkflowRun) -> None:
     printer.note(run_summary(record))
     if record.error:
         printer.note(f"error: {record.error}")
-
-
-def _fetch_rows(printer: Printer, found: WorkflowRun, path: Path) -> None:
-    """Bring the rows from the server that has them, unless they are here."""
-    if not found.record.output_rows:
-        return
-    if not path.exists():
-        tables.save_parquet(found.to_arrow(), path)
-    printer.note(f"the rows are in {path}")
 
 
 def _exit_as(printer: Printer, found: Mapping[str, Any]) -> None:

@@ -307,6 +307,15 @@ def _check_free(flower_port: int) -> None:
         ) from error
 
 
+def can_listen(port: int) -> bool:
+    """Look whether a port of this machine is free."""
+    try:
+        socket.create_server((_LOOPBACK, port)).close()
+    except OSError:
+        return False
+    return True
+
+
 def _free_port() -> int:
     with socket.create_server((_LOOPBACK, 0)) as probe:
         return probe.getsockname()[1]

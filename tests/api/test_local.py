@@ -16,11 +16,9 @@ from urllib.parse import urlsplit
 import httpx2
 import pyarrow.parquet as pq
 import pytest
-import yaml
 
-from penstock.api import child as child_module
+from penstock.api import child as child_module, cli_serve
 from penstock.api.child import Child, describe_exit
-from penstock.api.cli import make_app
 from penstock.api.client import Client
 from penstock.api.local import LocalStack, StackFailed, StackOptions
 from penstock.jobs.redis_server import RedisServer
@@ -297,32 +295,26 @@ def _descendants(pid: int, *words: str) -> set[int]:
     }
 
 
-def test_compose_starts_verbs_that_exist() -> None:
-    compose = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))
-    verbs = {
-        command.callback.__name__
-        for command in make_app().registered_commands
-        if command.callback is not None
-    }
-    services = compose["services"]
-    assert set(services) == {"redis", "api", "worker", "flower"}
-    for name, service in services.items():
-        assert service["healthcheck"]["test"][0] == "CMD", name
-        program, verb, *_ = service["command"].split()
-        if name != "redis":
-            assert (program, verb) == ("penstock", name)
-            assert verb in verbs
-            known = {item.metadata["env"] for item in Settings.__dataclass_fields__.values()}
-            ours = {key for key in service["environment"] if key.startswith("PENSTOCK_")}
-            assert ours <= known
-    assert "noeviction" in services["redis"]["command"]
-    build = services["api"]["build"]["dockerfile_inline"]
-    for line in build.splitlines():
-        if line.startswith("COPY"):
-            for source in line.split()[1:-1]:
-                assert (ROOT / source).exists(), source
-    for published in (services["api"]["ports"], services["flower"]["ports"]):
-        assert all(port.startswith("127.0.0.1:") for port in published)
+class _Looked(Exception):
+    pass
+
+
+@pytest.mark.parametrize("is_taken", [False, True])
+def test_flower_goes_elsewhere_where_its_usual_port_is_taken(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, is_taken: bool
+) -> None:
+    def look(settings: Settings, options: StackOptions, **_: object) -> None:
+        assert options.flower_port == (0 if is_taken else port)
+        raise _Looked
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        if not is_taken:
+            taken.close()
+        monkeypatch.setattr("penstock.api.cli_serve._FLOWER_PORT", port)
+        monkeypatch.setattr("penstock.api.local.LocalStack", look)
+        with pytest.raises(_Looked):
+            cli_serve.up(data=str(tmp_path))
 
 
 def test_run_goes_on_where_ctrl_c_left_it(tmp_path: Path, redis_server: RedisServer) -> None:
