@@ -24,7 +24,6 @@ from penstock.api.local import LocalStack, StackFailed, StackOptions
 from penstock.jobs.redis_server import RedisServer
 from penstock.jobs.settings import Settings
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 MODEL = "fake:tokens=4"
 
 
