@@ -12,6 +12,7 @@ import typer
 
 from ..jobs.model import JobState
 from .cli_client import open_client
+from .cli_input import input_file
 from .cli_options import (
     ApiKey,
     Deadline,
@@ -99,7 +100,8 @@ def submit(
         validate_rows(printer, rows, options, url, api_key)
         return
     with open_client(url, api_key) as client:
-        job = client.jobs.submit(rows, **options)
+        with input_file(rows, file_format) as path:
+            job = client.jobs.submit(path, **options)
         note_rejected(printer, job.record)
         if watch:
             watch_job(printer, job)

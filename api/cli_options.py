@@ -35,7 +35,8 @@ JobId: TypeAlias = Annotated[
 Input: TypeAlias = Annotated[
     str,
     typer.Argument(
-        metavar="INPUT", help="A JSONL, CSV or Parquet file of rows; or s3://BUCKET/KEY."
+        metavar="INPUT",
+        help="A JSONL, CSV or Parquet file of rows; s3://BUCKET/KEY; or - for a pipe.",
     ),
 ]
 Prompt: TypeAlias = Annotated[
@@ -68,7 +69,7 @@ Raw: TypeAlias = Annotated[
 Name: TypeAlias = Annotated[str | None, typer.Option(help="A name for people.")]
 Format: TypeAlias = Annotated[
     str | None,
-    typer.Option("--format", help="jsonl, csv or parquet, where INPUT's name does not tell."),
+    typer.Option("--format", help="jsonl, csv or parquet, where INPUT's name tells nothing."),
 ]
 Deadline: TypeAlias = Annotated[
     str | None,

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from ..jobs.settings import Settings
+from .cli_input import input_file
 from .cli_options import (
     ApiKey,
     Deadline,
@@ -99,11 +100,12 @@ def validate_rows(
         typer.Exit: some rows would come to nothing.
     """
     settings, sources = settings_and_sources(None, None, url=url, api_key=api_key)
-    if here or (sources["url"] == "default" and not answers(settings)):
-        found = _found_here(printer, settings, rows, options)
-    else:
-        with Client(settings.url, settings.api_key) as client:
-            found = client.jobs.validate(rows, progress=True, **options)
+    with input_file(rows, options.get("format")) as path:
+        if here or (sources["url"] == "default" and not answers(settings)):
+            found = _found_here(printer, settings, path, options)
+        else:
+            with Client(settings.url, settings.api_key) as client:
+                found = client.jobs.validate(path, progress=True, **options)
     print_validation(printer, found)
     if not found.ok:
         raise typer.Exit(EXIT_BAD_ROWS)

@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, Protocol, TypeAlias, runtime_checkable
 
@@ -200,12 +201,22 @@ def open_upload(rows: AsyncJobInput) -> Iterator[Upload | Remote]:
         return
     if isinstance(rows, str | Path) and not is_elsewhere(rows):
         with _open_path(Path(rows).expanduser()) as file:
-            yield Upload(Path(rows).name, file)
+            if file.seekable():
+                yield Upload(Path(rows).name, file)
+                return
+            pieces = iter(partial(file.read, _CHUNK_BYTES), b"")  # of a pipe, which gives all once
+            with _streamed(Path(rows).name, pieces) as upload:
+                yield upload
         return
-    with (
-        tempfile.SpooledTemporaryFile(max_size=_KEPT_IN_MEMORY_BYTES) as kept,
-        _opened(rows) as (filename, source),
-    ):
+    with _opened(rows) as (filename, source), _streamed(filename, source) as upload:
+        yield upload
+
+
+@contextmanager
+def _streamed(
+    filename: str, source: Iterator[bytes] | AsyncIterator[bytes]
+) -> Iterator[StreamedUpload]:
+    with tempfile.SpooledTemporaryFile(max_size=_KEPT_IN_MEMORY_BYTES) as kept:
         try:
             yield StreamedUpload(filename, source, kept)
         except SourceFailed as failed:

@@ -1,0 +1,54 @@
+"""The input of a verb as a file that can be read twice: what comes through a pipe is kept first.
+
+Knows files only; rows in an object store, on the web or on the hub are left as they are named.
+"""
+
+import shutil
+import stat
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from .client_errors import InvalidInput
+from .payloads import is_elsewhere, is_remote
+
+STDIN = "-"
+_FORMAT = "jsonl"  # what most programs write
+
+
+def is_piped(rows: str) -> bool:
+    """Tell whether rows come through a pipe, and so once: `-` is the standard input."""
+    if is_remote(rows) or is_elsewhere(rows):
+        return False
+    if rows == STDIN:
+        return True
+    try:
+        mode = Path(rows).expanduser().stat().st_mode
+    except OSError:
+        return False  # whoever reads it says what is wrong
+    return stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)
+
+
+@contextmanager
+def input_file(rows: str, file_format: str | None) -> Iterator[str]:
+    """Give the name of a file with the rows; of a pipe all is kept for as long as the block lasts.
+
+    Raises:
+        InvalidInput: nobody writes to the standard input, or it cannot be read.
+    """
+    if not is_piped(rows):
+        yield rows
+        return
+    if rows == STDIN and sys.stdin.isatty():
+        raise InvalidInput("- reads rows from a pipe, as in: penstock submit - < rows.jsonl")
+    with tempfile.TemporaryDirectory(prefix="penstock-input-") as directory:
+        kept = Path(directory, f"rows.{file_format or _FORMAT}")
+        try:
+            source = sys.stdin.fileno() if rows == STDIN else Path(rows).expanduser()
+            with open(source, "rb", closefd=rows != STDIN) as pipe, kept.open("wb") as file:
+                shutil.copyfileobj(pipe, file)
+        except OSError as error:
+            raise InvalidInput(f"cannot read {rows}: {error.strerror or error}") from error
+        yield str(kept)
