@@ -179,6 +179,12 @@ def cell(value: Any, longest: int | None = _SHORT) -> Text:
     return Text(text)
 
 
+def short_vector(vector: Sequence[float]) -> str:
+    """Write how a vector begins, and how long it is."""
+    first = ", ".join(f"{number:.3g}" for number in vector[:3])
+    return f"[{first}, …] {counted(len(vector), 'number')}"
+
+
 def harmless(text: str) -> str:
     """Take away what a terminal would obey instead of showing it."""
     return _CONTROL.sub("�", text)
@@ -266,10 +272,7 @@ def _row_cells(row: Row) -> dict[str, Any]:
 def _said(row: Row) -> str | None:
     """Give the answer; of a vector, how it begins and how long it is."""
     vector = row.get("embedding")
-    if not vector:
-        return row.output
-    first = ", ".join(f"{number:.3g}" for number in vector[:3])
-    return f"[{first}, …] {counted(len(vector), 'number')}"
+    return short_vector(vector) if vector else row.output
 
 
 def _error_cells(error: Mapping[str, Any]) -> tuple[Any, ...]:

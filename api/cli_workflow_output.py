@@ -6,7 +6,7 @@ from typing import Any
 
 import typer
 
-from .cli_output import Printer, cell, short_status
+from .cli_output import Printer, cell, short_status, short_vector
 from .client_errors import BadRequest
 from .run_progress import steps_table
 from .wording import counted, short_number, short_time
@@ -17,6 +17,7 @@ _SHORT = 500  # characters of a prompt or an answer
 _NO_TIME = (
     "unknown: no worker has been fully busy yet; --rate TOKENS_PER_S says what to reckon with"
 )
+_VECTOR = 8  # numbers that nobody reads one by one
 _LINES_SHOWN = 5  # of those that were rejected
 
 
@@ -264,8 +265,8 @@ def _trace_facts(trace: Mapping[str, Any]) -> list[tuple[str, Any]]:
     answers = trace.get("answers") or []
     for number, request in enumerate(trace.get("requests") or []):
         facts += [("asked", cell(text, _SHORT)) for text in prompts_of(request)]
-        if number < len(answers):
-            facts.append(("answered", cell(_answer_text(answers[number]), _SHORT)))
+        if number < len(answers) and (said := _answer_text(answers[number])) is not None:
+            facts.append(("answered", cell(said, _SHORT)))
     if trace.get("parents"):
         facts.append(("made of", ", ".join(trace["parents"][:10])))
     if trace.get("value") is not None:
@@ -280,13 +281,14 @@ def prompts_of(request: Mapping[str, Any]) -> list[str]:
     return [str(request.get("prompt", request.get("input", "")))]
 
 
-def _answer_text(answer: Any) -> str:
+def _answer_text(answer: Any) -> str | None:
+    """Give what was answered; None where that is a vector, which is the value as well."""
     if not isinstance(answer, Mapping):
         return str(answer)
     error = answer.get("error")
     if error:
         return f"failed: {error.get('message') if isinstance(error, Mapping) else error}"
-    return str(answer.get("text", ""))
+    return answer.get("text")
 
 
 def _is_shown(name: str) -> bool:
@@ -296,6 +298,9 @@ def _is_shown(name: str) -> bool:
 def _text(value: Any) -> Any:
     if isinstance(value, Mapping) and value:
         return ", ".join(f"{name}: {_text(item)}" for name, item in value.items())
+    if isinstance(value, list) and len(value) >= _VECTOR:
+        numbers = [number for number in value if isinstance(number, float)]
+        return short_vector(numbers) if len(numbers) == len(value) else value
     return value
 
 

@@ -99,7 +99,11 @@ def _answer_object(answer: Any) -> Any:
     said = asdict(answer) if is_dataclass(answer) and not isinstance(answer, type) else answer
     if not isinstance(said, Mapping):
         return said
-    return {name: value for name, value in said.items() if value not in (None, (), b"", False)}
+    return {
+        name: value
+        for name, value in said.items()
+        if value not in (None, (), False) and not isinstance(value, bytes)
+    }
 
 
 def _seconds(time_ms: int | None) -> float | None:

@@ -212,6 +212,30 @@ class TestLooking:
         assert "has no row '77'" in missing.err
         assert penstock("show", "job_1", "--row", "1", "--url", stack.url).code == 2
 
+    def test_vectors_are_shown_by_how_they_begin(
+        self, penstock: Penstock, stack: Stack, texts: Path, tmp_path: Path
+    ) -> None:
+        workflow = Workflow("vectors", defaults={"model": MODEL})
+        workflow.input("texts").embed("vector", text="{{ row.text }}")
+        file = tmp_path / "vectors.yaml"
+        file.write_text(workflow.to_yaml())
+        table = ("--url", stack.url, "-o", "table")
+        with Client(stack.url) as client:
+            run = client.workflows.run(file, texts).wait(timeout_s=60)
+            [trace] = run.row("0")
+            assert len(trace["value"]) == 8
+        commands: list[tuple[object, ...]] = [
+            ("results", run.id),
+            ("results", run.id, "--step", "vector"),
+            ("show", run.id, "--row", "0"),
+            ("workflow", "preview", file, "-i", texts, "--rows", 1),
+        ]
+        for command in commands:
+            told = penstock(*command, *table)
+            assert told.code == 0, told.err
+            assert f"…] {len(trace['value'])} numbers" in told.out, told.out
+            assert len(told.out) < 1_000
+
     def test_results(self, penstock: Penstock, stack: Stack, done: str) -> None:
         found = penstock("results", done, "--url", stack.url).lines
         assert [row["said"]["size"] for row in found] == [1, 2, 3]
