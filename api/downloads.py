@@ -1,11 +1,9 @@
-"""Results as one file on this machine, written page by page. Knows no transport.
-
-The file is there as a whole or not at all: until its end it has another name.
-"""
+"""Results as one file on this machine, written page by page. Knows no transport."""
 
 import base64
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
@@ -13,6 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 from .client_errors import InvalidInput
 from .row_lines import json_line, plain_value
 from .tables import need
+from .whole_file import whole_file
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -29,33 +28,36 @@ class Download(Protocol):
 def download_path(path: str | Path, job_id: str) -> Path:
     """Say where results go: to a file `.parquet` or `.jsonl`, or to one in a directory.
 
+    Every other path is a directory's, there or not: `out`, `out/v1.2`, `rows.parquet/`.
+
     Raises:
-        InvalidInput: the suffix of the path names no format.
+        InvalidInput: it looks like a file of a format that is not written here.
     """
+    is_slashed = str(path).endswith(_SLASHES)
     path = Path(path).expanduser()
-    if not path.suffix or path.is_dir():
-        return path / f"{job_id}.parquet"
-    if path.suffix not in _FORMATS:
-        raise InvalidInput(
-            f"cannot write results as {path.name}: end it in {' or '.join(_FORMATS)}, or name a "
-            "directory"
-        )
-    return path
+    if not is_slashed and not path.is_dir():
+        if path.suffix in _FORMATS:
+            return path
+        if path.suffix.lower() in _OTHER_FORMATS:
+            raise InvalidInput(
+                f"cannot write results as {path.name}: end it in {' or '.join(_FORMATS)}, or in "
+                f"a slash, {path.name}/, for a directory"
+            )
+    return path / f"{job_id}.parquet"
 
 
 @contextmanager
 def open_download(path: Path) -> Iterator[Download]:
-    """Write a file, which gets its name when the block ends well."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.tmp")
-    try:
-        with unfinished.open("wb") as file:
-            writer = _FORMATS[path.suffix](file)
+    """Write a file, which is there as a whole when the block ends well, or not at all."""
+    with whole_file(path) as file:
+        writer = _FORMATS[path.suffix](file)
+        try:
             yield writer
             writer.end()
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+        except BaseException:
+            with suppress(Exception):  # the first error tells more
+                writer.end()  # while there is its file: nobody can end it later
+            raise
 
 
 class _ParquetFile:
@@ -97,4 +99,6 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, timedelta) else plain_value(value)
 
 
+_SLASHES = ("/", os.sep)
 _FORMATS = {".parquet": _ParquetFile, ".jsonl": _JsonLines}
+_OTHER_FORMATS = (".arrow", ".csv", ".feather", ".gz", ".json", ".ndjson", ".tsv", ".txt", ".xlsx")

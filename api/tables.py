@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from .client_errors import InvalidInput, MissingPackage
 from .column_types import restored
 from .records import Row
+from .whole_file import whole_file
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -64,10 +65,9 @@ def joined(tables: "Iterable[pa.Table]") -> "pa.Table":
 
 def save_parquet(table: "pa.Table", path: Path) -> None:
     """Write a table as one Parquet file, which is there as a whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.tmp")
-    need("pyarrow.parquet", "save_parquet").write_table(table, unfinished, compression="zstd")
-    unfinished.replace(path)
+    parquet = need("pyarrow.parquet", "save_parquet")
+    with whole_file(path) as file:
+        parquet.write_table(table, file, compression="zstd")
 
 
 class TableBuilder:
