@@ -40,13 +40,14 @@ async def async_json_lines(rows: AsyncIterable[Any]) -> AsyncIterator[bytes]:
     yield lines.end()
 
 
-def json_line(row: Mapping[str, Any], plain: Callable[[Any], Any] | None = None) -> bytes:
+def json_line(row: dict[str, Any], plain: Callable[[Any], Any] | None = None) -> bytes:
     """Write one row; `plain` says what a value is in JSON that has no form there.
 
     Raises:
         TypeError, ValueError: a value of it cannot be written.
     """
     text = json.dumps(row, ensure_ascii=False, allow_nan=False, default=plain or plain_value)
+    _check_keys(row)
     return text.encode("utf-8") + b"\n"
 
 
@@ -104,6 +105,18 @@ def _culprit(row: Mapping[str, Any]) -> tuple[str, str] | None:
     return None
 
 
+def _check_keys(value: Any) -> None:
+    """Refuse keys that JSON would make text of: then `{1: …, "1": …}` has one of them twice."""
+    if isinstance(value, dict):
+        for key in value:
+            if not isinstance(key, str):
+                raise TypeError(f"the key {key!r} is no text; send {str(key)!r}")
+        value = value.values()
+    for inner in value:
+        if isinstance(inner, dict | list | tuple):
+            _check_keys(inner)
+
+
 def plain_value(value: Any) -> Any:
     """Say in JSON what it has no type for.
 
@@ -117,7 +130,8 @@ def plain_value(value: Any) -> Any:
     if isinstance(value, Decimal | UUID):
         return str(value)
     if isinstance(value, Mapping):
-        return dict(value)
+        _check_keys(plain := dict(value))
+        return plain
     if isinstance(value, bytes | bytearray | memoryview):
         raise TypeError("bytes are no text; send them decoded, or as base64.b64encode(…).decode()")
     if type(value).__module__.partition(".")[0] == "numpy" and hasattr(value, "tolist"):

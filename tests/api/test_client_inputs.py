@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
@@ -123,6 +124,9 @@ def test_values_that_json_has_no_word_for() -> None:
         ([{"a": pandas.NA}], "row 1, column 'a', .* a NAType has no form"),
         ([{"a": b"x"}], r"row 1, column 'a', .* base64\.b64encode"),
         ([{"a": object()}], "row 1, column 'a', .* a object has no form"),
+        ([{"a": 1}, {1: "a", "1": "b"}], "row 2, column '1', .* the key 1 is no text; send '1'"),
+        ([{"a": [{"b": {True: 1}}]}], "row 1, column 'a', .* the key True is no text"),
+        ([{"a": MappingProxyType({2.5: 1})}], "row 1, column 'a', .* the key 2.5 is no text"),
         ({"a": [1]}, "got dict"),
         (b"rows", "got bytes"),
         (7, "got int"),
