@@ -185,7 +185,8 @@ class RowCache:
         try:
             if connection.execute("PRAGMA user_version").fetchone()[0] not in (0, _VERSION):
                 raise sqlite3.DatabaseError("another Penstock has written it")
-            connection.execute("PRAGMA journal_mode = WAL")
+            # No WAL: other machines may share the disk, and it needs memory that all would share.
+            connection.execute("PRAGMA journal_mode = DELETE")
             connection.execute("PRAGMA synchronous = NORMAL")
             connection.executescript(_SCHEMA)
         except sqlite3.Error:
@@ -198,7 +199,7 @@ class RowCache:
         self.close()
         with suppress(OSError):
             self._path.replace(self._path.with_suffix(".damaged"))
-        for suffix in ("-wal", "-shm"):
+        for suffix in ("-journal", "-wal", "-shm"):
             with suppress(OSError):
                 self._path.with_name(self._path.name + suffix).unlink()
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 
@@ -39,6 +39,7 @@ FILLING_S = 60.0  # at a time: then others have their turn
 
 _ALL = ""  # the name under which it is noted that nothing is left to be taken over
 _BUSY_S = 30.0
+_READ_S = 1.0  # somebody waits for a page
 _AT_ONCE = 500  # keys in one query
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS answer (key BLOB PRIMARY KEY, content BLOB NOT NULL) WITHOUT ROWID;
@@ -68,44 +69,87 @@ def path_of(directory: RunDir, step_id: str) -> Path:
 
 
 def retried_runs(runs_dir: Path, spec: RunSpec) -> list[RunSpec]:
-    """Find the runs that a run retries, as far as they were not removed, oldest first."""
+    """Find the runs that a run retries, oldest first, as far back as they were not removed.
+
+    Raises:
+        CorruptJob: the one that it retries itself is gone, and with it all there was to take over.
+    """
     found: list[RunSpec] = []
     retried = spec.retry_of
     while retried is not None:
         try:
             found.append(RunDir(runs_dir, retried).read())
-        except (UnknownJob, CorruptJob):  # what it was answered is asked again
-            break
+        except (UnknownJob, CorruptJob) as error:
+            if not found:
+                raise CorruptJob(
+                    f"{retried}, which this run retries, cannot be read: {error}; submit the run "
+                    "anew to have all of it asked"
+                ) from error
+            break  # what that one was answered is asked again
         retried = found[-1].retry_of
     return found[::-1]
 
 
-class RetriedAnswers:
-    """What one step takes over."""
+def forget(path: Path) -> None:
+    """Remove the file of a step, so that it is filled anew, and what SQLite has left beside it."""
+    for suffix in ("", "-journal", "-wal", "-shm"):  # without the first, the others mean nothing
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
 
-    def __init__(self, path: Path, run_id: str, step_id: str) -> None:
+
+class RetriedAnswers:
+    """What one step takes over: `open` it to fill it, `read` what is there."""
+
+    def __init__(self, connection: sqlite3.Connection, run_id: str, step_id: str) -> None:
+        self._connection = connection
         self._run_id = run_id
         self._step_id = step_id
+        self._is_full = False
+
+    @classmethod
+    def open(cls, path: Path, run_id: str, step_id: str) -> Self:
+        """Open the file of a step, which is made if need be.
+
+        No WAL: several machines may share the disk, and one would not see what another has in it.
+
+        Raises:
+            sqlite3.Error: it is busy or damaged.
+        """
         make_directories(path.parent)
-        self._connection = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None)
-        self._connection.executescript(f"PRAGMA journal_mode = WAL; {_SCHEMA}")
-        self._is_full = self._is_taken(_ALL)
+        connection = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None)
+        try:
+            connection.executescript(f"PRAGMA journal_mode = DELETE; {_SCHEMA}")
+        except sqlite3.Error:
+            connection.close()
+            raise
+        return cls(connection, run_id, step_id)
+
+    @classmethod
+    def read(cls, path: Path, run_id: str, step_id: str) -> Self:
+        """Open the file of a step to look into it, and to change nothing.
+
+        Raises:
+            sqlite3.Error: there is none, or it cannot be read; `sort` may raise that, too.
+        """
+        address = f"{path.absolute().as_uri()}?mode=ro"
+        return cls(sqlite3.connect(address, uri=True, timeout=_READ_S), run_id, step_id)
 
     def close(self) -> None:
         """Close the file."""
         self._connection.close()
 
-    def fill(self, runs: Sequence[RunSpec], jobs_dir: Path) -> None:
+    def fill(self, runs_dir: Path, spec: RunSpec, jobs_dir: Path) -> None:
         """Take over what earlier runs were answered, oldest first; what is there already is kept.
 
         Raises:
+            CorruptJob: there is something to take over, and the run that it is of is gone.
             NotTakenOver: the time is up.
             OSError: an earlier answer cannot be read just now.
         """
+        self._is_full = self._is_full or self._is_taken(_ALL)
         if self._is_full:
             return
         until_s = time.monotonic() + FILLING_S
-        for run in runs:
+        for run in retried_runs(runs_dir, spec):
             for order in orders_of(jobs_dir, run.run_id):
                 if order.step_id == self._step_id:
                     work = partial(self._take_order, run, order, jobs_dir)

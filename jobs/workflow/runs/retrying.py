@@ -10,16 +10,16 @@ import time
 from collections.abc import Collection
 from dataclasses import replace
 
-from ...errors import CorruptJob, InvalidJob, JobBusy, UnknownJob
-from ...file_lock import file_lock
+from ...errors import CorruptJob, InvalidJob, UnknownJob
 from ...job_table import JobTable
 from ...model import JobState, new_job_id
 from ...settings import Settings
 from ...tenants import Tenants
 from ..replanning import plan_of
 from ..retried_answers import retried_runs
-from .run_control import LOCK_WAIT_S, read_control
+from .run_control import read_control
 from .run_dir import RunDir, RunSpec
+from .run_lock import run_lock
 from .run_submission import check_models, discard, seal_run
 from .runs import RunSnapshot, read_run
 
@@ -45,7 +45,7 @@ def retry_run(
         InvalidJob: it has not ended, or nothing of it has failed.
         InvalidWorkflow: a model of it is not served any more.
         CorruptJob: it is damaged.
-        JobBusy: another retry of it is being made, and does not come to an end.
+        JobBusy: it is being retried, changed or removed, and that does not come to an end.
         StorageFull: there is no room.
     """
     directory = RunDir(settings.runs_dir, run_id)
@@ -69,9 +69,7 @@ def retry_run(
         idempotency_key=None,
         retry_of=run_id,
     )
-    with file_lock(directory.path / ".lock", wait_s=LOCK_WAIT_S) as held:
-        if held is None:
-            raise JobBusy(run_id)
+    with run_lock(directory):  # or it could be removed before its retry is seen
         made = open_retry_of(settings, run_id) or _make(settings, directory, wanted)
     return read_run(settings, table, made)
 
@@ -81,11 +79,10 @@ def open_retry_of(settings: Settings, run_id: str) -> str | None:
     for other in RunDir.unsettled(settings.runs_dir):
         directory = RunDir(settings.runs_dir, other)
         try:
-            spec = directory.read()
+            retried = retried_runs(settings.runs_dir, directory.read())
         except (UnknownJob, CorruptJob):  # not sealed yet, or nothing that can go on
             continue
-        retried = [each.run_id for each in retried_runs(settings.runs_dir, spec)]
-        if run_id in retried and directory.read_final() is None:
+        if run_id in (each.run_id for each in retried) and directory.read_final() is None:
             return other
     return None
 

@@ -12,15 +12,13 @@ from typing import Self, TypedDict, Unpack
 
 from ...durable import replace_file
 from ...errors import CorruptJob, InvalidJob, JobBusy, UnknownJob
-from ...file_lock import file_lock
 from ...job_table import JobTable
 from ...model import JobSnapshot
 from ...sealed_json import encode_sealed, read_sealed
 from ...settings import Settings
 from ...steering import change
 from .run_dir import RunDir, RunSpec
-
-LOCK_WAIT_S = 2.0
+from .run_lock import run_lock
 
 logger = logging.getLogger(__name__)
 
@@ -70,12 +68,9 @@ def change_run(
         StorageFull: it could not be recorded, so nothing has changed.
     """
     directory = RunDir(settings.runs_dir, run_id)
-    spec = directory.read()
     if "priority" in changes and directory.read_final() is not None:
         raise InvalidJob("priority", f"{run_id} has ended: another priority would have no effect")
-    with file_lock(directory.path / ".lock", wait_s=LOCK_WAIT_S) as held:
-        if held is None:
-            raise JobBusy(run_id)
+    with run_lock(directory) as spec:
         before = read_control(directory, spec)
         control = replace(before, **changes)
         if control != before:

@@ -14,6 +14,7 @@ from ...removal import remove
 from ...settings import Settings
 from .retrying import open_retry_of
 from .run_dir import RunDir, RunResults
+from .run_lock import run_lock
 
 TRIAL_KEPT_S = 24 * 3600.0  # after its end
 SETTLING_S = 5.0
@@ -28,24 +29,19 @@ def remove_run(settings: Settings, table: JobTable, run_id: str) -> None:
         UnknownJob: there is no such run.
         InvalidJob: it has not ended, or not everything that served it has, or it is being retried.
         CorruptJob: it is damaged.
-        JobBusy: another process is changing one of its jobs just now.
+        JobBusy: another process is retrying it, or changing it or one of its jobs just now.
         StorageFull: what it had used cannot be noted; it stays.
     """
     directory = RunDir(settings.runs_dir, run_id)
-    spec = directory.read()
+    directory.read()
     if directory.read_final() is None or not _is_settled_soon(settings, run_id):
         raise InvalidJob("run_id", f"{run_id} has not ended: cancel it, or wait a moment")
-    retry = open_retry_of(settings, run_id)
-    if retry is not None:
-        raise InvalidJob("run_id", f"{retry}, which retries it, has not ended: cancel it first")
-    names = [path.name for path in sorted(settings.jobs_dir.glob(f"{run_id}-*"))]
-    for name, job in zip(names, table.snapshots(names), strict=True):
-        if job is not None:
-            remove(settings, table, job)
-        else:
-            with suppress(UnknownJob, CorruptJob):
-                JobDir(settings.jobs_dir, name).remove()
-    directory.spec.unlink(missing_ok=True)  # from here on it is a run no more
+    with run_lock(directory) as spec:  # no retry of it is begun meanwhile
+        retry = open_retry_of(settings, run_id)
+        if retry is not None:
+            raise InvalidJob("run_id", f"{retry}, which retries it, has not ended: cancel it first")
+        _remove_jobs(settings, table, run_id)
+        directory.spec.unlink(missing_ok=True)  # from here on it is a run no more
     RunResults.of(spec).remove()
     directory.remove()
     table.redis.delete(table.keys.run(run_id))
@@ -68,6 +64,17 @@ def remove_old_trials(settings: Settings, table: JobTable, kept_s: float = TRIAL
         except (CorruptJob, InvalidJob, JobBusy) as error:
             logger.warning("%s is not removed for now: %s", run_id, error)
     return num_removed
+
+
+def _remove_jobs(settings: Settings, table: JobTable, run_id: str) -> None:
+    """Remove the jobs that served a run."""
+    names = [path.name for path in sorted(settings.jobs_dir.glob(f"{run_id}-*"))]
+    for name, job in zip(names, table.snapshots(names), strict=True):
+        if job is not None:
+            remove(settings, table, job)
+        else:
+            with suppress(UnknownJob, CorruptJob):
+                JobDir(settings.jobs_dir, name).remove()
 
 
 def _is_old_trial(directory: RunDir, kept_s: float) -> bool:

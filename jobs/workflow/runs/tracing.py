@@ -3,6 +3,8 @@
 Reads what lies on the disk, step by step; nothing is kept for it on the way.
 """
 
+import logging
+import sqlite3
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
@@ -35,6 +37,8 @@ from .run_dir import RunDir, RunResults
 META = "__meta"
 _BEHIND_AN_ID = "~:"  # what may follow a row's id in the key of an ask
 _KEPT = 32  # shards whose rows are kept, and as many of what they asked
+
+logger = logging.getLogger(__name__)
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -170,9 +174,17 @@ class RunHistory:
         cache = None
         if self._spec.use_cache and getattr(step.spec, "cache", False) and report.revisions:
             cache = RowCache.open(self._settings.data_dir / "cache", self._spec.tenant)
+        return _Earlier(self._retried(step), EarlierAnswers(cache, report.revisions))
+
+    def _retried(self, step: PlannedStep) -> RetriedAnswers | None:
         path = path_of(self._directory, step.id)
-        retried = RetriedAnswers(path, self._spec.run_id, step.id) if path.exists() else None
-        return _Earlier(retried, EarlierAnswers(cache, report.revisions))
+        if not path.exists():
+            return None
+        try:
+            return RetriedAnswers.read(path, self._spec.run_id, step.id)
+        except sqlite3.Error as error:
+            logger.warning("%s is not looked into: %s", path, error)
+            return None
 
     def _made_of(self, step: PlannedStep, shard: int, row: Row) -> list[Row]:
         """Read the row that one was made of, before the step had asked about it."""
@@ -234,7 +246,10 @@ class _Earlier:
     def find(self, asks: list[Ask], answers: dict[str, Answer]) -> None:
         """Add those that there are."""
         if self.retried is not None:
-            asks = self.retried.sort(asks, answers).fresh
+            try:
+                asks = self.retried.sort(asks, answers).fresh
+            except (sqlite3.Error, msgspec.MsgspecError) as error:  # told by the values instead
+                logger.warning("what was answered earlier is not told: %s", error)
         self.others.find(asks, answers)
 
     def close(self) -> None:

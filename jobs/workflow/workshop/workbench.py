@@ -29,7 +29,7 @@ from ..meta import ERROR
 from ..orders.orders import salvage_answers
 from ..plan import INPUT, Plan, PlannedStep
 from ..replanning import plan_of
-from ..retried_answers import NotTakenOver, RetriedAnswers, path_of, retried_runs
+from ..retried_answers import NotTakenOver, RetriedAnswers, forget, path_of
 from ..row import Applied, Fault, Row
 from ..runs.run_dir import RunDir, RunResults, RunSpec
 from ..selection import selected
@@ -248,11 +248,11 @@ class Workbench:
         if place not in self._retries:
             _check_there(run)
             path = path_of(run.directory, step.id)
-            self._retries[place] = RetriedAnswers(path, *place)
+            self._retries[place] = RetriedAnswers.open(path, *place)
             if len(self._retries) > _OPEN_RUNS:
                 self._retries.popitem(last=False)[1].close()
         self._retries.move_to_end(place)
-        self._retries[place].fill(retried_runs(self._runs_dir, run.spec), self._jobs_dir)
+        self._retries[place].fill(self._runs_dir, run.spec, self._jobs_dir)
         return self._retries[place]
 
     def _forget_retried(self, work: Work) -> None:
@@ -261,7 +261,7 @@ class Workbench:
             opened = self._retries.pop((work.run_id, work.step_id), None)
             if opened is not None:
                 opened.close()
-            path_of(self._open(work.run_id).directory, work.step_id).unlink(missing_ok=True)
+            forget(path_of(self._open(work.run_id).directory, work.step_id))
 
     def _set_aside(self, run: _OpenRun, error: _Unreadable) -> Outcome:
         set_aside(run.results.step(error.step_id), error.shard)

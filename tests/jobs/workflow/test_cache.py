@@ -47,6 +47,13 @@ def test_an_answer_is_found_again_by_another_process(tmp_path: Path) -> None:
     assert found == {"a": ANSWER, "b": sized("x")}
 
 
+def test_machines_that_share_a_disk_share_it(tmp_path: Path) -> None:
+    RowCache.open(tmp_path, "acme").put_many({"a": ANSWER})
+    (path,) = tmp_path.iterdir()  # with no memory beside it that one machine alone would see
+    with path.open("rb") as file:
+        assert file.read(20)[18:] == b"\1\1", "2 would be WAL"
+
+
 def test_tenants_do_not_see_each_other(tmp_path: Path) -> None:
     RowCache.open(tmp_path, "acme").put_many({"a": ANSWER})
     assert RowCache.open(tmp_path, "other").get_many(["a"]) == {}

@@ -9,13 +9,14 @@ from unittest import mock
 
 import pytest
 
-from penstock.jobs.errors import InvalidJob
+from penstock.jobs.errors import InvalidJob, JobBusy, UnknownJob
 from penstock.jobs.job_table import JobTable
 from penstock.jobs.model import JobState
 from penstock.jobs.settings import Settings
 from penstock.jobs.tenants import Tenants
 from penstock.jobs.workflow import retried_answers
 from penstock.jobs.workflow.retried_answers import path_of
+from penstock.jobs.workflow.runs import run_lock
 from penstock.jobs.workflow.runs.retrying import retry_run
 from penstock.jobs.workflow.runs.run_dir import RunDir
 from penstock.jobs.workflow.runs.run_removal import remove_run
@@ -190,3 +191,52 @@ def test_what_is_not_retried(runs: SmallRuns) -> None:
     remove_run(settings, table, first.run_id)
     another = retried(failing, one.run_id)  # with less to take over
     assert sums(failing, another.run_id) == {**ALL, "3": 0}
+
+
+def test_a_run_is_not_removed_while_somebody_retries_it(runs: SmallRuns) -> None:
+    first = replace(runs, model=Model("draft 3")).finish(begun(runs))
+    directory = RunDir(runs.settings.runs_dir, first.run_id)
+    with run_lock.run_lock(directory), mock.patch.object(run_lock, "LOCK_WAIT_S", 0.0):
+        for change in (retry_run, remove_run):
+            with pytest.raises(JobBusy):
+                change(runs.settings, runs.table, first.run_id)
+    assert runs.asked(first.run_id), "its jobs are all there"
+
+    def removed(_: Any, **__: Any) -> None:
+        directory.remove()
+        raise FileNotFoundError
+
+    with mock.patch.object(run_lock, "file_lock", removed), pytest.raises(UnknownJob):
+        retry_run(runs.settings, runs.table, first.run_id)
+
+
+def test_a_retry_whose_source_is_gone_says_so(runs: SmallRuns) -> None:
+    first = replace(runs, model=Model("draft 3")).finish(begun(runs))
+    made = retry_run(runs.settings, runs.table, first.run_id).run_id
+    RunDir(runs.settings.runs_dir, first.run_id).spec.unlink()
+    ended = runs.finish(made)
+    assert ended.state is JobState.FAILED
+    assert f"{first.run_id}, which this run retries, cannot be read" in (ended.error or "")
+    assert runs.asked(made) == [], "and nothing is asked in silence"
+
+
+def test_what_is_taken_over_is_read_from_any_machine(runs: SmallRuns) -> None:
+    model = Model("draft 3")
+    runs = replace(runs, model=model)
+    first = runs.finish(begun(runs))
+    model.bad.clear()
+    made = retried(runs, first.run_id).run_id
+    path = path_of(RunDir(runs.settings.runs_dir, made), "draft")
+    with path.open("rb") as file:
+        assert file.read(20)[18:] == b"\1\1", "2 would be WAL, which one machine alone may use"
+    (told,) = [each for each in trace_row(runs.settings, made, "1/draft#0") if each.step == "draft"]
+    assert [each.text for each in told.answers] == ["1"]
+    before = path.read_bytes()
+    assert sorted(each.name for each in path.parent.iterdir()) == ["draft.sqlite", "read.sqlite"]
+    path.write_bytes(before[:100] + b"no database, but bytes" * 300)
+    (told,) = [each for each in trace_row(runs.settings, made, "1/draft#0") if each.step == "draft"]
+    assert told.value == "1", "without it, the value tells"
+    for suffix in ("-journal", "-wal"):
+        path.with_name(path.name + suffix).write_bytes(b"of a file that is no more")
+    retried_answers.forget(path)
+    assert [each.name for each in path.parent.iterdir()] == ["read.sqlite"]

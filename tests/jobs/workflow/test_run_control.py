@@ -11,7 +11,7 @@ from penstock.jobs.job_dir import JobDir
 from penstock.jobs.job_table import JobTable
 from penstock.jobs.settings import Settings
 from penstock.jobs.workflow.orders.orders import orders_of
-from penstock.jobs.workflow.runs import run_control
+from penstock.jobs.workflow.runs import run_control, run_lock
 from penstock.jobs.workflow.runs.run_control import change_run
 from penstock.jobs.workflow.runs.run_dir import RunDir
 from penstock.jobs.workflow.workshop.workbench import Workbench
@@ -82,7 +82,7 @@ def test_two_do_not_change_it_at_once(runs: SmallRuns, run_id: str) -> None:
     lock = RunDir(runs.settings.runs_dir, run_id).path / ".lock"
     with (
         file_lock(lock),
-        mock.patch.object(run_control, "LOCK_WAIT_S", 0.0),
+        mock.patch.object(run_lock, "LOCK_WAIT_S", 0.0),
         pytest.raises(JobBusy),
     ):
         change_run(runs.settings, runs.table, run_id, name="x")
