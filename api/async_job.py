@@ -212,5 +212,7 @@ class AsyncJob(JobFacts):
 
     async def _wait(self, timeout_s: float | None, on_record: job_calls.OnRecord) -> None:
         retry = self._connection.retry
-        talk = job_calls.wait_for_job(self.id, retry, timeout_s=timeout_s, on_record=on_record)
+        talk = job_calls.wait_for_job(
+            self.id, retry, timeout_s=timeout_s, on_record=both(self._saw, on_record)
+        )
         self.record = await self._connection.run(talk)

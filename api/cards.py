@@ -11,7 +11,7 @@ from html import escape
 from ..jobs.model import JobState
 from .eta import Eta
 from .records import JobRecord
-from .wording import error_words, eta_words, short_number, short_rate, short_time
+from .wording import counted, error_words, eta_words, short_number, short_rate, short_time
 from .workflow_records import RunRecord, StepRecord
 
 _GREEN, _RED, _BLUE, _AMBER, _GREY = "#2f9e5b", "#d9483b", "#3b82d9", "#d99a2b", "#8a8a8a"
@@ -46,7 +46,7 @@ def job_card(record: JobRecord, eta: Eta | None = None) -> str:
             [
                 ("rows", f"{num_done:,} of {counts.total:,}"),
                 ("failed", f"{counts.failed:,}" if counts.failed else ""),
-                ("rejected", f"{counts.rejected:,}" if counts.rejected else ""),
+                ("rejected", counted(counts.rejected, "line") if counts.rejected else ""),
                 ("errors", error_words(record.errors_by_code)),
                 ("rate", _rate(record)),
                 ("time left", _time_left(record, eta)),
@@ -68,7 +68,7 @@ def run_card(record: RunRecord) -> str:
         _facts(
             [
                 ("rows", f"{record.input_rows:,} in, {record.output_rows:,} out"),
-                ("rejected", f"{record.rejected:,}" if record.rejected else ""),
+                ("rejected", counted(record.rejected, "line") if record.rejected else ""),
                 ("took" if record.status.is_final else "running for", _took(record)),
                 ("tokens", _tokens(record)),
                 ("why", record.error or record.status_reason or ""),

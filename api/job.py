@@ -198,5 +198,7 @@ class Job(JobFacts):
 
     def _wait(self, timeout_s: float | None, on_record: job_calls.OnRecord) -> None:
         retry = self._connection.retry
-        talk = job_calls.wait_for_job(self.id, retry, timeout_s=timeout_s, on_record=on_record)
+        talk = job_calls.wait_for_job(
+            self.id, retry, timeout_s=timeout_s, on_record=both(self._saw, on_record)
+        )
         self.record = self._connection.run(talk)

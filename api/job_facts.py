@@ -6,10 +6,15 @@ from ..jobs.model import Counts, JobState, RejectedLine
 from .client_errors import JobFailed
 from .record_facts import RecordFacts
 from .records import JobRecord
+from .wording import counted
 
 
 class JobFacts(RecordFacts[JobRecord]):
     """A job as it stood when last looked at; `refresh` looks again."""
+
+    def __init__(self, record: JobRecord) -> None:
+        super().__init__(record)
+        self._rejected = record.rejected  # said once: by the answer to the submission
 
     @property
     def counts(self) -> Counts:
@@ -19,7 +24,7 @@ class JobFacts(RecordFacts[JobRecord]):
     @property
     def rejected(self) -> tuple[RejectedLine, ...]:
         """Input lines that could not become rows; the first hundred, known to the submitter."""
-        return self.record.rejected
+        return self._rejected
 
     @property
     def created_at(self) -> datetime | None:
@@ -35,8 +40,10 @@ class JobFacts(RecordFacts[JobRecord]):
     def __repr__(self) -> str:
         """Show the id and how far it is."""
         counts = self.counts
-        done = counts.succeeded + counts.failed
-        return f"<{type(self).__name__} {self.id} {self.status} {done:,}/{counts.total:,} rows>"
+        rows = f"{counts.succeeded + counts.failed:,}/{counts.total:,} rows"
+        failed = f", {counts.failed:,} failed" if counts.failed else ""
+        rejected = f", {counted(counts.rejected, 'line')} rejected" if counts.rejected else ""
+        return f"<{type(self).__name__} {self.id} {self.status} {rows}{failed}{rejected}>"
 
     def _repr_html_(self) -> str:
         from .cards import job_card  # for notebooks only

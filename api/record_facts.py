@@ -15,6 +15,10 @@ class RecordFacts(Generic[Record]):
     def __init__(self, record: Record) -> None:
         self.record = record
 
+    def _saw(self, record: Record) -> None:
+        """Remember how it stands, also for whoever stops waiting before it has ended."""
+        self.record = record
+
     @property
     def id(self) -> str:
         """The id, as in `job_01K3…` or `run_01K3…`."""

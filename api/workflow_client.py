@@ -299,6 +299,9 @@ class WorkflowRun(RunFacts):
 
     def _wait(self, timeout_s: float | None, on_run: OnRun) -> None:
         talk = workflow_calls.wait_for_run(
-            self.id, self._connection.retry, timeout_s=timeout_s, on_run=on_run
+            self.id,
+            self._connection.retry,
+            timeout_s=timeout_s,
+            on_run=workflow_calls.both(self._saw, on_run),
         )
         self.record = self._connection.run(talk)

@@ -24,6 +24,7 @@ from penstock.api.client_errors import (
     Unavailable,
     WaitTimedOut,
 )
+from penstock.api.records import JobRecord
 
 from .scripted import connect, job_json, parts_of, payload, refusal, script
 
@@ -262,3 +263,42 @@ class TestWaiting:
         printed = capsys.readouterr()
         assert printed.out == ""
         assert "job_1 completed 2/4 rows" in printed.err
+
+    def test_what_was_seen_last_is_kept_by_who_waits_in_vain(self) -> None:
+        later = job_json(counts={"total": 4, "succeeded": 3})
+        handler, _ = script(*(httpx2.Response(200, json=said) for said in (job_json(), later)))
+        job = connect(handler).jobs.get("job_1")
+        with pytest.raises(WaitTimedOut):
+            job.wait(timeout_s=0)
+        assert job.counts.succeeded == 3
+
+    def test_what_was_seen_last_is_kept_by_who_is_interrupted(self) -> None:
+        def leave(record: JobRecord) -> None:
+            raise KeyboardInterrupt
+
+        async def wait() -> None:
+            handler, _ = script(
+                *(httpx2.Response(200, json=job_json(s)) for s in ("queued", "running"))
+            )
+            transport = httpx2.MockTransport(handler)
+            async with AsyncClient("http://test", transport=transport) as client:
+                job = await client.jobs.get("job_1")
+                with pytest.raises(KeyboardInterrupt):
+                    await job.wait(on_look=leave)
+                assert job.status == "running"
+
+        asyncio.run(wait())
+
+
+def test_lines_that_were_rejected_stay_known() -> None:
+    line = {"line": 3, "message": "bad"}
+    counts = {"total": 3, "succeeded": 1, "failed": 1, "rejected": 2}
+    handler, _ = script(
+        httpx2.Response(202, json=job_json("queued", rejected={"count": 2, "errors": [line] * 2})),
+        *(httpx2.Response(200, json=job_json("completed", counts=counts)) for _ in range(2)),
+    )
+    job = connect(handler).jobs.submit([{"a": 1}] * 5, prompt="p")
+    assert [bad.line for bad in job.rejected] == [3, 3]
+    assert len(job.wait().rejected) == len(job.refresh().rejected) == 2
+    assert repr(job) == "<Job job_1 completed 2/3 rows, 1 failed, 2 lines rejected>"
+    assert "2 lines" in job._repr_html_()
