@@ -42,6 +42,9 @@ def list_kept(url: Url = None, api_key: ApiKey = None, output: Output = None) ->
         for each in found:
             printer.json_line(each)
         return
+    if not found:
+        printer.note("no workflow is kept; `penstock workflow save FILE` keeps one")
+        return
     printer.table(
         ("name", "version", "steps", "saved", "description"),
         (

@@ -235,7 +235,7 @@ class Rows:
         return self._add("map", id, options, MapOptions)
 
     def filter(self, id: str, where: str, **options: Unpack[StepOptions]) -> "Rows":
-        """Let rows pass for which an expression holds."""
+        """Let rows pass for which an expression holds, as in `row.score > 7`; adds no column."""
         return self._add("filter", id, {"where": where, **options}, StepOptions, "where")
 
     def expand(self, id: str, **options: Unpack[ExpandOptions]) -> "Rows":
@@ -247,18 +247,18 @@ class Rows:
         return self._add("reduce", id, options, ReduceOptions)
 
     def dedupe(self, id: str, key: str, **options: Unpack[StepOptions]) -> "Rows":
-        """Keep the first row of those whose key, a template, is equal."""
+        """Keep the first row of those whose key, a template, is equal; adds no column."""
         return self._add("dedupe", id, {"key": key, **options}, StepOptions, "key")
 
     def sample(
         self, id: str, *, fraction: float | None = None, size: int | None = None, seed: int = 0
     ) -> "Rows":
-        """Keep a share of the rows, or so many of them, by chance."""
+        """Keep a share of the rows, or so many of them, by chance; adds no column."""
         said = {"fraction": fraction, "size": size, "seed": seed or None}
         return self._add("sample", id, said)
 
     def limit(self, id: str, size: int) -> "Rows":
-        """Keep the first rows."""
+        """Keep the first rows; adds no column."""
         return self._add("limit", id, {"size": size})
 
     def join(self, id: str, other: "Rows", **options: Unpack[JoinOptions]) -> "Rows":
@@ -266,7 +266,7 @@ class Rows:
         return self._add("join", id, options, JoinOptions, others=(other,))
 
     def concat(self, id: str, *others: "Rows") -> "Rows":
-        """Put the rows of other steps behind these."""
+        """Put the rows of other steps behind these; columns that one lacks are null."""
         return self._add("concat", id, {}, others=others)
 
     def __repr__(self) -> str:

@@ -112,15 +112,15 @@ class ExpandOptions(StepOptions, total=False):
     """What a step may say that makes many rows of one: one of the first four."""
 
     n: int | str | None
-    """So many copies."""
+    """So many copies, with their number as `row.<id>.index`."""
     explode: str | None
-    """One per item of a list."""
+    """One per item of a list, as `row.<id>.value` and `.index`."""
     split: Mapping[str, Any] | None
     """One per piece of a text: `field`, `by`, `size`, `overlap`, `separator`."""
     cross: Mapping[str, Any] | None
-    """One per combination of lists."""
+    """One per combination of lists, whose items become columns under their own names."""
     max: int | None
-    """Children per row at most."""
+    """Children per row at most: 1,000 unless said; more of them are the row's error."""
 
 
 class ReduceOptions(_AskOptions, total=False):
@@ -150,7 +150,7 @@ class JoinOptions(StepOptions, total=False):
     how: Literal["inner", "left", "semi", "anti"] | None
     """Which rows stay."""
     max: int | None
-    """Matches per row at most."""
+    """Matches per row at most: 1,000 unless said; more of them are the row's error."""
 
 
 def check_options(given: Mapping[str, Any], known: type, what: str) -> None:
