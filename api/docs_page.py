@@ -58,7 +58,7 @@ def docs_route(app: FastAPI) -> Route:
 
     @cache
     def page() -> str:
-        from .reference import reference  # with what only this page needs, as below
+        from .reference_page import reference  # with what only this page needs, as below
 
         return _PAGE.format(style=_STYLE, body=html_of(reference(app.openapi())))
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from penstock.api.app import create_app
-from penstock.api.reference import reference
+from penstock.api.reference_page import reference
 from penstock.jobs.settings import Settings
 
 from .stack import PENSTOCK, running_stack
