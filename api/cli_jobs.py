@@ -99,7 +99,7 @@ def submit(
     if dry_run:
         validate_rows(printer, rows, options, url, api_key)
         return
-    with open_client(url, api_key) as client:
+    with open_client(url, api_key, tell=printer.note if watch else None) as client:
         with input_file(rows, file_format) as path:
             job = client.jobs.submit(path, **options)
         note_rejected(printer, job.record)
@@ -116,10 +116,11 @@ def watch(job_id: JobId, url: Url = None, api_key: ApiKey = None, output: Output
     It waits through pauses, and says how they end. The exit status tells how the job ended: 0
     completed, 4 with errors, 3 not at all (failed, cancelled, expired).
     """
-    with open_client(url, api_key) as client:
+    printer = Printer(output)
+    with open_client(url, api_key, tell=printer.note) as client:
         if is_run(job_id):
-            watch_run(client, Printer(output), job_id)
-        watch_job(Printer(output), client.jobs.get(job_id))
+            watch_run(client, printer, job_id)
+        watch_job(printer, client.jobs.get(job_id))
 
 
 def jobs(
@@ -181,21 +182,26 @@ def results(
 ) -> None:
     """Print landed rows in the order of the input."""
     printer = Printer(output)
+    tell = printer.note if follow else None
     if is_run(job_id):
         if status is not None:
             raise UsageProblem("--status is for jobs; a run's rows tell it in their __meta columns")
-        with open_client(url, api_key) as client:
+        with open_client(url, api_key, tell=tell) as client:
             run_results(client, printer, job_id, limit=limit, follow=follow, step=step)
         return
-    if limit is None and not printer.is_json:
+    if step is not None:
+        raise UsageProblem(f"--step is for runs of workflows (run_…), got {job_id}")
+    if limit is None and not printer.is_json and not follow:
         limit = _SCREENFUL
-        if follow:
-            printer.note(f"{limit} rows at most: --limit N shows more, a pipe gets them all")
     page_rows = min(1000, limit + 1) if limit else 1000
-    with open_client(url, api_key) as client:
+    with open_client(url, api_key, tell=tell) as client:
         job = client.jobs.get(job_id)
         rows = job.results(status=status, follow=follow, page_rows=page_rows)
-        printer.rows(itertools.islice(rows, limit))
+        if follow and limit is None and not printer.is_json:
+            while screenful := list(itertools.islice(rows, _SCREENFUL)):
+                printer.rows(screenful)
+        else:
+            printer.rows(itertools.islice(rows, limit))
         if follow:
             return  # whether there are more would have to be waited for
         if limit is not None and next(rows, None) is not None:
@@ -255,7 +261,7 @@ def follow_to_the_end(printer: Printer, job: Job, how_to_return: str) -> None:
     """
     # On one console, so that notes stand above what is drawn.
     with leaving(printer, how_to_return), JobProgress(printer.err) as bar:
-        job.wait(on_look=both(bar.show, PauseNotes(printer).look))
+        job.wait(through_pauses=True, on_look=both(bar.show, PauseNotes(printer).look))
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from ..jobs.model import JobState
+from .cli_input import input_file, is_piped
 from .cli_jobs import exit_code, follow_to_the_end, leaving, note_errors, note_rejected
 from .cli_options import (
     ApiKey,
@@ -85,7 +86,8 @@ def run(
         config, settings, data=data, url=url, api_key=api_key, models=[model] if model else None
     )
     directory = None if is_remote(out) else Path(out).expanduser().absolute()
-    if not is_remote(rows):
+    piped = is_piped(rows)  # which comes once, so that no later command can be the same one
+    if not is_remote(rows) and not piped:
         _check_readable(Path(rows))
     if directory is not None:
         check_writable(directory)
@@ -96,13 +98,14 @@ def run(
         options["output"] = out
     elif server_url is None:
         options["output"] = str(directory)  # a server elsewhere has directories of its own
-    key = None if again else _key_of(rows, options)
+    key = None if again or piped else _key_of(rows, options)
     with (
         leaving(printer, "stopped before the job had begun; the same command goes on from here"),
+        input_file(rows, file_format) as path,
         server_for(printer, in_force, server_url) as server,
         Client(server.url, in_force.api_key) as client,
     ):
-        job = _submit(client, rows, options, key, server)
+        job = _submit(client, path, options, key, server)
         note_rejected(printer, job.record)
         if job.is_final:
             printer.note(f"{job.id} did this before; --again does it anew")
@@ -114,9 +117,9 @@ def run(
         except JobFailed as error:
             printer.note(str(error))
         if directory is not None and server.stack is None and job.status in _COMPLETE:
-            path = directory / job.id / "rows" / "part-000000.parquet"
-            bring_rows(job, path)
-            printer.note(f"the rows are in {path}")
+            brought = directory / job.id / "rows" / "part-000000.parquet"
+            bring_rows(job, brought)
+            printer.note(f"the rows are in {brought}")
         print_results(printer, job)
         note_errors(printer, job, server.how_to_see_errors(job.id))
         if server.stack is not None and _has_landed(job):

@@ -88,7 +88,7 @@ def run_results(
 ) -> None:
     """Print rows of a run's output, or of one of its steps."""
     run = client.workflows.get(run_id)
-    if limit is None and not printer.is_json:
+    if limit is None and not printer.is_json and not follow:
         limit = _SCREENFUL
     page_rows = min(1000, limit or 1000)
     rows = (
@@ -152,7 +152,7 @@ def follow_run(printer: Printer, run: WorkflowRun, how_to_return: str) -> None:
 
     def wait() -> None:
         with RunProgress(printer.err) as board:  # on one console: notes stand above the table
-            run.wait(on_look=both(board.show, PauseNotes(printer).look))
+            run.wait(through_pauses=True, on_look=both(board.show, PauseNotes(printer).look))
 
     _follow(printer, wait, how_to_return)
 

@@ -121,7 +121,7 @@ def retry(
     Of a run of a workflow: a run of its own, which takes over all that succeeded.
     """
     printer = Printer(output)
-    with open_client(url, api_key) as client:
+    with open_client(url, api_key, tell=printer.note if watch else None) as client:
         if is_run(job_id):
             if code:
                 raise UsageProblem(f"--code is for jobs; all that failed of {job_id} is retried")

@@ -61,3 +61,13 @@ def test_jobs_in_some_states(penstock: Penstock, stack: Stack) -> None:
     assert {line["status"] for line in completed} <= {"completed", "failed"}
     assert penstock("jobs", "--status", "paused", *at).lines == []
     assert penstock("jobs", "--status", "asleep", *at).code == 2
+
+
+def test_who_follows_results_on_a_terminal_gets_them_all(penstock: Penstock, stack: Stack) -> None:
+    rows = [{"text": f"number {n}"} for n in range(45)]
+    with Client(stack.url) as client:
+        job = client.jobs.submit(rows, prompt="{{ row.text }}", model=MODEL)
+    found = penstock("results", job.id, "--follow", "-o", "table", "--url", stack.url)
+    heads = [line for line in found.out.splitlines() if line.startswith("row")]
+    assert len(heads) == 3, "a table for each screenful"
+    assert re.search(r"^ *44 ", found.out, re.MULTILINE)

@@ -1,0 +1,49 @@
+"""Who waits for a server that goes away is told so, and that it is back: each once."""
+
+from dataclasses import replace
+
+import pytest
+
+from penstock.api.app import create_app
+from penstock.api.cli_client import open_client
+from penstock.api.client_errors import ServerUnreachable
+
+from .command import Penstock
+from .conftest import Stack
+from .serving import serving
+
+
+def test_an_absence_is_told_once_and_its_end(stack: Stack) -> None:
+    told: list[str] = []
+    application = create_app(replace(stack.settings, namespace="telling"))
+    with serving(application) as url:
+        client = open_client(url, None, max_retries=0, tell=told.append)
+        client.jobs.list()
+    assert told == []
+    with client:
+        for _ in range(2):
+            with pytest.raises(ServerUnreachable):
+                client.jobs.list()
+        assert told == [f"cannot reach {url}, trying again"]
+        with serving(
+            create_app(replace(stack.settings, namespace="telling")),
+            port=int(url.rpartition(":")[2]),
+        ):
+            client.jobs.list()
+            client.jobs.list()
+    assert told[1:] == [f"{url} is back again"]
+
+
+@pytest.mark.parametrize(
+    "verb", [["watch", "job_1"], ["watch", "run_1"], ["results", "job_1", "--follow"]]
+)
+def test_verbs_that_wait_say_so_at_once(penstock: Penstock, verb: list[str]) -> None:
+    run = penstock(*verb, "--url", "http://127.0.0.1:9")
+    assert run.err.startswith("cannot reach http://127.0.0.1:9, trying again\n")
+    assert run.code == 1
+
+
+def test_steps_are_of_runs(penstock: Penstock) -> None:
+    run = penstock("results", "job_1", "--step", "x", "--url", "http://127.0.0.1:9")
+    assert run.code == 2
+    assert "--step is for runs" in run.err
