@@ -37,6 +37,7 @@ class Job(JobFacts):
         *,
         progress: bool = False,
         timeout_s: float | None = None,
+        through_pauses: bool = False,
         on_look: OnRecord = lambda record: None,
     ) -> Self:
         """Wait until the job has ended. An interruption leaves the job alone.
@@ -44,19 +45,21 @@ class Job(JobFacts):
         Args:
             progress: draw how far it is.
             timeout_s: how long to wait at most.
+            through_pauses: wait on while it pauses for somebody to resume it.
             on_look: called with the job's record each time that it was looked at.
 
         Raises:
             WaitTimedOut: it has not ended in time.
+            JobPaused: it goes no further until somebody resumes it.
             JobFailed: it could not run as a whole.
         """
         if progress:
             from .progress import JobProgress  # rich is slow to import
 
             with JobProgress() as bar:
-                self._wait(timeout_s, both(bar.show, on_look))
+                self._wait(timeout_s, through_pauses, both(bar.show, on_look))
         else:
-            self._wait(timeout_s, on_look)
+            self._wait(timeout_s, through_pauses, on_look)
         self.raise_if_failed()
         return self
 
@@ -196,9 +199,14 @@ class Job(JobFacts):
         while not pager.is_done:
             yield self._connection.run(pager.next_page(self._connection.retry))
 
-    def _wait(self, timeout_s: float | None, on_record: job_calls.OnRecord) -> None:
-        retry = self._connection.retry
+    def _wait(
+        self, timeout_s: float | None, through_pauses: bool, on_record: job_calls.OnRecord
+    ) -> None:
         talk = job_calls.wait_for_job(
-            self.id, retry, timeout_s=timeout_s, on_record=both(self._saw, on_record)
+            self.id,
+            self._connection.retry,
+            timeout_s=timeout_s,
+            through_pauses=through_pauses,
+            on_record=both(self._saw, on_record),
         )
         self.record = self._connection.run(talk)

@@ -11,6 +11,7 @@ import httpx2
 
 from ..jobs.model import JobState
 from .address import in_header
+from .client_errors import JobPaused
 from .patient_wait import wait_for_end
 from .payloads import Remote, Upload
 from .records import JobRecord
@@ -20,6 +21,7 @@ from .talk import Send, Talk, ask, post
 
 OnRecord: TypeAlias = Callable[[JobRecord], None]
 
+_ENDS_WITH_ROOM = "storage_full"  # the reason of a pause that ends by itself
 _SEALING_S = 3600.0  # the server reads and checks the whole input before it answers
 
 
@@ -220,17 +222,25 @@ def wait_for_job(
     retry: RetryPolicy,
     *,
     timeout_s: float | None = None,
+    through_pauses: bool = False,
     on_record: OnRecord | None = None,
 ) -> Talk[JobRecord]:
     """Look at a job until it has ended. A server that is away for two minutes is borne.
 
     Raises:
         WaitTimedOut: the time is up; the job goes on, or pauses.
+        JobPaused: it stands still until somebody resumes it, unless that is to be waited for.
     """
 
     def told(record: JobRecord) -> None:
         if on_record is not None:
             on_record(record)
+        if pauses_for_somebody(record) and not through_pauses:
+            raise JobPaused(
+                f"job {job_id} pauses ({record.status_reason}): resume it, or wait with "
+                "through_pauses=True",
+                job_id,
+            )
 
     def timed_out(record: JobRecord | None) -> str:
         goes_on = _how_it_goes_on(record) if record else "the server does not tell how it stands"
@@ -247,6 +257,12 @@ def wait_for_job(
             how_it_goes_on=timed_out,
         )
     )
+
+
+def pauses_for_somebody(record: JobRecord) -> bool:
+    """Tell whether a job stands still, and only somebody who resumes it lets it go on."""
+    is_still = record.status is JobState.PAUSED and not record.counts.running
+    return is_still and not (record.status_reason or "").startswith(_ENDS_WITH_ROOM)
 
 
 def _how_it_goes_on(record: JobRecord) -> str:

@@ -52,7 +52,8 @@ class JobProgress(Board[JobRecord]):
             Text(f"{100 * done / counts.total if counts.total else 0:>3.0f}%", style="magenta"),
             Text(progress_facts(record), no_wrap=True, overflow="ellipsis"),
         )
-        finer = finer_facts(record, self._eta)
+        why = record.status_reason if is_paused(record) else None  # the line may have cut it off
+        finer = " · ".join(filter(None, (why, finer_facts(record, self._eta))))
         return Group(line, Text(f"  {finer}", style="dim")) if finer else line
 
     def line(self, record: JobRecord) -> str:

@@ -2,15 +2,14 @@
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic
 
 import httpx2
 
-from ..jobs.model import JobState
 from .client_errors import JobPaused
-from .patient_wait import LONG_POLL_S, PAUSE_S
+from .job_calls import pauses_for_somebody
+from .patient_wait import LONG_POLL_S, PAUSE_S, patient
 from .records import JobRecord, ResultsPage, Row, Rows
 from .rest_paths import path_to
 from .retry_policy import RetryPolicy
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _TABLE_ROWS = 10_000  # of a page: as many as the server gives at once
-_PATIENT_RETRIES = 30  # two minutes or so
 
 
 class Pager(Generic[Rows]):
@@ -70,7 +68,7 @@ class Pager(Generic[Rows]):
             if self._pause is not None:  # and nothing has landed since we saw that
                 raise self._pause
             # Comes back when something has changed.
-            record = yield from ask(self._look(), _patient(retry), _read_job)
+            record = yield from ask(self._look(), patient(retry), _read_job)
             self._long_poll_s = LONG_POLL_S
             self._pause = _pause_of(record)
         else:
@@ -84,7 +82,7 @@ class Pager(Generic[Rows]):
         params |= {"status": self._status} if self._status else {}
         params |= {} if self._columns is None else {"columns": list(self._columns)}
         send = Send("GET", path_to("jobs", self._job_id, "results"), params=params)
-        return (yield from ask(send, _patient(retry), self._read))
+        return (yield from ask(send, patient(retry), self._read))
 
     def _look(self) -> Send:
         return Send(
@@ -123,20 +121,13 @@ class TablePager(Pager["pa.Table"]):
 
 
 def _pause_of(record: JobRecord) -> JobPaused | None:
-    """Say that a job stands still until somebody resumes it; None if it goes on by itself."""
-    reason = record.status_reason or ""
-    is_still = record.status is JobState.PAUSED and not record.counts.running
-    if not is_still or reason.startswith("storage_full"):  # that ends when there is room
+    if not pauses_for_somebody(record):
         return None
     return JobPaused(
-        f"job {record.id} pauses before all of its rows have landed ({reason}): resume it, or ask "
-        "with follow=False for those that have",
+        f"job {record.id} pauses before all of its rows have landed ({record.status_reason}): "
+        "resume it, or ask with follow=False for those that have",
         record.id,
     )
-
-
-def _patient(retry: RetryPolicy) -> RetryPolicy:
-    return replace(retry, max_retries=max(retry.max_retries, _PATIENT_RETRIES))
 
 
 def _read_job(response: httpx2.Response) -> JobRecord:

@@ -252,13 +252,25 @@ def wait_for_run(
     retry: RetryPolicy,
     *,
     timeout_s: float | None = None,
+    through_pauses: bool = False,
     on_run: OnRun = lambda run: None,
 ) -> Talk[RunRecord]:
     """Look at a run until it has ended.
 
     Raises:
         WaitTimedOut: the time is up; the run goes on, or pauses.
+        JobPaused: it stands still until somebody resumes it, unless that is to be waited for.
     """
+
+    def told(run: RunRecord) -> None:
+        on_run(run)
+        if run.status is JobState.PAUSED and not through_pauses:
+            raise JobPaused(
+                f"run {run_id} pauses ({run.status_reason or 'somebody has paused it'}): resume "
+                "it, or wait with through_pauses=True",
+                run_id,
+            )
+
     return (
         yield from wait_for_end(
             _run(run_id),
@@ -266,7 +278,7 @@ def wait_for_run(
             lambda run: run.status.is_final,
             retry,
             timeout_s=timeout_s,
-            on_look=on_run,
+            on_look=told,
             how_it_goes_on=lambda run: (
                 f"run {run_id} has not ended after {timeout_s:g} s; it is "
                 + (f"{run.status} ({run.status_reason})" if run and run.status_reason else "at it")

@@ -183,6 +183,7 @@ class WorkflowRun(RunFacts):
         *,
         progress: bool = False,
         timeout_s: float | None = None,
+        through_pauses: bool = False,
         on_look: OnRun = lambda record: None,
     ) -> Self:
         """Wait until the run has ended. An interruption leaves the run alone.
@@ -190,19 +191,21 @@ class WorkflowRun(RunFacts):
         Args:
             progress: draw how far each step is.
             timeout_s: how long to wait at most.
+            through_pauses: wait on while it pauses for somebody to resume it.
             on_look: called with the run each time that it was looked at.
 
         Raises:
             WaitTimedOut: it has not ended in time.
+            JobPaused: it goes no further until somebody resumes it.
             JobFailed: it could not run as a whole.
         """
         if progress:
             from .run_progress import RunProgress  # rich is slow to import
 
             with RunProgress() as board:
-                self._wait(timeout_s, workflow_calls.both(board.show, on_look))
+                self._wait(timeout_s, through_pauses, workflow_calls.both(board.show, on_look))
         else:
-            self._wait(timeout_s, on_look)
+            self._wait(timeout_s, through_pauses, on_look)
         workflow_calls.raise_if_failed(self.record)
         return self
 
@@ -297,11 +300,12 @@ class WorkflowRun(RunFacts):
         self.record = self._connection.run(talk)
         return self
 
-    def _wait(self, timeout_s: float | None, on_run: OnRun) -> None:
+    def _wait(self, timeout_s: float | None, through_pauses: bool, on_run: OnRun) -> None:
         talk = workflow_calls.wait_for_run(
             self.id,
             self._connection.retry,
             timeout_s=timeout_s,
+            through_pauses=through_pauses,
             on_run=workflow_calls.both(self._saw, on_run),
         )
         self.record = self._connection.run(talk)

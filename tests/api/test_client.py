@@ -18,6 +18,7 @@ from penstock.api.client_errors import (
     Conflict,
     InvalidInput,
     JobFailed,
+    JobPaused,
     NotFound,
     PenstockError,
     ServerUnreachable,
@@ -254,6 +255,25 @@ class TestWaiting:
         handler, _ = script(*(httpx2.Response(200, json=paused) for _ in range(3)))
         with pytest.raises(WaitTimedOut, match=r"after 0 s; it pauses .paused_by_user"):
             connect(handler).jobs.get("job_1").wait(timeout_s=0)
+
+    def test_a_pause_that_only_somebody_ends_is_not_waited_for(self) -> None:
+        def paused(why: str, running: int) -> httpx2.Response:
+            counts = {"total": 4, "failed": 2, "running": running}
+            return httpx2.Response(200, json=job_json("paused", status_reason=why, counts=counts))
+
+        handler, calls = script(
+            paused("error_rate: 2 of 2 rows failed", running=1),  # it may yet land
+            paused("storage_full: there is no room", running=0),  # it ends by itself
+            paused("error_rate: 2 of 2 rows failed", running=0),
+            paused("error_rate: 2 of 2 rows failed", running=0),
+            httpx2.Response(200, json=job_json("completed")),
+        )
+        job = connect(handler).jobs.get("job_1")
+        with pytest.raises(JobPaused, match=r"job_1 pauses \(error_rate: 2 of 2 rows failed\)"):
+            job.wait()
+        assert len(calls) == 3
+        assert job.status == "paused"
+        assert job.wait(through_pauses=True).status == "completed"
 
     def test_progress_goes_to_stderr(self, capsys: pytest.CaptureFixture[str]) -> None:
         handler, _ = script(

@@ -144,6 +144,11 @@ class TestTerminal:
                 bar.show(record)
         return text.getvalue()
 
+    def test_a_pause_says_why_below(self) -> None:
+        why = "error_rate: 12 of 20 rows failed, which is more than 0.1"
+        drawn = self.draw(job(8, failed=12, status="paused", status_reason=why))
+        assert why in drawn.splitlines()[-1]
+
     def test_a_second_line_says_what_the_first_has_no_room_for(self) -> None:
         drawn = self.draw(job(500, failed=12, errors_by_code={"invalid_output": 12}))
         lines = [line.strip() for line in drawn.splitlines()]

@@ -167,6 +167,10 @@ class TestClient:
             assert run.pause().status == "paused"
             with pytest.raises(JobPaused, match="pauses: resume it"):
                 list(run.results())
+            with pytest.raises(JobPaused, match="resume it, or wait with through_pauses=True"):
+                run.wait()
+            with pytest.raises(WaitTimedOut):
+                run.wait(timeout_s=0.1, through_pauses=True)
             assert list(run.results(follow=False)) == []
             assert run.resume().status in ("queued", "running")
             assert run.cancel().status == "cancelled"
