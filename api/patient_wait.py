@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TypeVar
 
 import httpx2
@@ -15,6 +16,12 @@ T = TypeVar("T")
 LONG_POLL_S = 10.0
 PAUSE_S = 0.25  # between two looks
 _PATIENCE_S = 120.0  # how long a server is borne that is away
+_PATIENT_RETRIES = 30  # which takes about as long, in the mean
+
+
+def patient(retry: RetryPolicy) -> RetryPolicy:
+    """Bear a server that is away for two minutes or so, with what is asked again and again."""
+    return replace(retry, max_retries=max(retry.max_retries, _PATIENT_RETRIES))
 
 
 def both(first: Callable[[T], None], second: Callable[[T], None]) -> Callable[[T], None]:
