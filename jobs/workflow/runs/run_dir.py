@@ -239,11 +239,25 @@ class RunDir(LinkedResults):
 
     def read_rejected(self, name: str) -> Iterator[RejectedLine]:
         """Read the lines of an input that could not become rows."""
+        for _, line in self.rejected_from(name, 0):
+            yield line
+
+    def rejected_from(self, name: str, offset: int) -> Iterator[tuple[int, RejectedLine]]:
+        """Read them from a byte on at which one begins; each comes with the byte where it begins.
+
+        Raises:
+            ValueError: no line begins there.
+        """
         if not self.rejected(name).exists():
             return
         with self.rejected(name).open("rb") as file:
+            if offset:
+                file.seek(offset - 1)
+                if file.read(1) != b"\n":
+                    raise ValueError(f"no rejected line of {name} begins at byte {offset}")
             for line in file:
-                yield msgspec.json.decode(line, type=RejectedLine)
+                yield offset, msgspec.json.decode(line, type=RejectedLine)
+                offset += len(line)
 
     def read_started(self) -> int | None:
         """Read when something was first made of it, in ms; None if nothing was."""

@@ -8,18 +8,20 @@ import logging
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 from ...errors import InvalidJob
+from ...model import RejectedLine
 from ...part_file import CorruptPart
 from ...settings import Settings
 from ..replanning import plan_of
+from ..row import Fault
 from ..workshop.fault_file import fault_files, read_faults
 from .run_dir import RunDir, RunResults
 
 REJECTED_LINE = "rejected_line"  # the code of a line of an input that could not become a row
 MAX_FILES_READ = 200  # for one page, which may be empty then, and not the last
+MAX_ROWS_READ = 100_000  # for one page, and the rest of a file
 
 _NUMBER = re.compile(r"[0-9]{1,12}")
 
@@ -74,21 +76,24 @@ def read_errors(
         InvalidJob: it has no such step, or the cursor is none of ours.
     """
     directory = RunDir(settings.runs_dir, run_id)
-    first_order, first_number, first_row = _read_cursor(after)
+    first_order, first_number, first_at = _read_cursor(after)
     errors: list[RunError] = []
-    num_read = 0
+    num_files = num_rows = 0
     for place in _places(directory, step):
         if (place.order, place.number) < (first_order, first_number):
             continue
-        begin = first_row if (place.order, place.number) == (first_order, first_number) else 0
-        if num_read == MAX_FILES_READ:
+        if place.path is None and code not in (None, REJECTED_LINE):
+            continue
+        begin = first_at if (place.order, place.number) == (first_order, first_number) else 0
+        if num_files == MAX_FILES_READ or num_rows >= MAX_ROWS_READ:
             return ErrorPage(errors, _cursor(place, begin))
-        num_read += 1
-        for row, error in enumerate(islice(_errors_in(directory, place), begin, None), begin):
+        num_files += 1
+        for at, error in _errors_in(directory, place, begin):
+            num_rows += 1
             if code not in (None, error.code):
                 continue
             if len(errors) == limit:
-                return ErrorPage(errors, _cursor(place, row))
+                return ErrorPage(errors, _cursor(place, at))
             errors.append(error)
     return ErrorPage(errors, None)
 
@@ -113,30 +118,40 @@ def _places(directory: RunDir, step: str | None) -> Iterator[_Place]:
                 yield _Place(order, number, name, path)
 
 
-def _errors_in(directory: RunDir, place: _Place) -> Iterator[RunError]:
+def _errors_in(directory: RunDir, place: _Place, begin: int) -> Iterator[tuple[int, RunError]]:
+    """Read a file from where a cursor says: a byte among lines, which are many, or else a row."""
     if place.path is None:
-        for bad in directory.read_rejected(place.name):
-            yield RunError(REJECTED_LINE, bad.message, "read", input=place.name, line=bad.line)
+        try:
+            for at, bad in directory.rejected_from(place.name, begin):
+                yield at, _rejected(place.name, bad)
+        except ValueError as error:
+            raise InvalidJob("after", f"after must be a page's cursor: {error}") from error
         return
     try:
         faults = read_faults(place.path)
     except CorruptPart as error:  # the others can be told, and the report counts all
         logger.error("%s; what had failed there is not told", error)
         return
-    for fault in faults:
-        error = fault.error
-        yield RunError(
-            error.code, error.message, error.stage, place.name, fault.row_id, fault.outcome
-        )
+    for at, fault in enumerate(faults[begin:], begin):
+        yield at, _failed(place.name, fault)
 
 
-def _cursor(place: _Place, row: int) -> str:
-    return f"{place.order}.{place.number}.{row}"
+def _rejected(name: str, bad: RejectedLine) -> RunError:
+    return RunError(REJECTED_LINE, bad.message, "read", input=name, line=bad.line)
+
+
+def _failed(step: str, fault: Fault) -> RunError:
+    error = fault.error
+    return RunError(error.code, error.message, error.stage, step, fault.row_id, fault.outcome)
+
+
+def _cursor(place: _Place, at: int) -> str:
+    return f"{place.order}.{place.number}.{at}"
 
 
 def _read_cursor(text: str | None) -> tuple[int, int, int]:
     parts = (text or "0.0.0").split(".")
     if len(parts) != 3 or not all(map(_NUMBER.fullmatch, parts)):
         raise InvalidJob("after", f"after must be the cursor of a page before, got {text!r:.80}")
-    order, number, row = map(int, parts)
-    return order, number, row
+    order, number, at = map(int, parts)
+    return order, number, at

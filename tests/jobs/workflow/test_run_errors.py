@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import pytest
 
 from penstock.jobs.errors import InvalidJob
@@ -90,8 +91,39 @@ def test_all_that_went_wrong_is_told(runs: SmallRuns, monkeypatch: pytest.Monkey
     assert len(found[4].message) == 1_000
     assert len(run.steps[3].examples[0][2]) == 1_000
     assert all_of(runs, run.run_id, 1) == (found, len(found))
-    monkeypatch.setattr(run_errors, "MAX_FILES_READ", 1)
-    assert all_of(runs, run.run_id, 100) == (found, len(found))
+    for name in ("MAX_FILES_READ", "MAX_ROWS_READ"):
+        with monkeypatch.context() as bounded:
+            bounded.setattr(run_errors, name, 1)
+            assert all_of(runs, run.run_id, 100) == (found, len(found))
+
+
+def test_a_page_of_rejected_lines_begins_where_the_last_one_ended(
+    runs: SmallRuns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = {"id": "same", "type": "map", "set": {"x": "row.n"}}
+    rows: list[Any] = ["no row", {"n": 1}] * 9
+    document = {"name": "w", "inputs": {"rows": {}}, "steps": [step]}
+    run_id = runs.submit(document, {"rows": rows}).run_id
+    read: list[bytes] = []
+    plain = msgspec.json.decode
+
+    def noted(line: bytes, **as_what: Any) -> Any:
+        read.append(line)
+        return plain(line, **as_what)
+
+    monkeypatch.setattr(msgspec.json, "decode", noted)
+    found, num_pages = all_of(runs, run_id, 2)
+    lines = [line for line in read if b'"message"' in line]
+    assert [each.line for each in found] == list(range(1, 18, 2))
+    assert (num_pages, len(lines)) == (5, 13), "each line once, and the one behind each page"
+    lines.clear()
+    read.clear()
+    page = read_errors(runs.settings, run_id, code="engine_error", limit=2)
+    assert (page.errors, page.next_cursor) == ([], None)
+    assert not [line for line in read if b'"message"' in line], "no line has another code"
+    for after in ("0.0.1", "0.0.999999"):
+        with pytest.raises(InvalidJob, match="no rejected line of rows begins at byte"):
+            read_errors(runs.settings, run_id, after=after, limit=1)
 
 
 def test_rows_that_go_on_say_why_they_lack_a_value(runs: SmallRuns) -> None:
