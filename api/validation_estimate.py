@@ -69,14 +69,20 @@ def learned_lengths(
 
 
 def estimate(
-    report: DryRunReport, learned: LearnedLengths, workers: Sequence[WorkerInfo], model: str
+    report: DryRunReport,
+    learned: LearnedLengths,
+    workers: Sequence[WorkerInfo] | None,
+    model: str,
 ) -> Estimate:
-    """Tell what the rows of a dry run will take."""
+    """Tell what the rows of a dry run will take; `workers` is None if they cannot be asked."""
     rests_on = [_said_of_lengths(learned, model)]
     rows = report.rows - report.row_errors.count - report.too_long.count if report.answers else 0
     likely = _capped(learned.p50, rows, report.output_at_most)
     most = _capped(learned.p90, rows, report.output_at_most)
     most = report.output_at_most if most is None else most
+    if workers is None:
+        rests_on.append("no time can be told: the queue does not answer; ask again soon")
+        return Estimate(likely, most, None, None, rests_on)
     rates = [
         worker.busy_tokens_per_s
         for worker in workers

@@ -53,5 +53,15 @@ def progress_object(report: DryRunReport) -> dict[str, Any]:
     }
 
 
+def waiting_object() -> dict[str, Any]:
+    """Return how far a dry run is that has not had its turn: others are before it."""
+    return {
+        "object": "job.validation.progress",
+        "rows": 0,
+        "share_read": None,
+        "waiting": True,
+    }
+
+
 def _share(part: int, whole: int) -> float:
     return round(part / whole, 4) if whole else 0.0

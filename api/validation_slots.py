@@ -1,6 +1,7 @@
 """How many dry runs are under way in this API process: one of a tenant, few of all. No route.
 
-Each takes a processor for as long as it lasts, so the tenants take turns.
+Each takes a processor for as long as it lasts, so the tenants take turns. Some may wait for theirs,
+each with an upload on the disk perhaps; who comes then is to come again.
 """
 
 from collections.abc import Iterator
@@ -8,9 +9,11 @@ from contextlib import contextmanager
 
 from anyio import CapacityLimiter
 
-from .errors import TooManyRequests
+from .errors import Overloaded, TooManyRequests
 
 MAX_DRY_RUNS = 2  # at the same time; more wait
+MAX_WAITING = 8  # for their turn, or send their rows
+BUSY_RETRY_S = 60  # most end sooner than they must
 _RETRY_S = 5
 
 
@@ -21,8 +24,9 @@ class ValidationSlots:
         threads: for what blocks while a dry run lasts.
     """
 
-    def __init__(self, max_dry_runs: int = MAX_DRY_RUNS) -> None:
+    def __init__(self, max_dry_runs: int = MAX_DRY_RUNS, max_waiting: int = MAX_WAITING) -> None:
         self.threads = CapacityLimiter(max_dry_runs)
+        self._max_tenants = max_dry_runs + max_waiting
         self._tenants: set[str] = set()
 
     @contextmanager
@@ -31,6 +35,7 @@ class ValidationSlots:
 
         Raises:
             TooManyRequests: the tenant has a dry run under way.
+            Overloaded: as many others wait as may.
         """
         if tenant in self._tenants:
             raise TooManyRequests(
@@ -38,6 +43,8 @@ class ValidationSlots:
                 code="validation_running",
                 retry_after_s=_RETRY_S,
             )
+        if len(self._tenants) >= self._max_tenants:
+            raise Overloaded(len(self._tenants), BUSY_RETRY_S)
         self._tenants.add(tenant)
         try:
             yield

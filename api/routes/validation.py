@@ -1,11 +1,13 @@
 """POST /v1/jobs/validate: a dry run. What is asked is what a job would be, and nothing is made."""
 
 import json
+import logging
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
 
 import anyio.to_thread
+import redis
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 from starlette.responses import Response, StreamingResponse
@@ -13,9 +15,10 @@ from starlette.responses import Response, StreamingResponse
 from ...jobs.dry_run_process import DryRunProcess
 from ...jobs.inputs import UnreadableInput
 from ...jobs.sources import FileSource, Source
+from ...jobs.workers import WorkerInfo
 from ..bodies import MAX_JSON_BYTES, json_body, parse, read_json
 from ..creations import ADMITTED
-from ..errors import ApiError, InvalidRequest
+from ..errors import ApiError, InvalidRequest, TooManyRequests
 from ..home import require_home
 from ..job_schemas import JobRequest
 from ..job_wish import source_of, wish_of
@@ -24,17 +27,18 @@ from ..refusals import refusal_for
 from ..services import Services, TheServices
 from ..upload import Form, is_multipart, receive_upload
 from ..validation_estimate import LearnedLengths, estimate, learned_lengths
-from ..validation_object import progress_object, validation_object
+from ..validation_object import progress_object, validation_object, waiting_object
 from ..validation_run import ValidationRun
+from ..validation_slots import BUSY_RETRY_S
 from .job_results import NDJSON
 from .jobs import MAX_JOB_JSON_BYTES
 
 LIMIT_S = 600.0  # then it tells what it knows by then
-_UPLOAD = Form(
-    fields=frozenset({"request"}),
-    required=frozenset({"request", "file"}),
-    max_field_bytes=MAX_JSON_BYTES,
-)
+PATIENCE_S = 30.0  # for a turn, of whoever is told nothing meanwhile
+_SOON_S = 0.5  # until somebody who reads lines is told that others are before
+_TELL_EVERY_S = 10.0
+
+logger = logging.getLogger("penstock.api")
 
 router = APIRouter(tags=["jobs"])
 
@@ -45,10 +49,12 @@ async def validate_job(
 ) -> Response:
     """Look at a job's input without running it: bad lines, repeats, tokens, time.
 
-    With `Accept: application/x-ndjson`, lines tell how far it is before the last one tells all.
+    With `Accept: application/x-ndjson`, lines tell how far it is before the last one tells all, and
+    that it waits behind others. Without, such a wait ends after half a minute with 429.
     """
     require_home(services)
     with ExitStack() as held:
+        held.enter_context(services.validations.of(principal.tenant))
         body, source = await _asked(request, services, principal, held)
         wish = await wish_of(request, services, principal, body)
         model = wish.task.model
@@ -62,17 +68,24 @@ async def validate_job(
         learned = await anyio.to_thread.run_sync(
             learned_lengths, services.settings, services.table, principal.tenant, wish.task
         )
-        held.enter_context(services.validations.of(principal.tenant))
         run = ValidationRun(process, services.validations.threads, held.pop_all(), request.receive)
     try:
-        await run.begun()
         if NDJSON in request.headers.get("accept", ""):
+            if await run.turn(_SOON_S):
+                await run.begun()  # or what refuses it has a status of its own
             return StreamingResponse(_lines(services, run, learned, model), media_type=NDJSON)
+        if not await run.turn(PATIENCE_S):
+            raise TooManyRequests(
+                f"others have validated for {PATIENCE_S:g} s, and still do; come again in "
+                f"{BUSY_RETRY_S} s, or wait with `Accept: {NDJSON}`",
+                code="overloaded",
+                retry_after_s=BUSY_RETRY_S,
+            )
         report = await run.last()
     except BaseException:
         run.stop()
         raise
-    told = estimate(report, learned, await services.catalog.workers(), model)
+    told = estimate(report, learned, await _workers(services), model)
     return JSONResponse(validation_object(report, model, told))
 
 
@@ -86,7 +99,13 @@ async def _asked(
     spool = services.settings.data_dir / "uploads"
     spool.mkdir(parents=True, exist_ok=True)
     file = held.enter_context(tempfile.TemporaryFile(dir=spool))  # noqa: SIM115 - `held` closes it
-    upload = await receive_upload(request, _UPLOAD, file)
+    form = Form(
+        fields=frozenset({"request"}),
+        required=frozenset({"request", "file"}),
+        max_file_bytes=services.settings.max_file_bytes,
+        max_field_bytes=MAX_JSON_BYTES,
+    )
+    upload = await receive_upload(request, form, file)
     body = parse(upload.fields["request"], JobRequest)
     if body.input is not None:
         raise InvalidRequest("the rows come as the part `file`; leave input out", param="input")
@@ -98,16 +117,29 @@ async def _lines(
 ) -> AsyncIterator[bytes]:
     """Write reports as they come: all but the last in short, or what kept it from coming."""
     try:
+        patience_s = 0.0
+        while not await run.turn(patience_s):
+            yield _line(waiting_object())
+            patience_s = _TELL_EVERY_S
         report = None
         async for report in run.reports():
             yield _line(progress_object(report))
         assert report is not None
-        told = estimate(report, learned, await services.catalog.workers(), model)
+        told = estimate(report, learned, await _workers(services), model)
         yield _line(validation_object(report, model, told))
     except (ApiError, UnreadableInput) as error:
         yield _line(refusal_for(error).envelope())
     finally:
         run.stop()
+
+
+async def _workers(services: Services) -> list[WorkerInfo] | None:
+    """Ask for the live workers; None if nobody answers, which shall not cost what was found."""
+    try:
+        return await services.catalog.workers()
+    except redis.RedisError as error:
+        logger.warning("a dry run is told without its time: %s", error)
+        return None
 
 
 def _line(value: object) -> bytes:

@@ -99,7 +99,8 @@ def test_who_leaves_ends_it_and_nobody_has_two(
 
         if form:
             with http.stream("POST", "/v1/jobs/validate", json=body, headers=form) as answer:
-                first = json.loads(next(answer.iter_lines()))
+                lines = answer.iter_lines()  # dropped, it would close its answer
+                first = json.loads(next(lines))
                 assert first["object"] == "job.validation.progress"
                 refused = look(small)
                 others = look(small, authorization=bearers["other"])
