@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from .model import RejectedLine
 from .object_store import ObjectStore, StorePlace, StoreUnavailable
+from .parquet_batches import RowGroupTooLarge, batches_of
 
 Format = Literal["jsonl", "parquet", "csv"]
 
@@ -39,7 +40,7 @@ _FOREIGN = {
     b"\xff\xfe": "it is UTF-16: save it as UTF-8",
     b"\xfe\xff": "it is UTF-16: save it as UTF-8",
 }
-_PARQUET_BATCH_ROWS = 1024
+_PARQUET_BYTES_AT_ONCE = 32 << 20
 _IN_MICROSECONDS: dict[int, Callable[[Any], pa.DataType]] = {
     pa.timestamp("ns").id: lambda kind: pa.timestamp("us", kind.tz),
     pa.duration("ns").id: lambda _: pa.duration("us"),
@@ -49,6 +50,13 @@ _IN_MICROSECONDS: dict[int, Callable[[Any], pa.DataType]] = {
 
 class UnreadableInput(ValueError):
     """The input as a whole cannot be read; the message names the cause."""
+
+
+class _TooLong(ValueError):
+    """A row is more than a line of JSON may be."""
+
+    def __init__(self) -> None:
+        super().__init__(f"is longer than {MAX_LINE_BYTES >> 20} MiB")
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +131,8 @@ def _read_rows(rows: Iterable[Any]) -> Iterator[InputRow | RejectedLine]:
     for line, row in enumerate(rows, 1):
         try:
             yield _as_row(line, _as_json(row))
+        except _TooLong as error:
+            yield RejectedLine(line, str(error))
         except (TypeError, ValueError, RecursionError) as error:
             yield RejectedLine(line, f"cannot be written as JSON: {_shortened(error)}")
 
@@ -169,7 +179,7 @@ def _sniffed(head: bytes) -> Format | None:
 def _read_jsonl(file: BinaryIO) -> Iterator[InputRow | RejectedLine]:
     for line, text in _lines(file):
         if text is None:
-            yield RejectedLine(line, f"is longer than {MAX_LINE_BYTES >> 20} MiB")
+            yield RejectedLine(line, str(_TooLong()))
         elif text:
             yield read_json_line(line, text)
 
@@ -283,24 +293,42 @@ def _read_parquet(file: BinaryIO, name: str) -> InputRows:
 def _read_parquet_rows(parquet: pq.ParquetFile, name: str) -> Iterator[InputRow | RejectedLine]:
     line = 0
     with _parquet_errors(name):
-        for batch in parquet.iter_batches(batch_size=_PARQUET_BATCH_ROWS):
-            batch = _without_nanoseconds(batch)
-            for read in _row_readers(batch):
+        for batch in batches_of(parquet):
+            for read in _row_readers(_without_nanoseconds(batch)):
                 line += 1
                 try:
                     yield _as_row(line, _as_json(read()))
+                except _TooLong as error:
+                    yield RejectedLine(line, str(error))
                 except (TypeError, ValueError, OverflowError, RecursionError) as error:
                     yield RejectedLine(line, f"cannot be written as JSON: {_shortened(error)}")
 
 
 def _row_readers(batch: pa.RecordBatch) -> Iterator[Callable[[], dict[str, Any]]]:
-    """Yield what reads each row; a moment that no calendar shows spoils its own row only."""
+    """Yield what reads each row: together if they are small, as Python's values take more.
+
+    A moment that no calendar shows spoils its own row only.
+    """
     try:
-        for row in batch.to_pylist():
-            yield lambda row=row: row
+        rows = batch.to_pylist() if batch.nbytes <= _PARQUET_BYTES_AT_ONCE else None
     except (ValueError, OverflowError):
-        for position in range(batch.num_rows):
-            yield lambda position=position: batch.slice(position, 1).to_pylist()[0]
+        rows = None
+    for position in range(batch.num_rows):
+        if rows is not None:
+            yield lambda row=rows[position]: row
+        else:
+            yield lambda position=position: _row_at(batch, position)
+
+
+def _row_at(batch: pa.RecordBatch, position: int) -> dict[str, Any]:
+    row = batch.slice(position, 1)
+    columns = [
+        column.dictionary_decode() if isinstance(column, pa.DictionaryArray) else column
+        for column in row.columns
+    ]
+    if sum(column.nbytes for column in columns) > MAX_LINE_BYTES:
+        raise _TooLong
+    return row.to_pylist()[0]
 
 
 def _without_nanoseconds(batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -321,13 +349,16 @@ def _without_nanoseconds(batch: pa.RecordBatch) -> pa.RecordBatch:
 def _parquet_errors(name: str) -> Iterator[None]:
     try:
         yield
-    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
+    except (OSError, pa.ArrowException, UnicodeDecodeError, RowGroupTooLarge) as error:
         raise UnreadableInput(f"cannot read {name} as Parquet: {_shortened(error)}") from error
 
 
 def _as_json(value: Any) -> Any:
     """Bring a Python value to what JSON has: dates as text, bytes as base64, NaN as null."""
-    return msgspec.json.decode(msgspec.json.encode(value))
+    text = msgspec.json.encode(value)
+    if len(text) > MAX_LINE_BYTES:
+        raise _TooLong
+    return msgspec.json.decode(text)
 
 
 def _shortened(error: Exception) -> str:
