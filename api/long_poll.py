@@ -32,6 +32,13 @@ WaitS: TypeAlias = Annotated[
         description="How many seconds to wait for a change.",
     ),
 ]
+SeenState: TypeAlias = Annotated[
+    JobState | None,
+    Query(
+        alias="seen",
+        description="With `wait`: the state that was seen last; another is told at once.",
+    ),
+]
 
 _LOOK_EVERY_S = 0.25
 _SHUTDOWN = "penstock.is_shutting_down"  # an extension of ASGI: tells whether the server closes
@@ -64,16 +71,19 @@ class LongPolls:
         look: Callable[[], Awaitable[Seen]],
         face: Callable[[Seen], object],
         wait_s: float,
+        known: JobState | None = None,
     ) -> Seen:
         """Return what is seen of a tenant's `subject` once its face changes, or it has ended.
 
+        Where the client knows it in another state, that has changed already.
         After `wait_s`, or when the client or the server leaves, it is what was seen last.
 
         Raises:
             TooManyRequests: the key has as many waiting as it may.
         """
         first = await look()
-        if first.state.is_final or wait_s <= 0:
+        is_news = known is not None and first.state is not known
+        if first.state.is_final or wait_s <= 0 or is_news:
             return first
         holder = principal_of(request.scope)
         is_leaving = request.scope.get("extensions", {}).get(_SHUTDOWN, lambda: False)

@@ -3,15 +3,27 @@
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, Protocol, TypeVar
 
 import httpx2
 
+from ..jobs.model import JobState
 from .client_errors import ApiError, PenstockError, ServerUnreachable, WaitTimedOut
 from .retry_policy import RetryPolicy
 from .talk import Send, Talk, ask
 
+
+class Record(Protocol):
+    """Stands somewhere, as a job or a run does."""
+
+    @property
+    def status(self) -> JobState:
+        """Where it stands."""
+        ...
+
+
 T = TypeVar("T")
+Seen = TypeVar("Seen", bound=Record)
 
 LONG_POLL_S = 10.0
 PAUSE_S = 0.25  # between two looks
@@ -34,16 +46,22 @@ def both(first: Callable[[T], None], second: Callable[[T], None]) -> Callable[[T
     return look
 
 
+def long_poll(wait_s: float, seen: Record | None) -> dict[str, Any]:
+    """Ask for a change: of what there is, or from the state in which it was seen last."""
+    params: dict[str, Any] = {"wait": round(wait_s, 2)}
+    return params if seen is None else {**params, "seen": str(seen.status)}
+
+
 def wait_for_end(
     path: str,
-    read: Callable[[httpx2.Response], T],
-    is_final: Callable[[T], bool],
+    read: Callable[[httpx2.Response], Seen],
+    is_final: Callable[[Seen], bool],
     retry: RetryPolicy,
     *,
     timeout_s: float | None,
-    on_look: Callable[[T], None],
-    how_it_goes_on: Callable[[T | None], str],
-) -> Talk[T]:
+    on_look: Callable[[Seen], None],
+    how_it_goes_on: Callable[[Seen | None], str],
+) -> Talk[Seen]:
     """Look at a path until what is there has ended. A server away for two minutes is borne.
 
     Raises:
@@ -51,14 +69,14 @@ def wait_for_end(
     """
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
     last_answer = time.monotonic()
-    seen: T | None = None
+    seen: Seen | None = None
     pause_s = 0.0
     while True:
         left_s = LONG_POLL_S if deadline is None else deadline - time.monotonic()
         send = Send(
             "GET",
             path,
-            params={"wait": round(max(0.0, min(LONG_POLL_S, left_s)), 2)} if pause_s else {},
+            params=long_poll(max(0.0, min(LONG_POLL_S, left_s)), seen) if pause_s else {},
             after_s=min(pause_s, max(0.0, left_s)),
         )
         pause_s = PAUSE_S

@@ -9,7 +9,7 @@ import httpx2
 
 from .client_errors import JobPaused
 from .job_calls import pauses_for_somebody
-from .patient_wait import LONG_POLL_S, PAUSE_S, patient
+from .patient_wait import LONG_POLL_S, PAUSE_S, long_poll, patient
 from .records import JobRecord, ResultsPage, Row, Rows
 from .rest_paths import path_to
 from .retry_policy import RetryPolicy
@@ -49,7 +49,7 @@ class Pager(Generic[Rows]):
         self._follow = follow
         self._page_rows = page_rows
         self._cursor: str | None = None
-        self._long_poll_s = 0.0  # the first look is a short one: it may have paused long ago
+        self._seen: JobRecord | None = None
         self._pause: JobPaused | None = None
 
     def next_page(self, retry: RetryPolicy) -> Talk[Rows]:
@@ -69,7 +69,7 @@ class Pager(Generic[Rows]):
                 raise self._pause
             # Comes back when something has changed.
             record = yield from ask(self._look(), patient(retry), _read_job)
-            self._long_poll_s = LONG_POLL_S
+            self._seen = record
             self._pause = _pause_of(record)
         else:
             self._pause = None
@@ -85,12 +85,10 @@ class Pager(Generic[Rows]):
         return (yield from ask(send, patient(retry), self._read))
 
     def _look(self) -> Send:
-        return Send(
-            "GET",
-            path_to("jobs", self._job_id),
-            params={"wait": self._long_poll_s},
-            after_s=PAUSE_S,
-        )
+        # The first look is a short one: it may have paused long ago.
+        wait_s = 0.0 if self._seen is None else LONG_POLL_S
+        params = long_poll(wait_s, self._seen)
+        return Send("GET", path_to("jobs", self._job_id), params=params, after_s=PAUSE_S)
 
 
 class ResultsPager(Pager[tuple[Row, ...]]):

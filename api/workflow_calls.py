@@ -11,7 +11,7 @@ import httpx2
 from ..jobs.model import JobState
 from .address import in_header
 from .client_errors import JobFailed, JobPaused
-from .patient_wait import LONG_POLL_S, PAUSE_S, wait_for_end
+from .patient_wait import LONG_POLL_S, PAUSE_S, long_poll, wait_for_end
 from .payloads import Remote, Upload
 from .records import Row
 from .rest_paths import path_to
@@ -332,7 +332,7 @@ class RunPager:
         self._follow = follow
         self._page_rows = page_rows
         self._cursor: str | None = None
-        self._is_paused = False
+        self._seen: RunRecord | None = None
 
     def next_page(self, retry: RetryPolicy) -> Talk[tuple[Row, ...]]:
         """Fetch the next rows; none at all is a page, too.
@@ -352,12 +352,13 @@ class RunPager:
             is_all_for_now and not (is_incomplete and self._follow)
         )
         if is_all_for_now and not self.is_done:
-            if self._is_paused and not rows:  # and nothing has come since we saw that
+            is_paused = self._seen is not None and self._seen.status is JobState.PAUSED
+            if is_paused and not rows:  # and nothing has come since we saw that
                 raise JobPaused(f"run {self._run_id} pauses: resume it", self._run_id)
             # Comes back when something has changed.
-            send = Send("GET", _run(self._run_id), params={"wait": LONG_POLL_S}, after_s=PAUSE_S)
-            run = yield from ask(send, retry, _read_run)
-            self._is_paused = run.status is JobState.PAUSED
+            params = long_poll(LONG_POLL_S, self._seen)
+            send = Send("GET", _run(self._run_id), params=params, after_s=PAUSE_S)
+            self._seen = yield from ask(send, retry, _read_run)
         return rows
 
 

@@ -26,7 +26,7 @@ from ..job_lookup import find_job, show
 from ..job_object import job_object
 from ..job_schemas import JobRequest
 from ..job_wish import source_of, wish_of
-from ..long_poll import WaitS
+from ..long_poll import SeenState, WaitS
 from ..pages import nothing_behind
 from ..principal import Principal, ThePrincipal
 from ..services import Services, TheServices
@@ -109,10 +109,11 @@ async def get_job(
     services: TheServices,
     principal: ThePrincipal,
     wait_s: WaitS = 0.0,
+    seen: SeenState = None,
 ) -> dict[str, Any]:
     """Show a job; with `wait`, as soon as something about it changes, or after so many seconds."""
     look = partial(find_job, services, principal, job_id)
-    job = await services.polls.next_change(request, job_id, look, _face, wait_s)
+    job = await services.polls.next_change(request, job_id, look, _face, wait_s, seen)
     return await show(services, job)
 
 

@@ -39,7 +39,7 @@ from ..event_feed import event_feed
 from ..home import require_home
 from ..idempotency_key import idempotency_key_of
 from ..job_wish import priority_for
-from ..long_poll import WaitS
+from ..long_poll import SeenState, WaitS
 from ..pages import list_of, nothing_behind
 from ..principal import Principal, ThePrincipal
 from ..services import Services, TheServices
@@ -121,10 +121,11 @@ async def get_run(
     services: TheServices,
     principal: ThePrincipal,
     wait_s: WaitS = 0.0,
+    seen: SeenState = None,
 ) -> dict[str, Any]:
     """Show a run; with `wait`, as soon as something about it changes, or after so many seconds."""
     look = partial(find_run, services, principal, run_id)
-    run = await services.polls.next_change(request, run_id, look, _face, wait_s)
+    run = await services.polls.next_change(request, run_id, look, _face, wait_s, seen)
     return run_object(run)
 
 

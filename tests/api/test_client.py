@@ -236,6 +236,7 @@ class TestWaiting:
         assert client.jobs.get("job_1").wait().status == "completed"
         assert "wait" not in calls[1].url.params  # the first look is at once
         assert float(calls[-1].url.params["wait"]) == 10
+        assert [call.url.params.get("seen") for call in calls[1:]] == [None] + ["running"] * 6
 
     def test_a_failed_job_raises(self) -> None:
         failed = job_json("failed", error={"message": "the model is gone"})

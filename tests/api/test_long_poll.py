@@ -60,6 +60,30 @@ def test_those_who_wait_for_the_same_share_each_look(monkeypatch: pytest.MonkeyP
     assert len(looks) == 61, "a first one each; then one for all"
 
 
+def test_who_knows_another_state_is_told_at_once() -> None:
+    async def look() -> Any:
+        return SimpleNamespace(state=JobState.PAUSED)
+
+    async def ask(known: JobState | None) -> "asyncio.Task[Any]":
+        polled = LongPolls().next_change(
+            _request(Principal("a"), _stay), "job_1", look, lambda _: 0, 60, known
+        )
+        task = asyncio.create_task(polled)
+        for _ in range(20):
+            await asyncio.sleep(0)  # as long as nobody has to wait for anything
+        return task
+
+    async def work() -> None:
+        assert (await ask(JobState.QUEUED)).done()
+        for known in (JobState.PAUSED, None):
+            waiting = await ask(known)
+            assert not waiting.done()
+            waiting.cancel()
+            await asyncio.wait({waiting})
+
+    asyncio.run(work())
+
+
 def test_a_key_has_no_more_waiting_than_it_may() -> None:
     async def look() -> Any:
         return SimpleNamespace(state=JobState.RUNNING)
@@ -105,6 +129,15 @@ def test_who_waits_hears_at_once_of_a_change(door: tuple[str, FastAPI]) -> None:
         httpx2.post(f"{path}/cancel")
         assert polled.result(PATIENCE_S).json()["status"] == "cancelled"
     assert httpx2.get(path, **asked).json()["status"] == "cancelled", "nothing more will change"
+
+
+def test_a_state_that_was_seen_before_is_no_more_waited_with(door: tuple[str, FastAPI]) -> None:
+    url, _ = door
+    job_id = httpx2.post(f"{url}/v1/jobs", json=JOB).json()["id"]
+    asked = {"params": {"wait": 59, "seen": "running"}, "timeout": PATIENCE_S}
+    assert httpx2.get(f"{url}/v1/jobs/{job_id}", **asked).json()["status"] == "queued"
+    odd = httpx2.get(f"{url}/v1/jobs/{job_id}", params={"wait": 1, "seen": "asleep"})
+    assert odd.status_code == 400
 
 
 def test_nobody_waits_for_a_client_that_has_left(door: tuple[str, FastAPI]) -> None:
