@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from contextlib import suppress
+from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeAlias
 
@@ -17,7 +18,6 @@ from .job_calls import cancel_job
 from .records import ChatAnswer, JobRecord
 from .retry_policy import RetryPolicy
 
-_Ask: TypeAlias = Ask[asyncio.Future[ChatAnswer]]
 _Batch: TypeAlias = Batch[asyncio.Future[ChatAnswer]]
 
 _LEAVING_S = 5.0  # how long those are waited for whose answers nobody wants any more
@@ -49,7 +49,6 @@ class AsyncBatcher:
         self._under_way: dict[asyncio.Task[None], _Batch] = {}
         self._jobs: dict[int, str] = {}  # by the identity of the batch
         self._num_wanted: dict[int, int] = {}
-        self._batch_of: dict[_Ask, _Batch] = {}
         self._errands: set[asyncio.Task[None]] = set()
         self._is_closed = False
 
@@ -66,15 +65,9 @@ class AsyncBatcher:
         except PenstockError:
             self._room.release()
             raise
-        ask = Ask(request, future, time.monotonic())
-        self._queue.add(model, ask)
+        self._queue.add(model, Ask(request, future, time.monotonic()))
         self._mind()
-        try:
-            return await future
-        except asyncio.CancelledError:
-            future.cancel()
-            self._give_up(ask)
-            raise
+        return await future  # which is cancelled with whoever waits for it
 
     @property
     def num_waiting(self) -> int:
@@ -153,7 +146,8 @@ class AsyncBatcher:
 
     def _begin(self, batch: _Batch) -> None:
         self._num_wanted[id(batch)] = len(batch.asks)
-        self._batch_of |= dict.fromkeys(batch.asks, batch)
+        for ask in batch.asks:
+            ask.future.add_done_callback(partial(self._one_less, batch))
         task = asyncio.ensure_future(self._see_answered(batch))
         self._under_way[task] = batch
         task.add_done_callback(self._ended)
@@ -161,8 +155,6 @@ class AsyncBatcher:
     def _ended(self, task: asyncio.Task[None]) -> None:
         batch = self._under_way.pop(task)
         batch.settle_all(PenstockError(LEFT))
-        for ask in batch.asks:
-            del self._batch_of[ask]
         self._jobs.pop(id(batch), None)
         del self._num_wanted[id(batch)]
         self._start()
@@ -187,17 +179,18 @@ class AsyncBatcher:
             logger.exception("a bulk job could not be followed")
             batch.settle_all(unforeseen(error))
 
-    def _give_up(self, ask: _Ask) -> None:
-        """Count one less who waits for a job, which ends with the last of them."""
-        batch = self._batch_of.get(ask)
-        if batch is not None:
-            self._num_wanted[id(batch)] -= 1
-            if self._num_wanted[id(batch)] == 0:
-                self._cancel_job(batch)
+    def _one_less(self, batch: _Batch, future: asyncio.Future[ChatAnswer]) -> None:
+        """Count one less who waits for a job: after the last, what was given up need not run."""
+        if id(batch) not in self._num_wanted:  # the job has ended
+            return
+        self._num_wanted[id(batch)] -= 1
+        is_unwanted = self._num_wanted[id(batch)] == 0
+        if is_unwanted and any(ask.future.cancelled() for ask in batch.asks):
+            self._cancel_job(batch)
 
     def _cancel_job(self, batch: _Batch) -> None:
         """Have the batch's job cancelled; one that is being made is, once it is there."""
-        job_id = self._jobs.get(id(batch))
+        job_id = self._jobs.pop(id(batch), None)
         if job_id is not None:
             errand = asyncio.ensure_future(self._try_to_cancel(job_id))
             self._errands.add(errand)
@@ -214,7 +207,6 @@ class AsyncBatcher:
             self._room.release()
             ask.future.cancel()
         for batch in self._under_way.values():
-            self._num_wanted[id(batch)] = 0
             self._cancel_job(batch)
             for ask in batch.asks:
                 ask.future.cancel()

@@ -14,6 +14,7 @@ from penstock.api.client_errors import JobFailed, PenstockError, RowFailed
 from tests.waiting import wait_for
 
 from .conftest import IDLE_MODEL, MODEL, Stack
+from .scripted import job_json, page
 
 SOON_S = 60.0  # nothing here takes so long, and nothing waits for it
 
@@ -107,6 +108,55 @@ async def test_a_job_that_nobody_waits_for_is_cancelled(sdk: AsyncClient, stack:
         asks[1].cancel()
     [job] = await jobs_named(sdk, "unwanted")
     assert job.status == "cancelled"
+
+
+class HalfAnswered:
+    """A server with a job of two rows: the first lands when it may, the second never does."""
+
+    def __init__(self) -> None:
+        self.is_cancelled = False
+        self.is_asked = asyncio.Event()
+        self.may_land = asyncio.Event()
+        self._has_landed = False
+        self._num_looks = 0
+
+    def __call__(self, request: httpx2.Request) -> httpx2.Response:
+        path = request.url.path
+        self.is_asked.set()
+        if path.endswith("/cancel"):
+            self.is_cancelled = True
+        if not path.endswith("/results"):
+            status = "cancelled" if self.is_cancelled else "running"
+            return httpx2.Response(200, json=job_json(status))
+        self._num_looks += 1
+        has_ended = self.is_cancelled or self._num_looks > 30  # at last, so that a test ends
+        if self._has_landed or not self.may_land.is_set():
+            return page(after=None if has_ended else "c", incomplete=not has_ended)
+        self._has_landed = True
+        row = {"status": "succeeded", "output": "yes", "row_index": 0, "custom_id": "0"}
+        return page(row, after="d", incomplete=True)
+
+
+@pytest.mark.parametrize("answer_is", ["first", "last"])
+async def test_a_job_is_cancelled_when_what_it_has_left_is_given_up(answer_is: str) -> None:
+    server = HalfAnswered()
+    transport = httpx2.MockTransport(server)
+    async with (
+        AsyncClient("http://test", transport=transport) as client,
+        client.batcher(model="m", max_wait_s=0) as batch,
+    ):
+        asks = [asyncio.ensure_future(batch.chat("x")) for _ in range(2)]
+        if answer_is == "first":
+            server.may_land.set()
+            await asks[0]
+        else:
+            await server.is_asked.wait()
+        assert not server.is_cancelled
+        asks[1].cancel()
+        await asyncio.wait([asks[1]])
+        server.may_land.set()
+        assert (await asks[0]).text == "yes"
+    assert server.is_cancelled
 
 
 async def test_an_exception_in_the_block_cancels_what_has_no_answer(
