@@ -12,8 +12,8 @@ from typing import Any, TypeAlias
 
 from ..jobs.logprob_shapes import chat_logprobs
 from .client_errors import JobFailed, JobPaused, PenstockError, RowFailed
-from .job_calls import SubmitOptions, cancel_job, get_job, submit_job
-from .patient_wait import LONG_POLL_S, PAUSE_S
+from .job_calls import SubmitOptions, cancel_job, get_job, job_errors, submit_job
+from .patient_wait import LONG_POLL_S, PAUSE_S, patient
 from .payloads import Upload
 from .records import ChatAnswer, JobRecord, Row, Usage
 from .rest_paths import path_to
@@ -26,7 +26,7 @@ Outcome: TypeAlias = ChatAnswer | PenstockError
 ID_COLUMN = "batch_place"  # in the input; the rows that land tell it as their custom_id
 
 _PAGE_ROWS = 500
-_PATIENT_RETRIES = 24  # with their pauses: a minute and a half, in the mean
+_MOST_ERRORS = 10_000  # that the server tells at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +54,8 @@ def run_requests(
         is_wanted: called once the job is there; where it is not wanted any more, it is cancelled.
         on_outcome: called once for every request, unless the job was not wanted.
     """
-    patient = replace(retry, max_retries=max(retry.max_retries, _PATIENT_RETRIES))
     upload = Upload("requests.jsonl", BytesIO(b"".join(numbered(requests))))
-    submitted = yield from submit_job(upload, options, patient)
+    submitted = yield from submit_job(upload, options, patient(retry))
     del upload  # the server has the rows
     if not is_wanted(submitted):
         yield from cancel_job(submitted.id, retry)
@@ -68,13 +67,18 @@ def run_requests(
         try:
             rows = yield from pager.next_page(retry)
         except JobPaused:  # until somebody resumes it, or cancels it
-            yield from ask(look, patient, lambda response: None)
+            yield from ask(look, patient(retry), lambda response: None)
             continue
         for row in rows:
             for place, outcome in answers.take(row):
                 on_outcome(place, outcome)
-    ended = yield from get_job(submitted.id, patient)
-    for place, outcome in answers.rest(submitted, ended):
+    ended = yield from get_job(submitted.id, patient(retry))
+    reasons = {line.line: line.message for line in submitted.rejected}
+    if len(reasons) < ended.counts.rejected:  # the first hundred at most are told at once
+        limit = min(len(requests), _MOST_ERRORS)
+        errors = yield from job_errors(submitted.id, patient(retry), limit=limit)
+        reasons |= {error["line"]: error["message"] for error in errors if "line" in error}
+    for place, outcome in answers.rest(ended, reasons):
         on_outcome(place, outcome)
 
 
@@ -104,19 +108,29 @@ class _Answers:
             self._open.remove(place)
             yield place, self._outcome(self._landed.pop(place))
 
-    def rest(self, submitted: JobRecord, ended: JobRecord) -> Iterator[tuple[int, Outcome]]:
-        """Give the outcomes of all that have none yet, now that the job has ended."""
-        reasons = {line.line - 1: line.message for line in submitted.rejected}
+    def rest(self, ended: JobRecord, reasons: Mapping[int, str]) -> Iterator[tuple[int, Outcome]]:
+        """Give the outcomes of all that have none yet, now that the job has ended.
+
+        Args:
+            ended: the job.
+            reasons: why lines of its input, counted from 1, are no rows.
+        """
+        is_completed = ended.status.value.startswith("completed")
         for place in sorted(self._open):
-            if place in self._landed:
+            if place in self._landed and is_completed:
                 yield place, self._outcome(self._landed[place])
-            elif place in reasons or ended.status.value.startswith("completed"):
-                reason = reasons.get(place, "it is not among the rows that the server took")
+            elif place + 1 in reasons or is_completed:
+                reason = reasons.get(place + 1, "it is not among the rows that the server took")
                 yield place, RowFailed(reason, "invalid_request", self._job_id)
             else:
-                why = ended.error or ended.status_reason or "the server gave no reason"
-                message = f"not run: job {ended.id} is {ended.status} ({why})"
-                yield place, JobFailed(message, ended.id, ended.status)
+                yield place, self._not_run(place, ended)
+
+    def _not_run(self, place: int, ended: JobRecord) -> JobFailed:
+        num_landed, num_samples = len(self._landed.get(place, ())), self._num_samples[place]
+        what = f"only {num_landed} of {num_samples} samples have" if num_landed else "not"
+        why = ended.error or ended.status_reason or "the server gave no reason"
+        message = f"{what} run: job {ended.id} is {ended.status} ({why})"
+        return JobFailed(message, ended.id, ended.status)
 
     def _outcome(self, samples: Sequence[Row]) -> Outcome:
         for row in samples:

@@ -3,15 +3,16 @@
 Knows OpenAI's body of a chat and the options of a job. Knows no queue and no server.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Integral  # numpy's are, too
 from typing import Any, TypeAlias
 
 from .batch_calls import ID_COLUMN, Request
 from .chat_calls import Messages
 from .client_errors import InvalidInput
 from .job_calls import SubmitOptions
+from .row_lines import json_line
 
 # What can be asked: a text, a conversation, or a row for the batcher's own template.
 Question: TypeAlias = Messages | Mapping[str, Any]
@@ -70,16 +71,16 @@ class BatchOptions:
             body = {"messages": messages, **said}
             row, number = {"body": body}, body.get("n")
         try:
-            line = json.dumps(row, ensure_ascii=False, allow_nan=False).encode("utf-8")
-        except (TypeError, ValueError) as error:
+            line = json_line(row).rstrip()
+        except (TypeError, ValueError, RecursionError) as error:
             raise InvalidInput(f"this request cannot be written as JSON: {error}") from error
         if number is None:
             number = (self.of_job.get("sampling") or {}).get("n")
         # What cannot be a number is its row's error, and that lands once.
-        num_samples = number if isinstance(number, int) and number > 1 else 1
+        num_samples = max(1, int(number)) if isinstance(number, Integral) else 1
         return model or self.of_job.get("model"), Request(line, num_samples)
 
-    def _row(self, question: Question, said: Mapping[str, Any]) -> Mapping[str, Any]:
+    def _row(self, question: Question, said: Mapping[str, Any]) -> dict[str, Any]:
         """Take a row for the template; how it is answered was said for all of them."""
         if said:
             raise InvalidInput(
@@ -94,4 +95,4 @@ class BatchOptions:
             )
         if ID_COLUMN in question:
             raise InvalidInput(f"a row's column cannot be called {ID_COLUMN!r} in a batcher")
-        return question
+        return dict(question)

@@ -271,9 +271,12 @@ def _how_it_goes_on(record: JobRecord) -> str:
     return "it goes on"
 
 
-def job_errors(job_id: str, retry: RetryPolicy) -> Talk[list[dict[str, Any]]]:
-    """Fetch the rejected lines and the failed rows."""
-    send = Send("GET", path_to("jobs", job_id, "errors"))
+def job_errors(
+    job_id: str, retry: RetryPolicy, *, limit: int | None = None
+) -> Talk[list[dict[str, Any]]]:
+    """Fetch the rejected lines and the failed rows; up to `limit` of either."""
+    params = {} if limit is None else {"limit": limit}
+    send = Send("GET", path_to("jobs", job_id, "errors"), params=params)
     return (yield from ask(send, retry, lambda response: response.json()["data"]))
 
 
