@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import httpx2
 
 from ..jobs.settings import DEFAULT_URL
-from .client_errors import PenstockError
+from .client_errors import InvalidAddress, PenstockError
 from .local_place import SCHEME, LocalPlace
 
 _ANY_URL = "http://local"  # whose transport knows the way
@@ -41,7 +41,8 @@ class Address:
         `model` and `data` are what `local://` serves, and where.
 
         Raises:
-            PenstockError: the URL is not one, or the key cannot be one.
+            InvalidAddress: the URL is not one.
+            PenstockError: the key cannot be one.
         """
         environ = os.environ if environ is None else environ
         url = base_url or environ.get("PENSTOCK_URL") or DEFAULT_URL
@@ -54,7 +55,7 @@ class Address:
                 "what it serves"
             )
         if not _is_url(url):
-            raise PenstockError(f"the server's URL must look like http://host:8100, got {url!r}")
+            raise InvalidAddress(f"the server's URL must look like http://host:8100, got {url!r}")
         key = api_key or environ.get("PENSTOCK_API_KEY") or None
         return cls(url.rstrip("/"), None if key is None else in_header("the API key", key))
 

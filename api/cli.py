@@ -30,6 +30,8 @@ from .cli_examples import example
 from .cli_options import UsageProblem
 from .client_errors import (
     BadRequest,
+    Conflict,
+    InvalidAddress,
     InvalidInput,
     PenstockError,
     ServerUnreachable,
@@ -39,6 +41,14 @@ from .client_errors import (
 EXIT_TROUBLE = 1
 EXIT_USAGE = 2
 
+_CANNOT_BE_MEANT = (  # whatever the server does, it will not take this
+    BadRequest,
+    Conflict,
+    InvalidAddress,
+    InvalidInput,
+    InvalidSetting,
+    UsageProblem,
+)
 _SERVE = "Serve"
 _JOBS = "Bulk jobs"
 _ASK = "Ask and look"
@@ -107,7 +117,7 @@ def main() -> None:
     cli_completion.prepare_completion()
     try:
         make_app()(prog_name="penstock")
-    except (BadRequest, InvalidInput, InvalidSetting, UsageProblem) as error:
+    except _CANNOT_BE_MEANT as error:
         _complain(error, EXIT_USAGE)
     except ServerUnreachable as error:
         _complain(f"{error}. Is it running? `penstock up` starts one here", EXIT_TROUBLE)

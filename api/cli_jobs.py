@@ -4,7 +4,7 @@ Knows the client and how to print; a watcher who leaves never harms the job.
 """
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Annotated
 
@@ -34,8 +34,17 @@ from .cli_options import (
     number_or_text,
     task_options,
 )
-from .cli_output import Printer, cell, place_of, summary
-from .cli_runs import PauseNotes, is_run, run_errors, run_results, show_run, steer_run, watch_run
+from .cli_output import Printer, cell, place_of, state_of, summary
+from .cli_runs import (
+    PauseNotes,
+    detached,
+    is_run,
+    run_errors,
+    run_results,
+    show_run,
+    steer_run,
+    watch_run,
+)
 from .cli_validate import validate_rows
 from .client import Job
 from .client_errors import PenstockError
@@ -128,7 +137,11 @@ def jobs(
     after: Annotated[str | None, typer.Option(help="Go on behind this job.")] = None,
     status: Annotated[
         list[JobState] | None,
-        typer.Option(help="Only jobs in this state; may be given again."),
+        typer.Option(
+            parser=state_of,
+            metavar=f"[{'|'.join(JobState)}]",
+            help="Only jobs in this state; may be given again.",
+        ),
     ] = None,
     url: Url = None,
     api_key: ApiKey = None,
@@ -253,7 +266,7 @@ def cancel(job_id: JobId, url: Url = None, api_key: ApiKey = None, output: Outpu
         printer.job(job.record)
 
 
-def follow_to_the_end(printer: Printer, job: Job, how_to_return: str) -> None:
+def follow_to_the_end(printer: Printer, job: Job, how_to_return: str | Callable[[], str]) -> None:
     """Show a job's progress until it has ended; where it pauses, say how it goes on.
 
     Raises:
@@ -265,7 +278,7 @@ def follow_to_the_end(printer: Printer, job: Job, how_to_return: str) -> None:
 
 
 @contextmanager
-def leaving(printer: Printer, how_to_return: str) -> Iterator[None]:
+def leaving(printer: Printer, how_to_return: str | Callable[[], str]) -> Iterator[None]:
     """Let Ctrl-C end the block in good order, at whatever moment it comes.
 
     Raises:
@@ -274,7 +287,7 @@ def leaving(printer: Printer, how_to_return: str) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        printer.note(how_to_return)
+        printer.note(how_to_return if isinstance(how_to_return, str) else how_to_return())
         raise typer.Exit(EXIT_INTERRUPTED) from None
 
 
@@ -309,9 +322,7 @@ def note_errors(printer: Printer, job: Job, how_to_see_all: str) -> None:
 def watch_job(printer: Printer, job: Job) -> None:
     """Follow a job to its end, and say how it ended; the exit code says so too."""
     try:
-        follow_to_the_end(
-            printer, job, f"detached; the job goes on. penstock watch {job.id}  re-attaches"
-        )
+        follow_to_the_end(printer, job, lambda: detached(job.record))
     except PenstockError:
         if not job.is_final:
             raise

@@ -22,6 +22,10 @@ from .wording import counted, short_number, short_time
 _SHORT = 60  # characters of a text in a cell
 _WHOLE = 40  # columns of a table's first column that are never taken from it
 _CODES_SHOWN = 5
+_SHORT_ERRORS = "errors"
+_NARROWEST = 10  # columns that a text which may be cut still has
+_GAP = 2  # between columns
+_SPARE = ("model", "created", "name", "took", "rejected")  # of jobs: the first goes first
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # a terminal would obey; not \t and \n
 
 
@@ -63,13 +67,21 @@ class Printer:
         unbroken: Sequence[str] = (),
         too_long: Literal["fold", "ellipsis"] = "fold",
         longest: int | None = _SHORT,
+        spare: Sequence[str] = (),
     ) -> None:
         """Print a table; numbers stand on the right, `unbroken` columns stay on one line.
 
-        The first column is never cut.
+        The first column is never cut. `spare` columns are left out, one by one, where not all have
+        room.
         """
         table = Table(box=None, header_style="bold", pad_edge=False)
         lines = [list(row) for row in rows]
+        for column in spare:
+            if column in columns and self._needs(columns, lines, unbroken) > self.out.width:
+                left_out = list(columns).index(column)
+                columns = [each for each in columns if each != column]
+                for line in lines:
+                    del line[left_out]
         for index, column in enumerate(columns):
             is_number = bool(lines) and all(isinstance(row[index], int | float) for row in lines)
             is_first = index == 0  # what one wants to copy
@@ -82,8 +94,23 @@ class Printer:
                 no_wrap=is_first or column in unbroken,
             )
         for row in lines:
-            table.add_row(*(cell(value, longest) for value in row))
+            cells = [cell(value, longest) for value in row]
+            for each in cells:
+                each.no_wrap = True if too_long == "ellipsis" else None
+            table.add_row(*cells)
         self.out.print(table)
+
+    @staticmethod
+    def _needs(
+        columns: Sequence[str], lines: Sequence[Sequence[Any]], unbroken: Sequence[str]
+    ) -> int:
+        """Give the width at which no word that must stay whole is cut."""
+        needs = 0
+        for index, column in enumerate(columns):
+            longest = max(len(column), *(cell(line[index]).cell_len for line in lines), 0)
+            may_be_cut = index > 0 and column not in unbroken
+            needs += (min(longest, _NARROWEST) if may_be_cut else longest) + _GAP
+        return needs - 1  # which stands behind the last one
 
     def heading(self, text: str) -> None:
         """Print a heading with room above it."""
@@ -107,14 +134,15 @@ class Printer:
         lines = [_job_cells(record) for record in records]
         columns = [
             column
-            for column in ("id", "name", "status", "model", "rows", "created", "took")
-            if column != "name" or any(line[column] for line in lines)
+            for column in ("id", "name", "status", "model", "rows", "rejected", "created", "took")
+            if column not in ("name", "rejected") or any(line[column] for line in lines)
         ]
         self.table(
             columns,
             ([line[column] for column in columns] for line in lines),
-            unbroken=("status", "rows", "created", "took"),
+            unbroken=("status", "rows", "rejected", "created", "took"),
             too_long="ellipsis",
+            spare=_SPARE,
         )
 
     def job(self, record: JobRecord) -> None:
@@ -127,7 +155,7 @@ class Printer:
             [
                 ("job", record.id),
                 ("name", record.name),
-                ("status", str(record.status)),
+                ("status", ", ".join(filter(None, (str(record.status), _rejected(record))))),
                 *([("because", record.status_reason)] if record.status_reason else []),
                 ("model", record.model),
                 ("rows", f"{counts.succeeded + counts.failed:,} of {counts.total:,} landed"),
@@ -192,7 +220,20 @@ def harmless(text: str) -> str:
 
 def short_status(status: JobState) -> str:
     """Write a state so that it leaves room for others."""
-    return "errors" if status is JobState.COMPLETED_WITH_ERRORS else str(status)
+    return _SHORT_ERRORS if status is JobState.COMPLETED_WITH_ERRORS else str(status)
+
+
+def state_of(text: str) -> JobState:
+    """Read a state as `short_status` or the server writes it.
+
+    Raises:
+        ValueError: there is no such state; the message names all.
+    """
+    if text == _SHORT_ERRORS:
+        return JobState.COMPLETED_WITH_ERRORS
+    if text not in set(JobState):
+        raise ValueError(f"{text!r} is not one of {', '.join(JobState)}")
+    return JobState(text)
 
 
 def place_of(error: Mapping[str, Any]) -> str:
@@ -216,7 +257,7 @@ def summary(record: JobRecord) -> str:
     if counts.failed:
         parts.append(f"{counts.failed:,} failed")
     if counts.rejected:
-        parts.append(f"{counted(counts.rejected, 'line')} rejected")
+        parts.append(_rejected(record))
     if record.duration_s:
         parts.append(_took(record))
     rate = tokens_per_s(record)
@@ -232,6 +273,12 @@ def _failed(record: JobRecord) -> str:
     return f"{record.counts.failed:,}" + (f" ({codes})" if codes else "")
 
 
+def _rejected(record: JobRecord) -> str:
+    """Count the lines of the input that became no rows."""
+    rejected = record.counts.rejected
+    return f"{counted(rejected, 'line')} rejected" if rejected else ""
+
+
 def _took(record: JobRecord) -> str:
     return "" if record.duration_s is None else short_time(record.duration_s)
 
@@ -245,6 +292,7 @@ def _job_cells(record: JobRecord) -> dict[str, Any]:
         "status": short_status(record.status),
         "model": record.model,
         "rows": f"{done:,}/{counts.total:,}",
+        "rejected": counted(counts.rejected, "line") if counts.rejected else None,
         "created": _short_date(record.created_at),
         "took": _took(record),
     }

@@ -28,6 +28,8 @@ EXIT_INTERRUPTED = 130
 
 _PREFIX = "run_"
 _SCREENFUL = 20
+_BY_HAND = "paused_by_user"
+_HINT = "; resume goes on"
 
 
 def is_run(subject_id: str) -> bool:
@@ -50,7 +52,10 @@ def watch_run(client: Client, printer: Printer, run_id: str) -> None:
     A program gets the run as JSON whenever one of its steps begins or ends, and at the end.
     """
     run = client.workflows.get(run_id)
-    how_to_return = f"detached; the run goes on. penstock watch {run_id}  re-attaches"
+
+    def how_to_return() -> str:
+        return detached(run.record)
+
     if printer.is_json:
         told: list[object] = []
         pauses = PauseNotes(printer)
@@ -143,7 +148,7 @@ def steer_run(client: Client, printer: Printer, run_id: str, verb: str) -> None:
     print_run(printer, run.record)
 
 
-def follow_run(printer: Printer, run: WorkflowRun, how_to_return: str) -> None:
+def follow_run(printer: Printer, run: WorkflowRun, how_to_return: str | Callable[[], str]) -> None:
     """Show a run's progress until it has ended; where it pauses, say how it goes on.
 
     Raises:
@@ -157,6 +162,15 @@ def follow_run(printer: Printer, run: WorkflowRun, how_to_return: str) -> None:
     _follow(printer, wait, how_to_return)
 
 
+def detached(record: JobRecord | RunRecord) -> str:
+    """Say what becomes of a job or a run, on a server elsewhere, whose watcher leaves now."""
+    what = "run" if is_run(record.id) else "job"
+    stands = "goes on"
+    if record.status is JobState.PAUSED:
+        stands = f"stays paused: penstock resume {record.id}  lets it go on"
+    return f"detached; the {what} {stands}. penstock watch {record.id}  re-attaches"
+
+
 class PauseNotes:
     """Tells a watcher once of each pause: its reason, and how the job or the run goes on."""
 
@@ -168,16 +182,25 @@ class PauseNotes:
         """Look at it as it stands now."""
         is_paused = record.status is JobState.PAUSED
         if is_paused and not self._is_paused:
-            why = record.status_reason or "somebody has paused it"
-            self._printer.note(f"paused: {why}. penstock resume {record.id}  lets it go on")
+            self._printer.note(
+                f"paused: {_why(record)}. penstock resume {record.id}  lets it go on"
+            )
         self._is_paused = is_paused
 
 
-def _follow(printer: Printer, wait: Callable[[], object], how_to_return: str) -> None:
+def _why(record: JobRecord | RunRecord) -> str:
+    """Say why it pauses; that it can be resumed, and that it has not been, is said beside that."""
+    reason = record.status_reason or _BY_HAND
+    return "somebody wanted it" if reason.startswith(_BY_HAND) else reason.removesuffix(_HINT)
+
+
+def _follow(
+    printer: Printer, wait: Callable[[], object], how_to_return: str | Callable[[], str]
+) -> None:
     try:
         wait()
     except JobFailed:
         pass  # how it failed is told with how it ended
     except KeyboardInterrupt:
-        printer.note(how_to_return)
+        printer.note(how_to_return if isinstance(how_to_return, str) else how_to_return())
         raise typer.Exit(EXIT_INTERRUPTED) from None

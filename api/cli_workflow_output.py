@@ -158,11 +158,10 @@ def print_check(printer: Printer, found: Mapping[str, Any]) -> None:
         columns = ", ".join(f"{name} {kind}" for name, kind in found["output"]["columns"].items())
         printer.facts([("output", columns)])
     for step in found["steps"]:
-        if step["max"] and step["max"] == step["max_children"]:
+        at_most = step.get("max")  # an older server tells none
+        if at_most and at_most == step.get("max_children"):
             one = "row matches" if step["type"] == "join" else "row becomes"
-            printer.facts(
-                [("max", f"{step['id']}: a {one} {step['max']:,} at most; `max` sets it")]
-            )
+            printer.facts([("max", f"{step['id']}: a {one} {at_most:,} at most; `max` sets it")])
     for warning in found["warnings"]:
         printer.note(f"warning: {warning}")
     hint = "" if found["columns_known"] else "; --input NAME=PATH checks columns"
@@ -305,7 +304,8 @@ def _text(value: Any) -> Any:
 
 
 def _rows_of_one(step: Mapping[str, Any]) -> str:
-    bound = f"up to {step['max_children']:,} of 1" if step["max_children"] > 1 else ""
+    most = step.get("max_children") or 1  # an older server tells none
+    bound = f"up to {most:,} of 1" if most > 1 else ""
     return ", ".join(filter(None, ("waits for all" if step["waits_for_all_rows"] else "", bound)))
 
 

@@ -26,6 +26,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from .retry_policy import retry_after_s
+
 _SHORT = 300  # characters of a foreign answer (a proxy's HTML page) that are worth showing
 
 
@@ -35,6 +37,10 @@ class PenstockError(Exception):
 
 class ServerUnreachable(PenstockError):
     """No answer came from the server."""
+
+
+class InvalidAddress(PenstockError, ValueError):
+    """The server's URL is none; the message says how one looks."""
 
 
 class InvalidInput(PenstockError, ValueError):
@@ -91,6 +97,7 @@ class ApiError(PenstockError):
     """The server refused. `request_id` finds the call in the server's log.
 
     `errors` are all the problems, each with `param` and `message`, where it told more than one.
+    `retry_after_s` is how long it asked to be left alone, if it did.
     """
 
     def __init__(
@@ -103,9 +110,11 @@ class ApiError(PenstockError):
         kind: str | None = None,
         request_id: str | None = None,
         errors: Sequence[Mapping[str, Any]] = (),
+        retry_after_s: float | None = None,
     ) -> None:
         super().__init__(message)
         self.errors = tuple(errors)
+        self.retry_after_s = retry_after_s
         self.message = message
         self.status_code = status_code
         self.code = code
@@ -131,6 +140,7 @@ class ApiError(PenstockError):
             kind=envelope.get("type"),
             request_id=headers.get("x-request-id"),
             errors=envelope.get("errors") or (),
+            retry_after_s=retry_after_s(headers),
         )
 
 

@@ -51,3 +51,11 @@ def test_a_pipe_that_a_program_names_is_sent_as_it_is_read(stack: Stack, fifo: P
     with Client(stack.url) as client:
         job = client.jobs.submit(fifo, prompt="{{ row.text }}", model=MODEL).wait()
     assert job.counts.succeeded == 5
+
+
+def test_rows_of_a_pipe_are_run(
+    penstock: Penstock, stack: Stack, fifo: Path, tmp_path: Path
+) -> None:
+    run = penstock("run", fifo, *WHAT, "--url", stack.url, "--out", tmp_path / "out", "-o", "json")
+    assert run.code == 0, run.err
+    assert run.lines[0]["counts"]["succeeded"] == 5

@@ -7,6 +7,8 @@ import pytest
 from rich.console import Console
 
 from penstock.api.cli_output import OutputFormat, Printer, summary
+from penstock.api.cli_runs import PauseNotes, detached
+from penstock.api.cli_workflow_output import print_check
 from penstock.api.progress import JobProgress
 from penstock.api.records import JobRecord, Row
 from penstock.jobs.model import Counts, JobState
@@ -34,6 +36,57 @@ def test_jobs_break_no_word(printer: Printer, capsys: pytest.CaptureFixture[str]
     words = " ".join(lines).split()
     assert {JOB, "errors", "running", "12,345/12,345", "01-02"} <= set(words)
     assert all(len(line) <= 80 for line in (head, *lines))
+
+
+@pytest.mark.parametrize(("width", "lost"), [(80, ""), (60, "model"), (50, "name")])
+def test_a_narrow_table_of_jobs_leaves_columns_out(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], width: int, lost: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    counts = Counts(total=18, succeeded=18, rejected=0)
+    Printer(OutputFormat.TABLE).jobs(
+        [record(JobState.COMPLETED, counts=counts, name="all the summaries of a night")]
+    )
+    head, line = capsys.readouterr().out.splitlines()
+    assert lost not in head.split()
+    assert {JOB, "completed", "18/18"} <= set(line.split())
+    assert max(len(head), len(line)) <= width
+
+
+def test_rejected_lines_are_told_of_beside_the_status(
+    printer: Printer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = record(JobState.COMPLETED, counts=Counts(total=18, succeeded=18, rejected=2))
+    printer.jobs([job])
+    head, line = capsys.readouterr().out.splitlines()
+    assert "rejected" in head
+    assert "2 lines" in line
+    printer.job(job)
+    assert "completed, 2 lines rejected" in capsys.readouterr().out
+
+
+def test_a_watcher_is_told_shortly_of_a_pause_and_that_leaving_ends_none(
+    printer: Printer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    by_hand = "paused_by_user: nothing more is begun until it is resumed"
+    too_many = "error_rate: 3 of 10 rows failed; resume goes on"
+    for reason in (by_hand, too_many):
+        PauseNotes(printer).look(record(JobState.PAUSED, status_reason=reason))
+    first, second = capsys.readouterr().err.splitlines()
+    how = f"penstock resume {JOB}  lets it go on"
+    assert first == f"paused: somebody wanted it. {how}"
+    assert second == f"paused: error_rate: 3 of 10 rows failed. {how}"
+    assert "the job stays paused" in detached(record(JobState.PAUSED))
+    assert "the job goes on" in detached(record(JobState.RUNNING))
+
+
+def test_an_older_server_tells_less_of_a_step(
+    printer: Printer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    step = {"id": "ask", "type": "generate", "from": ["texts"], "models": ["m"], "columns": []}
+    found = {"name": "flow", "columns_known": False, "warnings": []}
+    print_check(printer, {**found, "steps": [{**step, "waits_for_all_rows": True}]})
+    assert "waits for all" in capsys.readouterr().out
 
 
 def test_ids_are_never_cut(printer: Printer, capsys: pytest.CaptureFixture[str]) -> None:

@@ -60,7 +60,25 @@ def test_jobs_in_some_states(penstock: Penstock, stack: Stack) -> None:
     assert job.id in {line["id"] for line in completed}
     assert {line["status"] for line in completed} <= {"completed", "failed"}
     assert penstock("jobs", "--status", "paused", *at).lines == []
+    with_errors = penstock("jobs", "--status", "errors", *at)
+    assert with_errors.code == 0, "as the table writes it"
+    assert {line["status"] for line in with_errors.lines} <= {"completed_with_errors"}
     assert penstock("jobs", "--status", "asleep", *at).code == 2
+
+
+def test_what_a_state_does_not_allow_is_usage(penstock: Penstock, stack: Stack) -> None:
+    at = ("--url", stack.url)
+    with Client(stack.url) as client:
+        ended = client.jobs.submit([{"text": "x"}], prompt="{{ row.text }}", model=MODEL).wait()
+        lives = client.jobs.submit(ENDLESS, prompt="{{ row.text }}", model=MODEL)
+        try:
+            assert penstock("delete", lives.id, *at).code == 2
+            assert penstock("retry", ended.id, *at).code == 2
+        finally:
+            lives.cancel()
+        run = client.workflows.run(endless(), {"texts": workflow_rows(1)})
+        assert penstock("retry", run.id, *at).code == 2, "it lives"
+        run.cancel()
 
 
 def test_who_follows_results_on_a_terminal_gets_them_all(penstock: Penstock, stack: Stack) -> None:
