@@ -24,16 +24,18 @@ from .cli_client import open_client
 from .cli_options import ApiKey, Output, Url
 from .cli_output import Printer
 from .client import Client
-from .client_errors import ApiError, PenstockError, ServerUnreachable
+from .client_errors import ApiError, ServerUnreachable
 from .rate_history import RateHistory
 from .stop_signals import sigterm_as_interrupt
 from .top_snapshot import look
 from .top_view import TopView
+from .wording import short_time
 
 _LOOK_TIMEOUT_S = 5.0
 _DRAW_S = 0.25  # how soon a terminal that was resized is drawn anew
 _LEAVE = ("q", "Q")
 _SERVERS_OWN_FAULT = 500
+_TOO_SLOW, _TOO_MANY = 408, 429  # a no that is a yes a little later
 
 
 def top(
@@ -68,9 +70,10 @@ class Eye:
         self._client = client
         self._history = RateHistory()
         self.view = view
+        self.asked_s = 0.0  # how long the server wants to be left alone
 
     def look(self) -> TopView:
-        """Look once; a server that is away leaves the picture as it was, and its trouble in it.
+        """Look once; a trouble that passes leaves the picture as it was, and is told in it.
 
         Raises:
             ApiError: the server has said no, and would say so again.
@@ -78,14 +81,21 @@ class Eye:
         try:
             seen = self._client.run(look(self._client.retry))
         except (ServerUnreachable, ApiError) as error:
-            if isinstance(error, ApiError) and error.status_code < _SERVERS_OWN_FAULT:
+            if isinstance(error, ApiError) and not _passes(error):
                 raise
-            trouble = f"cannot reach {self.view.address}, trying again ({error})"
+            self.asked_s = (isinstance(error, ApiError) and error.retry_after_s) or 0.0
+            again = f" in {short_time(self.asked_s)}" if self.asked_s else ""
+            trouble = f"cannot reach {self.view.address}, trying again{again} ({error})"
             self.view = replace(self.view, trouble=trouble)
         else:
+            self.asked_s = 0.0
             rates = self._history.add(seen.tokens_per_s, seen.rates())
             self.view = replace(self.view, snapshot=seen, rates=rates, trouble=None)
         return self.view
+
+
+def _passes(error: ApiError) -> bool:
+    return error.status_code >= _SERVERS_OWN_FAULT or error.status_code in (_TOO_SLOW, _TOO_MANY)
 
 
 def _print_on(printer: Printer, eye: Eye, interval_s: float) -> None:
@@ -98,7 +108,7 @@ def _print_on(printer: Printer, eye: Eye, interval_s: float) -> None:
         elif view.trouble != told:
             printer.note(view.trouble)
         told = view.trouble
-        time.sleep(interval_s)
+        time.sleep(max(interval_s, eye.asked_s))
 
 
 def _show(printer: Printer, view: TopView) -> None:
@@ -111,13 +121,14 @@ def _show(printer: Printer, view: TopView) -> None:
 def _draw_on(printer: Printer, eye: Eye, interval_s: float) -> None:
     """Draw on a screen of its own until somebody leaves, and put the old one back."""
     ended = threading.Event()
-    no: list[PenstockError] = []
+    no: list[Exception] = []
 
     def look_on() -> None:
         try:
-            while not ended.wait(interval_s if eye.view.snapshot or eye.view.trouble else 0):
+            eye.look()
+            while not ended.wait(max(interval_s, eye.asked_s)):
                 eye.look()
-        except PenstockError as error:
+        except Exception as error:  # whatever it is: it is raised where somebody sees it
             no.append(error)
 
     # A look may take seconds where the network is bad. It is not waited for when somebody leaves:

@@ -30,7 +30,7 @@ class RetryPolicy:
         retryable = wish == "true" or (wish != "false" and status_code in _RETRYABLE_STATUS)
         if not retryable or num_failures > self.max_retries:
             return None
-        asked_s = _retry_after_s(headers)
+        asked_s = retry_after_s(headers)
         if asked_s is None:
             return self._back_off_s(num_failures)
         return asked_s if asked_s <= self.longest_retry_after_s else None
@@ -43,7 +43,7 @@ class RetryPolicy:
         return random.uniform(0, min(self.longest_s, self.base_s * 2**num_failures))
 
 
-def _retry_after_s(headers: Mapping[str, str]) -> float | None:
+def retry_after_s(headers: Mapping[str, str]) -> float | None:
     """Read `retry-after-ms`, or `retry-after` as seconds or as a date."""
     try:
         if "retry-after-ms" in headers:

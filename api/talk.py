@@ -72,7 +72,7 @@ def ask(send: Send, retry: RetryPolicy, read: Callable[[httpx2.Response], T]) ->
     """Send until there is an answer worth reading, or no hope of one.
 
     Raises:
-        ServerUnreachable: no answer came.
+        ServerUnreachable: no answer came, or one that is none of Penstock's.
         ApiError: the server said no; the class tells which no.
     """
     num_failures = 0
@@ -87,7 +87,7 @@ def ask(send: Send, retry: RetryPolicy, read: Callable[[httpx2.Response], T]) ->
                 raise ServerUnreachable(f"no answer from {_where(error)}: {reason}") from error
         else:
             if response.is_success:
-                return read(response)
+                return _read(response, read)
             num_failures += 1
             delay_s = retry.after_status(num_failures, response.status_code, response.headers)
             if delay_s is None:
@@ -100,9 +100,21 @@ def read_list(response: httpx2.Response) -> list[dict[str, Any]]:
     return response.json()["data"]
 
 
-def _where(error: httpx2.TransportError) -> str:
+def _read(response: httpx2.Response, read: Callable[[httpx2.Response], T]) -> T:
+    """Read a success, which a proxy or another server may have given."""
     try:
-        url = error.request.url
+        return read(response)
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        kind = response.headers.get("content-type", "no content type")
+        raise ServerUnreachable(
+            f"{_where(response)} answered with something that is no JSON "
+            f"({kind[:80]}); is it Penstock?"
+        ) from error
+
+
+def _where(called: httpx2.TransportError | httpx2.Response) -> str:
+    try:
+        url = called.request.url
     except RuntimeError:  # the error came before there was a request
         return "the server"
     return f"{url.scheme}://{url.netloc.decode()}"

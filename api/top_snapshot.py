@@ -41,9 +41,10 @@ class WorkerRecord:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """Read a worker object."""
+        """Read a worker object; what it does not know of itself yet is null there."""
         known = cls.__dataclass_fields__.keys() - {"raw"}
-        return cls(**{name: data[name] for name in known if name in data}, raw=data)
+        told = {name: data[name] for name in known if data.get(name) is not None}
+        return cls(**told, raw=data)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,8 @@ class Snapshot:
     """What there was to see at one moment; the busiest come first.
 
     `open_jobs` counts the jobs that have not ended by state, and `waiting_rows` their rows that no
-    worker has begun, of all tenants: None where only admins are told.
+    worker has begun, of all tenants: None where only admins are told. `has_more_jobs` says that
+    there may be open ones that are older than those that are here.
     """
 
     at: datetime
@@ -60,6 +62,7 @@ class Snapshot:
     workers: tuple[WorkerRecord, ...] = ()
     open_jobs: Mapping[str, int] | None = None
     waiting_rows: int | None = None
+    has_more_jobs: bool = False
 
     @property
     def tokens_per_s(self) -> float:
@@ -109,6 +112,7 @@ def look(retry: RetryPolicy) -> Talk[Snapshot]:
         ),
         open_jobs=None if queues is None else _open_jobs(queues),
         waiting_rows=None if queues is None else sum(each["waiting_rows"] for each in queues),
+        has_more_jobs=max(len(running), len(waiting)) == _MOST_JOBS,
     )
 
 

@@ -99,7 +99,8 @@ class TopView:
             yield from _heading("runs", rooms[1], len(runs))
             yield _runs(runs[: rooms[1]], width)
         if rooms[2]:
-            yield from _heading("jobs", rooms[2], max(len(jobs), _num_open(self.snapshot)))
+            latest = "the latest " if self.snapshot.has_more_jobs else ""
+            yield from _heading("jobs", rooms[2], len(jobs), latest)
             yield self._jobs(jobs[: rooms[2]], width)
 
     def _workers(self, workers: Sequence[WorkerRecord], width: int) -> Table:
@@ -168,8 +169,8 @@ def _totals(snapshot: Snapshot) -> Text:
     return _line(Text(" · ".join(facts)))
 
 
-def _heading(name: str, shown: int, total: int) -> Iterator[Text]:
-    more = f"  the {shown} busiest of {total:,}" if total > shown else ""
+def _heading(name: str, shown: int, total: int, latest: str = "") -> Iterator[Text]:
+    more = f"  the {shown} busiest of {latest}{total:,}" if total > shown or latest else ""
     yield Text("")
     yield _line(Text.assemble((name, "bold cyan"), (more, "dim")))
 
@@ -223,10 +224,6 @@ def _bar(job: JobRecord) -> Text:
 
 def _state(state: JobState) -> Text:
     return Text(short_status(state), _STYLES.get(state, "dim"))
-
-
-def _num_open(snapshot: Snapshot) -> int:
-    return sum((snapshot.open_jobs or {}).values())
 
 
 def _count(number: int) -> str:
