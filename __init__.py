@@ -9,20 +9,95 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .api.async_client import AsyncClient
+    from .api.async_job import AsyncJob
     from .api.client import Client, Job
+    from .api.client_errors import (
+        ApiError,
+        BadRequest,
+        Conflict,
+        Forbidden,
+        InvalidInput,
+        JobFailed,
+        JobPaused,
+        MissingPackage,
+        NotFound,
+        PayloadTooLarge,
+        PenstockError,
+        RowFailed,
+        ServerError,
+        ServerUnreachable,
+        StackFailed,
+        StreamFailed,
+        TooManyRequests,
+        Unauthorized,
+        Unavailable,
+        WaitTimedOut,
+    )
+    from .api.records import Row
     from .api.workflow import Workflow
     from .engine.llm import LLM
     from .engine.sampling_params import SamplingParams
 
 __version__ = "0.1.0"
-__all__ = ["LLM", "AsyncClient", "Client", "Job", "SamplingParams", "Workflow"]
+__all__ = [
+    "LLM",
+    "ApiError",
+    "AsyncClient",
+    "AsyncJob",
+    "BadRequest",
+    "Client",
+    "Conflict",
+    "Forbidden",
+    "InvalidInput",
+    "Job",
+    "JobFailed",
+    "JobPaused",
+    "MissingPackage",
+    "NotFound",
+    "PayloadTooLarge",
+    "PenstockError",
+    "Row",
+    "RowFailed",
+    "SamplingParams",
+    "ServerError",
+    "ServerUnreachable",
+    "StackFailed",
+    "StreamFailed",
+    "TooManyRequests",
+    "Unauthorized",
+    "Unavailable",
+    "WaitTimedOut",
+    "Workflow",
+]
 
 _HOME_OF = {
-    "AsyncClient": ".api.async_client",
-    "Client": ".api.client",
-    "Job": ".api.client",
     "LLM": ".engine.llm",
+    "ApiError": ".api.client_errors",
+    "AsyncClient": ".api.async_client",
+    "AsyncJob": ".api.async_job",
+    "BadRequest": ".api.client_errors",
+    "Client": ".api.client",
+    "Conflict": ".api.client_errors",
+    "Forbidden": ".api.client_errors",
+    "InvalidInput": ".api.client_errors",
+    "Job": ".api.client",
+    "JobFailed": ".api.client_errors",
+    "JobPaused": ".api.client_errors",
+    "MissingPackage": ".api.client_errors",
+    "NotFound": ".api.client_errors",
+    "PayloadTooLarge": ".api.client_errors",
+    "PenstockError": ".api.client_errors",
+    "Row": ".api.records",
+    "RowFailed": ".api.client_errors",
     "SamplingParams": ".engine.sampling_params",
+    "ServerError": ".api.client_errors",
+    "ServerUnreachable": ".api.client_errors",
+    "StackFailed": ".api.client_errors",
+    "StreamFailed": ".api.client_errors",
+    "TooManyRequests": ".api.client_errors",
+    "Unauthorized": ".api.client_errors",
+    "Unavailable": ".api.client_errors",
+    "WaitTimedOut": ".api.client_errors",
     "Workflow": ".api.workflow",
 }
 

@@ -34,6 +34,10 @@ _SHORT = 300  # characters of a foreign answer (a proxy's HTML page) that are wo
 class PenstockError(Exception):
     """Anything the client raises on purpose."""
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Let it cross to another process with all that it carries, whatever its class takes."""
+        return _without_init, (type(self), self.args), self.__dict__
+
 
 class ServerUnreachable(PenstockError):
     """No answer came from the server."""
@@ -190,6 +194,10 @@ _CLASS_OF: dict[int, type[ApiError]] = {
     429: TooManyRequests,
     503: Unavailable,
 }
+
+
+def _without_init(kind: type[PenstockError], args: tuple[Any, ...]) -> PenstockError:
+    return kind.__new__(kind, *args)  # the attributes follow
 
 
 def _read_envelope(body: bytes) -> dict[str, Any]:

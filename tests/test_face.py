@@ -13,6 +13,15 @@ def test_the_face_is_sorted_and_every_name_loads() -> None:
         assert getattr(penstock, name).__name__ == name
 
 
+def test_what_a_caller_catches_is_here() -> None:
+    names = {
+        "BadRequest", "InvalidInput", "JobFailed", "JobPaused", "MissingPackage", "NotFound",
+        "RowFailed", "ServerUnreachable", "Unauthorized", "WaitTimedOut",
+    }  # fmt: skip
+    assert names <= set(penstock.__all__)
+    assert all(issubclass(getattr(penstock, name), penstock.PenstockError) for name in names)
+
+
 def test_an_unknown_name_is_an_attribute_error() -> None:
     assert not hasattr(penstock, "Turbine")
 
