@@ -62,9 +62,11 @@ def page_routes(folder: Path = FOLDER) -> list[BaseRoute]:
     return [
         Route("/", _to_overview),
         Route("/ui", _page(pages["overview"])),
+        Route("/ui/", _to_overview),
         Route("/ui/jobs/{job_id}", _page(pages["job"])),
         Route("/ui/runs/{run_id}", _page(pages["run"])),
         Route("/ui/assets/{name}", asset),
+        Route("/ui/{rest:path}", _page(pages["missing"], status=404)),
     ]
 
 
@@ -73,9 +75,9 @@ def is_page(path: str) -> bool:
     return path in ("/", "/ui") or path.startswith("/ui/")
 
 
-def _page(file: _File) -> Callable[[Request], Response]:
+def _page(file: _File, status: int = 200) -> Callable[[Request], Response]:
     def page(request: Request) -> Response:
-        return _send(request, file)
+        return _send(request, file, status)
 
     return page
 
@@ -84,8 +86,8 @@ def _to_overview(_: Request) -> Response:
     return RedirectResponse("/ui", headers=HEADERS)
 
 
-def _send(request: Request, file: _File) -> Response:
+def _send(request: Request, file: _File, status: int = 200) -> Response:
     headers = {**HEADERS, "etag": file.tag}
     if request.headers.get("if-none-match") == file.tag:
         return Response(status_code=304, headers=headers)
-    return Response(file.content, headers=headers, media_type=file.media_type)
+    return Response(file.content, status, headers, media_type=file.media_type)

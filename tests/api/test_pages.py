@@ -42,6 +42,16 @@ class TestServing:
     def test_the_front_door_leads_to_the_overview(self, http: httpx2.Client) -> None:
         answer = http.get("/")
         assert (answer.status_code, answer.headers["location"]) == (307, "/ui")
+        assert http.get("/ui/").headers["location"] == "/ui"
+
+    def test_a_wrong_address_leads_there_too(self, http: httpx2.Client) -> None:
+        answer = http.get("/ui/xyz/1")
+        assert (answer.status_code, answer.headers["content-type"].split(";")[0]) == (
+            404,
+            "text/html",
+        )
+        assert 'href="/ui"' in answer.text
+        assert answer.headers["content-security-policy"].startswith("default-src 'self';")
 
     def test_what_has_not_changed_is_not_sent_again(self, http: httpx2.Client) -> None:
         first = http.get("/ui/assets/job.js")

@@ -1,5 +1,6 @@
 """What lies between a reader and the data: a key that is asked for, and a server that goes away."""
 
+import re
 import socket
 from collections.abc import Iterator
 from dataclasses import replace
@@ -8,7 +9,7 @@ from pathlib import Path
 import httpx2
 import pytest
 import redis
-from playwright.sync_api import Browser, Page, Request, expect
+from playwright.sync_api import Browser, Page, Request, Route, expect
 
 from penstock.api.app import create_app
 from penstock.jobs.api_keys import ApiKeys, Scope
@@ -48,6 +49,13 @@ def give_key(page: Page, key: str) -> None:
     page.get_by_role("button", name="Continue").click()
 
 
+def allow_only_small_files(route: Route) -> None:
+    answer = route.fetch()
+    text = answer.text()
+    assert "50_000_000" in text
+    route.fulfill(response=answer, body=text.replace("50_000_000", "50"))
+
+
 def test_a_key_is_asked_for_once_in_a_tab(browser: Browser, guarded: Settings) -> None:
     with (
         serving(create_app(guarded), grace_s=1) as url,
@@ -59,6 +67,9 @@ def test_a_key_is_asked_for_once_in_a_tab(browser: Browser, guarded: Settings) -
         dialog = page.get_by_role("dialog")
         expect(dialog).to_be_visible()
         assert "guarded" not in page.content()
+        expect(page.locator("#live")).to_have_text("waiting for a key")
+        give_key(page, "„sk-wrong“")  # no header could carry it
+        expect(page.get_by_role("alert")).to_contain_text("letters, digits and signs of ASCII")
         give_key(page, "sk-wrong")
         expect(page.get_by_role("alert")).to_contain_text("Incorrect API key")
         give_key(page, KEY)
@@ -74,6 +85,11 @@ def test_a_key_is_asked_for_once_in_a_tab(browser: Browser, guarded: Settings) -
         with page.expect_download() as download:
             page.get_by_role("button", name="All rows, as JSON lines").click()
         assert download.value.suggested_filename == f"{job_id}.jsonl"
+        page.route("**/assets/api.js", allow_only_small_files)
+        page.route(re.compile("/results$"), lambda route: route.fulfill(body="x" * 100))
+        reader.open(f"/ui/jobs/{job_id}")
+        page.get_by_role("button", name="All rows, as JSON lines").click()
+        expect(page.locator("#problem")).to_contain_text(f"penstock results {job_id} -o jsonl")
         page.get_by_role("button", name="Change key").click()
         expect(dialog).to_be_visible()
         assert KEY not in page.content()

@@ -8,6 +8,7 @@ const FIRST_PAUSE_MS = 500;
 const LONGEST_PAUSE_MS = 4000;
 const SILENCE_MS = 40_000; // the server says something every 15 s
 const AWAY = [502, 503, 504];
+const MOST_BYTES = 50_000_000; // of a file that goes through the page
 
 /** The API refused; `status` and `code` are as it says. */
 export class Refused extends Error {
@@ -43,7 +44,12 @@ export class Api {
 
   /** Ask for something as JSON. */
   async get(path, options = {}) {
-    return (await this.fetch(path, options)).json();
+    const answer = await this.fetch(path, options);
+    try {
+      return await answer.json();
+    } catch {
+      throw this.away("the answer broke off");
+    }
   }
 
   /** Ask for rows as JSON lines; returns them, and where the next ones begin. */
@@ -176,11 +182,16 @@ export class Api {
     }
   }
 
-  /** Save what is at an address as a file of the reader's. */
-  async download(path, filename) {
+  /**
+   * Save what is at an address as a file of the reader's. With a key, it has to go through the
+   * page's memory: of what is too large for that, `otherwise` says how else it is had.
+   */
+  async download(path, filename, otherwise) {
     let address = path;
     if (this.key) {
-      address = URL.createObjectURL(await (await this.fetch(path)).blob());
+      const content = await bounded(await this.fetch(path));
+      if (!content) throw new Error(otherwise);
+      address = URL.createObjectURL(content);
     }
     const link = Object.assign(document.createElement("a"), { href: address, download: filename });
     link.click();
@@ -213,6 +224,22 @@ function whenLookedAt() {
   return new Promise((resolve) => {
     document.addEventListener("visibilitychange", () => resolve(), { once: true });
   });
+}
+
+/** Read a body whole; null if it is too large for that. */
+async function bounded(answer) {
+  const chunks = [];
+  let size = 0;
+  for (const reader = answer.body.getReader(); ; ) {
+    const { done, value } = await reader.read();
+    if (done) return new Blob(chunks);
+    size += value.length;
+    if (size > MOST_BYTES) {
+      await reader.cancel();
+      return null;
+    }
+    chunks.push(value);
+  }
 }
 
 async function errorOf(answer) {

@@ -13,6 +13,11 @@ export function count(value) {
   return value == null ? NOTHING : whole.format(value);
 }
 
+/** 1 -> 1 row, 2000 -> 2,000 rows */
+export function countOf(value, noun) {
+  return `${count(value)} ${noun}${value === 1 ? "" : "s"}`;
+}
+
 /** 61210.4 -> 61.2k; small numbers keep three digits. */
 export function brief(value) {
   if (value == null) return NOTHING;

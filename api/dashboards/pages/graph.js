@@ -2,7 +2,7 @@
 // edges `{from, to}`; how far a step is, it is told again and again.
 
 import { fill, shape } from "./dom.js";
-import { count } from "./format.js";
+import { count, countOf } from "./format.js";
 
 const BOX = { width: 158, height: 74 };
 const GAP = { x: 46, y: 22 };
@@ -14,6 +14,8 @@ export class Graph {
     this.parent = parent;
     this.onChoice = onChoice;
     this.views = new Map();
+    parent.addEventListener("scroll", () => this.fade());
+    new ResizeObserver(() => this.fade()).observe(parent);
   }
 
   /** Draw the graph; `nodes` come after their sources. */
@@ -31,6 +33,14 @@ export class Graph {
         drawn,
       ),
     );
+    this.fade();
+  }
+
+  /** Show at which edges there is more to be scrolled to. */
+  fade() {
+    const { scrollLeft, scrollWidth, clientWidth, classList } = this.parent;
+    classList.toggle("more-left", scrollLeft > 1);
+    classList.toggle("more-right", scrollLeft + clientWidth < scrollWidth - 1);
   }
 
   node({ id, kind, label, type }, { x, y }) {
@@ -76,7 +86,7 @@ export class Graph {
     view.node.dataset.state = step.state;
     view.done.setAttribute("width", ((BOX.width - 24) * share).toFixed(1));
     const failed = step.rows.failed ? ` · ${count(step.rows.failed)} failed` : "";
-    const words = step.state === "waiting" ? "waiting" : `${count(step.rows.out)} rows${failed}`;
+    const words = step.state === "waiting" ? "waiting" : `${countOf(step.rows.out, "row")}${failed}`;
     fill(view.said, words);
     view.node.setAttribute("aria-label", `${view.label}, ${step.state}, ${words}`);
   }

@@ -166,9 +166,11 @@ async function lookAtHistory() {
   fill(byId("sample-note"), isPart ? `Plots and makers are told by ${rows}.` : "");
 }
 
-function save(name, filename) {
+function save(name, filename, option) {
   const tell = (error) => fill(byId("problem"), error.message);
-  return api.download(`${path}/${name}`, filename).catch(tell);
+  const command = `penstock results ${id} ${option}-o jsonl > rows.jsonl`;
+  const otherwise = `This is too large to go through a page. Take it with: ${command}`;
+  return api.download(`${path}/${name}`, filename, otherwise).catch(tell);
 }
 
 async function lookAtTask() {

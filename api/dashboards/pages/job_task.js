@@ -32,14 +32,15 @@ export function tellTask(task) {
   );
 }
 
-/** Offer files to save, and places to go to; `save(path, filename)` saves one. */
+/** Offer files to save, and places to go to; `save(path, filename, option)` saves one. */
 export function offerLinks(job, flower, save) {
   const { id } = job;
   const told = `${job.status} ${job.counts.failed > 0} ${flower}`;
   if (byId("links").dataset.told === told) return; // or what is being clicked would go away
   byId("links").dataset.told = told;
-  const file = (label, path, filename) => {
-    const button = { type: "button", class: "link", click: () => save(path, filename) };
+  const file = (label, path, filename, option = "") => {
+    const click = () => save(path, filename, option);
+    const button = { type: "button", class: "link", click };
     return element("li", {}, element("button", button, label));
   };
   const place = (before, address, label) =>
@@ -49,7 +50,12 @@ export function offerLinks(job, flower, save) {
     byId("links"),
     file("All rows, as JSON lines", "results", `${id}.jsonl`),
     job.counts.failed
-      ? file("Failed rows, as JSON lines", "results?status=failed", `${id}-failed.jsonl`)
+      ? file(
+          "Failed rows, as JSON lines",
+          "results?status=failed",
+          `${id}-failed.jsonl`,
+          "--status failed ",
+        )
       : null,
     job.status.startsWith("completed")
       ? file("The manifest", "manifest", `${id}_manifest.json`)

@@ -7,6 +7,7 @@ import { drawChips, Paging } from "./paging.js";
 import { progressBar } from "./progress.js";
 import { greet } from "./reader.js";
 import { openPage, showWhenReady } from "./shell.js";
+import { trialBadge } from "./thing.js";
 
 const EVERY_MS = 1500;
 const PAGE = 12;
@@ -97,7 +98,8 @@ function runRow() {
   const link = element("a");
   const workflow = element("small", { class: "quiet" });
   const share = element("small", { class: "quiet" });
-  fill(cells.Run, link, workflow);
+  const trial = trialBadge();
+  fill(cells.Run, link, trial, workflow);
   fill(cells.Steps, bar.node, share);
   return {
     node: element("tr", {}, Object.values(cells)),
@@ -107,6 +109,7 @@ function runRow() {
       link.href = `/ui/runs/${encodeURIComponent(run.id)}`;
       fill(link, run.name ?? run.workflow);
       fill(workflow, run.id);
+      reveal(trial, run.is_preview);
       setState(cells.State, run);
       bar.set({
         total: run.steps.length,

@@ -33,6 +33,7 @@ export class Paging {
     this.parent = parent;
     this.onTurn = onTurn;
     this.way = []; // cursors of the pages before this one, and its own
+    this.wanted = this.way; // the way to the page that was asked for, until it comes
     this.next = null;
     this.back = element("button", { type: "button", click: () => this.turn(-1) }, "← Previous");
     this.forth = element("button", { type: "button", click: () => this.turn(1) }, "Next →");
@@ -41,13 +42,14 @@ export class Paging {
     this.found(null);
   }
 
-  /** Where the page that is shown begins; null is the first. */
+  /** Where the page begins that is to be shown; null is the first. */
   get cursor() {
-    return this.way.at(-1) ?? null;
+    return this.wanted.at(-1) ?? null;
   }
 
-  /** Say where the next page begins, if there is one. */
+  /** Say that the page has come, and where the next one begins, if there is one. */
   found(next) {
+    this.way = this.wanted;
     this.next = next;
     this.back.disabled = !this.way.length;
     this.forth.disabled = next == null;
@@ -57,14 +59,12 @@ export class Paging {
 
   /** Go back to the first page. */
   restart() {
-    this.way = [];
+    this.wanted = [];
     this.found(null);
   }
 
   turn(by) {
-    if (by > 0) this.way.push(this.next);
-    else this.way.pop();
-    this.found(null);
-    this.onTurn();
+    this.wanted = by > 0 ? [...this.way, this.next] : this.way.slice(0, -1);
+    this.onTurn(); // the page that is shown stays until the other one is there
   }
 }

@@ -1,6 +1,6 @@
 // Who reads: what the key allows, and where else there is something to see.
 
-import { pause, Refused } from "./api.js";
+import { Away, pause } from "./api.js";
 import { byId, fill, reveal } from "./dom.js";
 
 /** Ask as whom the reader is known, and say so in the bar. */
@@ -18,13 +18,13 @@ export async function greet(api) {
   };
 }
 
-/** Try something until the server answers; what it refuses is thrown. */
+/** Try something for as long as nobody answers; whatever else goes wrong is thrown. */
 export async function patiently(work) {
   for (;;) {
     try {
       return await work();
     } catch (error) {
-      if (error instanceof Refused) throw error;
+      if (!(error instanceof Away)) throw error;
       await pause(1000);
     }
   }

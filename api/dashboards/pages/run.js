@@ -1,20 +1,20 @@
 // The page of one run of a workflow: its graph, its steps, their rows, and how to steer it.
 
 import { drawBars } from "./bars.js";
-import { byId, element, fill } from "./dom.js";
+import { byId, fill } from "./dom.js";
 import { tellFacts } from "./facts.js";
-import { brief, count, duration, hasEnded, NOTHING } from "./format.js";
+import { brief, count, countOf, duration, hasEnded, NOTHING } from "./format.js";
 import { Graph } from "./graph.js";
 import { greet, patiently } from "./reader.js";
 import { RowList } from "./row_list.js";
 import { stepRow } from "./rows.js";
+import { FaultList, REJECTED } from "./run_faults.js";
 import { rowHistory } from "./run_history.js";
 import { stepTable } from "./run_steps.js";
 import { actions, openPage, showWhenReady } from "./shell.js";
 import { findThing, shownId, tellTitle, whileAlive } from "./thing.js";
 
 const PAGE_ROWS = 10;
-const EXAMPLES = 5; // of faults
 const OUTPUT = "(output)"; // as the graph calls it
 
 const id = shownId();
@@ -22,6 +22,7 @@ const path = `/v1/workflows/runs/${encodeURIComponent(id)}`;
 const api = openPage();
 const tellHistory = rowHistory(api, path);
 const graph = new Graph(byId("graph"), (step) => rowList.choose(step));
+const faults = new FaultList(api, path, tellHistory);
 const steps = stepTable((step) => rowList.choose(step));
 let run = null;
 let reader = null;
@@ -49,6 +50,17 @@ const offer = actions(byId("acts"), (problem) => fill(byId("problem"), problem),
     act: post("cancel"),
     isOffered: (now) => !hasEnded(now.status),
   },
+  {
+    label: "Retry what failed",
+    title: "Run again what failed?",
+    words: "It runs as a run of its own, which takes over all that was answered.",
+    act: async () => {
+      const made = await api.post(`${path}/retry`);
+      location.assign(`/ui/runs/${encodeURIComponent(made.id)}`);
+    },
+    isOffered: (now) =>
+      hasEnded(now.status) && (now.status !== "completed" || sum("failed") + sum("defaulted") > 0),
+  },
 ]);
 
 const rowList = new RowList(api, {
@@ -74,19 +86,29 @@ function show(now) {
   tellFacts(byId("facts"), figures());
   steps.show(run.steps);
   for (const step of run.steps) graph.tell(step);
-  graph.note(OUTPUT, `${count(run.counts.output)} rows`);
+  graph.note(OUTPUT, countOf(run.counts.output, "row"));
   tellErrors();
   if (reader?.may("submit")) offer(run);
 }
 
+function sum(outcome) {
+  return run.steps.reduce((total, step) => total + step.rows[outcome], 0);
+}
+
 function figures() {
   const end = run.finished_at ?? Date.now() / 1000;
+  const { rejected } = run.counts;
+  const defaulted = sum("defaulted");
   const isDone = (step) => step.state === "completed";
   return [
     ["Steps done", `${run.steps.filter(isDone).length} of ${run.steps.length}`],
-    ["Rows in", count(run.counts.input)],
+    [
+      "Rows in",
+      count(run.counts.input),
+      rejected ? `${countOf(rejected, "line")} refused` : "",
+    ],
     ["Rows out", count(run.counts.output)],
-    ["Failed", count(run.steps.reduce((sum, step) => sum + step.rows.failed, 0))],
+    ["Failed", count(sum("failed")), defaulted ? `${count(defaulted)} defaulted` : ""],
     ["Tokens out", brief(run.usage.completion_tokens)],
     [
       hasEnded(run.status) ? "Took" : "Runs for",
@@ -100,25 +122,16 @@ function tellErrors() {
   for (const [code, number] of run.steps.flatMap((step) => Object.entries(step.errors_by_code))) {
     errors.set(code, (errors.get(code) ?? 0) + number);
   }
-  drawBars(byId("errors"), errors, "No row has failed.", "failed");
-  const faults = run.steps.flatMap((step) => step.errors.map((fault) => [step.id, fault]));
-  const told = faults.slice(0, EXAMPLES);
-  const drawn = JSON.stringify(told);
-  if (byId("examples").dataset.drawn === drawn) return;
-  byId("examples").dataset.drawn = drawn;
-  fill(byId("examples"), ...told.map(fault));
-}
-
-function fault([step, { row_id: rowId, code, message }]) {
-  const button = { type: "button", class: "link", click: () => tellHistory(rowId) };
-  return element("li", {}, `${step}: `, element("button", button, rowId), ` ${code}: ${message}`);
+  if (run.counts.rejected) errors.set(REJECTED, run.counts.rejected);
+  drawBars(byId("errors"), errors, "Nothing has gone wrong.", "failed");
+  faults.tell(errors, hasEnded(run.status));
 }
 
 const found = await findThing(api, path, "run");
 const drawn = await patiently(() => api.get(`${path}/graph`));
 const inputs = drawn.nodes.filter(({ kind }) => kind === "input");
 graph.draw(drawn);
-if (inputs.length === 1) graph.note(inputs[0].id, `${count(found.counts.input)} rows`);
+if (inputs.length === 1) graph.note(inputs[0].id, countOf(found.counts.input, "row"));
 show(found);
 rowList.offer([[OUTPUT, "Output"], ...run.steps.map((step) => [step.id, step.id])]);
 reader = await greet(api);
@@ -128,7 +141,7 @@ whileAlive(
   () => run,
   async () => show(await api.get(path)),
 );
-showWhenReady([rowList.watch()]);
+showWhenReady([rowList.watch(), faults.watch()]);
 api.follow(`${path}/events`, ({ data }) => {
   if (data.id === id) show(data);
   else if (data.status) show({ ...run, status: data.status });

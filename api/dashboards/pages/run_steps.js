@@ -12,6 +12,7 @@ const NAMES = [
   "Out",
   "Dropped",
   "Failed",
+  "Defaulted",
   "From cache",
   "Tokens",
 ];
@@ -48,7 +49,7 @@ function line(onChoice) {
       bar.set({ total: total ?? 1, succeeded: total == null ? 0 : done, failed: 0, running: 0 });
       fill(share, total == null ? `${count(done)} so far` : `${count(done)} of ${count(total)}`);
       const { rows } = now;
-      const told = [rows.in, rows.out, rows.dropped, rows.failed, rows.cached].map(count);
+      const told = [rows.in, rows.out, rows.dropped, rows.failed, rows.defaulted, rows.cached].map(count);
       [...told, brief(now.usage.completion_tokens)].forEach((text, at) => fill(figures[at], text));
       figures[3].classList.toggle("alarm", rows.failed > 0);
     },

@@ -6,16 +6,21 @@ import { byId, element, fill, reveal } from "./dom.js";
 import { keepTimesTrue } from "./format.js";
 
 const LONGEST_WAIT_MS = 2000;
+const KEY = /^[\x21-\x7e]+$/; // what a header can carry
 
 /** Set the page up; returns the API as this page speaks to it. */
 export function openPage() {
   const banner = element("p", { class: "banner", role: "status", hidden: true });
   document.body.append(banner);
-  let isThere = true;
-  const api = new Api(askForKey, (isNow, why) => {
-    isThere = isNow;
-    byId("live").dataset.state = isThere ? "live" : "lost";
-    fill(byId("live"), isThere ? "live" : "disconnected");
+  const asked = (problem) => {
+    tellLive("idle", "waiting for a key");
+    return askForKey(problem);
+  };
+  const api = new Api(asked, (isThere, why) => {
+    const { ended } = byId("live").dataset;
+    if (!isThere) tellLive("lost", "disconnected");
+    else if (ended == null) tellLive("live", "live");
+    else tellLive("idle", ended);
     fill(banner, isThere ? (why ?? "") : `Disconnected, trying again: ${why}`);
     banner.className = isThere ? "banner problem" : "banner";
     reveal(banner, !isThere || Boolean(why));
@@ -27,6 +32,17 @@ export function openPage() {
   });
   keepTimesTrue();
   return api;
+}
+
+/** Say from now on that what is shown is final, rather than that it is live. */
+export function tellEnded(words = "ended") {
+  byId("live").dataset.ended = words;
+  tellLive("idle", words);
+}
+
+function tellLive(state, words) {
+  byId("live").dataset.state = state;
+  fill(byId("live"), words);
 }
 
 /** Show the page when all of it has come, or most of it: what is read should not move away. */
@@ -61,9 +77,15 @@ function askForKey(problem) {
   dialog.showModal();
   input.focus();
   return new Promise((resolve) => {
-    form.addEventListener("submit", () => {
+    form.addEventListener("submit", (event) => {
+      const key = input.value.trim();
+      if (!KEY.test(key)) {
+        event.preventDefault();
+        fill(byId("key-problem"), "A key has letters, digits and signs of ASCII, and no blanks.");
+        return;
+      }
       dialog.remove();
-      resolve(input.value.trim());
+      resolve(key);
     });
   });
 }

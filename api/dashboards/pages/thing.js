@@ -1,10 +1,10 @@
 // What the page of a job and that of a run have in common: a title, a state, an end.
 
 import { Refused } from "./api.js";
-import { byId, fill } from "./dom.js";
+import { byId, element, fill, reveal } from "./dom.js";
 import { ago, hasEnded, state } from "./format.js";
 import { patiently } from "./reader.js";
-import { showWhenReady } from "./shell.js";
+import { showWhenReady, tellEnded } from "./shell.js";
 
 const EVERY_MS = 1000;
 
@@ -13,18 +13,22 @@ export function shownId() {
   return decodeURIComponent(location.pathname.split("/").pop());
 }
 
-/** Ask for what the page shows. Where there is no such thing, the page says so, and that is all. */
+/**
+ * Ask for what the page shows. Where it cannot be had, the page says so, and that is all: then this
+ * returns nothing, ever.
+ */
 export async function findThing(api, path, noun) {
   try {
     return await patiently(() => api.get(path));
   } catch (error) {
-    if (error instanceof Refused) {
-      const isMissing = error.status === 404;
-      fill(byId("name"), isMissing ? `There is no such ${noun}` : "This cannot be shown");
-      fill(byId("problem"), error.message);
-      showWhenReady([]);
-    }
-    throw error;
+    const isMissing = error instanceof Refused && error.status === 404;
+    fill(byId("name"), isMissing ? `There is no such ${noun}` : "This cannot be shown");
+    fill(byId("problem"), error.message);
+    for (const part of byId("main").querySelectorAll(":scope > :not(nav, .title, #problem)"))
+      reveal(part, false);
+    tellEnded("");
+    showWhenReady([]);
+    return new Promise(() => {});
   }
 }
 
@@ -35,8 +39,14 @@ export function tellTitle(thing, name, about) {
   fill(byId("problem"), thing.error ?? thing.status_reason ?? "");
   if (byId("state").dataset.told === thing.status) return;
   byId("state").dataset.told = thing.status;
-  fill(byId("state"), state(thing.status));
+  fill(byId("state"), state(thing.status), thing.is_preview ? trialBadge() : null);
   fill(byId("subtitle"), about ? `· ${about} · created ` : "· created ", ago(thing.created_at));
+}
+
+/** Mark a run that takes only the first rows of its inputs, and goes by itself. */
+export function trialBadge() {
+  const title = "Of the first rows only, to show or to measure them. It is removed after a day.";
+  return element("span", { class: "state idle trial", title }, "trial");
 }
 
 /** Do something again and again, once more after a thing has ended, and then no more. */
@@ -47,5 +57,6 @@ export function whileAlive(api, thing, work, everyMs = EVERY_MS) {
     const hasEndedBefore = hasEnded(thing().status);
     await work();
     isOver = hasEndedBefore;
+    if (isOver) tellEnded();
   }, everyMs);
 }
