@@ -42,13 +42,14 @@ def test_some_samples_of_a_job_that_did_not_complete_are_no_answer() -> None:
 
 
 def test_each_rejected_row_has_its_reason_beyond_the_first_hundred(stack: Stack) -> None:
+    too_deep = json.loads('{"a":' * 70 + "1" + "}" * 70)
     with Client(stack.url) as client:
-        with client.batcher(model=MODEL) as batch:
-            good = batch.submit("x", max_tokens=1)
-            bad = [batch.submit("x", temperature=-number) for number in range(1, 104)]
+        with client.batcher(model=MODEL, prompt="{{ row.text }}") as batch:
+            good = batch.submit({"text": "x"})
+            bad = [batch.submit({"text": too_deep}) for _ in range(103)]
         assert good.result().text
     for future in bad:
-        with pytest.raises(RowFailed, match="temperature"):
+        with pytest.raises(RowFailed, match="nested more than"):
             future.result()
 
 
