@@ -43,9 +43,9 @@ def api_server(settings: Settings, *, was_named: bool) -> Iterator[Finding]:
         advice = "give a key of scope admin: --api-key, or PENSTOCK_API_KEY"
         yield Finding("api", "server", str(error), Verdict.FAILURE, advice)
     except PenstockError as error:
-        verdict = Verdict.FAILURE if was_named else Verdict.INFO
+        verdict = Verdict.FAILURE if was_named else Verdict.WARNING
         advice = "`penstock up` starts one here; PENSTOCK_URL names another"
-        yield Finding("api", "server", str(error), verdict, advice if was_named else "")
+        yield Finding("api", "server", str(error), verdict, advice)
         yield from _ports(settings)
 
 

@@ -181,7 +181,8 @@ class Settings:
             variable = item.metadata["env"]
             if environ.get(variable):
                 values[item.name], sources[item.name] = environ[variable], variable
-            if flags.get(item.name) is not None:
+            # The command line hands on what it found in the environment as if it were a flag.
+            if flags.get(item.name) not in (None, environ.get(variable)):
                 values[item.name], sources[item.name] = flags[item.name], "flag"
         typed = {name: _read(cls, name, value, sources[name]) for name, value in values.items()}
         for item in fields(cls):

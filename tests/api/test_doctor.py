@@ -12,9 +12,10 @@ import pytest
 from penstock.api.client import Client
 from penstock.api.doctor_machine import Gpu, gpus, judged_gpus
 from penstock.api.doctor_server import api_server, is_free, judged_worker
+from penstock.api.doctor_settings import read_settings
 from penstock.api.doctor_versions import torch_cuda, versions
 from penstock.api.findings import Finding, Verdict
-from penstock.jobs.settings import Settings
+from penstock.jobs.settings import InvalidSetting, Settings
 
 from .command import Penstock
 from .conftest import MODEL, Stack
@@ -138,3 +139,42 @@ def test_a_program_reads_a_line_for_each_finding(penstock: Penstock, tmp_path: P
     assert {line["topic"] for line in lines} >= {"setting", "version", "machine", "data", "redis"}
     assert all(line["advice"] for line in lines if line["verdict"] in ("warning", "failure"))
     assert not (tmp_path / "new").exists(), "doctor makes nothing"
+
+
+def test_a_bad_value_is_told_and_stops_nobody(
+    penstock: Penstock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bad.toml").write_text("lease_s = 'soon'")
+    monkeypatch.setenv("PENSTOCK_GRACE_S", "long")
+    monkeypatch.setenv("PENSTOCK_CONFIG", str(tmp_path / "bad.toml"))
+    monkeypatch.setenv("PENSTOCK_DATA", str(tmp_path))
+    run = penstock("doctor", "-o", "json")
+    found = [json.loads(line) for line in run.out.splitlines()]
+    bad = {line["name"]: line["value"] for line in found if line["verdict"] == "failure"}
+    assert run.code == 1
+    assert "grace_s must be a number, got 'long'" in bad["grace_s"]
+    assert "lease_s must be a number, got 'soon'" in bad["config"]
+    assert "redis" in {line["topic"] for line in found}
+    with pytest.raises(InvalidSetting, match="data must be a directory"):
+        read_settings(None, {}, data="s3://bucket")
+
+
+def test_variables_are_the_source_of_what_they_say_and_misspelt_ones_are_told_of(
+    penstock: Penstock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PENSTOCK_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("PENSTOCK_DATTA", "x")
+    monkeypatch.setenv("PENSTOCK_API_PORT_8100_TCP", "tcp://10.0.0.1:8100")
+    found = penstock("doctor", "--data", tmp_path, "-o", "json").lines
+    setting = {line["name"]: line for line in found if line["topic"] == "setting"}
+    assert setting["url"]["source"] == "PENSTOCK_URL"
+    assert setting["data"]["source"] == "flag"
+    assert [name for name in setting if name.startswith("PENSTOCK")] == ["PENSTOCK_DATTA"]
+    assert setting["PENSTOCK_DATTA"]["verdict"] == "warning"
+    assert setting["PENSTOCK_DATTA"]["advice"] == "is PENSTOCK_DATA meant?"
+
+
+def test_no_answer_is_worth_a_mark_and_an_advice() -> None:
+    server = next(api_server(Settings(url="http://127.0.0.1:9"), was_named=False))
+    assert server.verdict is Verdict.WARNING
+    assert "penstock up" in server.advice
