@@ -104,7 +104,7 @@ class _Answers:
         place = int(row["custom_id"])
         samples = self._landed.setdefault(place, [])
         samples.append(row)
-        if place in self._open and (not row.ok or len(samples) >= self._num_samples[place]):
+        if place in self._open and (not row.succeeded or len(samples) >= self._num_samples[place]):
             self._open.remove(place)
             yield place, self._outcome(self._landed.pop(place))
 
@@ -134,7 +134,7 @@ class _Answers:
 
     def _outcome(self, samples: Sequence[Row]) -> Outcome:
         for row in samples:
-            if not row.ok:
+            if not row.succeeded:
                 error = row.error or {}
                 code = error.get("code") or "engine_error"
                 return RowFailed(error.get("message") or "no reason given", code, self._job_id)

@@ -11,6 +11,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Literal
 
+import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -227,12 +228,12 @@ def state_of(text: str) -> JobState:
     """Read a state as `short_status` or the server writes it.
 
     Raises:
-        ValueError: there is no such state; the message names all.
+        typer.BadParameter: there is no such state; the message names all.
     """
     if text == _SHORT_ERRORS:
         return JobState.COMPLETED_WITH_ERRORS
     if text not in set(JobState):
-        raise ValueError(f"{text!r} is not one of {', '.join(JobState)}")
+        raise typer.BadParameter(f"{text!r} is not one of {', '.join(JobState)}")
     return JobState(text)
 
 
@@ -312,7 +313,7 @@ def _row_cells(row: Row) -> dict[str, Any]:
         "sample": row.get("sample_index"),
         "id": row.get("custom_id"),
         "status": row.get("status"),
-        "output": _said(row) if row.ok else (row.error or {}).get("message"),
+        "output": _said(row) if row.succeeded else (row.error or {}).get("message"),
         "tokens": row.get("completion_tokens"),
     }
 

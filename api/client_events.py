@@ -28,6 +28,8 @@ def follow(connection: Connection, open_events: OpenEvents) -> Iterator[JobEvent
         response = connection.run(trail.open(connection.retry))
         try:
             for frame in httpx2.EventSource(response):
+                if _is_silent(frame):
+                    continue
                 yield trail.read(frame)
                 if trail.is_at_end:
                     return
@@ -47,6 +49,8 @@ async def follow_async(
         response = await connection.run(trail.open(connection.retry))
         try:
             async for frame in httpx2.EventSource(response):
+                if _is_silent(frame):
+                    continue
                 yield trail.read(frame)
                 if trail.is_at_end:
                     return
@@ -80,3 +84,8 @@ class _Trail:
         self._last_id = frame.id or self._last_id
         self.is_at_end = frame.event == "done"
         return JobEvent(frame.id, frame.event, json.loads(frame.data) if frame.data else None)
+
+
+def _is_silent(frame: httpx2.ServerSentEvent) -> bool:
+    """Tell whether it was made of a comment or `retry:` alone: all events of ours have names."""
+    return not frame.data and frame.event == "message"

@@ -105,7 +105,12 @@ class Row(dict[str, Any]):
 
     @property
     def ok(self) -> bool:
-        """Whether the row succeeded."""
+        """Whether the row succeeded, and is the document that was asked for, if one was."""
+        return self.succeeded and self.parse_error is None
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether there is an answer, be it what was asked for or not."""
         return self.get("status") == "succeeded"
 
     @property
@@ -139,15 +144,18 @@ class Row(dict[str, Any]):
 
     @property
     def parse_error(self) -> str | None:
-        """Why the model takes this answer for no instance of it; None if it does not.
+        """Why the answer is not the document that was asked for; None if it is, or none was.
 
         A model may ask for more than a schema can say.
         """
-        if self._model is None or not self.ok:
+        wants_document = self._model is not None or "parsed" in self
+        if not self.succeeded or not wants_document:
             return None
         text = self.get("output_json")
         if text is None:
             return f"the answer is no JSON; it ended for: {self.get('finish_reason')}"
+        if self._model is None:
+            return None
         try:
             self._model.model_validate_json(text)
         except ValueError as error:
@@ -165,9 +173,10 @@ class Row(dict[str, Any]):
         return self.get("error")
 
     def raise_if_failed(self) -> None:
-        """Raise `RowFailed` unless the row succeeded."""
+        """Raise `RowFailed` unless the row is `ok`."""
         if not self.ok:
-            error = self.error or {}
+            unparsed = {"code": "not_parsed", "message": self.parse_error}
+            error = self.error or (unparsed if self.succeeded else {})
             code = error.get("code") or str(self.get("status"))
             message = f"row {self.get('row_index')} has no answer: {code}: {error.get('message')}"
             raise RowFailed(message, code, str(self.get("row_id")).partition("/")[0])

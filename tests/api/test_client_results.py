@@ -144,13 +144,14 @@ class TestResults:
 
 def test_events_go_on_where_the_connection_broke() -> None:
     sse = {"content-type": "text/event-stream"}
+    silent = ": hello\nretry: 500\n\nretry: 500\n\n"
     first = 'id: 1-0\nevent: job.progress\ndata: {"done": 1}\n\n: ping\n\n'
     broken_off = 'id: 9-9\nevent: error\ndata: {"error": "the disk is gone"}\n\n'
     second = 'id: 2-0\nevent: done\ndata: {"status": "completed"}\n\n'
     behind_it = "id: 3-0\nevent: job.progress\n\n"
     handler, calls = script(
         httpx2.Response(200, json=job_json()),
-        httpx2.Response(200, text=first, headers=sse),
+        httpx2.Response(200, text=silent + first, headers=sse),
         httpx2.Response(200, text=broken_off, headers=sse),
         httpx2.Response(200, text=second + behind_it, headers=sse),
     )

@@ -48,10 +48,14 @@ def test_a_schema_fills_typed_columns(penstock: Client) -> None:
         None,
     ]
     assert [row.parse_error for row in rows[:2]] == [None, None]
-    assert rows[2].parse_error == "the answer is no JSON; it ended for: stop"
     plain = list(penstock.jobs.get(job.id).results())
     assert [row.parsed for row in plain] == [{"item": "tea", "amount": 2}, {"item": "salt"}, None]
-    assert [row.parse_error for row in plain] == [None] * 3
+    for answers_read in (rows, plain):
+        assert [row.ok for row in answers_read] == [True, True, False]
+        assert answers_read[2].parse_error == "the answer is no JSON; it ended for: stop"
+    for read in (job, penstock.jobs.get(job.id)):
+        with pytest.raises(RowFailed, match="row 2 has no answer: not_parsed: the answer is no"):
+            list(read.results(raise_on_error=True))
     assert rows[0]["output_json"] == '{"item":"tea","amount":2}'
     assert [row.output for row in rows] == answers
 
@@ -66,7 +70,7 @@ def test_an_answer_may_be_less_than_a_model_asks_for(penstock: Client) -> None:
     made.wait(timeout_s=60)
     later = penstock.jobs.get(made.id, schema=Dear)
     for few, much in (later.results(), made.results(parse_as=Dear)):
-        assert few.ok and few.parsed is None
+        assert not few.ok and few.parsed is None
         assert few.parse_error is not None and "greater than 5" in few.parse_error
         assert (much.parsed, much.parse_error) == (Dear(item="gold", amount=9), None)
 
