@@ -183,7 +183,7 @@ class TestHostileNames:
 def knowing(*hostile: str) -> Client:
     """A client of a server where all that can be named has one of these names, and of plain ids."""
     jobs = [job_json(id="job_1", name="-".join(hostile) or None)]
-    jobs += [job_json(id=f"job_{name}", status=name) for name in hostile]
+    jobs += [job_json(id=f"job_{name}") for name in hostile]
     models = [{"id": "m1"}, *({"id": f"m{name}"} for name in hostile)]
 
     def answer(request: httpx2.Request) -> httpx2.Response:
