@@ -8,6 +8,7 @@ import msgspec
 from .errors import InvalidJob
 from .job_limits import check_deadline, check_error_rate
 from .model import DEFAULT_PRIORITY, EMBED, ERROR_RATE_AFTER, TaskSpec
+from .schema_words import check_words
 from .templates import TemplateError, task_columns
 
 MAX_COLUMNS = 1_000  # of an input
@@ -61,6 +62,9 @@ def check_request(request: SubmitRequest) -> dict[str, frozenset[str]]:
     params = task.sampling_params()
     if params.prompt_logprobs is not None:
         raise InvalidJob("prompt_logprobs", "prompt_logprobs cannot be landed; leave it out")
+    schema = task.document_schema()
+    if schema is not None:
+        check_words("response_format" if task.response_format else "structured_outputs", schema)
     try:
         return task_columns(task)
     except TemplateError as error:
