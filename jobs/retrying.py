@@ -10,6 +10,7 @@ job that it retries, where those do not look who read all jobs of a directory.
 import logging
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,6 +20,7 @@ import redis
 from .control import job_lock, read_control
 from .durable import fsync_directory, replace_file, storage_errors
 from .errors import CorruptJob, InvalidJob, UnknownJob
+from .idempotency import HeldKey, IdempotencyKey
 from .job_dir import JobDir
 from .job_table import JobTable
 from .model import JobSpec, RowStatus, new_job_id
@@ -49,16 +51,19 @@ def retry(
     codes: frozenset[str] | None = None,
     name: str | None = None,
     priority: int | None = None,
+    idempotency_key: str | None = None,
 ) -> JobSpec:
     """Make a job of the rows that did not succeed; when it completes, they take their places.
 
     With `codes`, only of rows that failed with one of these; without, also of rows that were not
-    run because the job ended before. As long as one retry of a job runs, the same wish finds it.
-    Its priority is the job's, or another, and no more than the tenant may have by now.
+    run because the job ended before. As long as one retry of a job runs, the same wish finds it;
+    under the same key also when it has ended. Its priority is the job's, or another, and no more
+    than the tenant may have by now.
 
     Raises:
         UnknownJob: there is no such job.
-        InvalidJob: it has not ended, or has nothing to retry, or another retry runs.
+        InvalidJob: it has not ended, or has nothing to retry, or another retry runs, or the key
+            has made another job.
         CorruptShard: the input of all that there is to retry is damaged.
         StorageFull: there is no room for the rows.
     """
@@ -66,17 +71,26 @@ def retry(
     spec = job_dir.read_spec()
     if spec.retry_of is not None:
         raise InvalidJob("job_id", f"{job_id} is a retry itself: retry {spec.retry_of}")
-    with job_lock(job_dir):
+    with job_lock(job_dir), _held(settings, spec.tenant, idempotency_key) as key:
+        earlier = None if key is None else key.made()
+        if earlier is not None:
+            return _checked(job_id, _durable(earlier))
         if job_dir.durable_final() is None:
             raise InvalidJob("job_id", f"{job_id} has not ended: wait for it, or cancel it first")
         running = _running(settings, job_dir, codes)
         if running is not None:
+            if key is not None:
+                key.bind(running.job_id)  # whoever asks again after its end means this one
             return running
         control = read_control(job_dir, spec)  # what it was changed to last
         spec = replace(
-            spec, name=control.name, priority=control.priority, metadata=control.metadata
+            spec,
+            name=control.name,
+            priority=control.priority,
+            metadata=control.metadata,
+            idempotency_key=idempotency_key,
         )
-        made = _make(settings, job_dir, spec, codes, name, priority)
+        made = _make(settings, job_dir, spec, codes, name, priority, key)
     try:
         table.create(made)
     except redis.RedisError as error:  # the keeper will find the directory
@@ -118,12 +132,35 @@ def _running(settings: Settings, job_dir: JobDir, codes: frozenset[str] | None) 
     latest = _latest(settings, job_dir)
     if latest is None:
         return None
-    other = JobDir(settings.jobs_dir, latest.job_id)
     if latest.codes != _sorted(codes):
         raise InvalidJob("codes", f"another retry of it runs: {latest.job_id}; wait, or cancel it")
+    return _durable(JobDir(settings.jobs_dir, latest.job_id))
+
+
+def _durable(other: JobDir) -> JobSpec:
     with storage_errors(other.path):
         fsync_directory(other.path)  # whoever sealed it may have died before that
     return other.read_spec()
+
+
+def _checked(job_id: str, made: JobSpec) -> JobSpec:
+    """Insist that the job which a key has made is a retry of this one."""
+    if made.retry_of != job_id:
+        raise InvalidJob(
+            "idempotency_key",
+            f"the idempotency key has made {made.job_id}, which is no retry of {job_id}; "
+            "take a new key",
+        )
+    return made
+
+
+@contextmanager
+def _held(settings: Settings, tenant: str, key: str | None) -> Iterator[HeldKey | None]:
+    if key is None:
+        yield None
+        return
+    with IdempotencyKey.of(settings, tenant, key).lock() as held:
+        yield held
 
 
 def _latest(settings: Settings, job_dir: JobDir) -> _Latest | None:
@@ -143,6 +180,7 @@ def _make(
     codes: frozenset[str] | None,
     name: str | None,
     priority: int | None,
+    key: HeldKey | None,
 ) -> JobSpec:
     made_dir = JobDir(settings.jobs_dir, new_job_id())
     out = ResultsDir.of(spec).path / RETRIES
@@ -167,17 +205,20 @@ def _make(
             num_rejected=0,
             name=name or f"retry of {spec.name or spec.job_id}"[:512],
             priority=tenant.capped(spec.priority if priority is None else priority),
-            idempotency_key=None,
             deadline_ms=None,
             max_error_rate=None,
             retry_of=spec.job_id,
         )
         latest = msgspec.json.encode(_Latest(made.job_id, _sorted(codes)))
         replace_file(_marker(job_dir), latest)
+        if key is not None:
+            key.bind(made.job_id)
         made_dir.seal(made)
     except BaseException:
-        made_dir.remove()
+        made_dir.remove()  # before anyone else looks whether it was made
         results.remove()
+        if key is not None:
+            key.free()
         raise
     return made
 

@@ -14,6 +14,7 @@ from ..bodies import json_body, read_json, read_optional_json
 from ..creations import ADMITTED
 from ..errors import Conflict
 from ..home import require_home
+from ..idempotency_key import idempotency_key_of
 from ..job_lookup import find_job, show
 from ..job_object import job_object
 from ..job_schemas import JobChange, RetryRequest
@@ -73,7 +74,8 @@ async def retry_job(
 ) -> JSONResponse:
     """Run again what failed of a job that has ended, as a job of its own.
 
-    When that completes, its rows take the places of those that failed.
+    When that completes, its rows take the places of those that failed. While one retry runs, the
+    next request finds it; one with the same `Idempotency-Key` finds it ever after.
     """
     body = await read_optional_json(request, RetryRequest, MAX_BODY_BYTES)
     require_home(services)
@@ -88,6 +90,7 @@ async def retry_job(
         codes=frozenset(body.codes) if body.codes else None,
         name=body.name,
         priority=body.priority,
+        idempotency_key=idempotency_key_of(request, None),
     )
     spec = await anyio.to_thread.run_sync(work, limiter=services.submissions)
     job = await find_job(services, principal, spec.job_id)

@@ -16,6 +16,7 @@ from ..bodies import json_body, read_json, read_optional_json
 from ..creations import ADMITTED
 from ..errors import Conflict
 from ..home import require_home
+from ..idempotency_key import idempotency_key_of
 from ..job_wish import priority_for
 from ..principal import Principal, ThePrincipal
 from ..services import Services, TheServices
@@ -59,6 +60,8 @@ async def run_again(
     """Run again what failed of a run that has ended, as a run of its own, of the same rows.
 
     It takes over all that succeeded, and lands a whole output: what had failed, and its neighbours.
+    While one retry goes on, the next request finds it; one with the same `Idempotency-Key` finds it
+    ever after.
     """
     body = await read_optional_json(request, RunRetry, MAX_BODY_BYTES)
     require_home(services)
@@ -71,6 +74,7 @@ async def run_again(
         name=body.name,
         priority=_priority(services, principal, body.priority),
         served=frozenset(await services.catalog.served()),
+        idempotency_key=idempotency_key_of(request, None),
     )
     try:
         with told(run_id):

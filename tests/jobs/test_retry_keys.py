@@ -1,0 +1,49 @@
+"""A retry that is asked for twice under one idempotency key: one job, also when it has ended."""
+
+import pytest
+
+from penstock.jobs.errors import InvalidJob
+from penstock.jobs.idempotency import IdempotencyKey
+from penstock.jobs.model import JobSpec, JobState
+
+from .small_jobs import SmallJobs
+
+
+@pytest.fixture
+def failed_job(jobs: SmallJobs) -> JobSpec:
+    return jobs.complete(failing=[1, 6])
+
+
+def test_a_key_finds_its_retry_when_that_has_ended(jobs: SmallJobs, failed_job: JobSpec) -> None:
+    made = jobs.retry(failed_job, idempotency_key="again")
+    jobs.run(made)
+    assert jobs.finalize(made) is JobState.COMPLETED
+    assert jobs.retry(failed_job, idempotency_key="again") == made
+    with pytest.raises(InvalidJob, match="no row to retry"):
+        jobs.retry(failed_job, idempotency_key="another")
+
+
+def test_a_key_keeps_to_the_retry_that_it_found_going_on(
+    jobs: SmallJobs, failed_job: JobSpec
+) -> None:
+    made = jobs.retry(failed_job)
+    assert jobs.retry(failed_job, idempotency_key="late") == made
+    jobs.cancel(made)
+    assert jobs.retry(failed_job, idempotency_key="late") == made
+    assert jobs.retry(failed_job).job_id != made.job_id
+
+
+def test_a_key_of_another_job_is_refused(jobs: SmallJobs, failed_job: JobSpec) -> None:
+    jobs.retry(failed_job, idempotency_key="mine")
+    other = jobs.complete(failing=[2])
+    with pytest.raises(InvalidJob, match=f"which is no retry of {other.job_id}; take a new key"):
+        jobs.retry(other, idempotency_key="mine")
+
+
+def test_a_retry_that_fails_to_be_made_leaves_its_key_free(
+    jobs: SmallJobs, failed_job: JobSpec
+) -> None:
+    with pytest.raises(InvalidJob, match="no row to retry"):
+        jobs.retry(failed_job, codes=frozenset({"none"}), idempotency_key="free")
+    assert IdempotencyKey.of(jobs.settings, failed_job.tenant, "free").made() is None
+    assert jobs.retry(failed_job, idempotency_key="free").num_rows == 2
