@@ -26,6 +26,7 @@ from . import (
     demo,
     doctor,
 )
+from .cli_command import draw_as_typed
 from .cli_examples import example
 from .cli_options import UsageProblem
 from .client_errors import (
@@ -100,10 +101,15 @@ def make_app() -> typer.Typer:
         ),
     ):
         for verb in verbs:
-            app.command(rich_help_panel=panel, epilog=example(verb.__name__))(verb)
+            app.command(
+                rich_help_panel=panel,
+                epilog=example(verb.__name__),
+                # A number below 0 is no option.
+                context_settings={"ignore_unknown_options": verb is cli_steering.priority},
+            )(verb)
     app.add_typer(cli_keys.keys, name="keys", rich_help_panel=_SERVE)
     app.add_typer(cli_workflow.workflow, name="workflow", rich_help_panel=_JOBS)
-    return app
+    return draw_as_typed(app)
 
 
 def _print_version(wanted: bool) -> None:

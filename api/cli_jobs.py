@@ -36,6 +36,7 @@ from .cli_options import (
 )
 from .cli_output import Printer, cell, place_of, state_of, summary
 from .cli_runs import (
+    EXIT_PAUSED,
     PauseNotes,
     detached,
     is_run,
@@ -47,7 +48,7 @@ from .cli_runs import (
 )
 from .cli_validate import validate_rows
 from .client import Job
-from .client_errors import PenstockError
+from .client_errors import JobPaused, PenstockError
 from .job_calls import SubmitOptions
 from .patient_wait import both
 from .progress import JobProgress
@@ -122,8 +123,9 @@ def submit(
 def watch(job_id: JobId, url: Url = None, api_key: ApiKey = None, output: Output = None) -> None:
     """Follow a job, or a run of a workflow, to its end. Ctrl-C leaves, and it goes on.
 
-    It waits through pauses, and says how they end. The exit status tells how the job ended: 0
-    completed, 4 with errors, 3 not at all (failed, cancelled, expired).
+    On a terminal it waits through pauses, and says how they end. The exit status tells how the job
+    ended: 0 completed, 4 with errors, 3 not at all (failed, cancelled, expired); or that it pauses
+    where nobody looks on: 5.
     """
     printer = Printer(output)
     with open_client(url, api_key, tell=printer.note) as client:
@@ -139,6 +141,7 @@ def jobs(
         list[JobState] | None,
         typer.Option(
             parser=state_of,
+            autocompletion=lambda: list(JobState),
             metavar=f"[{'|'.join(JobState)}]",
             help="Only jobs in this state; may be given again.",
         ),
@@ -270,11 +273,18 @@ def follow_to_the_end(printer: Printer, job: Job, how_to_return: str | Callable[
     """Show a job's progress until it has ended; where it pauses, say how it goes on.
 
     Raises:
-        typer.Exit: the watcher left; see `leaving`.
+        typer.Exit: the watcher left, see `leaving`; or the job pauses, and nobody looks on who
+            could resume it.
     """
-    # On one console, so that notes stand above what is drawn.
-    with leaving(printer, how_to_return), JobProgress(printer.err) as bar:
-        job.wait(through_pauses=True, on_look=both(bar.show, PauseNotes(printer).look))
+    try:
+        # On one console, so that notes stand above what is drawn.
+        with leaving(printer, how_to_return), JobProgress(printer.err) as bar:
+            on_look = both(bar.show, PauseNotes(printer).look)
+            job.wait(through_pauses=printer.has_onlooker, on_look=on_look)
+    except JobPaused:  # of which the notes have told
+        if printer.is_json:
+            printer.json_line(job.record.raw)
+        raise typer.Exit(EXIT_PAUSED) from None
 
 
 @contextmanager

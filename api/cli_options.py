@@ -13,6 +13,26 @@ from . import known_names
 from .cli_output import OutputFormat
 from .client_errors import PenstockError
 
+
+def _share(text: str) -> float:
+    """Read a share of the rows, also in per cent; an option's parser stands above the option."""
+    number, sign, rest = text.strip().partition("%")
+    try:
+        share = float(number) / (100 if sign else 1)
+    except ValueError:
+        share = -1.0
+    if rest or not 0 <= share <= 1:
+        raise typer.BadParameter(f"must be from 0 to 1, as in 0.05, or per cent; got {text!r}")
+    return share
+
+
+def _format(text: str) -> OutputFormat:
+    try:
+        return OutputFormat(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not table or json") from None
+
+
 Url: TypeAlias = Annotated[
     str | None,
     typer.Option("--url", envvar="PENSTOCK_URL", help="The server.", show_default="this machine"),
@@ -24,7 +44,13 @@ ApiKey: TypeAlias = Annotated[
 Output: TypeAlias = Annotated[
     OutputFormat | None,
     typer.Option(
-        "--output", "-o", help="How to print.", show_default="table on a terminal, else json"
+        "--output",
+        "-o",
+        parser=_format,
+        autocompletion=lambda: list(OutputFormat),
+        metavar="<table|json>",
+        help="How to print.",
+        show_default="table on a terminal, else json",
     ),
 ]
 JobId: TypeAlias = Annotated[
@@ -79,7 +105,11 @@ Deadline: TypeAlias = Annotated[
 ]
 MaxErrorRate: TypeAlias = Annotated[
     float | None,
-    typer.Option(metavar="SHARE", help="Pause when more of the rows failed, as in 0.05."),
+    typer.Option(
+        parser=_share,
+        metavar="SHARE",
+        help="Pause when more of the rows failed, as in 0.05 or 5%.",
+    ),
 ]
 Schema: TypeAlias = Annotated[
     Path | None,

@@ -51,6 +51,11 @@ class Printer:
         """Whether a program reads along."""
         return self.format is OutputFormat.JSON
 
+    @property
+    def has_onlooker(self) -> bool:
+        """Whether a person may read what is noted, and do something about it."""
+        return self.err.file.isatty()
+
     def json_line(self, data: Mapping[str, Any]) -> None:
         """Print one object on one line."""
         sys.stdout.write(json.dumps(data, ensure_ascii=False, default=str) + "\n")

@@ -60,7 +60,9 @@ def resume(job_id: JobId, url: Url = None, api_key: ApiKey = None, output: Outpu
 
 def priority(
     job_id: JobId,
-    priority: Annotated[int, typer.Argument(metavar="N", help="Larger is served first.")],
+    priority: Annotated[
+        int, typer.Argument(metavar="N", help="Larger is served first; may be below 0.")
+    ],
     url: Url = None,
     api_key: ApiKey = None,
     output: Output = None,

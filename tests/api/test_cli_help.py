@@ -103,5 +103,41 @@ def test_the_nearest_word_is_suggested(penstock: Penstock, typed: list[str], mea
     assert meant in run.err
 
 
+def test_a_flag_shows_no_value(pages: dict[str, str]) -> None:
+    assert not [verb for verb, page in pages.items() if "<bool>" in page]
+
+
+@pytest.mark.parametrize(
+    ("typed", "says"),
+    [
+        (["jobs", "--output", "yaml"], "'yaml' is not table or json"),
+        (["jobs", "--status", "nope"], "'nope' is not one of validating"),
+        (["update", JOB, "--max-error-rate", "120%"], "as in 0.05, or per cent; got '120%'"),
+        (["update", JOB, "--max-error-rate", "few"], "as in 0.05, or per cent; got 'few'"),
+        (["priority", JOB, "5", "--nope"], "--nope"),
+    ],
+)
+def test_a_bad_value_is_refused_in_the_words_of_the_command_line(
+    penstock: Penstock, typed: list[str], says: str
+) -> None:
+    run = penstock(*typed)
+    assert run.code == 2
+    said = " ".join(run.err.replace("│", "").split())
+    assert says in said
+    assert "Value error" not in said
+
+
+def test_a_priority_below_zero_and_a_share_in_per_cent(penstock: Penstock, stack: Stack) -> None:
+    at = ("--url", stack.url)
+    with Client(stack.url) as client:
+        job = client.jobs.submit([{"text": "x"}], prompt="{{ row.text }}", model=IDLE_MODEL)
+    try:
+        assert penstock("priority", job.id, "-5", *at).lines[0]["priority"] == -5
+        changed = penstock("update", job.id, "--max-error-rate", "10%", *at)
+        assert changed.lines[0]["max_error_rate"] == 0.1
+    finally:
+        assert penstock("cancel", job.id, *at).code == 0
+
+
 def _is_group(verb: str) -> bool:
     return any(each.startswith(f"{verb} ".lstrip()) for each in golden_help.verbs() if each != verb)
