@@ -13,7 +13,7 @@ from ..jobs.model import JobState
 from .cli_output import Printer
 from .cli_workflow_output import print_errors, print_rows, print_run, print_trace, run_summary
 from .client import Client
-from .client_errors import JobFailed
+from .client_errors import JobFailed, JobPaused
 from .patient_wait import both
 from .records import JobRecord
 from .run_progress import RunProgress
@@ -24,6 +24,7 @@ from .workflow_records import RunRecord
 EXIT_WITH_ERRORS = 4
 EXIT_CODES = {"completed": 0, "completed_with_errors": EXIT_WITH_ERRORS}
 EXIT_FAILED = 3
+EXIT_PAUSED = 5
 EXIT_INTERRUPTED = 130
 
 _PREFIX = "run_"
@@ -67,7 +68,8 @@ def watch_run(client: Client, printer: Printer, run_id: str) -> None:
                 printer.json_line(record.raw)
             pauses.look(record)
 
-        _follow(printer, partial(run.wait, on_look=tell), how_to_return)
+        wait = partial(run.wait, through_pauses=printer.has_onlooker, on_look=tell)
+        _follow(printer, wait, how_to_return)
     else:
         follow_run(printer, run, how_to_return)
     printer.note(run_summary(run.record))
@@ -152,12 +154,14 @@ def follow_run(printer: Printer, run: WorkflowRun, how_to_return: str | Callable
     """Show a run's progress until it has ended; where it pauses, say how it goes on.
 
     Raises:
-        typer.Exit: the watcher left with Ctrl-C; `how_to_return` says what that means.
+        typer.Exit: the watcher left with Ctrl-C, `how_to_return` says what that means; or the run
+            pauses, and nobody looks on who could resume it.
     """
 
     def wait() -> None:
         with RunProgress(printer.err) as board:  # on one console: notes stand above the table
-            run.wait(through_pauses=True, on_look=both(board.show, PauseNotes(printer).look))
+            on_look = both(board.show, PauseNotes(printer).look)
+            run.wait(through_pauses=printer.has_onlooker, on_look=on_look)
 
     _follow(printer, wait, how_to_return)
 
@@ -201,6 +205,8 @@ def _follow(
         wait()
     except JobFailed:
         pass  # how it failed is told with how it ended
+    except JobPaused:  # of which the notes have told
+        raise typer.Exit(EXIT_PAUSED) from None
     except KeyboardInterrupt:
         printer.note(how_to_return if isinstance(how_to_return, str) else how_to_return())
         raise typer.Exit(EXIT_INTERRUPTED) from None

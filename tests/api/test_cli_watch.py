@@ -52,6 +52,17 @@ def test_a_job_that_pauses_itself_says_why(stack: Stack) -> None:
             job.cancel()
 
 
+def test_a_program_is_not_kept_waiting_for_a_paused_job(penstock: Penstock, stack: Stack) -> None:
+    with Client(stack.url) as client:
+        job = client.jobs.submit(ENDLESS, prompt="{{ row.text }}", model=MODEL).pause()
+        try:
+            left = penstock("watch", job.id, "--url", stack.url)
+        finally:
+            job.cancel()
+    assert (left.code, left.lines[-1]["status"]) == (5, "paused")
+    assert f"paused: somebody wanted it. penstock resume {job.id}" in left.err
+
+
 def test_jobs_in_some_states(penstock: Penstock, stack: Stack) -> None:
     with Client(stack.url) as client:
         job = client.jobs.submit([{"text": "x"}], prompt="{{ row.text }}", model=MODEL).wait()
