@@ -2,16 +2,17 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeAlias, TypedDict
 from uuid import uuid4
 
 import httpx2
 
-from ..jobs.model import JobState
+from ..jobs.model import JobState, SamplingParams
 from .address import in_header
 from .client_errors import JobPaused
+from .option_values import check_names, plain_options
 from .patient_wait import wait_for_end
 from .payloads import Remote, Upload
 from .records import JobRecord
@@ -37,8 +38,8 @@ class SubmitOptions(TypedDict, total=False):
     endpoint: str | None
     """`/v1/completions` keeps the prompt out of the model's chat template; `/v1/embeddings` lands
     the prompt's vector in a column `embedding`."""
-    sampling: Mapping[str, Any] | None
-    """Fields of `SamplingParams`, such as `{"temperature": 0, "max_tokens": 64}`."""
+    sampling: Mapping[str, Any] | SamplingParams | None
+    """`SamplingParams` or fields of them, such as `{"temperature": 0, "max_tokens": 64}`."""
     schema: Mapping[str, Any] | type | None
     """A JSON Schema, or a pydantic model, that every answer follows; fills `parsed`."""
     response_format: Mapping[str, Any] | None
@@ -61,8 +62,8 @@ class SubmitOptions(TypedDict, total=False):
     """Whatever the caller wants to find again."""
     priority: int | None
     """Larger is served first."""
-    deadline: float | str | datetime | None
-    """Seconds from now, or a moment; what has not landed by then is not run."""
+    deadline: float | str | timedelta | datetime | None
+    """Seconds from now, a time such as `2h`, or a moment; what is late is not run."""
     completion_window: str | None
     """The same as OpenAI says it: `24h`."""
     max_error_rate: float | None
@@ -110,22 +111,17 @@ def job_body(options: SubmitOptions) -> dict[str, Any]:
     """Write options as the body of a request, which names no rows yet.
 
     Raises:
-        TypeError: there is no such option, or two of them say the same.
+        TypeError: there is no such option, JSON cannot say it, or two of them say the same.
     """
-    unknown = set(options) - set(SubmitOptions.__annotations__)
-    if unknown:
-        known = ", ".join(SubmitOptions.__annotations__)
-        raise TypeError(f"unknown option {min(unknown)!r} for a job; there are {known}")
+    check_names(options, SubmitOptions)
     body: dict[str, Any] = {key: value for key, value in options.items() if value is not None}
     if "schema" in body:
         if "response_format" in body:
             raise TypeError("a job takes either schema or response_format, not both")
         body["response_format"] = _response_format(body.pop("schema"))
-    if isinstance(body.get("deadline"), datetime):
-        body["deadline"] = body["deadline"].astimezone().isoformat()
     if "output" in body:
         body["output"] = {"path": str(body["output"])}  # the server's, so not ours to resolve
-    return body
+    return plain_options(body)
 
 
 def _response_format(schema: Any) -> dict[str, Any]:
@@ -175,7 +171,7 @@ class JobChanges(TypedDict, total=False):
     """Larger is served first."""
     metadata: Mapping[str, str]
     """Replaces what there was."""
-    deadline: float | str | datetime | None
+    deadline: float | str | timedelta | datetime | None
     """Seconds from now, a time such as `2h`, or a moment."""
     max_error_rate: float | None
     """The job pauses when more of its rows failed."""
@@ -187,10 +183,7 @@ def change_job(job_id: str, changes: JobChanges, retry: RetryPolicy) -> Talk[Job
     if unknown:
         known = ", ".join(JobChanges.__annotations__)
         raise TypeError(f"{min(unknown)!r} of a job cannot be changed; these can: {known}")
-    body: dict[str, Any] = dict(changes)
-    if isinstance(body.get("deadline"), datetime):
-        body["deadline"] = body["deadline"].astimezone().isoformat()
-    send = Send("PATCH", path_to("jobs", job_id), body=body)
+    send = Send("PATCH", path_to("jobs", job_id), body=plain_options(changes))
     return (yield from ask(send, retry, _read_job))
 
 
