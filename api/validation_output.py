@@ -20,7 +20,9 @@ def print_validation(printer: Printer, found: JobValidation) -> None:
         problems = list(_problems(found))
         if problems:
             printer.heading("what is wrong")
-            printer.table(("where", "what", "how many"), problems, unbroken=("how many",))
+            columns = ("where", "what", "how many")
+            # A message ends with its remedy, so it stays whole.
+            printer.table(columns, problems, unbroken=("how many",), longest=None)
         repeats = list(_repeats(found))
         if repeats:
             printer.heading("what is there twice")

@@ -160,3 +160,14 @@ def test_what_is_estimated_is_said_to_be(capsys: pytest.CaptureFixture[str]) -> 
         "all rows there is no such column",
     ):
         assert text in said, said
+
+
+def test_a_remedy_at_the_end_of_a_long_message_is_not_cut(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    message = "the row has no column 'txt', as the template wants it; did you mean row.text?"
+    kinds = [{"code": "template_error", "message": message, "lines": [3], "count": 1}]
+    raw = {"model": "m", "ok": False, "rows": 3, "row_errors": {"count": 1, "kinds": kinds}}
+    print_validation(Printer(OutputFormat.TABLE), JobValidation.from_json(raw))
+    said = " ".join(capsys.readouterr().out.split())
+    assert "did you mean row.text?" in said
