@@ -1,9 +1,10 @@
-"""Whether rows are those of a job that was sealed earlier. Reads both as streams; changes nothing.
+"""Whether rows are those that a job, or a run, was made of. Reads both as streams; changes nothing.
 
-The sealed input itself is what they are held against, so that this works for every job on disk.
+The sealed input itself is what they are held against, so that this works for all that is on disk.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import msgspec
 
@@ -14,14 +15,20 @@ from .sealed_input import SealedInput
 
 
 def is_input_of(job_dir: JobDir, items: InputRows) -> bool:
-    """Tell whether a job was made of just these rows and these lines that could not become rows.
+    """Tell whether a job was made of just these rows and lines; see `is_same_input`."""
+    return is_same_input(job_dir.input, job_dir.read_bad_lines(), items)
+
+
+def is_same_input(
+    path: Path, rejected: Iterator[RejectedLine], items: Iterable[InputRow | RejectedLine]
+) -> bool:
+    """Tell whether what was sealed came of just these rows, and of these lines that became none.
 
     Raises:
-        CorruptInput: the job's own input cannot be read back.
+        CorruptInput: what was sealed cannot be read back.
         UnreadableInput: the other one breaks off.
     """
-    rejected = job_dir.read_bad_lines()
-    with SealedInput(job_dir.input) as sealed:
+    with SealedInput(path) as sealed:
         kept = _kept(sealed)
         for row_index, item in enumerate(items):
             row = row_json(item) if isinstance(item, InputRow) else item

@@ -22,6 +22,7 @@ from ...errors import InvalidJob
 from ...inputs import InputRow
 from ...job_table import JobTable
 from ...model import DEFAULT_PRIORITY, RejectedLine, new_job_id
+from ...same_input import is_same_input
 from ...sealed_input import InputSealer
 from ...settings import Settings
 from ...sources import FileSource, Source
@@ -146,7 +147,26 @@ def _found(settings: Settings, table: JobTable, run_id: str, request: RunRequest
             f"idempotency_key {request.idempotency_key!r} has made {run_id}, which is of another "
             "workflow or has other params; take a new key for a new run",
         )
+    if not _brings_inputs_of(settings, spec, request):
+        raise InvalidJob(
+            "idempotency_key",
+            f"idempotency_key {request.idempotency_key!r} has made {run_id} of other rows; take a "
+            "new key for a new run",
+        )
     return read_run(settings, table, run_id)
+
+
+def _brings_inputs_of(settings: Settings, spec: RunSpec, request: RunRequest) -> bool:
+    """Read the inputs, which may have been read before, and hold them against those of a run."""
+    directory = RunDir(settings.runs_dir, spec.run_id)
+    return set(request.sources) == set(spec.inputs) and all(
+        is_same_input(
+            directory.input(name),
+            directory.read_rejected(name),
+            islice(_items(settings, request, name), request.first_rows),
+        )
+        for name in spec.inputs
+    )
 
 
 def _sink(workflow: Workflow) -> str | None:

@@ -276,6 +276,9 @@ def test_one_idempotency_key_makes_one_run(live: Live) -> None:
     assert again.run_id == first.run_id != other.run_id
     with pytest.raises(InvalidJob, match="another workflow or has other params"):
         submit(live, {**JUDGED, "name": "changed"}, 3, idempotency_key="once")
+    for count in (2, 4):
+        with pytest.raises(InvalidJob, match="of other rows"):
+            submit(live, JUDGED, count, idempotency_key="once")
     for run in (first, other):
         ended(live, run)
 
