@@ -25,6 +25,9 @@ _FIELD = re.compile(
 )
 _GOT = re.compile(r", got .*$", re.S)
 _TICKED = re.compile(r"`([^`]*)`")
+_ELSEWHERE: Mapping[str, str] = {
+    "max_error_rate": ": it stands at the top of the workflow, and holds for each of its steps"
+}
 _IN_WORDS: Mapping[str, str] = {
     "array": "a list",
     "object": "an object",
@@ -100,7 +103,7 @@ def _told(
             problems.add(_joined(where, *keys), f"{field['name']} is missing")
         return culprit or field["name"]
     else:
-        hint = nearest(field["name"], _fields_at(of, keys))
+        hint = _ELSEWHERE.get(field["name"]) or nearest(field["name"], _fields_at(of, keys))
         problems.add(_joined(where, *keys, field["name"][:80]), f"there is no such field{hint}")
         return culprit or field["name"]
     return culprit
@@ -111,8 +114,11 @@ def _in_words(message: str, value: Mapping[str, Any], of: type, keys: list[str])
     got = f", got {shown(found)}" if "[...]" not in keys else ""
     if "matching regex" in message:
         return (NO_NAME if keys != ["name"] else _NO_WORKFLOW_NAME) + got
+    options = _options_at(of, keys)
+    if options and message.startswith("Expected") and isinstance(found, Mapping):
+        hint = ": `default: VALUE` stands beside it" if "default" in options else ""
+        return f"must be one of {', '.join(options)}{got}{hint}"
     if message.startswith("Invalid enum value"):
-        options = _options_at(of, keys)
         hint = nearest(found, options) if isinstance(found, str) else ""
         return f"must be one of {', '.join(options)}{got}{hint}"
     words = _GOT.sub("", message).replace("Expected", "must be")
@@ -146,7 +152,7 @@ def _fields_at(of: type, keys: list[str]) -> tuple[str, ...]:
 
 def _options_at(of: type, keys: list[str]) -> tuple[str, ...]:
     """Name what a field may be."""
-    *outer, last = [key for key in keys if not key.startswith("[")]
+    *outer, last = [key for key in keys if not key.startswith("[")] or [""]
     fields = msgspec.structs.fields(_struct_at(of, outer))
     annotation = next((field.type for field in fields if field.encode_name == last), None)
     return tuple(_literals_in(annotation))

@@ -72,6 +72,18 @@ def test_a_document_becomes_a_workflow() -> None:
             *("steps.a.messages[0].role", "one of system, developer, user, assistant, got 'usr'"),
         ),
         (document_of({**STEP, "on_error": "skip"}), "steps.a.on_error", "one of fail, drop, keep"),
+        (
+            document_of({**STEP, "on_error": {"default": 1}}),
+            *("steps.a.on_error", "fail, drop, keep, default, got an object of 1"),
+        ),
+        (
+            document_of({**STEP, "on_error": {"default": 1}}),
+            *("steps.a.on_error", "`default: VALUE` stands beside it"),
+        ),
+        (
+            document_of({**STEP, "max_error_rate": 0.1}),
+            *("steps.a.max_error_rate", "it stands at the top of the workflow"),
+        ),
         (document_of({**STEP, "id": "naïve"}), "steps[0].id", NAME),
         (document_of({**STEP, "id": "__class__"}), "steps[0].id", NAME),
         (document_of({**STEP, "id": "a:b\r\n"}), "steps[0].id", NAME),
