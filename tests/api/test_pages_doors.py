@@ -89,7 +89,9 @@ def test_a_key_is_asked_for_once_in_a_tab(browser: Browser, guarded: Settings) -
         page.route(re.compile("/results$"), lambda route: route.fulfill(body="x" * 100))
         reader.open(f"/ui/jobs/{job_id}")
         page.get_by_role("button", name="All rows, as JSON lines").click()
-        expect(page.locator("#problem")).to_contain_text(f"penstock results {job_id} -o jsonl")
+        expect(page.locator("#links-problem")).to_contain_text(
+            f"penstock results {job_id} -o jsonl"
+        )
         page.get_by_role("button", name="Change key").click()
         expect(dialog).to_be_visible()
         assert KEY not in page.content()

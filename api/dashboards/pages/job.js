@@ -167,10 +167,13 @@ async function lookAtHistory() {
 }
 
 function save(name, filename, option) {
-  const tell = (error) => fill(byId("problem"), error.message);
+  const tell = (words) => fill(byId("links-problem"), words);
   const command = `penstock results ${id} ${option}-o jsonl > rows.jsonl`;
   const otherwise = `This is too large to go through a page. Take it with: ${command}`;
-  return api.download(`${path}/${name}`, filename, otherwise).catch(tell);
+  return api.download(`${path}/${name}`, filename, otherwise).then(
+    () => tell(""),
+    (error) => tell(error.message),
+  );
 }
 
 async function lookAtTask() {
