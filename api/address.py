@@ -57,17 +57,37 @@ class Address:
         if not _is_url(url):
             raise InvalidAddress(f"the server's URL must look like http://host:8100, got {url!r}")
         key = api_key or environ.get("PENSTOCK_API_KEY") or None
-        return cls(url.rstrip("/"), None if key is None else in_header("the API key", key))
+        url = url.rstrip("/").removesuffix("/v1").rstrip("/")  # as OpenAI's clients are told it
+        return cls(url, None if key is None else in_header("the API key", key))
 
     @property
     def is_loopback(self) -> bool:
         """Whether the server is this machine."""
         return self.local is not None or urlsplit(self.base_url).hostname in _LOOPBACK
 
-    def http_options(self, timeout_s: float) -> dict[str, Any]:
-        """Give what `httpx2.Client` and `httpx2.AsyncClient` both want to know."""
+    @property
+    def shown(self) -> str:
+        """The URL for people: without a password that may be in it."""
+        if self.local is not None:
+            return self.base_url
+        parts = urlsplit(self.base_url)
+        return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+    @property
+    def http_url(self) -> str:
+        """The URL for a client of HTTP."""
+        return self.base_url if self.local is None else _ANY_URL
+
+    def http_options(self, timeout_s: float | None) -> dict[str, Any]:
+        """Give what `httpx2.Client` and `httpx2.AsyncClient` both want to know.
+
+        Raises:
+            ValueError: no answer could come in so short a time.
+        """
+        if timeout_s is not None and not timeout_s > 0:
+            raise ValueError(f"timeout_s must be above 0, got {timeout_s}")
         return {
-            "base_url": self.base_url if self.local is None else _ANY_URL,
+            "base_url": self.http_url,
             "headers": {"Authorization": f"Bearer {self.api_key}"} if self.api_key else {},
             "timeout": httpx2.Timeout(timeout_s, connect=_CONNECT_S),
             "trust_env": not self.is_loopback,  # a proxy cannot reach our own loopback

@@ -51,7 +51,7 @@ def top(
     printer = Printer(output)
     if once:
         with open_client(url, api_key) as client:
-            _show(printer, TopView(client.address.base_url, client.run(look(client.retry))))
+            _show(printer, TopView(client.address.shown, client.run(look(client.retry))))
         return
     with (
         open_client(url, api_key, timeout_s=_LOOK_TIMEOUT_S, max_retries=0) as client,
@@ -59,7 +59,7 @@ def top(
         contextlib.suppress(KeyboardInterrupt),
     ):
         is_live = printer.out.is_terminal and not printer.is_json
-        eye = Eye(client, TopView(client.address.base_url, is_live=is_live))
+        eye = Eye(client, TopView(client.address.shown, is_live=is_live))
         (_draw_on if is_live else _print_on)(printer, eye, interval_s)
 
 

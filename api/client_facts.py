@@ -10,11 +10,11 @@ class ClientFacts:
 
     def __repr__(self) -> str:
         """Show where the server is."""
-        return f"<{type(self).__name__} {self.address.base_url}>"
+        return f"<{type(self).__name__} {self.address.shown}>"
 
     def _repr_html_(self) -> str:
         from .cards import client_card  # for notebooks only
 
         address = self.address
         has_key = address.api_key is not None
-        return client_card(type(self).__name__, address.base_url, has_key=has_key)
+        return client_card(type(self).__name__, address.shown, has_key=has_key)

@@ -47,5 +47,4 @@ def bound_async_client(address: Address, options: dict[str, Any]) -> "openai.Asy
 
 def _arguments(address: Address, options: dict[str, Any]) -> dict[str, Any]:
     key = address.api_key or _NO_KEY
-    base_url = address.http_options(0.0)["base_url"]
-    return {"base_url": f"{base_url}/v1", "api_key": key, **options}
+    return {"base_url": f"{address.http_url}/v1", "api_key": key, **options}

@@ -22,6 +22,15 @@ class RetryPolicy:
     longest_s: float = 8.0
     longest_retry_after_s: float = 60.0  # a server that asks for more is taken as a "no"
 
+    def __post_init__(self) -> None:
+        """Refuse what is no number of tries.
+
+        Raises:
+            ValueError: it is below 0.
+        """
+        if self.max_retries < 0:
+            raise ValueError(f"max_retries must be at least 0, got {self.max_retries}")
+
     def after_status(
         self, num_failures: int, status_code: int, headers: Mapping[str, str]
     ) -> float | None:

@@ -84,7 +84,9 @@ def ask(send: Send, retry: RetryPolicy, read: Callable[[httpx2.Response], T]) ->
             delay_s = retry.after_silence(num_failures)
             if delay_s is None:
                 reason = str(error) or type(error).__name__
-                raise ServerUnreachable(f"no answer from {_where(error)}: {reason}") from error
+                raise ServerUnreachable(
+                    f"no answer from {_where(error)}: {reason}{_what_to_do(error)}"
+                ) from error
         else:
             if response.is_success:
                 return _read(response, read)
@@ -110,6 +112,13 @@ def _read(response: httpx2.Response, read: Callable[[httpx2.Response], T]) -> T:
             f"{_where(response)} answered with something that is no JSON "
             f"({kind[:80]}); is it Penstock?"
         ) from error
+
+
+def _what_to_do(error: httpx2.TransportError) -> str:
+    """Say it where nobody listens: a server that is slow, or breaks off, is one all the same."""
+    if not isinstance(error, httpx2.ConnectError):
+        return ""
+    return "; start a server there with `penstock up`, or name another one in PENSTOCK_URL"
 
 
 def _where(called: httpx2.TransportError | httpx2.Response) -> str:

@@ -53,7 +53,7 @@ class TellingClient(Client):
 
     def _note(self, *, is_away: bool) -> None:
         if is_away and not self._is_away:
-            self._tell(f"cannot reach {self.address.base_url}, trying again")
+            self._tell(f"cannot reach {self.address.shown}, trying again")
         elif self._is_away and not is_away:
-            self._tell(f"{self.address.base_url} is back again")
+            self._tell(f"{self.address.shown} is back again")
         self._is_away = is_away
