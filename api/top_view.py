@@ -25,6 +25,8 @@ _STATE = len("cancelled")
 _NAME = 20
 _WORKER = _NAME + 7 + 7 + 4 + 6 + 8 + 6  # what a worker's line needs beside its model
 _WIDE = 112  # columns from which there is room for bars and sparklines
+_NARROW = 72  # columns below which of a job's figures the most telling ones stay
+_FIGURES = ("rows", "rows/s", "tok/s", "eta", "errors")
 _AXIS = 7  # columns of a number beside the chart
 _STYLES = {
     "running": "green", "completed": "green", "paused": "yellow", "failed": "red",
@@ -128,16 +130,18 @@ class TopView:
     def _jobs(self, jobs: Sequence[JobRecord], width: int) -> Table:
         is_wide, room = width >= _WIDE, width - _WIDE - 1
         has_room = room >= _STATE
+        figures = _FIGURES if width >= _NARROW else {"rows", "errors"}
         names = ["id", "state", *(["progress"] if is_wide else [])]
-        names += ["rows", "rows/s", "tok/s", "eta", "errors"]
+        names += [name for name in _FIGURES if name in figures]
         names += [*(["lately"] if is_wide else []), *(["name, model"] if has_room else [])]
         table = _table(names, {"id": _ID, "state": _STATE, "progress": None, "name, model": room})
         for job in jobs:
+            told = zip(_FIGURES, _figures(job), strict=True)
             table.add_row(
                 job.id,
                 _state(job.status),
                 *([_bar(job)] if is_wide else []),
-                *_figures(job),
+                *(text for name, text in told if name in figures),
                 *([self._lately(job.id)] if is_wide else []),
                 *([cell(", ".join(filter(None, (job.name, job.model))))] if has_room else []),
             )
@@ -239,6 +243,7 @@ def _table(columns: Sequence[str], left: Mapping[str, int | None]) -> Table:
             justify="left" if column in left else "right",
             no_wrap=True,
             overflow="ellipsis",
+            min_width=_ID if column == "id" else None,  # which is cut last: one wants to copy it
             max_width=left.get(column),
         )
     return table

@@ -165,6 +165,15 @@ class TestThePicture:
         assert any("busiest of 3,000" in line for line in found)
         assert len([line for line in found if line.startswith("job_")]) >= 5
 
+    def test_no_id_is_cut_where_it_is_narrow(self) -> None:
+        seen = view(5)
+        assert seen.snapshot is not None
+        found = [
+            line.split()[0] for line in drawn(seen, 60, 24) if line.startswith(("job_", "run_"))
+        ]
+        assert set(found) == {each.id for each in (*seen.snapshot.jobs, *seen.snapshot.runs)}
+        assert any("rows" in line and "errors" in line for line in drawn(seen, 60, 24))
+
     def test_a_plot_where_there_is_room(self) -> None:
         assert "█" in "".join(drawn(view(1, num_looks=90), 80, 24))
         assert "█" not in "".join(drawn(view(1, num_looks=90), 80, 12))
