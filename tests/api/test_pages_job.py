@@ -123,6 +123,7 @@ def test_rows_are_opened_filtered_and_paged(reader: Reader, http: httpx2.Client)
     page = reader.open(f"/ui/jobs/{job['id']}")
     lines = page.locator("#rows details")
     expect(lines).to_have_count(15)
+    expect(lines.first).to_be_visible()  # before that, nothing on the page can be pressed
     lines.first.locator("summary").press("Enter")
     expect(lines.first.locator(".pairs")).to_contain_text("row.text")
     expect(lines.first.locator(".pairs")).to_contain_text("t0")
@@ -148,8 +149,8 @@ def test_lines_that_are_no_rows_are_told(reader: Reader, http: httpx2.Client) ->
         files={"file": ("rows.jsonl", lines)},
     )
     page = reader.open(f"/ui/jobs/{answer.json()['id']}")
-    expect(page.locator("#facts")).to_contain_text("1 lines refused")
-    page.get_by_text("1 lines could not become rows").click()
+    expect(page.locator("#facts")).to_contain_text("1 line refused")
+    page.get_by_text("1 line could not become rows").click()
     expect(page.locator("#rejected li")).to_have_attribute("value", "4")
     expect(page.locator("#rejected li")).to_contain_text("JSON")
 

@@ -3,7 +3,16 @@
 import { drawBars } from "./bars.js";
 import { byId, element, fill, reveal } from "./dom.js";
 import { tellFacts } from "./facts.js";
-import { brief, count, duration, hasEnded, milliseconds, NOTHING, percent } from "./format.js";
+import {
+  brief,
+  count,
+  countOf,
+  duration,
+  hasEnded,
+  milliseconds,
+  NOTHING,
+  percent,
+} from "./format.js";
 import { offerLinks, tellRejected, tellTask } from "./job_task.js";
 import { Plot } from "./plot.js";
 import { progressBar } from "./progress.js";
@@ -122,7 +131,7 @@ function show(now) {
   tellFacts(byId("facts"), figures(inFlight));
   drawBars(byId("errors"), Object.entries(job.errors_by_code), "No row has failed.", "failed");
   reveal(byId("rejected"), counts.rejected > 0);
-  const rejected = `${count(counts.rejected)} lines could not become rows`;
+  const rejected = `${countOf(counts.rejected, "line")} could not become rows`;
   fill(byId("rejected").querySelector("summary"), rejected);
   if (!reader) return;
   if (reader.may("submit")) offer(job);
@@ -131,7 +140,7 @@ function show(now) {
 
 function figures(inFlight) {
   const { counts, rate, usage } = job;
-  const refused = counts.rejected ? `${count(counts.rejected)} lines refused` : "";
+  const refused = counts.rejected ? `${countOf(counts.rejected, "line")} refused` : "";
   const cached = `${brief(usage.prompt_tokens)} in, ${brief(usage.cached_tokens)} from the cache`;
   return [
     ["Rows", `${count(done(job))} of ${count(counts.total)}`, share(job)],
