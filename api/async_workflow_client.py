@@ -13,6 +13,7 @@ from .connection import AsyncConnection
 from .payloads import open_upload
 from .records import JobEvent, Row
 from .run_facts import RunFacts
+from .run_pager import RunPager, RunTablePager
 from .workflow import Workflow
 from .workflow_calls import OnRun, RunChanges, RunOptions
 from .workflow_records import RunRecord
@@ -282,12 +283,15 @@ class AsyncWorkflowRun(RunFacts):
     async def to_arrow(self, *, follow: bool = True) -> "pa.Table":
         """Give all rows as an Arrow table: the Parquet itself when it is on this machine.
 
-        There documents are JSON text; over the wire they are read.
+        Documents are JSON text; those of a simple schema are also in `<column>__parsed`, typed.
         """
         table = await asyncio.to_thread(tables.landed_table, self.record)
         if table is not None:
             return table
-        return await tables.table_of_stream(self.results(follow=follow))
+        pager, pages = RunTablePager(self.id, follow=follow), []
+        while not pager.is_done:
+            pages.append(await self._connection.run(pager.next_page(self._connection.retry)))
+        return tables.joined(pages)
 
     async def to_pandas(self, *, follow: bool = True) -> Any:
         """Give all rows as a pandas DataFrame; see `to_arrow`."""
@@ -298,7 +302,7 @@ class AsyncWorkflowRun(RunFacts):
         return tables.to_polars(await self.to_arrow(follow=follow))
 
     async def _rows(self, step: str | None, follow: bool, page_rows: int) -> AsyncIterator[Row]:
-        pager = workflow_calls.RunPager(self.id, step, follow=follow, page_rows=page_rows)
+        pager = RunPager(self.id, step, follow=follow, page_rows=page_rows)
         while not pager.is_done:
             for row in await self._connection.run(pager.next_page(self._connection.retry)):
                 yield row

@@ -1,20 +1,18 @@
 """Results as a data frame of the caller's choice. Knows Parquet only when asked; no transport."""
 
 import json
-from collections.abc import AsyncIterable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .client_errors import InvalidInput, MissingPackage
 from .column_types import restored
-from .records import Row
 from .whole_file import whole_file
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_BATCH_ROWS = 10_000
 _NULLABLE = {  # columns that pandas has no gaps for, unless in these
     "bool": "BooleanDtype",
     **{f"int{bits}": f"Int{bits}Dtype" for bits in (8, 16, 32, 64)},
@@ -59,7 +57,7 @@ def read_stream(content: bytes) -> "pa.Table":
 
 
 def joined(tables: "Iterable[pa.Table]") -> "pa.Table":
-    """Put the pages of a job together."""
+    """Put the pages of a job, or of a run, together."""
     return need("pyarrow", "to_arrow").concat_tables(tables, promote_options="default")
 
 
@@ -68,50 +66,6 @@ def save_parquet(table: "pa.Table", path: Path) -> None:
     parquet = need("pyarrow.parquet", "save_parquet")
     with whole_file(path) as file:
         parquet.write_table(table, file, compression="zstd")
-
-
-class TableBuilder:
-    """Builds a table from rows that came over the wire; the types are inferred.
-
-    It turns them into columns as they come: as Python objects they would take ten times the room.
-    """
-
-    def __init__(self) -> None:
-        self._arrow = need("pyarrow", "to_arrow")
-        self._rows: list[Row] = []
-        self._tables: list[pa.Table] = []
-
-    def add(self, row: Row) -> None:
-        """Append a row."""
-        self._rows.append(row)
-        if len(self._rows) == _BATCH_ROWS:
-            self._flush()
-
-    def table(self) -> "pa.Table":
-        """Return the table of all rows. A column of nulls takes the type that it has elsewhere."""
-        if self._rows or not self._tables:
-            self._flush()
-        return self._arrow.concat_tables(self._tables, promote_options="permissive")
-
-    def _flush(self) -> None:
-        self._tables.append(self._arrow.Table.from_pylist(self._rows))
-        self._rows = []
-
-
-def table_of(rows: Iterable[Row]) -> "pa.Table":
-    """Build a table from rows that came over the wire."""
-    builder = TableBuilder()
-    for row in rows:
-        builder.add(row)
-    return builder.table()
-
-
-async def table_of_stream(rows: AsyncIterable[Row]) -> "pa.Table":
-    """Build a table from rows that are still to come over the wire."""
-    builder = TableBuilder()
-    async for row in rows:
-        builder.add(row)
-    return builder.table()
 
 
 def to_pandas(table: "pa.Table") -> Any:

@@ -1,6 +1,5 @@
 """What is said about workflows. Knows the REST paths and their answers; does no IO (see `talk`)."""
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias, TypedDict, cast
@@ -11,9 +10,8 @@ import httpx2
 from ..jobs.model import JobState
 from .address import in_header
 from .client_errors import JobFailed, JobPaused
-from .patient_wait import LONG_POLL_S, PAUSE_S, long_poll, wait_for_end
+from .patient_wait import wait_for_end
 from .payloads import Remote, Upload
-from .records import Row
 from .rest_paths import path_to
 from .retry_policy import RetryPolicy
 from .talk import Send, Talk, ask, post, read_list
@@ -317,49 +315,6 @@ class ErrorPager:
         self.is_done = page["next_cursor"] is None
         self._params = {**self._params, "after": page["next_cursor"]}
         return page["data"]
-
-
-class RunPager:
-    """Walks the rows of a run's output, or of one step, page by page.
-
-    With `follow` it waits for rows that have not landed yet, until the run has ended.
-    """
-
-    def __init__(self, run_id: str, step: str | None, *, follow: bool, page_rows: int) -> None:
-        self.is_done = False
-        self._run_id = run_id
-        self._path = _run(run_id, *(("results",) if step is None else ("steps", step, "rows")))
-        self._follow = follow
-        self._page_rows = page_rows
-        self._cursor: str | None = None
-        self._seen: RunRecord | None = None
-
-    def next_page(self, retry: RetryPolicy) -> Talk[tuple[Row, ...]]:
-        """Fetch the next rows; none at all is a page, too.
-
-        Raises:
-            JobPaused: those that are to come are waiting for somebody to resume the run.
-        """
-        params: dict[str, str | int] = {"limit": self._page_rows}
-        params |= {"after": self._cursor} if self._cursor else {}
-        response = yield from ask(Send("GET", self._path, params=params), retry, lambda r: r)
-        # Not iter_lines(): it would also break lines at U+2028, which JSON text may hold.
-        rows = tuple(Row(json.loads(line)) for line in response.content.split(b"\n") if line)
-        self._cursor = response.headers.get("x-next-cursor") or None
-        is_all_for_now = len(rows) < self._page_rows
-        is_incomplete = response.headers.get("x-incomplete") == "true"
-        self.is_done = self._cursor is None or (
-            is_all_for_now and not (is_incomplete and self._follow)
-        )
-        if is_all_for_now and not self.is_done:
-            is_paused = self._seen is not None and self._seen.status is JobState.PAUSED
-            if is_paused and not rows:  # and nothing has come since we saw that
-                raise JobPaused(f"run {self._run_id} pauses: resume it", self._run_id)
-            # Comes back when something has changed.
-            params = long_poll(LONG_POLL_S, self._seen)
-            send = Send("GET", _run(self._run_id), params=params, after_s=PAUSE_S)
-            self._seen = yield from ask(send, retry, _read_run)
-        return rows
 
 
 def raise_if_failed(run: RunRecord) -> None:

@@ -16,6 +16,7 @@ from .connection import Connection
 from .payloads import open_upload
 from .records import JobEvent, Row
 from .run_facts import RunFacts
+from .run_pager import RunPager, RunTablePager
 from .workflow import Workflow
 from .workflow_calls import OnRun, RunChanges, RunOptions
 from .workflow_records import RunRecord
@@ -272,10 +273,10 @@ class WorkflowRun(RunFacts):
     def to_arrow(self, *, follow: bool = True) -> "pa.Table":
         """Give all rows as an Arrow table: the Parquet itself when it is on this machine.
 
-        There documents are JSON text; over the wire they are read.
+        Documents are JSON text; those of a simple schema are also in `<column>__parsed`, typed.
         """
         table = tables.landed_table(self.record)
-        return tables.table_of(self.results(follow=follow)) if table is None else table
+        return tables.joined(self._tables(follow)) if table is None else table
 
     def to_pandas(self, *, follow: bool = True) -> Any:
         """Give all rows as a pandas DataFrame; see `to_arrow`."""
@@ -286,9 +287,14 @@ class WorkflowRun(RunFacts):
         return tables.to_polars(self.to_arrow(follow=follow))
 
     def _rows(self, step: str | None, follow: bool, page_rows: int) -> Iterator[Row]:
-        pager = workflow_calls.RunPager(self.id, step, follow=follow, page_rows=page_rows)
+        pager = RunPager(self.id, step, follow=follow, page_rows=page_rows)
         while not pager.is_done:
             yield from self._connection.run(pager.next_page(self._connection.retry))
+
+    def _tables(self, follow: bool) -> "Iterator[pa.Table]":
+        pager = RunTablePager(self.id, follow=follow)
+        while not pager.is_done:
+            yield self._connection.run(pager.next_page(self._connection.retry))
 
     def _errors(self, step: str | None, code: str | None) -> Iterator[dict[str, Any]]:
         pager = workflow_calls.ErrorPager(self.id, step, code)

@@ -42,13 +42,15 @@ from ..job_wish import priority_for
 from ..long_poll import SeenState, WaitS
 from ..pages import list_of, nothing_behind
 from ..principal import Principal, ThePrincipal
+from ..result_formats import MEDIA_TYPES
+from ..run_pages import RunFormat, table_page
 from ..services import Services, TheServices
 from ..upload import Form, is_multipart, receive_upload
 from ..workflow_errors import RunNotFound
 from ..workflow_object import row_lines, run_object, trace_object
 from ..workflow_requests import sources_of, specification, told
 from ..workflow_schemas import RunRequestBody
-from .job_results import MAX_PAGE_ROWS, NDJSON, PAGE_ROWS
+from .job_results import MAX_PAGE_ROWS, PAGE_ROWS
 from .jobs import LONGEST_LIST, MAX_JOB_JSON_BYTES
 
 _UPLOAD = Form(
@@ -176,13 +178,17 @@ async def get_run_results(
     limit: Annotated[
         int, Query(ge=1, le=MAX_PAGE_ROWS, description="How many rows a page has.")
     ] = PAGE_ROWS,
+    format: Annotated[
+        RunFormat, Query(description="JSON lines, an Arrow stream, or Parquet.")
+    ] = "jsonl",
 ) -> Response:
-    """Return rows of the output as JSON lines, also while the run goes on.
+    """Return rows of the output, also while the run goes on.
 
+    As an Arrow stream or Parquet, documents are JSON text, as they land.
     `x-next-cursor` is where the next page begins; `x-incomplete: true` says that more may come.
     """
     run = await find_run(services, principal, run_id)
-    return await _page(services, run, None, after, limit)
+    return await _page(services, run, None, after, limit, format)
 
 
 @router.get("/v1/workflows/runs/{run_id}/steps/{step}/rows")
@@ -195,13 +201,16 @@ async def get_step_rows(
     limit: Annotated[
         int, Query(ge=1, le=MAX_PAGE_ROWS, description="How many rows a page has.")
     ] = PAGE_ROWS,
+    format: Annotated[
+        RunFormat, Query(description="JSON lines, an Arrow stream, or Parquet.")
+    ] = "jsonl",
 ) -> Response:
     """Return rows of one step, as `results` does those of the output."""
     run = await find_run(services, principal, run_id)
     known = [each.id for each in run.steps]
     if step not in known:
         raise InvalidRequest(f"the run has no step {step[:80]!r}; it has {', '.join(known)}")
-    return await _page(services, run, step, after, limit)
+    return await _page(services, run, step, after, limit, format)
 
 
 @router.get("/v1/workflows/runs/{run_id}/rows")
@@ -355,9 +364,16 @@ async def _steer(
 
 
 async def _page(
-    services: Services, run: RunSnapshot, step: str | None, after: int, limit: int
+    services: Services,
+    run: RunSnapshot,
+    step: str | None,
+    after: int,
+    limit: int,
+    format: RunFormat,
 ) -> Response:
     def work() -> tuple[int, bytes]:
+        if format != "jsonl":
+            return table_page(services.settings, run.run_id, step, format, after, limit)
         found = rows_of(services, run.run_id, step, after=after, limit=limit)
         return len(found), row_lines(found)
 
@@ -366,7 +382,7 @@ async def _page(
     headers = {"x-incomplete": "false" if run.state.is_final else "true"}
     if num_rows == limit or not run.state.is_final:
         headers["x-next-cursor"] = str(after + num_rows)
-    return Response(body, headers=headers, media_type=NDJSON)
+    return Response(body, headers=headers, media_type=MEDIA_TYPES[format])
 
 
 def _face(run: RunSnapshot) -> tuple[object, ...]:

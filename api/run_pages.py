@@ -1,0 +1,36 @@
+"""A page of a run's rows as bytes: JSON lines, an Arrow stream or Parquet. Knows no HTTP.
+
+In the latter two documents stay what they are in the run's own Parquet: JSON text, and beside it
+`<column>__parsed`, where their schema makes a type of it. So who reads either has the same table.
+"""
+
+from typing import Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ..jobs.settings import Settings
+from ..jobs.workflow.runs.runs import step_table
+
+RunFormat = Literal["jsonl", "arrow", "parquet"]
+TableFormat = Literal["arrow", "parquet"]
+
+
+def table_page(
+    settings: Settings, run_id: str, step: str | None, format: TableFormat, after: int, limit: int
+) -> tuple[int, bytes]:
+    """Read and encode rows of a step, or of the output; says how many they are.
+
+    Raises:
+        UnknownJob: there is no such run.
+        CorruptPart: a part is damaged.
+    """
+    table = step_table(settings, run_id, step, after=after, limit=limit)
+    table = table.replace_schema_metadata()  # of a shard: how it came to be
+    sink = pa.BufferOutputStream()
+    if format == "arrow":
+        with pa.ipc.new_stream(sink, table.schema) as writer:
+            writer.write_table(table)
+    else:
+        pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
+    return table.num_rows, sink.getvalue().to_pybytes()

@@ -1,0 +1,104 @@
+"""The rows of a run as a table: the same over the wire as from the disk."""
+
+import asyncio
+import io
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx2
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from penstock import AsyncClient, Client
+from penstock.api import run_pager, tables
+from penstock.api.workflow_client import WorkflowRun
+
+from .conftest import MODEL, Stack
+from .plain_workflows import endless
+
+MIXED: dict[str, Any] = {
+    "version": 1,
+    "name": "mixed",
+    "inputs": {"texts": {"type": "dataset"}},
+    "steps": [
+        {"id": "any", "type": "map", "set": {"either": "row.size if row.size < 2 else row.text"}},
+        {"id": "said", "type": "generate", "model": MODEL,
+         "prompt": '[[say]]{"size": {{ row.size }}}', "schema": {"size": "int"}},
+    ],
+    "output": {},
+}  # fmt: skip
+DAY = datetime(2026, 1, 2, tzinfo=UTC)
+
+
+@pytest.fixture(scope="module")
+def run(stack: Stack) -> Iterator[WorkflowRun]:
+    size, late = pa.array(range(5)), pa.array([None] * 4 + ["here"])
+    texts = pa.table({"text": ["a", "b", "c", "d", "e"], "size": size, "late": late})
+    texts = texts.append_column("day", pa.array([DAY] * 5))
+    with Client(stack.url) as client:
+        yield client.workflows.run(MIXED, {"texts": texts}).wait(timeout_s=60)
+
+
+@pytest.fixture
+def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if the server were on another machine, and pages were small."""
+    monkeypatch.setattr(tables, "landed_table", lambda record: None)
+    monkeypatch.setattr(run_pager, "_TABLE_ROWS", 2)
+
+
+def on_disk(run: WorkflowRun) -> pa.Table:
+    table = tables.landed_table(run.record)
+    assert table is not None
+    return table.replace_schema_metadata()
+
+
+def test_the_wire_gives_what_lies_on_the_disk(
+    run: WorkflowRun, request: pytest.FixtureRequest
+) -> None:
+    landed = on_disk(run)
+    either = [json.loads(text)["either"] for text in landed.column("any").to_pylist()]
+    assert either == [0, 1, "c", "d", "e"]
+    assert landed.column("said__parsed").to_pylist()[3] == {"size": 3}
+    request.getfixturevalue("elsewhere")
+    assert run.to_arrow().equals(landed)
+    assert run.to_pandas()["late"].tolist()[-1] == "here"
+
+
+def test_so_does_the_twin_for_asyncio(
+    run: WorkflowRun, stack: Stack, request: pytest.FixtureRequest
+) -> None:
+    landed = on_disk(run)
+    request.getfixturevalue("elsewhere")
+
+    async def fetched() -> pa.Table:
+        async with AsyncClient(stack.url) as client:
+            return await (await client.workflows.get(run.id)).to_arrow()
+
+    assert asyncio.run(fetched()).equals(landed)
+
+
+def test_pages_of_parquet(http: httpx2.Client, run: WorkflowRun) -> None:
+    for path, num_rows in (("results", 5), ("steps/any/rows", 5)):
+        pages, after = [], "0"
+        while after is not None:
+            params = {"format": "parquet", "limit": 2, "after": after}
+            answer = http.get(f"/v1/workflows/runs/{run.id}/{path}", params=params)
+            assert answer.headers["content-type"] == "application/vnd.apache.parquet"
+            pages.append(pq.read_table(io.BytesIO(answer.content)))
+            after = answer.headers.get("x-next-cursor")
+        assert [page.num_rows for page in pages] == [2, 2, 1]
+        assert tables.joined(pages).num_rows == num_rows
+        assert tables.joined(pages).column("size").to_pylist() == list(range(5))
+
+
+def test_nothing_has_landed_yet(http: httpx2.Client, stack: Stack) -> None:
+    with Client(stack.url) as client:
+        going_on = client.workflows.run(endless(), {"texts": [{"text": "x", "size": 1}]})
+        assert going_on.to_arrow(follow=False).num_rows == 0
+        path = f"/v1/workflows/runs/{going_on.id}/results"
+        answer = http.get(path, params={"format": "parquet"})
+        assert pq.read_table(io.BytesIO(answer.content)).num_rows == 0
+        going_on.cancel()
