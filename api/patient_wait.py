@@ -32,7 +32,12 @@ _PATIENT_RETRIES = 30  # which takes about as long, in the mean
 
 
 def patient(retry: RetryPolicy) -> RetryPolicy:
-    """Bear a server that is away for two minutes or so, with what is asked again and again."""
+    """Bear a server that is away for two minutes or so, with what is asked again and again.
+
+    Whoever wants no second try at all is told at once.
+    """
+    if retry.max_retries == 0:
+        return retry
     return replace(retry, max_retries=max(retry.max_retries, _PATIENT_RETRIES))
 
 

@@ -84,7 +84,7 @@ def test_all_that_a_batcher_says_is_said_with_one_patience(monkeypatch: pytest.M
             calls.append(request.url.path)
             raise httpx2.ConnectError("away")
 
-        with connect(handler, max_retries=0) as client, client.batcher(model="m") as batch:
+        with connect(handler, max_retries=1) as client, client.batcher(model="m") as batch:
             future = batch.submit("x")
         with pytest.raises(ServerUnreachable):
             future.result()

@@ -301,7 +301,7 @@ def test_bears_a_server_that_is_away_and_makes_no_job_twice(
 ) -> None:
     monkeypatch.setattr("penstock.api.retry_policy.random.uniform", lambda low, high: 0.01)
     transport, name = Flaky(num_away, loses), f"flaky {num_away}"
-    with Client(stack.url, max_retries=0, transport=transport) as client:
+    with Client(stack.url, max_retries=1, transport=transport) as client:
         with client.batcher(model=MODEL, name=name, max_wait_s=SOON_S) as batch:
             futures = [batch.submit("x", max_tokens=1) for _ in range(3)]
         assert all(future.result().text for future in futures)
