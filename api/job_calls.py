@@ -27,55 +27,62 @@ _SEALING_S = 3600.0  # the server reads and checks the whole input before it ans
 
 
 class SubmitOptions(TypedDict, total=False):
-    """What may be said about a job beside its rows."""
+    """What may be said about a job beside its rows.
+
+    Attributes:
+        model: which model; may be left out where only one is served.
+        prompt: a template over the row's columns, as in `Classify: {{ row.text }}`.
+        messages: chat messages whose contents are templates; instead of `prompt`.
+        endpoint: `/v1/completions` keeps the prompt out of the model's chat template;
+            `/v1/embeddings` lands the prompt's vector in a column `embedding`.
+        sampling: `SamplingParams` or fields of them, such as
+            `{"temperature": 0, "max_tokens": 64}`.
+        schema: a JSON Schema, or a pydantic model, that every answer follows; fills `parsed`.
+        response_format: OpenAI's way of saying the same.
+        tools: OpenAI's tools, which answers may call; fills `tool_calls`.
+        tool_choice: `auto`, `none`, `required` or one function.
+        parallel_tool_calls: whether an answer may call several times.
+        chat_template_kwargs: switches of the model's chat template, such as
+            `{"enable_thinking": False}`.
+        dimensions: how many numbers a vector has; the model's own unless told; for
+            `/v1/embeddings`.
+        id: the column that becomes `custom_id`.
+        name: a name for people.
+        metadata: whatever the caller wants to find again.
+        priority: larger is served first.
+        deadline: seconds from now, a time such as `2h`, or a moment; what is late is not run.
+        completion_window: the same as OpenAI says it: `24h`.
+        max_error_rate: the job pauses when more of its rows failed, as in `0.05`.
+        error_rate_after: how many rows must have landed before that is judged; 100 unless told.
+        format: `jsonl`, `csv` or `parquet`, where the file's name does not tell.
+        output: what receives `<job_id>/rows`: a directory of the server's machine, or
+            `s3://bucket/prefix`.
+        idempotency_key: the same key never makes a second job; made up if left out.
+    """
 
     model: str | None
-    """Which model; may be left out where only one is served."""
     prompt: str | None
-    """A template over the row's columns, as in `Classify: {{ row.text }}`."""
     messages: Sequence[Mapping[str, str]] | None
-    """Chat messages whose contents are templates; instead of `prompt`."""
     endpoint: str | None
-    """`/v1/completions` keeps the prompt out of the model's chat template; `/v1/embeddings` lands
-    the prompt's vector in a column `embedding`."""
     sampling: Mapping[str, Any] | SamplingParams | None
-    """`SamplingParams` or fields of them, such as `{"temperature": 0, "max_tokens": 64}`."""
     schema: Mapping[str, Any] | type | None
-    """A JSON Schema, or a pydantic model, that every answer follows; fills `parsed`."""
     response_format: Mapping[str, Any] | None
-    """OpenAI's way of saying the same."""
     tools: Sequence[Mapping[str, Any]] | None
-    """OpenAI's tools, which answers may call; fills `tool_calls`."""
     tool_choice: str | Mapping[str, Any] | None
-    """`auto`, `none`, `required` or one function."""
     parallel_tool_calls: bool | None
-    """Whether an answer may call several times."""
     chat_template_kwargs: Mapping[str, Any] | None
-    """Switches of the model's chat template, such as `{"enable_thinking": False}`."""
     dimensions: int | None
-    """How many numbers a vector has; the model's own unless told. For `/v1/embeddings`."""
     id: str | None
-    """The column that becomes `custom_id`."""
     name: str | None
-    """A name for people."""
     metadata: Mapping[str, str] | None
-    """Whatever the caller wants to find again."""
     priority: int | None
-    """Larger is served first."""
     deadline: float | str | timedelta | datetime | None
-    """Seconds from now, a time such as `2h`, or a moment; what is late is not run."""
     completion_window: str | None
-    """The same as OpenAI says it: `24h`."""
     max_error_rate: float | None
-    """The job pauses when more of its rows failed, as in `0.05`."""
     error_rate_after: int | None
-    """How many rows must have landed before that is judged; 100 unless told."""
     format: str | None
-    """`jsonl`, `csv` or `parquet`, where the file's name does not tell."""
     output: str | Path | None
-    """What receives `<job_id>/rows`: a directory of the server's machine, or `s3://bucket/prefix`."""
     idempotency_key: str | None
-    """The same key never makes a second job; made up if left out."""
 
 
 def submit_job(

@@ -1,13 +1,16 @@
 """What is said about a job, as it leaves the client, and what is refused before anything does."""
 
+import inspect
 import json
 from datetime import date, timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 
 from penstock import SamplingParams
+from penstock.api.job_calls import SubmitOptions
 
 from .scripted import connect, job_json, parts_of, payload, script
 
@@ -48,3 +51,16 @@ def test_a_change_is_said_like_a_job() -> None:
     handler, calls = script(httpx2.Response(200, json=job_json()))
     connect(handler).jobs.update("job_1", deadline=timedelta(minutes=1))
     assert json.loads(calls[0].content) == {"deadline": 60}
+
+
+def test_help_tells_every_option() -> None:
+    told = inspect.getdoc(SubmitOptions) or ""
+    for name in SubmitOptions.__annotations__:
+        assert f"\n    {name}: " in told
+
+
+def test_the_guide_tells_every_option() -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "guide.md").read_text()
+    table = guide.partition("## How a job is written")[2].partition("## What lands")[0]
+    for name in SubmitOptions.__annotations__:
+        assert f"| `{name}` |" in table
