@@ -29,6 +29,7 @@ EXIT_INTERRUPTED = 130
 
 _PREFIX = "run_"
 _SCREENFUL = 20
+_ERRORS_READ = 10_000  # of which a terminal is told the kinds
 _BY_HAND = "paused_by_user"
 _HINT = "; resume goes on"
 
@@ -111,10 +112,10 @@ def run_results(
 def run_errors(
     client: Client, printer: Printer, run_id: str, *, step: str | None, code: str | None
 ) -> None:
-    """List what went wrong in a run: all of it in a pipe, the first of it on a terminal."""
+    """List what went wrong in a run: all of it in a pipe, what is alike as one on a terminal."""
     run = client.workflows.get(run_id)
     found = run.errors(step=step, code=code)
-    num_shown = print_errors(printer, found if printer.is_json else islice(found, _SCREENFUL))
+    num_shown = print_errors(printer, found if printer.is_json else islice(found, _ERRORS_READ))
     if not num_shown:
         printer.note("no line was rejected, and no row has failed")
     elif not printer.is_json and next(found, None) is not None:
@@ -122,7 +123,7 @@ def run_errors(
         total = sum(sum(each.errors_by_code.values()) for each in steps)
         total += run.record.rejected if step is None else 0
         of_all = f" of {total:,}" if code is None else ""
-        printer.note(f"{num_shown}{of_all} errors: a pipe, or -o json, gets them all")
+        printer.note(f"{num_shown:,}{of_all} errors: a pipe, or -o json, gets them all")
 
 
 def change_run(client: Client, printer: Printer, run_id: str, changes: RunChanges) -> None:
@@ -159,7 +160,9 @@ def follow_run(printer: Printer, run: WorkflowRun, how_to_return: str | Callable
     """
 
     def wait() -> None:
-        with RunProgress(printer.err) as board:  # on one console: notes stand above the table
+        with RunProgress(
+            printer.err, tells_pauses=False
+        ) as board:  # on one console: notes stand above the table
             on_look = both(board.show, PauseNotes(printer).look)
             run.wait(through_pauses=printer.has_onlooker, on_look=on_look)
 

@@ -1,5 +1,6 @@
 """How workflows look on a terminal: their checks, trials, runs and rows. Knows no server."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -19,6 +20,8 @@ _NO_TIME = (
 )
 _VECTOR = 8  # numbers that nobody reads one by one
 _LINES_SHOWN = 5  # of those that were rejected
+_KINDS_SHOWN = 20  # of errors: those that are alike but for their row
+_PLACES_SHOWN = 5  # of each kind
 
 
 def print_run(printer: Printer, record: RunRecord) -> None:
@@ -53,29 +56,37 @@ def print_run(printer: Printer, record: RunRecord) -> None:
 
 
 def print_errors(printer: Printer, errors: Iterable[Mapping[str, Any]]) -> int:
-    """Print what went wrong, each in words; returns how many there were."""
-    if printer.is_json:
-        num_errors = 0
-        for error in errors:
+    """Print what went wrong: each on a line for programs, for people what is alike as one.
+
+    Returns how many there were.
+    """
+    num_errors = 0
+    places: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for error in errors:
+        num_errors += 1
+        if printer.is_json:
             printer.json_line(error)
-            num_errors += 1
-        return num_errors
-    lines = list(errors)
-    if lines:
-        names = ("where", "row", "code", "message", "outcome")
-        printer.table(names, (_error_cells(error) for error in lines))
-    return len(lines)
+        else:
+            where, place = _place_of(error)
+            said = (str(error.get(name) or "") for name in ("code", "message", "outcome"))
+            places[where, *said].append(place)
+    if places:
+        often = sorted(places.items(), key=lambda group: -len(group[1]))
+        for (where, code, message, outcome), found in often[:_KINDS_SHOWN]:
+            first = ", ".join(found[:_PLACES_SHOWN]) + (", …" if found[_PLACES_SHOWN:] else "")
+            facts = [("code", code), ("message", message), ("outcome", outcome), ("first", first)]
+            printer.heading(f"{where}: {counted(len(found), 'error')}")
+            printer.facts((name, text) for name, text in facts if text)
+        if len(often) > _KINDS_SHOWN:
+            printer.note(f"the {_KINDS_SHOWN} most frequent of {len(often):,} kinds")
+    return num_errors
 
 
-def _error_cells(error: Mapping[str, Any]) -> list[Any]:
-    is_line = "line" in error
-    return [
-        f"inputs.{error['input']}" if is_line else error.get("step", ""),
-        f"line {error['line']}" if is_line else error.get("row_id", ""),
-        error.get("code", ""),
-        error.get("message", ""),
-        error.get("outcome", ""),
-    ]
+def _place_of(error: Mapping[str, Any]) -> tuple[str, str]:
+    """Name the step or the input, and the row or the line there."""
+    if "line" in error:
+        return f"inputs.{error['input']}", f"line {error['line']}"
+    return str(error.get("step", "")), f"row {error.get('row_id', '')}"
 
 
 def _first_of(step: StepRecord, code: str) -> str:
@@ -106,8 +117,9 @@ def print_runs(printer: Printer, records: Iterable[RunRecord]) -> None:
             )
             for record in records
         ),
-        unbroken=("status", "steps", "in", "out", "took"),
+        unbroken=("workflow", "status", "steps", "in", "out", "took"),
         too_long="ellipsis",
+        spare=("steps", "in", "out", "took"),
     )
 
 
@@ -116,6 +128,8 @@ def run_summary(record: RunRecord) -> str:
     parts = [f"{record.id} {record.status}", counted(record.output_rows, "row")]
     if record.num_failed:
         parts.append(f"{record.num_failed:,} failed")
+    if defaulted := sum(step.defaulted for step in record.steps):
+        parts.append(f"{defaulted:,} defaulted")
     if record.rejected:
         parts.append(f"{counted(record.rejected, 'line')} rejected")
     if record.duration_s:

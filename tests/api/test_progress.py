@@ -1,5 +1,6 @@
 """What is shown of a job's and a run's progress: on a terminal, in a notebook, in a log."""
 
+import dataclasses
 import io
 import sys
 from collections.abc import Callable
@@ -9,11 +10,12 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from penstock.api.cli_workflow_output import run_summary
 from penstock.api.eta import Eta, EtaGauge
 from penstock.api.notebook import notebook_output
 from penstock.api.progress import JobProgress
 from penstock.api.records import JobRecord
-from penstock.api.run_progress import RunProgress
+from penstock.api.run_progress import RunProgress, steps_table
 from penstock.api.wording import error_words, eta_words, finer_facts, short_rate
 from penstock.api.workflow_records import RunRecord
 
@@ -35,9 +37,9 @@ def job(
     return JobRecord.from_json(job_json(status, counts=counts, **changes))
 
 
-def run(rows: int = 0, tokens: int = 0, status: str = "running", **changes: Any) -> RunRecord:
+def run(rows_out: int = 0, tokens: int = 0, status: str = "running", **changes: Any) -> RunRecord:
     state = "completed" if status == "completed" else "running"
-    step = {"id": "a", "type": "generate", "state": state, "rows": {"out": rows}, **changes}
+    step = {"id": "a", "type": "generate", "state": state, "rows": {"out": rows_out}, **changes}
     usage = {"prompt_tokens": 1, "completion_tokens": tokens}
     return RunRecord.from_json(
         {"id": "run_1", "status": status, "workflow": "w", "steps": [step], "usage": usage}
@@ -219,6 +221,28 @@ class TestRun:
             "run_1 running ▸a 9 · 100 tok/s · errors: invalid_output 2",
             "run_1 completed ✓a 9",
         ]
+
+    def test_a_pause_is_no_work_and_what_was_told_of_it_is_not_repeated(self) -> None:
+        text = io.StringIO()
+        told = run(status="paused")
+        told = dataclasses.replace(told, status_reason="error_rate: 128 of 256 rows failed")
+        for tells_pauses in (True, False):
+            with RunProgress(Console(file=text), Clock(), tells_pauses=tells_pauses) as board:
+                board.show(told)
+        assert text.getvalue().splitlines() == [
+            "run_1 paused ‖a · error_rate: 128 of 256 rows failed",
+            "run_1 paused ‖a",
+        ]
+
+    def test_what_is_not_the_models_own_is_told(self) -> None:
+        text = io.StringIO()
+        with RunProgress(Console(file=text), Clock()) as board:
+            board.show(made := run(status="completed", rows={"out": 9, "defaulted": 3}))
+        assert text.getvalue() == "run_1 completed ✓a 9 (3 defaulted)\n"
+        assert "3 defaulted" in run_summary(made)
+        heads = [column.header for column in steps_table(made).columns]
+        assert "defaulted" in heads
+        assert "defaulted" not in [column.header for column in steps_table(run()).columns]
 
 
 class TestEta:

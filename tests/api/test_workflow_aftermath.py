@@ -110,12 +110,14 @@ class TestErrors:
         shown = penstock("show", run.id, "--url", stack.url, "-o", "table")
         assert "inputs.texts line 6 rejected" in shown.err
 
-    def test_a_screen_shows_the_first_and_how_many(self, penstock: Penstock, stack: Stack) -> None:
+    def test_a_screen_shows_the_kinds_and_how_many(self, penstock: Penstock, stack: Stack) -> None:
         texts = [{"text": "x", "size": 0} for _ in range(23)]
         with Client(stack.url) as client:
             many = client.workflows.run(FAILING, {"texts": texts}).wait(timeout_s=60)
         seen = penstock("errors", many.id, "--url", stack.url, "-o", "table")
-        assert "20 of 23 errors" in seen.err
+        assert "half: 23 errors" in seen.out
+        assert seen.out.count("by zero") == 1
+        assert "row 0, row 1, row 2, row 3, row 4, …" in seen.out
 
 
 class TestRetry:
