@@ -111,6 +111,7 @@ def run(
     spec = Workflow.load(file)
     values = sampling_of(params)
     rows = inputs_of(spec, inputs)
+    require_inputs(spec, rows)
     models = models_of(spec.to_dict(), values)
     in_force, sources = settings_and_sources(
         config, settings, data=data, url=url, api_key=api_key, models=models or None
@@ -212,7 +213,11 @@ def plan(
     ] = 16,
     num_rows: Annotated[
         list[str] | None,
-        typer.Option("--rows", metavar="NAME=N", help="How many rows an input will have."),
+        typer.Option(
+            "--rows",
+            metavar="NAME=N",
+            help="How many rows an input will have; NAME may be left out where there is one.",
+        ),
     ] = None,
     rate: Annotated[
         float | None,
@@ -229,9 +234,7 @@ def plan(
     """Estimate rows, tokens and time of each step from a sample."""
     printer = Printer(output)
     spec = Workflow.load(file)
-    counts = sampling_of(num_rows)
-    if any(not isinstance(count, int) for count in counts.values()):
-        raise UsageProblem(f"--rows takes whole numbers, got {counts}")
+    counts = counts_in(spec, num_rows)
     with problems_told(printer), open_client(url, api_key) as client:
         found = client.workflows.plan(
             spec,
@@ -301,6 +304,36 @@ def inputs_of(spec: Workflow, pairs: Sequence[str] | None) -> dict[str, str]:
         if name not in spec.inputs:
             raise UsageProblem(f"the workflow has no input {name!r}; inputs: {known}")
         found[name] = path
+    return found
+
+
+def require_inputs(spec: Workflow, given: Mapping[str, str]) -> None:
+    """See that rows of every input are given.
+
+    Raises:
+        UsageProblem: they are not; the message is what to write.
+    """
+    if missing := [f"--input {name}=FILE" for name in spec.inputs if name not in given]:
+        raise UsageProblem(f"rows are missing: say {' '.join(missing)}")
+
+
+def counts_in(spec: Workflow, pairs: Sequence[str] | None) -> dict[str, int]:
+    """Read NAME=N, how many rows inputs have; a number alone is the only input's.
+
+    Raises:
+        UsageProblem: a name is unknown or missing, or the number is none.
+    """
+    known = ", ".join(spec.inputs) or "none"
+    found: dict[str, int] = {}
+    for pair in pairs or ():
+        name, _, count = pair.rpartition("=")
+        if not name and len(spec.inputs) == 1:
+            name = spec.inputs[0]
+        if name not in spec.inputs:
+            raise UsageProblem(f"--rows takes NAME=N, got {pair!r}; inputs: {known}")
+        if not (count.isascii() and count.isdigit()):
+            raise UsageProblem(f"--rows takes a whole number of rows, at least 0, got {pair!r}")
+        found[name] = int(count)
     return found
 
 

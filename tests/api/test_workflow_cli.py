@@ -15,6 +15,7 @@ import pytest
 from rich.console import Console
 
 from penstock import Client, Workflow
+from penstock.api.cli_workflow import counts_in
 from penstock.api.run_progress import RunProgress
 from penstock.api.workflow_records import RunRecord
 
@@ -172,6 +173,31 @@ class TestTrials:
         assert run.code == 0, run.err
         assert "said (generate): 2 in, 2 out" in run.out
         assert '[[say]]{"text": "t0!", "size": 1}' in run.out
+
+    @pytest.mark.parametrize(
+        ("count", "told"),
+        [
+            ("texts=-5", "a whole number of rows, at least 0, got 'texts=-5'"),
+            ("-5", "a whole number of rows"),
+            ("many", "a whole number of rows"),
+            ("qq=5", "--rows takes NAME=N, got 'qq=5'; inputs: texts"),
+        ],
+    )
+    def test_a_plan_is_refused_in_the_words_of_its_options(
+        self, penstock: Penstock, file: Path, texts: Path, count: str, told: str
+    ) -> None:
+        refused = penstock("workflow", "plan", file, "-i", texts, f"--rows={count}")
+        assert refused.code == 2
+        assert told in " ".join(refused.err.replace("│", "").split())
+
+    def test_a_number_of_rows_is_the_only_inputs(self, file: Path) -> None:
+        assert counts_in(Workflow.load(file), ["200000"]) == {"texts": 200_000}
+
+    def test_a_run_without_rows_is_told_how_to_give_them(
+        self, penstock: Penstock, file: Path
+    ) -> None:
+        refused = penstock("workflow", "run", file)
+        assert (refused.code, "say --input texts=FILE" in refused.err) == (2, True)
 
     def test_plan(self, penstock: Penstock, stack: Stack, file: Path, texts: Path) -> None:
         command = ("workflow", "plan", file, "-i", texts, "--url", stack.url)
