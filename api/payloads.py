@@ -11,14 +11,17 @@ Before a later one the source is read to its end, so that nothing waits for it a
 """
 
 import asyncio
+import gzip
 import os
 import tempfile
+import zlib
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, Protocol, TypeAlias, runtime_checkable
+from urllib.parse import unquote, urlsplit
 
 from .arrow_files import parquet_pieces
 from .client_errors import InvalidInput
@@ -200,12 +203,17 @@ def open_upload(rows: AsyncJobInput) -> Iterator[Upload | Remote]:
         yield Remote(rows)
         return
     if isinstance(rows, str | Path) and not is_elsewhere(rows):
-        with _open_path(Path(rows).expanduser()) as file:
+        path = _local_path(rows)
+        with _open_path(path) as file:
+            if path.suffix.lower() == ".gz":
+                with _streamed(path.stem, _unzipped(file, path)) as upload:
+                    yield upload
+                return
             if file.seekable():
-                yield Upload(Path(rows).name, file)
+                yield Upload(path.name, file)
                 return
             pieces = iter(partial(file.read, _CHUNK_BYTES), b"")  # of a pipe, which gives all once
-            with _streamed(Path(rows).name, pieces) as upload:
+            with _streamed(path.name, pieces) as upload:
                 yield upload
         return
     with _opened(rows) as (filename, source), _streamed(filename, source) as upload:
@@ -229,6 +237,9 @@ def _opened(rows: Any) -> Iterator[tuple[str, Iterator[bytes] | AsyncIterator[by
     if isinstance(rows, str):
         with open_hub_file(rows) if rows.startswith("hf://") else open_web_file(rows) as opened:
             yield opened
+    elif hasattr(rows, "read"):
+        name = getattr(rows, "name", "…")
+        raise InvalidInput(f"rows must not be an open file; pass its path: {name!r}")
     elif is_dataset(rows):
         yield dataset_pieces(rows)
     elif _is_tabular(rows):
@@ -248,6 +259,31 @@ def _opened(rows: Any) -> Iterator[tuple[str, Iterator[bytes] | AsyncIterator[by
 
 def _is_tabular(rows: object) -> bool:
     return hasattr(rows, "__arrow_c_stream__") or hasattr(rows, "__arrow_c_array__")
+
+
+def _local_path(rows: str | Path) -> Path:
+    """Find the file of this machine that a text names.
+
+    Raises:
+        InvalidInput: it names one elsewhere, of a kind that nobody here can read.
+    """
+    scheme, mark, _ = str(rows).partition("://")
+    if isinstance(rows, Path) or not mark:
+        return Path(rows).expanduser()
+    if scheme.lower() != "file":
+        raise InvalidInput(
+            f"cannot read rows from {scheme[:20]}://; there are a path, file://, http://, "
+            "https://, hf:// and s3://"
+        )
+    return Path(unquote(urlsplit(rows).path))
+
+
+def _unzipped(file: IO[bytes], path: Path) -> Iterator[bytes]:
+    try:
+        with gzip.GzipFile(fileobj=file) as plain:
+            yield from iter(partial(plain.read, _CHUNK_BYTES), b"")
+    except (OSError, EOFError, zlib.error) as error:
+        raise InvalidInput(f"cannot unpack {path}: {error}") from error
 
 
 def _open_path(path: Path) -> IO[bytes]:

@@ -83,7 +83,8 @@ class _Lines:
 
 def _line(number: int, row: Any) -> bytes:
     if not isinstance(row, Mapping):
-        raise InvalidInput(f"row {number} must be a mapping, got {type(row).__name__}")
+        hint = '; send [{"prompt": text} for text in texts]' if isinstance(row, str) else ""
+        raise InvalidInput(f"row {number} must be a mapping, got {type(row).__name__}{hint}")
     try:
         return json_line(row if isinstance(row, dict) else dict(row))
     except (TypeError, ValueError, RecursionError) as error:
