@@ -16,6 +16,7 @@ from .described import Described
 from .result_formats import MEDIA_TYPES
 
 STREAM, LINES = "text/event-stream", "application/x-ndjson"
+_ROWS = (LINES, MEDIA_TYPES["arrow"], MEDIA_TYPES["parquet"])
 BYTES = "application/octet-stream"
 
 # What an operation answers, by its name; the status is what the route says.
@@ -103,10 +104,10 @@ FORMS: dict[str, tuple[str | None, ...]] = {
     "create_chat_completion": (STREAM,),
     "create_completion": (STREAM,),
     "create_response": (STREAM,),
-    "get_results": (LINES, MEDIA_TYPES["arrow"], MEDIA_TYPES["parquet"]),
+    "get_results": _ROWS,
     "validate_job": (LINES,),
-    "get_run_results": (LINES,),
-    "get_step_rows": (LINES,),
+    "get_run_results": _ROWS,
+    "get_step_rows": _ROWS,
     "follow_events": (None, STREAM),
     "follow_run_events": (None, STREAM),
     "get_content": (None, BYTES),
