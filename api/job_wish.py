@@ -3,6 +3,8 @@
 Nothing is made here; see `routes.jobs`.
 """
 
+from pathlib import PurePosixPath
+
 import anyio.to_thread
 from starlette.requests import Request
 
@@ -13,7 +15,7 @@ from ..jobs.sources import NamedFileSource, PathSource, RowsSource, Source
 from ..jobs.submission import SubmitRequest
 from ..jobs.template_options import template_options_of
 from ..jobs.tool_use import tool_use_of
-from .errors import InvalidRequest
+from .errors import InvalidRequest, shown
 from .idempotency_key import idempotency_key_of
 from .job_schemas import JobRequest
 from .principal import Principal
@@ -31,6 +33,7 @@ async def wish_of(
     """
     if body.output and body.output.path:
         principal.require(Scope.ADMIN, "to name a place on the server for the rows (output.path)")
+        _check_place(body.output.path)
     return SubmitRequest(
         task=await _task_of(services, body),
         name=body.name,
@@ -47,6 +50,16 @@ async def wish_of(
         idempotency_key=idempotency_key_of(request, body.idempotency_key),
         format=body.format,
     )
+
+
+def _check_place(path: str) -> None:
+    """Refuse a place that would be another one wherever the server happens to be started."""
+    if not (path.startswith("s3://") or PurePosixPath(path).is_absolute()):
+        raise InvalidRequest(
+            "output.path must be an absolute path of the server's machine, or s3://bucket/prefix, "
+            f"got {shown(path)}",
+            param="output",
+        )
 
 
 def source_of(services: Services, principal: Principal, body: JobRequest) -> Source:
