@@ -196,7 +196,7 @@ def change_job(job_id: str, changes: JobChanges, retry: RetryPolicy) -> Talk[Job
 
 def retry_job(job_id: str, codes: Sequence[str] | None, retry: RetryPolicy) -> Talk[JobRecord]:
     """Run again what failed of a job that has ended."""
-    body = {"codes": list(codes)} if codes else {}
+    body = {"codes": [codes] if isinstance(codes, str) else list(codes)} if codes else {}
     send = replace(post(path_to("jobs", job_id, "retry")), body=body, read_timeout_s=_SEALING_S)
     return (yield from ask(send, retry, _read_job))
 

@@ -19,7 +19,7 @@ from .talk import Send, Talk, ask
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_TABLE_ROWS = 10_000  # of a page: as many as the server gives at once
+_MOST_ROWS = 10_000  # of a page: as many as the server gives at once
 
 
 class Pager(Generic[Rows]):
@@ -40,10 +40,12 @@ class Pager(Generic[Rows]):
         page_rows: int,
         columns: Sequence[str] | None = None,
     ) -> None:
+        if not 1 <= page_rows <= _MOST_ROWS:
+            raise ValueError(f"page_rows must be from 1 to {_MOST_ROWS}, got {page_rows}")
         self.is_done = False
         self._read = read
         self._format = format
-        self._columns = columns
+        self._columns = [columns] if isinstance(columns, str) else columns
         self._job_id = job_id
         self._status = status
         self._follow = follow
@@ -113,7 +115,7 @@ class TablePager(Pager["pa.Table"]):
             format="arrow",
             status=None,
             follow=follow,
-            page_rows=_TABLE_ROWS,
+            page_rows=_MOST_ROWS,
             columns=columns,
         )
 

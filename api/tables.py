@@ -35,6 +35,7 @@ def landed_table(record: Landed, columns: Sequence[str] | None = None) -> "pa.Ta
     Raises:
         InvalidInput: the rows have no such column.
     """
+    columns = [columns] if isinstance(columns, str) else columns
     if record.output_path is None or not (Path(record.output_path) / "_SUCCESS").is_file():
         return None
     arrow = need("pyarrow", "to_arrow")
