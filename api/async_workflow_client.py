@@ -218,17 +218,20 @@ class AsyncWorkflowRun(RunFacts):
         workflow_calls.raise_if_failed(self.record)
         return self
 
-    def results(self, *, follow: bool = True, page_rows: int = 1000) -> AsyncIterator[Row]:
-        """Yield the rows of the output, waiting for those that are to come.
+    def results(
+        self, *, step: str | None = None, follow: bool = True, page_rows: int = 1000
+    ) -> AsyncIterator[Row]:
+        """Yield the rows of the output, or of one step, waiting for those that are to come.
 
         Args:
+            step: only what this step made.
             follow: False ends with what has landed by now.
             page_rows: how many rows one request asks for.
 
         Raises:
             JobPaused: with `follow`, once somebody is wanted to resume the run.
         """
-        return self._rows(None, follow, page_rows)
+        return self._rows(step, follow, page_rows)
 
     def step_rows(
         self, step: str, *, follow: bool = True, page_rows: int = 1000

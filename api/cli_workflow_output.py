@@ -154,7 +154,7 @@ def print_check(printer: Printer, found: Mapping[str, Any]) -> None:
         printer.json_line(found)
         return
     printer.table(
-        ("step", "type", "from", "models", "rows", "columns"),
+        ("step", "type", "from", "models", "rows"),
         (
             (
                 step["id"],
@@ -162,15 +162,18 @@ def print_check(printer: Printer, found: Mapping[str, Any]) -> None:
                 ", ".join(step["from"]),
                 ", ".join(step["models"]),
                 _rows_of_one(step),
-                len(step["columns"]) if found["columns_known"] else "",
             )
             for step in found["steps"]
         ),
         longest=None,
     )
     if found["columns_known"]:
-        columns = ", ".join(f"{name} {kind}" for name, kind in found["output"]["columns"].items())
-        printer.facts([("output", columns)])
+        made = [*((step["id"], step["columns"]) for step in found["steps"])]
+        made.append(("output", found["output"]["columns"]))
+        printer.facts(
+            (name, ", ".join(f"{column} {kind}" for column, kind in columns.items()))
+            for name, columns in made
+        )
     for step in found["steps"]:
         at_most = step.get("max")  # an older server tells none
         if at_most and at_most == step.get("max_children"):

@@ -14,6 +14,7 @@ is for the server to tell. Loads no library until YAML is wanted.
 """
 
 import json
+import re
 from collections.abc import Mapping
 from html import escape
 from pathlib import Path
@@ -35,6 +36,7 @@ from .workflow_options import (
 )
 
 _JSON_SUFFIX = ".json"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _ORDER = (  # in which the parts of a specification are written
     "version", "name", "description", "inputs", "params", "defaults", "schemas", "steps", "output",
     "max_error_rate",
@@ -45,6 +47,11 @@ class Workflow:
     """A specification in the making. Two are equal that say the same."""
 
     def __init__(self, name: str, **options: Unpack[WorkflowOptions]) -> None:
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            raise InvalidInput(
+                "a workflow's name is a letter or digit, then letters, digits, _ . or -, up to 64 "
+                f"in all, got {name!r:.80}"
+            )
         check_options(options, WorkflowOptions, "a workflow")
         self._document: dict[str, Any] = {
             "version": 1,
@@ -70,7 +77,7 @@ class Workflow:
         steps = copy.get("steps")
         if not isinstance(steps, list) or not all(isinstance(step, dict) for step in steps):
             raise InvalidInput("the workflow has no steps: write `steps:` and a list of them")
-        workflow = cls(copy["name"])
+        workflow = cls("unnamed")  # the server tells all that is wrong, with the name too
         workflow._document = {"version": 1, "inputs": {}, **copy}
         return workflow
 

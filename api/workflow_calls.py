@@ -18,7 +18,7 @@ from .talk import Send, Talk, ask, post, read_list
 from .workflow import Workflow
 from .workflow_document import plain
 from .workflow_records import RunRecord
-from .workflow_trial import AnyInputs, Inputs, Specified, only_input
+from .workflow_trial import AnyInputs, Inputs, Specified, check_names, only_input
 
 OnRun: TypeAlias = Callable[[RunRecord], None]
 
@@ -68,10 +68,13 @@ def say_inputs(
     """Name the input that rows are of, should nobody have said; what is kept, has to be looked up.
 
     Raises:
-        InvalidInput: there are several inputs, or none.
+        InvalidInput: there are several inputs, or none; or none of a name that is given.
     """
     if isinstance(inputs, Mapping):
-        return workflow, cast("Inputs", inputs)  # a mapping of rows has their names for keys
+        named = cast("Inputs", inputs)  # a mapping of rows has their names for keys
+        if not isinstance(workflow, str):
+            check_names(workflow, named)
+        return workflow, named
     if isinstance(workflow, str):
         workflow = (yield from get_workflow(workflow, None, retry)).to_dict()
     return workflow, {only_input(workflow): inputs}

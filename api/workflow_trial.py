@@ -58,6 +58,18 @@ def only_input(workflow: Mapping[str, Any]) -> str:
     return names[0]
 
 
+def check_names(workflow: Mapping[str, Any], inputs: Mapping[str, object]) -> None:
+    """See that rows are given of inputs that there are.
+
+    Raises:
+        InvalidInput: there is no input of that name.
+    """
+    known = workflow.get("inputs") or {}
+    if isinstance(known, Mapping) and (unknown := [name for name in inputs if name not in known]):
+        names = ", ".join(map(str, known)) or "none"
+        raise InvalidInput(f"the workflow has no input {unknown[0]!r:.80}; inputs: {names}")
+
+
 def trial_of(
     workflow: AnyWorkflow,
     inputs: Inputs,
@@ -72,8 +84,15 @@ def trial_of(
     return {
         "workflow": specified(workflow),
         "params": plain(params or {}, "params"),
-        "inputs": {name: sample_of(rows, num_rows) for name, rows in inputs.items()},
+        "inputs": {name: _sample(name, rows, num_rows) for name, rows in inputs.items()},
     }
+
+
+def _sample(name: str, rows: JobInput, num_rows: int) -> dict[str, Any]:
+    try:
+        return sample_of(rows, num_rows)
+    except InvalidInput as error:
+        raise InvalidInput(f"input {name!r}: {error}") from error
 
 
 def counts_of(inputs: Inputs, known: Mapping[str, int] | None) -> dict[str, int]:

@@ -24,6 +24,7 @@ from ..errors import Conflict, InvalidRequest, TooManyRequests
 from ..job_wish import priority_for
 from ..principal import Principal, ThePrincipal, principal_of
 from ..services import Services, TheServices
+from ..wording import counted
 from ..workflow_estimate import estimate, estimate_object, spread_of
 from ..workflow_object import run_object, trace_object
 from ..workflow_requests import checked, sources_of, specification, told
@@ -198,7 +199,7 @@ async def _rates(
 
     What the sample itself took says little: so few rows leave most of an engine idle.
     """
-    rests_on = [f"a sample of {run.num_rows} rows, run {run.run_id}"]
+    rests_on = [f"a sample of {counted(run.num_rows, 'row')}, run {run.run_id}"]
     models = sorted({model for step in plan.steps for model in step.models})
     if given is not None:
         return dict.fromkeys(models, given), [

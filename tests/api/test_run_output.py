@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from penstock.api.cli_output import OutputFormat, Printer
-from penstock.api.cli_workflow_output import print_errors, print_run, print_runs
+from penstock.api.cli_workflow_output import print_check, print_errors, print_run, print_runs
 from penstock.api.workflow_records import RunRecord
 
 RUN = "run_01K3ZZZZZZZZZZZZZZZZ4K2J9Q"
@@ -35,6 +35,14 @@ def test_a_run_is_shown_once(capsys: pytest.CaptureFixture[str]) -> None:
     print_run(Printer(OutputFormat.TABLE), run("paused", status_reason=reason))
     shown = capsys.readouterr().out
     assert [shown.count(fact) for fact in (RUN, "answers", "paused", reason)] == [1, 1, 1, 1]
+
+
+def test_a_check_names_the_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    step = {"id": "ask", "type": "generate", "from": ["texts"], "models": [], "max_children": 1}
+    step |= {"columns": {"text": "string", "ask": "string"}, "waits_for_all_rows": False}
+    found = {"name": "flow", "columns_known": True, "warnings": [], "steps": [step]}
+    print_check(Printer(OutputFormat.TABLE), {**found, "output": {"columns": {}}})
+    assert "text string, ask string" in capsys.readouterr().out
 
 
 def test_errors_are_told_in_full_and_what_is_alike_once(

@@ -58,6 +58,13 @@ def test_the_builder_says_what_the_yaml_says() -> None:
     assert best_of_8() != Workflow.from_yaml(BEST_OF_8.replace("n: 8", "n: 9"))
 
 
+@pytest.mark.parametrize("name", ["x y", "", "x\n", "é", "x" * 65])
+def test_a_name_that_is_none_is_refused_at_once(name: str) -> None:
+    with pytest.raises(ValueError, match="a workflow's name is a letter or digit"):
+        Workflow(name)
+    assert Workflow.from_dict({"name": name, "steps": []}).name == name  # the server tells
+
+
 def every_kind_of_step() -> Workflow:
     workflow = Workflow("all", schemas={"s": {"type": "object"}}, max_error_rate=0.5)
     left, right = workflow.input("left"), workflow.input("right")

@@ -128,6 +128,8 @@ class TestClient:
         data.write_text("".join(json.dumps(row) + "\n" for row in rows(3)))
         with Client(stack.url) as client:
             client.workflows.save(WORKFLOW)
+            copies = client.workflows.run(WORKFLOW, rows(3)).results(step="copy")
+            assert len(list(copies)) == 6
             for given in (rows(3), pd.DataFrame(rows(3)), data, str(data), iter(rows(3))):
                 run = client.workflows.run(str(file), given).wait(timeout_s=60)
                 assert [row["said"] for row in run.results()] == SAID
@@ -156,6 +158,14 @@ class TestClient:
         with Client(stack.url) as client, pytest.raises(BadRequest) as caught:
             client.workflows.run(workflow, {"texts": rows(1)})
         assert {error["param"].split(".")[1] for error in caught.value.errors} == {"a", "b"}
+
+    def test_inputs_are_refused_by_their_names(self) -> None:
+        handler, _ = script()
+        client = connect(handler)
+        with pytest.raises(InvalidInput, match="has no input 'zz'; inputs: texts, names"):
+            client.workflows.run(joined(), {"zz": rows(1)})
+        with pytest.raises(InvalidInput, match="input 'names': there are no rows"):
+            client.workflows.validate(joined(), {"texts": rows(1), "names": []})
 
     def test_a_run_is_steered(self, stack: Stack) -> None:
         with Client(stack.url) as client:
@@ -192,6 +202,7 @@ class TestClient:
                 assert {"job.status", "done"} <= kinds
                 assert [row["said"] async for row in run.results()] == SAID
                 assert len([row async for row in run.step_rows("copy")]) == 6
+                assert len([row async for row in run.results(step="copy")]) == 6
                 assert (await run.row("1/copy#0"))[-1]["step"] == "said"
                 assert (await run.to_arrow()).num_rows == 3
                 assert (await client.workflows.get(run.id)).status == "completed"
