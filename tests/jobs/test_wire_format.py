@@ -96,7 +96,9 @@ ROW = LandedRow(
     finished_at_ms=3,
 )
 SAMPLES: dict[str, Any] = {
-    "configuration": Configuration(Settings(data="/data", models=("a", "b")), "m", "w1"),
+    "configuration": Configuration(
+        Settings(data="/data", models=("a", "b"), max_num_seqs=64), "m", "w1"
+    ),
     "interactive_request": REQUEST,
     "reply": Reply("chat_1", "w1", 4, (DELTA,)),
     "worker_info": WorkerInfo(
