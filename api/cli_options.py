@@ -55,7 +55,11 @@ Output: TypeAlias = Annotated[
 ]
 JobId: TypeAlias = Annotated[
     str,
-    typer.Argument(metavar="JOB", help="The job's id.", autocompletion=known_names.jobs_and_runs),
+    typer.Argument(
+        metavar="JOB",
+        help="The id of a job, or of a run.",
+        autocompletion=known_names.jobs_and_runs,
+    ),
 ]
 
 Input: TypeAlias = Annotated[
