@@ -118,7 +118,10 @@ def main() -> None:
                 time_of_job(client, everything, VERDICT),
                 time_of_job(client, half, LAST),
             ]
-            probes = {"advancing": MemoryProbe(b"workflow.workshop.bench"), "api": MemoryProbe(b"\0api\0")}
+            probes = {
+                "advancing": MemoryProbe(b"workflow.workshop.bench"),
+                "api": MemoryProbe(b"\0api\0"),
+            }
             for probe in probes.values():
                 probe.start()
             whole = time_of_workflow(client, everything, asked.rows)
