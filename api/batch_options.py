@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from numbers import Integral  # numpy's are, too
 from typing import Any, TypeAlias
 
+from ..jobs.model import SamplingParams
 from .batch_calls import ID_COLUMN, Request
 from .chat_calls import Messages
 from .client_errors import InvalidInput
@@ -75,7 +76,8 @@ class BatchOptions:
         except (TypeError, ValueError, RecursionError) as error:
             raise InvalidInput(f"this request cannot be written as JSON: {error}") from error
         if number is None:
-            number = (self.of_job.get("sampling") or {}).get("n")
+            sampling = self.of_job.get("sampling") or {}
+            number = sampling.n if isinstance(sampling, SamplingParams) else sampling.get("n")
         # What cannot be a number is its row's error, and that lands once.
         num_samples = max(1, int(number)) if isinstance(number, Integral) else 1
         return model or self.of_job.get("model"), Request(line, num_samples)

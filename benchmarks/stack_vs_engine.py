@@ -91,7 +91,7 @@ def main() -> None:
     settings, work = Settings(), Work(asked.model)
     llm = LLM(
         model=asked.model,
-        max_num_seqs=settings.max_num_seqs,
+        max_num_seqs=settings.max_num_seqs or 0,
         max_num_batched_tokens=settings.max_num_batched_tokens or 0,
     )
     rounds = []

@@ -11,6 +11,7 @@ import pytest
 from penstock.api.batch_options import BatchOptions
 from penstock.api.client import Client
 from penstock.api.client_errors import InvalidInput, JobFailed, RowFailed, ServerUnreachable
+from penstock.jobs.model import SamplingParams
 
 from .conftest import MODEL, Stack
 from .scripted import connect, job_json, page, script
@@ -58,6 +59,8 @@ def test_a_request_may_hold_what_a_row_may() -> None:
     _, request = rows.request({"day": date(2024, 1, 2), "share": numpy.float32(0.5)}, None, {})
     assert json.loads(request.line) == {"day": "2024-01-02", "share": 0.5}
     assert request.num_samples == 2
+    by_class = BatchOptions({"prompt": "{{ row.a }}", "sampling": SamplingParams(n=4)})
+    assert by_class.request({"a": 1}, None, {})[1].num_samples == 4
     said = {"n": numpy.int8(3), "temperature": numpy.float64(0.5)}
     _, request = BatchOptions({}).request("x", None, said)
     assert json.loads(request.line)["body"] == {

@@ -60,7 +60,8 @@ def test_a_schema_fills_typed_columns(penstock: Client) -> None:
     assert [row.output for row in rows] == answers
 
 
-class Dear(Order):
+class Dear(BaseModel):
+    item: str
     amount: int = Field(gt=5)
 
 
