@@ -268,6 +268,8 @@ def _brings_rows_of(
     settings: Settings, job_dir: JobDir, source: Source, request: SubmitRequest
 ) -> bool:
     """Read the rows, which may have been read before, and hold them against those of a job."""
+    if not job_dir.input.exists():  # lost with the power: the job itself will tell
+        return True
     if isinstance(source, FileSource):
         source.file.seek(0)
     try:

@@ -50,9 +50,9 @@ def test_extraction_fills_typed_columns(stack: Stack) -> None:
         ).wait(timeout_s=120)
         rows = list(job.results())
     assert [row.error for row in rows] == [None] * len(tasks)
-    assert all(Order.model_validate(row.parsed) for row in rows)
+    assert all(isinstance(row.parsed, Order) for row in rows)
     truths = [json.loads(task.answer or "") for task in tasks]
-    right = [row.parsed == truth for row, truth in zip(rows, truths, strict=True)]
+    right = [row["parsed"] == truth for row, truth in zip(rows, truths, strict=True)]
     assert sum(right) >= len(tasks) // 2  # the form does not stand in the model's way
 
 

@@ -1,6 +1,7 @@
 """A retry is cut off before each of its durable steps, one after another, and always recovers."""
 
 import shutil
+import threading
 from pathlib import Path
 
 import pytest
@@ -26,8 +27,11 @@ class CutOff(DurableSteps):
     def __init__(self, root: Path, scripts: dict[str, str], num_steps: int) -> None:
         super().__init__(root, scripts)
         self._num_steps = num_steps
+        self._thread = threading.get_ident()
 
     def _take(self, verb: str, name: str) -> None:
+        if threading.get_ident() != self._thread:
+            return  # a server of some other test has a keeper of its own
         if len(self.taken) >= self._num_steps:
             raise Cut
         super()._take(verb, name)

@@ -208,7 +208,7 @@ def _stood_in_for(simulation: Simulation) -> Iterator[None]:
     with ExitStack() as stack:
         for module in [each for name, each in sys.modules.items() if _is_ours(name)]:
             for name, value in list(vars(module).items()):
-                if value in (time, secrets, fcntl):
+                if any(value is each for each in stand_ins):
                     stack.enter_context(patch.object(module, name, stand_ins[value]))
         stack.enter_context(patch.object(penstock.jobs.landing, "_encode", parts.encode))
         stack.enter_context(patch.object(penstock.jobs.joining, "encode_part", parts.encode_table))
