@@ -1,11 +1,11 @@
 """The help pages of all verbs, as a terminal of 80 columns shows them.
 
 `python -m tests.api.golden_help` writes them again into `help_pages/`: look at the difference, and
-commit it with what has caused it.
+commit it with what has caused it. Their frames are typer's and rich's, whose versions are pinned for
+the tests therefore.
 """
 
 from collections.abc import Iterator
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,6 @@ from typer.testing import CliRunner
 from penstock.api.cli import make_app
 
 PAGES = Path(__file__).with_name("help_pages")
-DRAWN_BY = PAGES / "drawn_by"  # the pages' frames are typer's, and change with it
 
 
 def help_pages() -> dict[str, str]:
@@ -40,11 +39,6 @@ def place_of(verb: str) -> Path:
     return PAGES / f"{verb.replace(' ', '-') or 'penstock'}.txt"
 
 
-def drawn_by() -> str:
-    """Name what draws here."""
-    return "".join(f"{name} {version(name)}\n" for name in ("typer", "rich"))
-
-
 def _names(command: Any, before: str = "") -> Iterator[str]:
     yield before
     for name, each in sorted(getattr(command, "commands", {}).items()):
@@ -58,7 +52,6 @@ def main() -> None:
         old.unlink()
     for verb, page in help_pages().items():
         place_of(verb).write_text(page, encoding="utf-8")
-    DRAWN_BY.write_text(drawn_by(), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -50,9 +50,10 @@ def test_models_never_share_a_job_and_who_waited_longest_goes_first() -> None:
 
 def test_what_is_hastened_waits_for_no_company_and_what_comes_later_does() -> None:
     queue = make_queue(max_rows=9, max_wait_s=100)
-    add(queue, 1.0)
+    alone = add(queue, 1.0)
     queue.hasten(1.0)
-    assert queue.take(1.0) is not None
+    taken = queue.take(1.0)
+    assert taken is not None and taken.asks == [alone]
     add(queue, 1.5)
     assert queue.take(2.0) is None
 

@@ -25,10 +25,6 @@ def pages() -> dict[str, str]:
     return golden_help.help_pages()
 
 
-@pytest.mark.skipif(
-    golden_help.DRAWN_BY.read_text() != golden_help.drawn_by(),
-    reason="another typer or rich draws other frames: python -m tests.api.golden_help",
-)
 @pytest.mark.parametrize("verb", golden_help.verbs())
 def test_the_page_is_the_agreed_one(pages: dict[str, str], verb: str) -> None:
     place = golden_help.place_of(verb)
