@@ -1,8 +1,8 @@
 """The help pages of all verbs, as a terminal of 80 columns shows them.
 
 `python -m tests.api.golden_help` writes them again into `help_pages/`: look at the difference, and
-commit it with what has caused it. Their frames are typer's and rich's, whose versions are pinned for
-the tests therefore.
+commit it with what has caused it. Their frames are typer's and rich's, whose versions are therefore
+pinned for the tests.
 """
 
 from collections.abc import Iterator
