@@ -112,6 +112,7 @@ class JobDir(LinkedResults):
         with storage_errors(self.path):
             for path in (self.input, self.bad_lines):
                 _fsync(path)
+            fsync_directory(self.path)  # else job.json may outlive the name of its input
         replace_file(self.spec, encode_sealed(spec))
 
     def remove(self) -> None:

@@ -113,7 +113,6 @@ class Keeper:
         self._slow = SlowChores(settings, self._table, self._events, completer)
         self._advancer = Advancer(settings, self._table, self._events)
         self._unreadable: set[str] = set()
-        self._held_up: set[str] = set()
         self._chores: list[tuple[float, Callable[[], object]]] = [
             (_ELECTION_S, self._restore),
             (0.0, self._feeder.feed),
@@ -217,18 +216,22 @@ class Keeper:
         """Make the job table again when Redis started anew: wiped, or back at an older state.
 
         The mark names the run of the server for which this was done. It is gone if Redis lost
-        everything, and another one's if Redis restarted.
+        everything, and another one's if Redis restarted. Jobs that are held up are noted beside it,
+        as another keeper may lead by the time that they can be read.
         """
-        mark = self._app.keys.restored
+        keys = self._app.keys
         run_id = self._redis.info("server")["run_id"]
-        if self._redis.get(mark) == run_id:
+        if self._redis.get(keys.restored) == run_id:
             return
         restored = rebuild_all(
-            self._settings, self._table, on_job=self._elect, on_held_up=self._held_up.add
+            self._settings,
+            self._table,
+            on_job=self._elect,
+            on_held_up=lambda job_id: self._redis.sadd(keys.held_up, job_id),
         )
         if restored:
             logger.warning("restored %d jobs from %s", len(restored), self._settings.jobs_dir)
-        self._redis.set(mark, run_id)
+        self._redis.set(keys.restored, run_id)
 
     def _reap(self) -> None:
         reaped = self._table.reap(_REAP_LIMIT)
@@ -238,7 +241,8 @@ class Keeper:
 
     def _enter(self) -> None:
         """List jobs that were made while Redis was away, or could not be restored before."""
-        wanted = {*unlisted(self._settings, self._table), *self._held_up} - self._unreadable
+        held_up = self._redis.smembers(self._app.keys.held_up)
+        wanted = {*unlisted(self._settings, self._table), *held_up} - self._unreadable
         for job_id in sorted(wanted):
             try:
                 reconcile(self._settings, self._table, job_id, lock_wait_s=0.0)
@@ -251,7 +255,8 @@ class Keeper:
             except HELD_UP as error:
                 logger.warning("%s cannot be restored yet: %s", job_id, error)
                 continue
-            self._held_up.discard(job_id)
+            if job_id in held_up:
+                self._redis.srem(self._app.keys.held_up, job_id)
 
     def _finalize(self) -> None:
         patience_ms = int(_LANDING_PATIENCE_S * 1000)

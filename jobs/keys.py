@@ -30,6 +30,7 @@ A score there may be lower than it should be, never higher: whoever looks finds 
     {ns}:run:{run}            string  advancer        how a workflow's run stands, as JSON, one day
     {ns}:leader:{role}        string  keeper          who holds the role, expires in 3 s
     {ns}:restored             string  keeper          run of the server that the table was made for
+    {ns}:held-up              set     keeper          jobs that could not be restored just then
     {ns}:installation         string  keeper          id of the data directory it is made from
 """
 
@@ -52,6 +53,7 @@ class Keys:
         self.reaper = f"{namespace}:reaper"
         self.workers = f"{namespace}:workers"
         self.restored = f"{namespace}:restored"
+        self.held_up = f"{namespace}:held-up"
         self.installation = f"{namespace}:installation"
 
     @property

@@ -26,7 +26,7 @@ from penstock.jobs.prompt_encoder import PromptEncoder
 from penstock.jobs.reconciler import rebuild_all
 from penstock.jobs.settings import Settings
 from penstock.jobs.shard_reader import ShardReader
-from penstock.jobs.steering import change, pause
+from penstock.jobs.steering import change, pause, resume
 from penstock.jobs.sweep import sweep
 
 from .conftest import JobMaker
@@ -105,6 +105,33 @@ def test_what_one_job_has_does_not_keep_the_others_out_of_a_wiped_redis(
     keeper._enter()
     assert table.open_jobs() == sorted([sick.job_id, well.job_id])
     keeper.stop()
+
+
+def state_of(table: JobTable, job_id: str) -> JobState | None:
+    snapshot = table.snapshot(job_id)
+    return snapshot and snapshot.state
+
+
+def test_what_one_keeper_could_not_restore_the_next_one_does(
+    settings: Settings, table: JobTable, make_job: JobMaker
+) -> None:
+    job_dir = JobDir(settings.jobs_dir, make_job().job_id)
+    pause(settings, table, job_dir.job_id)
+    entries = {name: table.redis.dump(name) for name in table.redis.scan_iter()}
+    resume(settings, table, job_dir.job_id)
+    table.redis.flushall()
+    for name, entry in entries.items():
+        table.redis.restore(name, 0, entry)
+    first, second = Keeper(settings, "first"), Keeper(settings, "second")
+    with job_lock(job_dir):  # held by somebody who was stopped, say
+        first._restore()
+    first.stop()
+    assert state_of(table, job_dir.job_id) is JobState.PAUSED  # as Redis had it
+    second._restore()
+    second._enter()
+    assert state_of(table, job_dir.job_id) is JobState.QUEUED
+    assert not table.redis.exists(table.keys.held_up)
+    second.stop()
 
 
 def test_a_job_of_an_older_table_is_brought_up_to_date_when_its_disk_is_well_again(

@@ -28,7 +28,7 @@ from penstock.jobs.landing import LandedRow, land
 from penstock.jobs.messages import send_finalize
 from penstock.jobs.model import JobState, RequestError, RowStatus, ShardRef, TaskSpec
 from penstock.jobs.results_dir import ResultsDir
-from penstock.jobs.retrying import retry
+from penstock.jobs.retrying import retries_of, retry
 from penstock.jobs.settings import Settings
 from penstock.jobs.steering import change, pause, resume
 from penstock.jobs.submission import RowsSource, SubmitRequest, submit
@@ -156,6 +156,8 @@ class Api:
         except InvalidJob as error:
             if error.param == "job_id":  # it has not ended
                 return False
+            # There is nothing left to retry: an earlier wish, answered by nobody, has done it.
+            order.retry_ids.update(retries_of(JobDir(self._site.settings.jobs_dir, job_id)))
         order.wants_retry = False
         return True
 
