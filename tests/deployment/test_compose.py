@@ -98,6 +98,35 @@ def test_the_environment_is_of_settings_that_exist(name: str) -> None:
     assert ("PENSTOCK_API_KEY" in environment) is (name == "api"), "whoever needs no key has none"
 
 
+def interpolated(text: str, **given: str) -> str:
+    """Put in what is given for variables, the innermost first, as compose does."""
+
+    def value(found: re.Match[str]) -> str:
+        name, sign, words = found.groups()
+        said = given.get(name, "")
+        return (words if said else "") if sign == ":+" else said or words
+
+    while "${" in text:
+        text = re.sub(r"\$\{(\w+)(:[-+])?([^${}]*)\}", value, text)
+    return text
+
+
+@pytest.mark.parametrize(
+    ("linking", "variable", "linked"),
+    [("api", "PENSTOCK_FLOWER_URL", "flower"), ("flower", "PENSTOCK_PAGES_URL", "api")],
+)
+def test_pages_and_flower_lead_to_each_other(linking: str, variable: str, linked: str) -> None:
+    url = SERVICES[linking]["environment"][variable]
+    [port] = SERVICES[linked]["ports"]
+    open_at = port.rpartition(":")[0]
+    assert interpolated(url, FLOWER_BASIC_AUTH="me:secret") == f"http://{open_at}"
+    assert interpolated(url, **{variable: "https://here.example"}) == "https://here.example"
+
+
+def test_where_flower_is_not_asked_for_nothing_leads_to_it() -> None:
+    assert interpolated(SERVICES["api"]["environment"]["PENSTOCK_FLOWER_URL"]) == ""
+
+
 @pytest.mark.parametrize("name", SERVICES)
 def test_ports_are_open_to_this_machine_only(name: str) -> None:
     assert all(port.startswith("127.0.0.1:") for port in SERVICES[name].get("ports", []))
