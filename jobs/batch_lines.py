@@ -15,7 +15,8 @@ from typing import Any, BinaryIO
 
 import msgspec
 
-from .inputs import MAX_LINE_BYTES, read_json_line
+from .input_row import MAX_LINE_BYTES
+from .json_lines import read_json_line
 from .model import RejectedLine
 from .strict_json import NotJson, parse_json
 

@@ -20,7 +20,7 @@ from .child_bounds import die_first
 from .dry_run import DryRun
 from .dry_run_model import ModelAtHand, NoModelAtHand, model_at_hand
 from .dry_run_report import DryRunReport
-from .inputs import UnreadableInput, open_input
+from .inputs import UnreadableInput, open_file, open_input
 from .object_store import ObjectStore, StorePlace, StoreUnavailable, is_store_url
 from .parent_death import die_with_parent
 from .submit_request import SubmitRequest
@@ -92,12 +92,10 @@ def _opened(order: DryRunOrder) -> BinaryIO:
     if place.descriptor is not None:
         return os.fdopen(place.descriptor, "rb")
     path = place.path or ""
+    if not is_store_url(path):
+        return open_file(path)
     try:
-        if is_store_url(path):
-            return ObjectStore(StorePlace.parse(path), order.s3_endpoint).open()
-        return Path(path).open("rb")
-    except OSError as error:
-        raise UnreadableInput(f"cannot read {path}: {error.strerror or error}") from error
+        return ObjectStore(StorePlace.parse(path), order.s3_endpoint).open()
     except (ValueError, StoreUnavailable) as error:
         raise UnreadableInput(f"cannot read {path[:60]!r}: {error}") from error
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+DAMAGE = (OSError, pa.ArrowException, UnicodeDecodeError)  # what reading it may raise
 MAX_PAGE_BYTES = 512 << 20
 _MAX_ROWS = 1024
 _BATCH_BYTES = 32 << 20  # that rows of the mean size take up
@@ -33,6 +34,27 @@ def batches_of(parquet: pq.ParquetFile) -> Iterator[pa.RecordBatch]:
         if group.num_rows:
             num_rows = _batch_rows(index, group)
             yield from parquet.iter_batches(batch_size=num_rows, row_groups=[index])
+
+
+def damaged_column(parquet: pq.ParquetFile, num_read: int) -> str | None:
+    """Find the first column that cannot be read, of the row group that is behind so many rows."""
+    num_rows = 0
+    for index in range(parquet.num_row_groups):
+        group = parquet.metadata.row_group(index)
+        num_rows += group.num_rows
+        if num_read < num_rows:
+            return _damaged_column_of(parquet, index, _batch_rows(index, group))
+    return None
+
+
+def _damaged_column_of(parquet: pq.ParquetFile, index: int, num_rows: int) -> str | None:
+    for name in parquet.schema_arrow.names:
+        try:
+            for _ in parquet.iter_batches(batch_size=num_rows, row_groups=[index], columns=[name]):
+                pass
+        except DAMAGE:
+            return name
+    return None
 
 
 def _batch_rows(index: int, group: pq.RowGroupMetaData) -> int:

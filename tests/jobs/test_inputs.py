@@ -9,14 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from penstock.jobs.inputs import (
-    MAX_LINE_BYTES,
-    InputRow,
-    RejectedLine,
-    UnreadableInput,
-    open_input,
-    rows_input,
-)
+from penstock.jobs.input_row import MAX_LINE_BYTES, InputRow, UnreadableInput
+from penstock.jobs.inputs import open_input, rows_input
+from penstock.jobs.model import RejectedLine
 
 
 def read(data: bytes, format: str | None = None) -> tuple[dict[int, Any], dict[int, str]]:
@@ -75,15 +70,18 @@ def test_csv_with_quotes_and_bad_lines() -> None:
         7: {"id": "4", "text": "é"},
         9: {"id": "6", "text": "z"},
     }
-    assert bad[3] == "has 1 fields, the header 2"
+    assert bad[3] == "has 1 field, the header names 2 columns: nothing stands for 'text'"
+    assert "a quote opens in it that never closes" in bad[10]
     assert set(bad) == {3, 8, 10}
-    assert read(b"a\n\xff\nb\n", "csv") == ({3: {"a": "b"}}, {2: "is not UTF-8"})
+    _, bad = read(b"a,b\nx,\xff\n1,2,3\n", "csv")
+    assert bad[2] == "is not UTF-8 in column 'b'"
+    assert bad[3].startswith("has 3 fields, the header names 2 columns: a text that holds a comma")
 
 
 def test_a_long_csv_field_is_fine_and_an_endless_line_is_not() -> None:
     rows, _ = read(b'a\n"' + b"x" * 1_000_000 + b'"\n', "csv")
     assert len(rows[2]["a"]) == 1_000_000
-    with pytest.raises(UnreadableInput, match="line longer than 16 MiB"):
+    with pytest.raises(UnreadableInput, match="its line 2 is longer than 16 MiB"):
         read(b"a\n" + b"x" * (MAX_LINE_BYTES + 10), "csv")
 
 
@@ -123,6 +121,32 @@ def test_damaged_parquet_is_refused(damage: str) -> None:
         read(bytes(data), "parquet")
 
 
+def test_damage_amid_parquet_is_told_with_its_line_and_column() -> None:
+    file = io.BytesIO()
+    table = pa.table({"id": range(300), "text": [f"row {n}" for n in range(300)]})
+    pq.write_table(
+        table, file, row_group_size=100, write_page_checksum=True, compression=None,
+        use_dictionary=False,
+    )  # fmt: skip
+    data = bytearray(file.getvalue())
+    place = data.index(b"row 250")
+    data[place : place + 7] = b"raw 250"
+    lines: list[int] = []
+    with pytest.raises(UnreadableInput, match=r"line 201, column 'text' or soon behind it: .*CRC"):
+        lines.extend(item.line for item in open_input(io.BytesIO(bytes(data)), "parquet"))
+    assert lines == list(range(1, 201))
+
+
+def test_a_cell_that_no_row_can_hold_is_told_with_its_column() -> None:
+    moments = pa.array([0, 10**18], pa.timestamp("ms"))
+    rows, bad = read(parquet(pa.table({"a": [1, 2], "when": moments})))
+    assert rows == {1: {"a": 1, "when": "1970-01-01T00:00:00"}}
+    assert bad[2].startswith("cannot be written as JSON: column 'when': ")
+    [item] = rows_input([{"a": 1, "b": object()}])
+    assert isinstance(item, RejectedLine)
+    assert "column 'b'" in item.message
+
+
 @pytest.mark.parametrize(
     ("data", "complaint"),
     [
@@ -130,6 +154,8 @@ def test_damaged_parquet_is_refused(damage: str) -> None:
         (b"hello\n", "cannot tell the format"),
         (b"\x1f\x8b\x08rest", "gzip"),
         (b"PK\x03\x04rest", "spreadsheet"),
+        (b"ARROW1\0\0rest", "write it as Parquet"),
+        (b"BZh9rest", "bzip2"),
         ('{"a": 1}'.encode("utf-16"), "UTF-16"),
     ],
 )
@@ -139,9 +165,26 @@ def test_what_is_no_input_is_refused_as_a_whole(data: bytes, complaint: str) -> 
 
 
 def test_a_header_must_name_each_column_once() -> None:
-    for data in (b"a,a\n1,2\n", b"a,,b\n1,2,3\n"):
-        with pytest.raises(UnreadableInput, match="must name every column, once"):
+    for data, fault in (
+        (b"b,a,a\n1,2,3\n", "'a' stands there 2 times"),
+        (b"a,,b\n1,2,3\n", "column 2 has no name"),
+        (b"\n1\n", "it is blank"),
+        (b"gr\xf6\xdfe\n1\n", "it is not UTF-8"),
+    ):
+        with pytest.raises(UnreadableInput, match=f"must name every column, once: {fault}"):
             read(data, "csv")
+    table = pa.Table.from_arrays([pa.array([1]), pa.array([2])], names=["a", "a"])
+    with pytest.raises(UnreadableInput, match="have the same name, 'a'"):
+        read(parquet(table))
+
+
+def test_a_wrong_name_is_told_at_once_not_line_by_line() -> None:
+    for data, says in (
+        (parquet(pa.table({"a": [1]})), "it is Parquet, whatever its name says"),
+        ('{"a": 1}'.encode("utf-16-le"), "it holds zero bytes, as UTF-16 does"),
+    ):
+        with pytest.raises(UnreadableInput, match=says):
+            open_input(io.BytesIO(data), filename="a.jsonl")
 
 
 def test_paths_are_told_by_suffix_and_refused_with_their_cause(tmp_path: Path) -> None:
@@ -162,6 +205,14 @@ def test_a_pipe_is_refused() -> None:
     os.close(writing)
     with os.fdopen(reading, "rb") as file, pytest.raises(UnreadableInput, match="is a stream"):
         open_input(file)
+
+
+def test_what_may_never_end_is_refused_without_waiting(tmp_path: Path) -> None:
+    fifo = tmp_path / "rows.jsonl"
+    os.mkfifo(fifo)
+    for path in (fifo, Path("/dev/zero")):
+        with pytest.raises(UnreadableInput, match="is a pipe or a device"):
+            open_input(path, "jsonl")
 
 
 def test_the_file_stays_its_owners() -> None:

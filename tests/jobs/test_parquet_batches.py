@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from penstock.jobs import inputs
+from penstock.jobs import input_row, parquet_rows
 from penstock.jobs.inputs import InputRow, RejectedLine, UnreadableInput, open_input
 from penstock.jobs.parquet_batches import batches_of
 
@@ -63,10 +63,10 @@ def test_batches_follow_the_size_of_rows() -> None:
 
 @pytest.mark.parametrize("dictionary", [False, True])
 def test_a_row_is_held_to_what_a_line_is(dictionary: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inputs, "MAX_LINE_BYTES", MIB)
+    monkeypatch.setattr(input_row, "MAX_LINE_BYTES", MIB)
     column = pa.array(["a", "x" * (MIB + 1), "é" * MIB, "b"])
     for at_once in (99 * MIB, 0):
-        monkeypatch.setattr(inputs, "_PARQUET_BYTES_AT_ONCE", at_once)
+        monkeypatch.setattr(parquet_rows, "_BYTES_AT_ONCE", at_once)
         file = parquet(column.dictionary_encode() if dictionary else column)
         items = list(open_input(file, "parquet"))
         rejected = [RejectedLine(line, "is longer than 1 MiB") for line in (2, 3)]
