@@ -17,9 +17,9 @@ from ..jobs.model import SamplingParams
 from ..jobs.tool_use import ToolCall
 from .errors import ApiError, InvalidRequest
 from .generation import ClientGone, Generation, Part, Usage, unless_gone
+from .generation_schemas import GenerationRequest
 from .principal import principal_of
 from .refusals import refusal_for
-from .schemas import GenerationRequest
 from .services import Services
 from .sse import DONE, EventStream, frame
 from .stopwatch import Stopwatch

@@ -17,6 +17,7 @@ from ..jobs.strict_json import NotJson, parse_json
 from .errors import BodyTooLarge, InvalidRequest, UnsupportedMediaType, shown
 
 MAX_JSON_BYTES = 4 << 20
+MAX_CHANGE_BYTES = 64 << 10  # of what changes a thing, or has it run again
 MAX_REASON_CHARS = 120
 MAX_PROMPT_BYTES = 16 << 20  # read so far that a prompt which is too long can be told so
 _PARSED_AT_ONCE_BYTES = 256 << 10

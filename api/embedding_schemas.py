@@ -5,7 +5,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from .body_hints import PROMPTS
-from .schemas import Prompt, ShortText, as_prompts
+from .generation_schemas import ShortText
+from .prompt_schemas import Prompt, as_prompts
 from .strict import Strict
 
 MAX_INPUTS = 2048  # as at OpenAI

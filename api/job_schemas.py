@@ -6,8 +6,8 @@ from pydantic import Field, model_validator
 
 from .body_hints import like
 from .errors import InvalidRequest
+from .generation_schemas import Metadata, ShortText
 from .message_schemas import Role
-from .schemas import Metadata, ShortText
 from .strict import Strict
 
 Priority = Annotated[int, Field(ge=-100, le=100)]

@@ -9,6 +9,7 @@ from . import (
     own_objects as own,
     page_objects as pages,
     run_objects as runs,
+    shared_objects as shared,
     stored_objects as stored,
     workflow_objects as workflows,
 )
@@ -26,7 +27,7 @@ ANSWERS: dict[str, type[Described]] = {
     "list_jobs": own.JobList,
     "get_job": own.Job,
     "change_job": own.Job,
-    "delete_job": openai.Deleted,
+    "delete_job": shared.Deleted,
     "cancel_job": own.Job,
     "pause_job": own.Job,
     "resume_job": own.Job,
@@ -41,7 +42,7 @@ ANSWERS: dict[str, type[Described]] = {
     "store_workflow": workflows.Workflow,
     "get_workflow": workflows.Workflow,
     "validate_workflow": workflows.WorkflowCheck,
-    "delete_workflow": openai.Deleted,
+    "delete_workflow": shared.Deleted,
     "preview_workflow": workflows.WorkflowPreview,
     "look_at_preview": workflows.WorkflowPreview,
     "plan_workflow": workflows.WorkflowPlan,
@@ -54,7 +55,7 @@ ANSWERS: dict[str, type[Described]] = {
     "pause": runs.Run,
     "resume": runs.Run,
     "cancel": runs.Run,
-    "delete_run": openai.Deleted,
+    "delete_run": shared.Deleted,
     "get_row": runs.RowHistory,
     "get_run_results": own.ResultPage,
     "get_run_errors": runs.RunErrorPage,
@@ -64,12 +65,12 @@ ANSWERS: dict[str, type[Described]] = {
     "create_response": openai.ModelResponse,
     "retrieve_response": openai.ModelResponse,
     "cancel_response": openai.ModelResponse,
-    "delete_response": openai.Deleted,
+    "delete_response": shared.Deleted,
     "create_embeddings": openai.EmbeddingList,
     "create_file": stored.File,
     "list_files": stored.FileList,
     "get_file": stored.File,
-    "delete_file": openai.Deleted,
+    "delete_file": shared.Deleted,
     "create_upload": stored.Upload,
     "add_part": stored.UploadPart,
     "complete_upload": stored.Upload,
@@ -83,7 +84,7 @@ ANSWERS: dict[str, type[Described]] = {
     "get_endpoint": stored.WebhookEndpoint,
     "change_endpoint": stored.WebhookEndpoint,
     "rotate_secret": stored.NewWebhookEndpoint,
-    "delete_endpoint": openai.Deleted,
+    "delete_endpoint": shared.Deleted,
     "try_endpoint": stored.WebhookTest,
     "list_event_types": stored.WebhookEventTypes,
     "list_deliveries": own.Deliveries,
@@ -115,4 +116,4 @@ FORMS: dict[str, tuple[str | None, ...]] = {
 }
 
 # Shapes that no answer is, but that stand in one, or in its place.
-BESIDE = (openai.ErrorEnvelope, own.StreamEvent)
+BESIDE = (shared.ErrorEnvelope, own.StreamEvent)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from ..jobs.model import JobState
 from .described import Described
-from .openai_objects import Page
+from .shared_objects import Page
 
 
 class JobUsage(Described):

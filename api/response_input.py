@@ -8,8 +8,8 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Tag
 
 from .errors import UnsupportedParameter
+from .generation_schemas import ShortText
 from .message_schemas import Role, join_text_parts, not_too_long
-from .schemas import ShortText
 from .strict import Strict
 
 Status = Literal["in_progress", "completed", "incomplete"]

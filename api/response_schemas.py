@@ -8,9 +8,10 @@ from ..jobs.response_format import structured_outputs_of
 from ..jobs.tool_use import ToolUse, tool_use_of
 from .body_hints import OR_TEXT, within
 from .errors import InvalidRequest, UnsupportedParameter
+from .generation_schemas import Metadata, ShortText
 from .message_schemas import not_too_long
 from .response_input import InputItem, as_items, chat_messages, chat_tool_choice, chat_tools
-from .schemas import MAX_MESSAGES, Metadata, ShortText
+from .schemas import MAX_MESSAGES
 from .strict import Strict
 
 

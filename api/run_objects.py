@@ -9,8 +9,8 @@ from pydantic import Field
 
 from ..jobs.model import JobState
 from .described import Described
-from .openai_objects import Page
 from .own_objects import JobPlace
+from .shared_objects import Page
 
 
 class RunUsage(Described):

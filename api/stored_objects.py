@@ -6,7 +6,8 @@ Knows shapes, makes none of them. What is generated: see `openai_objects`.
 from typing import Literal
 
 from .described import Described
-from .openai_objects import CachedTokens, Page
+from .openai_objects import CachedTokens
+from .shared_objects import Page
 
 
 class File(Described):

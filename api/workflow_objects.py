@@ -6,8 +6,8 @@ What runs of them answer: see `run_objects`.
 from typing import Any, Literal
 
 from .described import Described
-from .openai_objects import Page
 from .run_objects import RowTrace, Run
+from .shared_objects import Page
 
 
 class Workflow(Described):

@@ -5,8 +5,8 @@ from typing import Annotated, Any
 from pydantic import Field, model_validator
 
 from .errors import InvalidRequest
+from .generation_schemas import Metadata, ShortText
 from .job_schemas import JobOutput, Priority
-from .schemas import Metadata, ShortText
 from .strict import Strict
 
 MAX_PREVIEW_ROWS = 100

@@ -20,12 +20,12 @@ from ..bodies import MAX_JSON_BYTES, json_body, read_json
 from ..body_hints import like, one_of
 from ..creations import ADMITTED
 from ..errors import Conflict, InvalidRequest, shown
+from ..generation_schemas import Metadata, ShortText
 from ..home import require_home
 from ..idempotency_key import idempotency_key_of
 from ..job_wish import now_ms
 from ..pages import page_of
 from ..principal import ThePrincipal
-from ..schemas import Metadata, ShortText
 from ..services import Services, TheServices
 from ..strict import Strict
 from .files import MAX_LIFE_S, MIN_LIFE_S

@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse
 from ...jobs.job_limits import check_deadline, read_deadline
 from ...jobs.retrying import retry
 from ...jobs.steering import Changes, change, pause, resume
-from ..bodies import json_body, read_json, read_optional_json
+from ..bodies import MAX_CHANGE_BYTES, json_body, read_json, read_optional_json
 from ..creations import ADMITTED
 from ..errors import Conflict
 from ..home import require_home
@@ -19,10 +19,9 @@ from ..job_lookup import find_job, show
 from ..job_object import job_object
 from ..job_schemas import JobChange, RetryRequest
 from ..job_wish import now_ms, priority_for
+from ..named_changes import named_changes
 from ..principal import Principal, ThePrincipal
 from ..services import Services, TheServices
-
-MAX_BODY_BYTES = 64 << 10
 
 router = APIRouter(tags=["jobs"])
 
@@ -56,7 +55,7 @@ async def change_job(
 
     What is not named stays as it is; null takes a name, a deadline or a rate away.
     """
-    body = await read_json(request, JobChange, MAX_BODY_BYTES)
+    body = await read_json(request, JobChange, MAX_CHANGE_BYTES)
     await find_job(services, principal, job_id)
     changes = await _changes(services, principal, body)
     work = partial(change, services.settings, services.table, job_id, **changes)
@@ -77,7 +76,7 @@ async def retry_job(
     When that completes, its rows take the places of those that failed. While one retry runs, the
     next request finds it; one with the same `Idempotency-Key` finds it ever after.
     """
-    body = await read_optional_json(request, RetryRequest, MAX_BODY_BYTES)
+    body = await read_optional_json(request, RetryRequest, MAX_CHANGE_BYTES)
     require_home(services)
     await find_job(services, principal, job_id)
     if body.priority is not None:
@@ -103,17 +102,10 @@ async def retry_job(
 
 async def _changes(services: Services, principal: Principal, body: JobChange) -> Changes:
     """Keep what was named; pydantic fills in the rest."""
-    changes = Changes()
-    named = body.model_fields_set
-    if "name" in named:
-        changes["name"] = body.name
-    if "metadata" in named:
-        changes["metadata"] = body.metadata or {}
-    if "priority" in named:
-        changes["priority"] = priority_for(services, principal, body.priority)
-    if "max_error_rate" in named:
+    changes = Changes(**named_changes(services, principal, body))
+    if "max_error_rate" in body.model_fields_set:
         changes["max_error_rate"] = body.max_error_rate
-    if "deadline" in named:
+    if "deadline" in body.model_fields_set:
         changes["deadline_ms"] = None
         if body.deadline is not None:
             changes["deadline_ms"] = read_deadline(body.deadline, await now_ms(services))

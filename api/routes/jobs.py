@@ -1,6 +1,5 @@
 """/v1/jobs: submit, list, look at and cancel bulk jobs. What came of them: see job_results."""
 
-import tempfile
 from functools import partial
 from typing import Annotated, Any
 
@@ -16,9 +15,9 @@ from ...jobs.errors import CorruptJob, InvalidJob, UnknownJob
 from ...jobs.job_dir import JobDir
 from ...jobs.model import Counts, JobSnapshot, JobSpec, JobState
 from ...jobs.removal import remove
-from ...jobs.submission import FileSource, Source, Submission, submit
+from ...jobs.submission import Source, Submission, submit
 from ...jobs.workflow.orders.order_names import run_of
-from ..bodies import MAX_JSON_BYTES, json_body, parse, read_json
+from ..bodies import MAX_JSON_BYTES, json_body, read_json
 from ..creations import ADMITTED
 from ..errors import Conflict, InvalidRequest, Unavailable
 from ..home import require_home
@@ -27,18 +26,14 @@ from ..job_object import job_object
 from ..job_schemas import JobRequest
 from ..job_wish import source_of, wish_of
 from ..long_poll import SeenState, WaitS
-from ..pages import nothing_behind
+from ..pages import list_of, nothing_behind
 from ..principal import Principal, ThePrincipal
+from ..row_uploads import receive_rows, spool_file
 from ..services import Services, TheServices
-from ..upload import Form, is_multipart, receive_upload
+from ..upload import is_multipart
 
 MAX_JOB_JSON_BYTES = 32 << 20  # rows inside the request; larger inputs come as a file
 LONGEST_LIST = 100
-_UPLOAD = Form(
-    fields=frozenset({"request"}),
-    required=frozenset({"request", "file"}),
-    max_field_bytes=MAX_JSON_BYTES,
-)
 
 router = APIRouter(tags=["jobs"])
 
@@ -55,15 +50,10 @@ async def create_job(
         body = await read_json(request, JobRequest, MAX_JOB_JSON_BYTES)
         source = source_of(services, principal, body)
         return await _create(request, services, principal, body, source)
-    spool = services.settings.data_dir / "uploads"
-    spool.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=spool) as file:  # has no name: nothing of it can stay behind
-        upload = await receive_upload(request, _UPLOAD, file)
-        body = parse(upload.fields["request"], JobRequest)
+    with spool_file(services.settings) as file:
+        body, source = await receive_rows(request, JobRequest, file, max_json_bytes=MAX_JSON_BYTES)
         if body.input is not None:
             raise InvalidRequest("the rows come as the part `file`; leave input out", param="input")
-        # Only the suffix of the name is ever used, to tell the format.
-        source = FileSource(file, upload.filename)
         return await _create(request, services, principal, body, source)
 
 
@@ -93,13 +83,7 @@ async def list_jobs(
     except UnknownJob:
         raise nothing_behind(after or "") from None
     data = [await show(services, job) for job in jobs[:limit]]
-    return {
-        "object": "list",
-        "data": data,
-        "first_id": data[0]["id"] if data else None,
-        "last_id": data[-1]["id"] if data else None,
-        "has_more": len(jobs) > limit,
-    }
+    return list_of(data, has_more=len(jobs) > limit)
 
 
 @router.get("/v1/jobs/{job_id}")

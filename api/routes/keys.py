@@ -11,8 +11,8 @@ from ...jobs.tenants import InvalidTenant, Tenant, TenantLimits
 from ..bodies import json_body, read_json
 from ..body_hints import like
 from ..errors import InvalidRequest, NotFound, shown
+from ..generation_schemas import ShortText
 from ..pages import page_of
-from ..schemas import ShortText
 from ..services import TheServices
 from ..strict import Strict
 

@@ -1,34 +1,48 @@
-"""/v1/workflows/runs/{id}: change a run, run again what failed of it, and list what went wrong."""
+"""/v1/workflows/runs/{id}, as it is steered: paused, resumed, changed, what failed run again."""
 
-from dataclasses import asdict
+from collections.abc import Callable
 from functools import partial
-from typing import Annotated, Any
+from typing import Any
 
 import anyio.to_thread
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
 from ...jobs.errors import InvalidJob
 from ...jobs.workflow.runs.retrying import retry_run
-from ...jobs.workflow.runs.run_control import RunChanges, change_run
-from ...jobs.workflow.runs.run_errors import read_errors
-from ..bodies import json_body, read_json, read_optional_json
+from ...jobs.workflow.runs.run_control import change_run
+from ...jobs.workflow.runs.runs import RunSnapshot, pause_run, resume_run
+from ..bodies import MAX_CHANGE_BYTES, json_body, read_json, read_optional_json
 from ..creations import ADMITTED
 from ..errors import Conflict
 from ..home import require_home
 from ..idempotency_key import idempotency_key_of
 from ..job_wish import priority_for
+from ..named_changes import named_changes
 from ..principal import Principal, ThePrincipal
+from ..run_lookup import find_run
 from ..services import Services, TheServices
 from ..workflow_object import run_object
 from ..workflow_requests import told
 from ..workflow_schemas import RunChange, RunRetry
-from .job_results import MAX_PAGE_ROWS, PAGE_ROWS
-from .workflow_runs import find_run
-
-MAX_BODY_BYTES = 64 << 10
 
 router = APIRouter(tags=["workflows"])
+
+
+@router.post("/v1/workflows/runs/{run_id}/pause")
+async def pause(run_id: str, services: TheServices, principal: ThePrincipal) -> dict[str, Any]:
+    """Begin nothing more of a run; what is running goes on to its end, and is kept."""
+    run = await find_run(services, principal, run_id)
+    if run.state.is_final:
+        raise Conflict(f"{run_id} has ended ({run.state}): there is nothing to pause")
+    return await _steer(services, pause_run, run_id)
+
+
+@router.post("/v1/workflows/runs/{run_id}/resume")
+async def resume(run_id: str, services: TheServices, principal: ThePrincipal) -> dict[str, Any]:
+    """Let a run go on that pauses; any other is left as it is."""
+    run = await find_run(services, principal, run_id)
+    return run_object(run) if run.state.is_final else await _steer(services, resume_run, run_id)
 
 
 @router.patch("/v1/workflows/runs/{run_id}", openapi_extra=json_body(RunChange))
@@ -39,9 +53,9 @@ async def update_run(
 
     What is not named stays as it is; null takes a name away.
     """
-    body = await read_json(request, RunChange, MAX_BODY_BYTES)
+    body = await read_json(request, RunChange, MAX_CHANGE_BYTES)
     await find_run(services, principal, run_id)
-    changes = _changes(services, principal, body)
+    changes = named_changes(services, principal, body)
     work = partial(change_run, services.settings, services.table, run_id, **changes)
     with told(run_id):
         await anyio.to_thread.run_sync(work)
@@ -63,7 +77,7 @@ async def run_again(
     While one retry goes on, the next request finds it; one with the same `Idempotency-Key` finds it
     ever after.
     """
-    body = await read_optional_json(request, RunRetry, MAX_BODY_BYTES)
+    body = await read_optional_json(request, RunRetry, MAX_CHANGE_BYTES)
     require_home(services)
     await find_run(services, principal, run_id)
     work = partial(
@@ -86,50 +100,12 @@ async def run_again(
     )
 
 
-@router.get("/v1/workflows/runs/{run_id}/errors")
-async def get_run_errors(
-    run_id: str,
-    services: TheServices,
-    principal: ThePrincipal,
-    step: Annotated[str | None, Query(description="Only what failed in this step.")] = None,
-    code: Annotated[str | None, Query(description="Only errors of this code.")] = None,
-    after: Annotated[str | None, Query(description="`next_cursor` of the page before.")] = None,
-    limit: Annotated[
-        int, Query(ge=1, le=MAX_PAGE_ROWS, description="How many errors a page has.")
-    ] = PAGE_ROWS,
+async def _steer(
+    services: Services, verb: Callable[..., RunSnapshot], run_id: str
 ) -> dict[str, Any]:
-    """Return the lines that could not become rows, then the rows that failed, step by step.
-
-    One page: `next_cursor` is where the next one begins. A page looks at so much and no more: it
-    may be empty and yet have a next one. `outcome` says what became of a row: `kept` without a
-    value, `defaulted`, `dropped`, or `fatal` to the run.
-    """
-    await find_run(services, principal, run_id)
-    work = partial(
-        read_errors, services.settings, run_id, step=step, code=code, after=after, limit=limit
-    )
+    work = partial(verb, services.settings, services.table, run_id)
     with told(run_id):
-        page = await anyio.to_thread.run_sync(work)
-    errors = [asdict(error).items() for error in page.errors]
-    return {
-        "object": "list",
-        "data": [{name: value for name, value in each if value is not None} for each in errors],
-        "has_more": page.next_cursor is not None,
-        "next_cursor": page.next_cursor,
-    }
-
-
-def _changes(services: Services, principal: Principal, body: RunChange) -> RunChanges:
-    """Keep what was named; pydantic fills in the rest."""
-    changes = RunChanges()
-    named = body.model_fields_set
-    if "name" in named:
-        changes["name"] = body.name
-    if "metadata" in named:
-        changes["metadata"] = body.metadata or {}
-    if "priority" in named:
-        changes["priority"] = priority_for(services, principal, body.priority)
-    return changes
+        return run_object(await anyio.to_thread.run_sync(work))
 
 
 def _priority(services: Services, principal: Principal, wanted: int | None) -> int | None:

@@ -9,9 +9,9 @@ from ...jobs.workflow.replanning import plan_of
 from ...jobs.workflow.runs.run_dir import RunDir
 from ..principal import ThePrincipal
 from ..run_graph import graph_object
+from ..run_lookup import find_run
 from ..services import Services, TheServices
 from ..workflow_requests import told
-from .workflow_runs import find_run
 
 router = APIRouter(tags=["workflows"])
 

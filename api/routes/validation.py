@@ -2,7 +2,6 @@
 
 import json
 import logging
-import tempfile
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
 
@@ -14,9 +13,9 @@ from starlette.responses import Response, StreamingResponse
 
 from ...jobs.dry_run_process import DryRunProcess
 from ...jobs.inputs import UnreadableInput
-from ...jobs.sources import FileSource, Source
+from ...jobs.sources import Source
 from ...jobs.workers import WorkerInfo
-from ..bodies import MAX_JSON_BYTES, json_body, parse, read_json
+from ..bodies import MAX_JSON_BYTES, json_body, read_json
 from ..creations import ADMITTED
 from ..errors import ApiError, InvalidRequest, TooManyRequests
 from ..home import require_home
@@ -24,8 +23,9 @@ from ..job_schemas import JobRequest
 from ..job_wish import source_of, wish_of
 from ..principal import Principal, ThePrincipal
 from ..refusals import refusal_for
+from ..row_uploads import receive_rows, spool_file
 from ..services import Services, TheServices
-from ..upload import Form, is_multipart, receive_upload
+from ..upload import is_multipart
 from ..validation_estimate import LearnedLengths, estimate, learned_lengths
 from ..validation_object import progress_object, validation_object, waiting_object
 from ..validation_run import ValidationRun
@@ -96,20 +96,16 @@ async def _asked(
     if not is_multipart(request):
         body = await read_json(request, JobRequest, MAX_JOB_JSON_BYTES)
         return body, source_of(services, principal, body)
-    spool = services.settings.data_dir / "uploads"
-    spool.mkdir(parents=True, exist_ok=True)
-    file = held.enter_context(tempfile.TemporaryFile(dir=spool))  # noqa: SIM115 - `held` closes it
-    form = Form(
-        fields=frozenset({"request"}),
-        required=frozenset({"request", "file"}),
+    body, source = await receive_rows(
+        request,
+        JobRequest,
+        held.enter_context(spool_file(services.settings)),
+        max_json_bytes=MAX_JSON_BYTES,
         max_file_bytes=services.settings.max_file_bytes,
-        max_field_bytes=MAX_JSON_BYTES,
     )
-    upload = await receive_upload(request, form, file)
-    body = parse(upload.fields["request"], JobRequest)
     if body.input is not None:
         raise InvalidRequest("the rows come as the part `file`; leave input out", param="input")
-    return body, FileSource(file, upload.filename)
+    return body, source
 
 
 async def _lines(

@@ -23,6 +23,9 @@ from ..creations import ADMITTED
 from ..errors import Conflict, InvalidRequest, TooManyRequests
 from ..job_wish import priority_for
 from ..principal import Principal, ThePrincipal, principal_of
+from ..run_lookup import find_run
+from ..run_rows import rows_of
+from ..run_start import begin
 from ..services import Services, TheServices
 from ..wording import counted
 from ..workflow_estimate import estimate, estimate_object, spread_of
@@ -30,7 +33,6 @@ from ..workflow_object import run_object, trace_object
 from ..workflow_requests import checked, sources_of, specification, told
 from ..workflow_schemas import CheckRequest, PlanRequest, PreviewRequest
 from .jobs import MAX_JOB_JSON_BYTES
-from .workflow_runs import begin, find_run, rows_of
 
 MAX_ROWS_SHOWN = 20  # of each step
 _COUNTED = 10_000  # rows of a sample, to see how much they vary
@@ -158,7 +160,7 @@ def _rows_of(
     services: Services, run: RunSnapshot, history: RunHistory, step: str
 ) -> list[dict[str, Any]]:
     """Tell what a step did for its first rows."""
-    found = rows_of(services, run.run_id, step, limit=MAX_ROWS_SHOWN)
+    found = rows_of(services.settings, run.run_id, step, limit=MAX_ROWS_SHOWN)
     traces = [history.of_step(step, row["row_id"]) for row in found]
     return [trace_object(trace) for trace in traces if trace is not None]
 
@@ -169,11 +171,13 @@ async def _estimated(
     num_rows: dict[str, int],
     tokens_per_s: float | None = None,
 ) -> dict[str, Any]:
+    settings = services.settings
+
     def work() -> tuple[RunSpec, Plan, dict[str, float]]:
-        spec = RunDir(services.settings.runs_dir, run.run_id).read()
+        spec = RunDir(settings.runs_dir, run.run_id).read()
         spreads = {
             step.id: spread_of(
-                [row["parent_id"] for row in rows_of(services, run.run_id, step.id, limit=_COUNTED)]
+                [row["parent_id"] for row in rows_of(settings, run.run_id, step.id, limit=_COUNTED)]
             )
             for step in run.steps
             if step.type == "expand"

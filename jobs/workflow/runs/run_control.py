@@ -28,7 +28,7 @@ class RunChanges(TypedDict, total=False):
 
     name: str | None
     priority: int
-    metadata: Mapping[str, str]
+    metadata: dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
