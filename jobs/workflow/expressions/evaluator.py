@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias, cast
 
 from .errors import EvaluationError, shown
-from .functions import FUNCTIONS, IN_WORDS, is_wanted
+from .functions import FUNCTIONS
 from .lists import attributes
 from .tree import (
     Binary,
@@ -22,6 +22,7 @@ from .tree import (
     Slice,
 )
 from .values import Budget, bounded, compared, computed, field_of, is_number
+from .wanted import IN_WORDS, is_wanted
 
 Scope: TypeAlias = Mapping[str, Any]
 

@@ -8,11 +8,13 @@ arithmetic does and less than a sign:
 
 import math
 from collections.abc import Iterable
-from typing import NoReturn, cast
+from typing import cast
 
-from .errors import ExpressionError, nearest
-from .functions import FILTER_NAMES, FUNCTIONS
-from .tokens import Token, tokens
+from .calls import call_problem
+from .errors import ExpressionError
+from .functions import FILTER_NAMES
+from .token_reader import TokenReader
+from .tokens import Token
 from .tree import (
     Arithmetic,
     Binary,
@@ -100,56 +102,27 @@ def without_braces(text: str) -> str:
 
 
 class _Parser:
-    """Reads tokens from left to right; `strength` is how strongly the left neighbour binds."""
+    """Reads an expression; `strength` is how strongly the left neighbour binds."""
 
     def __init__(self, text: str, names: frozenset[str], aggregates: frozenset[str]) -> None:
-        self._text = text
-        self._tokens = tokens(text)
-        self._next = 0
+        self._tokens = TokenReader(text)
         self._nesting = 0
         self._names = names
         self._aggregates = aggregates
 
     def whole(self) -> Node:
         node = self._expression(0)
-        if self._token.kind != "end":
-            self._unexpected("an operator")
+        if self._tokens.current.kind != "end":
+            self._tokens.unexpected("an operator")
         return node
-
-    @property
-    def _token(self) -> Token:
-        return self._tokens[self._next]
-
-    def _is(self, *words: str) -> bool:
-        return self._token.kind in ("operator", "name") and self._token.text in words
-
-    def _take(self) -> Token:
-        token = self._token
-        self._next += token.kind != "end"
-        return token
-
-    def _expect(self, word: str) -> Token:
-        if not self._is(word):
-            self._unexpected(f"{word!r}")
-        return self._take()
-
-    def _fail(self, problem: str, token: Token) -> NoReturn:
-        raise ExpressionError(problem, self._text, token.position)
-
-    def _unexpected(self, wanted: str) -> NoReturn:
-        self._refuse(self._token, wanted)
-
-    def _refuse(self, token: Token, wanted: str) -> NoReturn:
-        got = "it ends" if token.kind == "end" else f"there is {token.text[:40]!r}"
-        self._fail(f"{wanted} is expected, but {got}", token)
 
     def _expression(self, strength: int) -> Node:
         self._nesting += 1
         if self._nesting > MAX_NESTING:
-            self._fail(f"it is nested more than {MAX_NESTING} deep", self._token)
+            self._tokens.fail(f"it is nested more than {MAX_NESTING} deep", self._tokens.current)
         left = self._operand()
-        while self._token.kind in ("operator", "name"):
-            binds = _STRENGTH.get(self._token.text, 0)
+        while self._tokens.current.kind in ("operator", "name"):
+            binds = _STRENGTH.get(self._tokens.current.text, 0)
             if binds <= strength:
                 break
             left = self._continued(left, binds)
@@ -160,11 +133,11 @@ class _Parser:
         """Read an operator and its right side."""
         if binds == _COMPARE:
             return self._comparisons(left)
-        operator = self._take()
+        operator = self._tokens.take()
         match operator.text:
             case "if":
                 condition = self._expression(_IF)
-                self._expect("else")
+                self._tokens.expect("else")
                 return Conditional(operator.position, condition, left, self._expression(_IF - 1))
             case "or" | "and" as word:
                 return Either(operator.position, word, left, self._expression(binds))
@@ -177,19 +150,19 @@ class _Parser:
                 return Binary(operator.position, cast(Arithmetic, sign), left, right)
 
     def _comparisons(self, first: Node) -> Node:
-        position = self._token.position
+        position = self._tokens.current.position
         rest: list[tuple[Comparison, Node]] = []
-        while self._is("in", "not", *_COMPARISONS):
-            word = self._take().text
+        while self._tokens.is_at("in", "not", *_COMPARISONS):
+            word = self._tokens.take().text
             if word == "not":
-                self._expect("in")
+                self._tokens.expect("in")
                 word = "not in"
             rest.append((cast(Comparison, word), self._expression(_COMPARE)))
         return Compare(position, first, tuple(rest))
 
     def _operand(self) -> Node:
         """Read what stands to the left of an operator, with its own sign, fields and calls."""
-        token = self._take()
+        token = self._tokens.take()
         match token.kind, token.text:
             case "operator", "-":
                 return Negative(token.position, self._expression(_SIGN))
@@ -199,7 +172,7 @@ class _Parser:
                 return Not(token.position, self._expression(_NOT))
             case "operator", "(":
                 node = self._expression(0)
-                self._expect(")")
+                self._tokens.expect(")")
             case "operator", "[":
                 node = ListOf(token.position, tuple(self._items("]")))
             case "number", _:
@@ -211,18 +184,18 @@ class _Parser:
             case "name", _ if token.text not in _WORDS:
                 node = self._named(token)
             case _:
-                self._refuse(token, "a value")
+                self._tokens.refuse(token, "a value")
         return self._postfixed(node)
 
     def _postfixed(self, node: Node) -> Node:
-        while self._is(".", "["):
-            opening = self._take()
+        while self._tokens.is_at(".", "["):
+            opening = self._tokens.take()
             if opening.text == ".":
-                field = self._take()
+                field = self._tokens.take()
                 if field.kind != "name":
-                    self._refuse(field, "the name of a field")
-                if self._is("("):
-                    self._fail(
+                    self._tokens.refuse(field, "the name of a field")
+                if self._tokens.is_at("("):
+                    self._tokens.fail(
                         f"there are no methods; say x | {field.text} or {field.text}(x)", field
                     )
                 node = Index(field.position, node, Constant(field.position, field.text))
@@ -231,52 +204,52 @@ class _Parser:
         return node
 
     def _subscript(self, node: Node, opening: Token) -> Node:
-        start = None if self._is(":") else self._expression(0)
-        if self._is("]") and start is not None:
-            self._take()
+        start = None if self._tokens.is_at(":") else self._expression(0)
+        if self._tokens.is_at("]") and start is not None:
+            self._tokens.take()
             return Index(opening.position, node, start)
-        self._expect(":")
-        stop = None if self._is("]") else self._expression(0)
-        self._expect("]")
+        self._tokens.expect(":")
+        stop = None if self._tokens.is_at("]") else self._expression(0)
+        self._tokens.expect("]")
         return Slice(opening.position, node, start, stop)
 
     def _items(self, closing: str) -> Iterable[Node]:
-        while not self._is(closing):
+        while not self._tokens.is_at(closing):
             yield self._expression(0)
-            if not self._is(closing):
-                self._expect(",")
-        self._take()
+            if not self._tokens.is_at(closing):
+                self._tokens.expect(",")
+        self._tokens.take()
 
     def _number(self, token: Token) -> int | float:
         value = float(token.text)
         if math.isfinite(value) and not token.text.isdigit():
             return value
         if value >= 2**64 or int(token.text) >= 2**63:
-            self._fail(f"{token.text[:24]} is too large a number", token)
+            self._tokens.fail(f"{token.text[:24]} is too large a number", token)
         return int(token.text)
 
     def _named(self, token: Token) -> Node:
-        if self._is("("):
+        if self._tokens.is_at("("):
             return self._call(token)
         if token.text not in self._names:
             known = ", ".join(sorted(self._names))
             column = f"; a column is called row.{token.text}" if "row" in self._names else ""
-            self._fail(f"unknown name {token.text!r} (known: {known}){column}", token)
+            self._tokens.fail(f"unknown name {token.text!r} (known: {known}){column}", token)
         return Name(token.position, token.text)
 
     def _filter(self, left: Node) -> Node:
-        token = self._take()
+        token = self._tokens.take()
         if token.kind != "name":
-            self._refuse(token, "the name of a filter")
+            self._tokens.refuse(token, "the name of a filter")
         return self._call(token, left)
 
     def _test(self, left: Node, operator: Token) -> Node:
-        is_opposite = self._is("not")
+        is_opposite = self._tokens.is_at("not")
         if is_opposite:
-            self._take()
-        token = self._take()
+            self._tokens.take()
+        token = self._tokens.take()
         if token.text not in _TESTS:
-            self._fail("after `is` may stand none, null or defined", token)
+            self._tokens.fail("after `is` may stand none, null or defined", token)
         is_null = Call(operator.position, "is_null", (left,))
         return is_null if is_opposite == (token.text == "defined") else Not(token.position, is_null)
 
@@ -285,54 +258,38 @@ class _Parser:
         is_filter = piped is not None
         arguments = [piped] if is_filter else []
         attribute: tuple[str, ...] = ()
-        if not is_filter or self._is("("):
-            self._expect("(")
-            while not self._is(")"):
+        if not is_filter or self._tokens.is_at("("):
+            self._tokens.expect("(")
+            while not self._tokens.is_at(")"):
                 if self._is_keyword():
                     attribute = self._attribute()
                 else:
                     arguments.append(self._expression(0))
-                if not self._is(")"):
-                    self._expect(",")
-            self._take()
+                if not self._tokens.is_at(")"):
+                    self._tokens.expect(",")
+            self._tokens.take()
         name = FILTER_NAMES.get(token.text, token.text) if is_filter else token.text
-        self._check_call(token, name, len(arguments), bool(attribute), is_filter)
+        if is_filter or name not in self._aggregates or len(arguments) > 1:
+            problem = call_problem(token.text, name, len(arguments), has_attribute=bool(attribute))
+            if problem is not None:
+                self._tokens.fail(problem, token)
+        elif attribute:
+            self._tokens.fail("the attribute of an aggregate stands in its expression", token)
         return Call(token.position, name, tuple(arguments), attribute, is_filter)
 
     def _is_keyword(self) -> bool:
-        following = self._tokens[min(self._next + 1, len(self._tokens) - 1)]
-        return self._token.kind == "name" and (following.kind, following.text) == ("operator", "=")
+        following = self._tokens.following
+        is_name = self._tokens.current.kind == "name"
+        return is_name and (following.kind, following.text) == ("operator", "=")
 
     def _attribute(self) -> tuple[str, ...]:
-        name = self._take()
+        name = self._tokens.take()
         if name.text != "attribute":
-            self._fail(f"there is no argument {name.text!r}; only `attribute` has a name", name)
-        self._take()
-        value = self._take()
+            self._tokens.fail(
+                f"there is no argument {name.text!r}; only `attribute` has a name", name
+            )
+        self._tokens.take()
+        value = self._tokens.take()
         if value.kind != "text" or not all(value.text.split(".")):
-            self._fail("attribute is a field in quotes, such as attribute='amount'", value)
+            self._tokens.fail("attribute is a field in quotes, such as attribute='amount'", value)
         return tuple(value.text.split("."))
-
-    def _check_call(
-        self, token: Token, name: str, count: int, has_attribute: bool, is_filter: bool
-    ) -> None:
-        if name in self._aggregates and not is_filter and count <= 1:
-            if has_attribute:
-                self._fail("the attribute of an aggregate stands in its expression", token)
-            return
-        function = FUNCTIONS.get(name)
-        if function is None:
-            raise ExpressionError(self._no_function(token), self._text, token.position)
-        if not function.num_required <= count <= function.num_allowed:
-            few, many = function.num_required, function.num_allowed
-            wants = f"{few}" if few == many else f"{few} to {many}"
-            self._fail(f"{token.text} takes {wants} arguments, got {count}", token)
-        if has_attribute and not (function.has_attribute and count == 1):
-            self._fail(f"{token.text} takes no attribute here", token)
-        if name == "map" and not has_attribute:
-            self._fail("map takes an attribute, such as map(attribute='amount')", token)
-
-    def _no_function(self, token: Token) -> str:
-        if token.text in ("count", "majority"):
-            return f"{token.text} is an aggregate; it can only be called in `agg`"
-        return f"there is no function {token.text[:40]!r}{nearest(token.text, FUNCTIONS)}"

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TypeAlias
 
 from .errors import ExpressionError, nearest, shown
-from .functions import FUNCTIONS, IN_WORDS, may_be_wanted
+from .functions import FUNCTIONS
 from .tree import (
     Binary,
     Call,
@@ -25,6 +25,7 @@ from .tree import (
     path_of,
 )
 from .types import ANY, BOOL, FLOAT, INT, NULL, TEXT, Type, joined
+from .wanted import IN_WORDS, may_be_wanted
 
 TypeScope: TypeAlias = Mapping[str, Type]
 
