@@ -19,7 +19,7 @@ from .errors import InvalidRequest, Unavailable, shown
 from .generation import ClientGone
 from .refusals import refusal_for
 from .services import Services
-from .sse import SLOW_CONSUMER, STOPPING, EventStream, frame
+from .sse import SLOW_CONSUMER, STOPPING, EventStream, Frames, frame
 
 EVENT_ID = re.compile(r"\d{1,20}-\d{1,20}")
 RETRY_FRAME = b"retry: 2000\n\n"  # how long, in ms, a client waits before it connects again
@@ -38,6 +38,17 @@ async def event_feed(
     """
     if last_event_id is not None and not EVENT_ID.fullmatch(last_event_id):
         raise InvalidRequest(f"Last-Event-ID {shown(last_event_id)} is not one of ours")
+    return await stream_to_follower(
+        request, services, _frames(services, subject, last_event_id, look)
+    )
+
+
+async def stream_to_follower(request: Request, services: Services, frames: Frames) -> Response:
+    """Send a follower frames for as long as it stays, in one of the places there are for such.
+
+    Raises:
+        Unavailable: too many follow already.
+    """
     try:
         give_back = await stream_slot(request, services, is_wanted=True)
     except ClientGone:
@@ -56,7 +67,6 @@ async def event_feed(
         give_back()
         services.followers.release_on_behalf_of(ticket)
 
-    frames = _frames(services, subject, last_event_id, look)
     lead = b"event: error\n"
     return EventStream(
         frames, on_close=leave, on_slow=lead + SLOW_CONSUMER, on_stop=lead + STOPPING

@@ -111,6 +111,7 @@ FORMS: dict[str, tuple[str | None, ...]] = {
     "get_step_rows": _ROWS,
     "follow_events": (None, STREAM),
     "follow_run_events": (None, STREAM),
+    "follow_overview": (None, STREAM),
     "get_content": (None, BYTES),
     "metrics": (None, "text/plain"),
 }

@@ -48,6 +48,7 @@ from .open_files import OpenFiles
 from .rate_limit import RateGates
 from .response_book import ResponseBook
 from .services import Services
+from .shared_looks import SharedLooks
 from .stream_slots import StreamSlots
 from .validation_slots import ValidationSlots
 from .waiting_line import WaitingLine
@@ -79,6 +80,8 @@ async def open_services(
     stack.push_async_callback(patient.aclose)
     events = AsyncJobEvents(patient, keys)
     stack.push_async_callback(events.close)
+    looks = SharedLooks()
+    stack.push_async_callback(looks.close)
     lane = InteractiveLane(settings)
     await lane.open()
     stack.push_async_callback(lane.close)
@@ -134,6 +137,7 @@ async def open_services(
         gates=gates,
         streams=StreamSlots(tenants),
         polls=LongPolls(),
+        looks=looks,
         timelines=Timelines(),
         keeper=keeper,
         submissions=CapacityLimiter(MAX_SUBMISSIONS),

@@ -30,6 +30,7 @@ from .long_poll import LongPolls
 from .meters import Meters
 from .rate_limit import RateGates
 from .response_book import ResponseBook
+from .shared_looks import SharedLooks
 from .stream_slots import StreamSlots
 from .validation_slots import ValidationSlots
 from .waiting_line import WaitingLine
@@ -63,6 +64,7 @@ class Services:
     gates: RateGates
     streams: StreamSlots
     polls: LongPolls
+    looks: SharedLooks
     timelines: Timelines
     keeper: Keeper
     submissions: CapacityLimiter  # long ones must not take every thread

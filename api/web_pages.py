@@ -1,13 +1,16 @@
 """The pages that people open in a browser: files of `dashboards/pages`, and their addresses.
 
-Knows no job. A page holds no data: its script asks the API for that, with the reader's key. So
-pages are served to everybody, and let nothing run but the scripts beside them.
+A page's file says what goes into the head, then an empty line, then what it shows; `_layout.html`
+is around it, and `${name}` stands for `_name.html`. Knows no job. A page holds no data: its script
+asks the API for that, with the reader's key. So pages are served to everybody, and let nothing run
+but the scripts beside them.
 """
 
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from string import Template
 
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -40,17 +43,16 @@ class _File:
     tag: str
 
     @classmethod
-    def read(cls, path: Path) -> "_File":
-        content = path.read_bytes()
+    def of(cls, content: bytes, suffix: str) -> "_File":
         digest = hashlib.blake2b(content, digest_size=12).hexdigest()
-        return cls(content, _TYPES[path.suffix], f'"{digest}"')
+        return cls(content, _TYPES[suffix], f'"{digest}"')
 
 
 def page_routes(folder: Path = FOLDER) -> list[BaseRoute]:
     """Read the pages, and return the routes at which they are."""
-    pages = {path.stem: _File.read(path) for path in folder.glob("*.html")}
+    pages = {name: _File.of(text.encode(), ".html") for name, text in composed(folder).items()}
     assets = {
-        path.name: _File.read(path)
+        path.name: _File.of(path.read_bytes(), path.suffix)
         for path in sorted(folder.iterdir())
         if path.suffix in _TYPES and path.suffix != ".html"
     }
@@ -68,6 +70,19 @@ def page_routes(folder: Path = FOLDER) -> list[BaseRoute]:
         Route("/ui/assets/{name}", asset),
         Route("/ui/{rest:path}", _page(pages["missing"], status=404)),
     ]
+
+
+def composed(folder: Path = FOLDER) -> dict[str, str]:
+    """Put every page together from its own file and those it shares with others."""
+    files = sorted(folder.glob("*.html"))
+    texts = {path.stem: path.read_text(encoding="utf-8").strip() for path in files}
+    shared = {name[1:]: text for name, text in texts.items() if name.startswith("_")}
+    pages = {}
+    for name, text in texts.items():
+        if not name.startswith("_"):
+            head, body = Template(text).substitute(shared).split("\n\n", 1)
+            pages[name] = Template(shared["layout"]).substitute(head=head, body=body)
+    return pages
 
 
 def is_page(path: str) -> bool:

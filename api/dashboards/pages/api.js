@@ -131,36 +131,53 @@ export class Api {
     return { again, first };
   }
 
-  /** Follow events to the last, across lost connections: none is missed, none is told twice. */
-  async follow(path, onEvent) {
+  /**
+   * Follow events to the last, across lost connections: none is missed, none is told twice.
+   * `address()` says where they are; the function that is returned goes there anew, at once.
+   */
+  follow(address, onEvent) {
     let lastId = null;
-    let pauseMs = FIRST_PAUSE_MS;
-    for (;;) {
-      try {
-        const headers = lastId ? { "last-event-id": lastId } : {};
-        for await (const event of this.events(path, headers)) {
-          pauseMs = FIRST_PAUSE_MS;
-          if (event.kind === "error") break; // the server stops, or we were slow: come again
-          lastId = event.id ?? lastId;
-          onEvent(event);
-          if (event.kind === "done") return;
+    let leave = () => {};
+    const run = async () => {
+      let pauseMs = FIRST_PAUSE_MS;
+      for (;;) {
+        const controller = new AbortController();
+        let hasLeft = false;
+        const left = new Promise((resolve) => {
+          leave = () => {
+            hasLeft = true;
+            controller.abort();
+            resolve();
+          };
+        });
+        try {
+          const headers = lastId ? { "last-event-id": lastId } : {};
+          for await (const event of this.events(address(), headers, controller)) {
+            if (hasLeft) break;
+            if (event.kind === "error") break; // the server stops, or we were slow: come again
+            pauseMs = FIRST_PAUSE_MS;
+            lastId = event.id ?? lastId;
+            onEvent(event);
+            if (event.kind === "done") return;
+          }
+        } catch (error) {
+          if (error instanceof Refused) {
+            this.onConnection(true, error.message);
+            if (error.status === 404 || error.status === 403) return;
+          } else if (!hasLeft && !document.hidden) {
+            this.away();
+          }
         }
-      } catch (error) {
-        if (error instanceof Refused) {
-          this.onConnection(true, error.message);
-          if (error.status === 404 || error.status === 403) return;
-        } else if (!document.hidden) {
-          this.away();
-        }
+        await Promise.race([pause(pauseMs), left]);
+        pauseMs = Math.min(2 * pauseMs, LONGEST_PAUSE_MS);
+        await whenLookedAt();
       }
-      await pause(pauseMs);
-      pauseMs = Math.min(2 * pauseMs, LONGEST_PAUSE_MS);
-      await whenLookedAt();
-    }
+    };
+    run();
+    return () => leave();
   }
 
-  async *events(path, headers) {
-    const controller = new AbortController();
+  async *events(path, headers, controller) {
     let silence = setTimeout(() => controller.abort(), SILENCE_MS);
     const rest = () => document.hidden && controller.abort(); // a browser has six for all its tabs
     document.addEventListener("visibilitychange", rest);

@@ -204,7 +204,7 @@ whileAlive(
 );
 const { first: history } = whileAlive(api, () => job, lookAtHistory, HISTORY_EVERY_MS);
 showWhenReady([history, rowList.watch(), lookAtTask()]);
-api.follow(`${path}/events`, ({ kind, data }) => {
+api.follow(() => `${path}/events`, ({ kind, data }) => {
   if (kind === "job.progress") flights.set(data.worker, data);
   if (kind === "done") flights.clear();
   if (data.id === id) show(data);

@@ -142,7 +142,7 @@ whileAlive(
   async () => show(await api.get(path)),
 );
 showWhenReady([rowList.watch(), faults.watch()]);
-api.follow(`${path}/events`, ({ data }) => {
+api.follow(() => `${path}/events`, ({ data }) => {
   if (data.id === id) show(data);
   else if (data.status) show({ ...run, status: data.status });
 });

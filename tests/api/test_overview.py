@@ -1,0 +1,196 @@
+"""The stream behind the overview: what it tells, and that many readers cost no more than one."""
+
+import asyncio
+import time
+from collections.abc import Hashable
+from contextlib import AsyncExitStack, aclosing
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+import redis
+
+from penstock.api.app import create_app
+from penstock.api.errors import Unavailable
+from penstock.api.shared_looks import EVERY_S, Look, SharedLooks
+from penstock.jobs.api_keys import ApiKeys, Scope
+from penstock.jobs.redis_client import connect
+from penstock.jobs.redis_server import RedisServer
+from penstock.jobs.settings import Settings
+
+from .conftest import IDLE_MODEL, MODEL, Stack
+from .plain_jobs import events, rows, submit
+from .serving import serving
+
+EVENTS = "/v1/overview/events"
+KEY = "sk-overview-0123456789"
+READERS = 200
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+class Source:
+    """Something to look at; counts how often it was."""
+
+    def __init__(self, *shown: bytes) -> None:
+        self.shown = list(shown)
+        self.num_looks = 0
+
+    async def __call__(self) -> bytes:
+        self.num_looks += 1
+        return self.shown.pop(0) if len(self.shown) > 1 else self.shown[0]
+
+
+@pytest.mark.anyio
+class TestSharedLooks:
+    async def test_many_followers_take_one_look(self) -> None:
+        looks, source = SharedLooks(every_s=3600), Source(b"now")
+        async with AsyncExitStack() as stack:
+            for _ in range(READERS):
+                following = looks.follow({"jobs": source}, longest_s=60)
+                await stack.enter_async_context(aclosing(following))
+                assert await anext(following) == b"now"
+            assert source.num_looks == 1
+            assert looks.num_boards == 1
+        assert looks.num_boards == 0
+
+    async def test_only_what_has_changed_is_told(self) -> None:
+        looks = SharedLooks(every_s=0)
+        sources: dict[Hashable, Look] = {
+            "jobs": Source(b"a", b"a", b"a", b"b"),
+            "runs": Source(b"none"),
+        }
+        async with aclosing(looks.follow(sources, longest_s=60)) as following:
+            assert {await anext(following), await anext(following)} == {b"a", b"none"}
+            assert await anext(following) == b"b"
+
+    async def test_a_slow_follower_misses_what_lay_between(self) -> None:
+        looks, source = SharedLooks(every_s=0), Source(*(b"%d" % n for n in range(100)))
+        async with aclosing(looks.follow({"jobs": source}, longest_s=60)) as following:
+            await anext(following)
+            while len(source.shown) > 1:
+                await asyncio.sleep(0)
+            assert await anext(following) == b"99"
+
+    async def test_nobody_follows_for_ever(self) -> None:
+        looks = SharedLooks(every_s=3600)
+        following = looks.follow({"jobs": Source(b"now")}, longest_s=0.05)
+        assert [each async for each in following] == [b"now"]
+        assert looks.num_boards == 0
+
+    async def test_there_are_no_more_boards_than_allowed(self) -> None:
+        looks, source = SharedLooks(every_s=3600, max_boards=1), Source(b"now")
+        async with aclosing(looks.follow({"jobs": source}, longest_s=60)) as following:
+            await anext(following)
+            looks.check_room({"jobs": source})
+            with pytest.raises(Unavailable, match="1 different views"):
+                looks.check_room({"runs": source})
+            with pytest.raises(Unavailable):
+                await anext(looks.follow({"runs": source}, longest_s=60))
+        await looks.close()
+
+
+def first_lists(http: httpx2.Client, names: set[str], **query: Any) -> dict[str, dict[str, Any]]:
+    """Read a stream until every one of these has come."""
+    found: dict[str, dict[str, Any]] = {}
+    with http.stream("GET", EVENTS, params=query) as answer:
+        assert answer.status_code == 200, answer.read()
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        for _, kind, data in events(answer):
+            found[kind] = data
+            if names <= found.keys():
+                return found
+    raise AssertionError(f"the stream ended with {found.keys()}")
+
+
+class TestStream:
+    def test_tells_what_the_lists_tell(self, http: httpx2.Client) -> None:
+        made = [submit(http, model=IDLE_MODEL, input={"rows": rows(1)}) for _ in range(3)]
+        names = {"jobs", "runs", "workers", "queues"}
+        told = first_lists(http, names, limit=2, jobs_status="queued")
+        assert [job["id"] for job in told["jobs"]["data"]] == [made[2]["id"], made[1]["id"]]
+        assert told["jobs"]["has_more"] is True
+        assert told["runs"]["object"] == "list"
+        assert [worker["model"] for worker in told["workers"]["data"]] == [MODEL]
+        assert MODEL in [queue["model"] for queue in told["queues"]["data"]]
+        behind = {"jobs_status": "queued", "jobs_after": made[1]["id"]}
+        next_page = first_lists(http, {"jobs"}, **behind)["jobs"]["data"]
+        assert next_page[0]["id"] == made[0]["id"]
+        for job in made:
+            http.post(f"/v1/jobs/{job['id']}/cancel")
+
+    def test_tells_of_a_change(self, http: httpx2.Client, stack: Stack) -> None:
+        job = submit(http, model=IDLE_MODEL, input={"rows": rows(1)})
+        query = {"jobs_status": "paused"}
+        with http.stream("GET", EVENTS, params=query) as answer, stack.http() as other:
+            seen = (data for _, kind, data in events(answer) if kind == "jobs")
+            assert next(seen)["data"] == []
+            other.post(f"/v1/jobs/{job['id']}/pause")
+            assert [each["id"] for each in next(seen)["data"]] == [job["id"]]
+        http.post(f"/v1/jobs/{job['id']}/cancel")
+
+    def test_a_part_that_cannot_be_read_says_so_and_hides_no_other(
+        self, http: httpx2.Client
+    ) -> None:
+        told = first_lists(http, {"refused", "runs"}, jobs_after="job_00000000000000000000000000")
+        assert (told["refused"]["of"], told["refused"]["status"]) == ("jobs", 400)
+        assert told["refused"]["error"]["param"] == "after"
+        assert "jobs" not in told
+
+
+@pytest.fixture
+def guarded(redis_server: RedisServer, tmp_path: Path) -> Settings:
+    return Settings(
+        data=str(tmp_path / "data"),
+        redis_url=redis_server.url,
+        namespace=f"overview-{tmp_path.name}",
+        models=(IDLE_MODEL,),
+        api_key=KEY,
+    )
+
+
+def test_a_tenant_sees_its_own_and_no_machine(guarded: Settings) -> None:
+    _, secret = ApiKeys(guarded.keys_dir).create("others", frozenset({Scope.READ}))
+    with (
+        serving(create_app(guarded), grace_s=1) as url,
+        httpx2.Client(base_url=url, headers={"authorization": f"Bearer {KEY}"}) as http,
+        httpx2.Client(base_url=url, headers={"authorization": f"Bearer {secret}"}) as other,
+    ):
+        job = submit(http, model=IDLE_MODEL, input={"rows": rows(1)})
+        assert [each["id"] for each in first_lists(http, {"jobs"})["jobs"]["data"]] == [job["id"]]
+        told = first_lists(other, {"jobs", "runs"})
+        assert told.keys() == {"jobs", "runs"}
+        assert told["jobs"]["data"] == []
+        assert httpx2.get(url + EVENTS).status_code == 401
+
+
+@pytest.mark.anyio
+async def test_many_open_overviews_take_no_more_of_redis_than_one(guarded: Settings) -> None:
+    def num_lists(client: redis.Redis) -> int:
+        """How often Redis was asked for the places of jobs in their order."""
+        told: Any = client.info("commandstats")
+        return told.get("cmdstat_zrevrange", {}).get("calls", 0)
+
+    async def read_first(http: httpx2.AsyncClient, stack: AsyncExitStack) -> None:
+        answer = await stack.enter_async_context(http.stream("GET", EVENTS))
+        async for line in answer.aiter_lines():
+            if line == "event: jobs":
+                return
+
+    headers = {"authorization": f"Bearer {KEY}"}
+    limits = httpx2.Limits(max_connections=None)
+    with serving(create_app(guarded), grace_s=1) as url, connect(guarded) as client:
+        began_s, before = time.monotonic(), num_lists(client)
+        async with (
+            httpx2.AsyncClient(base_url=url, headers=headers, limits=limits, timeout=60) as http,
+            AsyncExitStack() as stack,
+        ):
+            for _ in range(READERS):
+                await read_first(http, stack)
+            looks = num_lists(client) - before
+        took_s = time.monotonic() - began_s
+    assert 0 < looks <= took_s / EVERY_S + 1
