@@ -1,27 +1,34 @@
-"""The fence around templates: which nodes, filters and methods there are, and what they may cost.
+"""The fence around templates: which nodes, filters and methods there are, and where they pay.
 
 Jinja's own sandbox keeps a template away from Python's insides. This one also bounds its work:
 every loop, filter and comparison pays for the size of what it is given out of one budget per row.
 """
 
-import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any, cast
 
 import jinja2
-from jinja2 import nodes, pass_context
+from jinja2 import nodes
 from jinja2.exceptions import SecurityError
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
 
+from .template_budget import MAX_TEXT_CHARS, budget_of, size_of
+from .template_filters import (
+    bounded_range,
+    is_number,
+    join,
+    metered,
+    metered_test,
+    replace,
+    rounded,
+    to_json,
+    total,
+)
+
 ROW = "row"
 CUSTOM_ID = "custom_id"
-SPEND = "_budget"  # names with a leading underscore are out of a template's reach
-
-MAX_WORK = 5_000_000  # characters touched and loop turns, per row
-MAX_TEXT_CHARS = 1_000_000  # of any text made on the way
-MAX_RANGE = 10_000
 
 _NODES: tuple[type[nodes.Node], ...] = (
     *(nodes.Template, nodes.Output, nodes.TemplateData, nodes.For, nodes.If, nodes.CondExpr),
@@ -54,21 +61,6 @@ _METHODS = frozenset(
 _METERED = "_metered"
 
 
-class Budget:
-    """Work that is left for one row."""
-
-    __slots__ = ("left",)
-
-    def __init__(self) -> None:
-        self.left = MAX_WORK
-
-    def spend(self, amount: int) -> None:
-        """Take from it; raises when nothing is left."""
-        self.left -= amount
-        if self.left < 0:
-            raise SecurityError(f"it needs more than {MAX_WORK} steps for this row")
-
-
 def _refuse_null(value: Any) -> Any:
     """Let no null become the word "None" in a prompt."""
     if value is None:
@@ -93,20 +85,20 @@ class RowSandbox(ImmutableSandboxedEnvironment):
             optimized=False,  # folding constants would compute them outside the budget
             finalize=_refuse_null,
         )
-        self.globals = {"range": _bounded_range}
+        self.globals = {"range": bounded_range}
         filters = {name: self.filters[name] for name in _FILTERS}
         self.filters = {
             **filters,
-            "join": _join,
-            "replace": _replace,
-            "round": _round,
-            "sum": _sum,
-            "tojson": _to_json,
-            _METERED: _metered,
+            "join": join,
+            "replace": replace,
+            "round": rounded,
+            "sum": total,
+            "tojson": to_json,
+            _METERED: metered,
         }
         self.tests = {
             **{name: self.tests[name] for name in _PLAIN_TESTS},
-            **{name: _metered_test(self.tests[name]) for name in _COMPARING_TESTS},
+            **{name: metered_test(self.tests[name]) for name in _COMPARING_TESTS},
         }
 
     def check(self, tree: nodes.Template) -> None:
@@ -143,20 +135,20 @@ class RowSandbox(ImmutableSandboxedEnvironment):
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         """Compute an operator, unless it could make much out of little."""
-        if operator == "+" and _size(left) + _size(right) > MAX_TEXT_CHARS:
+        if operator == "+" and size_of(left) + size_of(right) > MAX_TEXT_CHARS:
             raise SecurityError(f"+ would make something longer than {MAX_TEXT_CHARS}")
-        if operator in ("*", "%") and not (_is_number(left) and _is_number(right)):
+        if operator in ("*", "%") and not (is_number(left) and is_number(right)):
             raise SecurityError(f"{operator} works on numbers only, in a template")
-        _budget(context).spend(1 + _size(left) + _size(right))
+        budget_of(context).spend(1 + size_of(left) + size_of(right))
         return super().call_binop(context, operator, left, right)
 
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:
         """Call `range`, or a harmless method of a text, a list or an object."""
-        if __obj is not _bounded_range:
+        if __obj is not bounded_range:
             owner, name = getattr(__obj, "__self__", None), getattr(__obj, "__name__", "")
             if not isinstance(owner, str | list | dict) or name not in _METHODS:
                 raise SecurityError(f"{name or __obj!r}() cannot be called in a template"[:200])
-            _budget(__context).spend(1 + _size(owner))
+            budget_of(__context).spend(1 + size_of(owner))
         return super().call(__context, __obj, *args, **kwargs)
 
 
@@ -194,124 +186,3 @@ class _BoundedConcat(NodeTransformer):
     def visit_Concat(self, node: nodes.Concat) -> nodes.Filter:
         self.generic_visit(node)
         return _filtered(nodes.List(node.nodes, lineno=node.lineno), "join")
-
-
-def _budget(context: Context) -> Budget:
-    return context.parent[SPEND]
-
-
-def _size(value: Any) -> int:
-    return len(value) if isinstance(value, str | list | tuple | dict | range) else 0
-
-
-def _weight(value: Any, limit: int) -> int:
-    """Count what there is to look at in a value, all the way down; stops beyond `limit`."""
-    weight, rest = 0, [value]
-    while rest and weight <= limit:
-        value = rest.pop()
-        weight += 1 + _size(value)
-        if isinstance(value, list | tuple):
-            rest.extend(value)
-        elif isinstance(value, dict):
-            rest.extend(value)
-            rest.extend(value.values())
-    return weight
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float)
-
-
-def _bounded_range(*arguments: int) -> range:
-    numbers = range(*arguments)
-    if len(numbers) > MAX_RANGE:
-        raise SecurityError(f"range may have {MAX_RANGE} numbers, got {len(numbers)}")
-    return numbers
-
-
-@pass_context
-def _metered(context: Context, value: Any) -> Any:
-    """Pay for looking at a value; what has no length pays as it is walked."""
-    budget = _budget(context)
-    if isinstance(value, jinja2.Undefined):
-        return value
-    if isinstance(value, Iterator):
-        return _walked(value, budget)
-    budget.spend(_weight(value, budget.left))
-    return value
-
-
-def _metered_test(test: Callable[..., bool]) -> Callable[..., bool]:
-    """Make a test pay for what it compares: `select` applies it once per item."""
-
-    @pass_context
-    def paid(context: Context, *values: Any) -> bool:
-        budget = _budget(context)
-        budget.spend(sum(_weight(value, budget.left) for value in values))
-        return test(*values)
-
-    return paid
-
-
-def _walked(values: Iterator[Any], budget: Budget) -> Iterator[Any]:
-    for value in values:
-        budget.spend(1)
-        yield value
-
-
-@pass_context
-def _join(
-    context: Context, values: Iterable[Any], separator: str = "", attribute: str | None = None
-) -> str:
-    """Join texts, within the longest text there may be."""
-    budget = _budget(context)
-    pieces: list[str] = []
-    num_chars = 0
-    for value in values:
-        if attribute is not None:
-            value = context.environment.getitem(value, attribute)
-        if isinstance(value, jinja2.Undefined):
-            str(value)  # a strict undefined raises here, and says what is missing
-        pieces.append(str(value))
-        added = len(pieces[-1]) + len(separator)
-        num_chars += added
-        budget.spend(1 + added)
-        if num_chars > MAX_TEXT_CHARS:
-            raise SecurityError(f"join would make a text longer than {MAX_TEXT_CHARS}")
-    return str(separator).join(pieces)
-
-
-@pass_context
-def _replace(context: Context, text: Any, old: str, new: str) -> str:
-    """Replace every occurrence, within the longest text there may be."""
-    text, old, new = str(text), str(old), str(new)
-    length = len(text) + text.count(old) * (len(new) - len(old))
-    if length > MAX_TEXT_CHARS:
-        raise SecurityError(f"replace would make a text longer than {MAX_TEXT_CHARS}")
-    _budget(context).spend(1 + len(text) + length)
-    return text.replace(old, new)
-
-
-def _round(value: float, num_digits: int = 0) -> float:
-    """Round to a sane number of digits."""
-    return round(float(value), max(-30, min(30, int(num_digits))))
-
-
-def _sum(numbers: Iterable[float]) -> float:
-    """Add numbers; lists would be copied once per item."""
-    total: float = 0
-    for number in numbers:
-        if not _is_number(number):
-            raise SecurityError(f"sum adds numbers only, got {str(number)[:40]!r}")
-        total += number
-    return total
-
-
-@pass_context
-def _to_json(context: Context, value: Any) -> str:
-    """Write a value as JSON, as a model should read it: no HTML escapes."""
-    if isinstance(value, jinja2.Undefined):
-        str(value)
-    text = json.dumps(value, ensure_ascii=False)
-    _budget(context).spend(1 + len(text))
-    return text

@@ -15,8 +15,9 @@ import jinja2
 from jinja2 import meta, nodes
 
 from .model import RequestError, TaskSpec
+from .template_budget import SPEND, Budget
 from .template_paths import TemplatePath, template_paths
-from .template_sandbox import CUSTOM_ID, ROW, SPEND, Budget, RowSandbox
+from .template_sandbox import CUSTOM_ID, ROW, RowSandbox
 
 MAX_TEMPLATE_CHARS = 100_000
 MAX_OUTPUT_CHARS = 1_000_000
@@ -184,6 +185,17 @@ def task_columns(task: TaskSpec) -> dict[str, frozenset[str]]:
         f"messages[{index}].content": _compiled(message.content).columns
         for index, message in enumerate(task.messages or ())
     }
+
+
+def names_read(task: TaskSpec) -> frozenset[str]:
+    """Tell which of `ROW_NAMES` a task's templates read; of those that read none all rows are one.
+
+    Raises:
+        TemplateError: one of them cannot be used.
+    """
+    messages = [message.content for message in task.messages or ()]
+    texts = messages if task.prompt is None else [task.prompt]
+    return frozenset(str(path[0]) for text in texts for path in _compiled(text).paths)
 
 
 @lru_cache(maxsize=64)

@@ -1,0 +1,118 @@
+"""The filters of templates that are not Jinja's own: each pays for its work out of a row's budget.
+
+Jinja's would make much out of little, or copy a list once per item. Knows no syntax tree.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import jinja2
+from jinja2 import pass_context
+from jinja2.exceptions import SecurityError
+from jinja2.runtime import Context
+
+from .template_budget import MAX_TEXT_CHARS, Budget, budget_of, weight_of
+
+MAX_RANGE = 10_000
+
+
+def is_number(value: Any) -> bool:
+    """Tell whether arithmetic may be done with a value."""
+    return isinstance(value, int | float)
+
+
+def bounded_range(*arguments: int) -> range:
+    """Count, so far and no further."""
+    numbers = range(*arguments)
+    if len(numbers) > MAX_RANGE:
+        raise SecurityError(f"range may have {MAX_RANGE} numbers, got {len(numbers)}")
+    return numbers
+
+
+@pass_context
+def metered(context: Context, value: Any) -> Any:
+    """Pay for looking at a value; what has no length pays as it is walked."""
+    budget = budget_of(context)
+    if isinstance(value, jinja2.Undefined):
+        return value
+    if isinstance(value, Iterator):
+        return _walked(value, budget)
+    budget.spend(weight_of(value, budget.left))
+    return value
+
+
+def metered_test(test: Callable[..., bool]) -> Callable[..., bool]:
+    """Make a test pay for what it compares: `select` applies it once per item."""
+
+    @pass_context
+    def paid(context: Context, *values: Any) -> bool:
+        budget = budget_of(context)
+        budget.spend(sum(weight_of(value, budget.left) for value in values))
+        return test(*values)
+
+    return paid
+
+
+def _walked(values: Iterator[Any], budget: Budget) -> Iterator[Any]:
+    for value in values:
+        budget.spend(1)
+        yield value
+
+
+@pass_context
+def join(
+    context: Context, values: Iterable[Any], separator: str = "", attribute: str | None = None
+) -> str:
+    """Join texts, within the longest text there may be."""
+    budget = budget_of(context)
+    pieces: list[str] = []
+    num_chars = 0
+    for value in values:
+        if attribute is not None:
+            value = context.environment.getitem(value, attribute)
+        if isinstance(value, jinja2.Undefined):
+            str(value)  # a strict undefined raises here, and says what is missing
+        pieces.append(str(value))
+        added = len(pieces[-1]) + len(separator)
+        num_chars += added
+        budget.spend(1 + added)
+        if num_chars > MAX_TEXT_CHARS:
+            raise SecurityError(f"join would make a text longer than {MAX_TEXT_CHARS}")
+    return str(separator).join(pieces)
+
+
+@pass_context
+def replace(context: Context, text: Any, old: str, new: str) -> str:
+    """Replace every occurrence, within the longest text there may be."""
+    text, old, new = str(text), str(old), str(new)
+    length = len(text) + text.count(old) * (len(new) - len(old))
+    if length > MAX_TEXT_CHARS:
+        raise SecurityError(f"replace would make a text longer than {MAX_TEXT_CHARS}")
+    budget_of(context).spend(1 + len(text) + length)
+    return text.replace(old, new)
+
+
+def rounded(value: float, num_digits: int = 0) -> float:
+    """Round to a sane number of digits."""
+    return round(float(value), max(-30, min(30, int(num_digits))))
+
+
+def total(numbers: Iterable[float]) -> float:
+    """Add numbers; lists would be copied once per item."""
+    added: float = 0
+    for number in numbers:
+        if not is_number(number):
+            raise SecurityError(f"sum adds numbers only, got {str(number)[:40]!r}")
+        added += number
+    return added
+
+
+@pass_context
+def to_json(context: Context, value: Any) -> str:
+    """Write a value as JSON, as a model should read it: no HTML escapes."""
+    if isinstance(value, jinja2.Undefined):
+        str(value)
+    text = json.dumps(value, ensure_ascii=False)
+    budget_of(context).spend(1 + len(text))
+    return text
