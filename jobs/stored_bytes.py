@@ -21,7 +21,8 @@ from .job_table import JobTable
 from .model import JobSnapshot
 from .part_uploads import PartUploads
 from .settings import Settings
-from .workflow.runs.run_dir import RunDir, RunResults
+from .workflow.runs.run_dir import RunDir
+from .workflow.runs.run_results import RunResults
 
 _MAX_AGE_S = 2.0
 _JOBS_AT_A_TIME = 500

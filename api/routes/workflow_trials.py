@@ -14,7 +14,8 @@ from msgspec.structs import replace
 
 from ...jobs.workflow.plan import Plan
 from ...jobs.workflow.replanning import plan_of
-from ...jobs.workflow.runs.run_dir import RunDir, RunSpec
+from ...jobs.workflow.runs.run_dir import RunDir
+from ...jobs.workflow.runs.run_spec import RunSpec
 from ...jobs.workflow.runs.run_submission import RunRequest
 from ...jobs.workflow.runs.runs import RunSnapshot
 from ...jobs.workflow.runs.tracing import RunHistory

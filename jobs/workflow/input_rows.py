@@ -1,7 +1,8 @@
 """The rows of a run's inputs, as its steps see them. Knows no step."""
 
 from .row import Row
-from .runs.run_dir import RunDir, RunSpec
+from .runs.run_dir import RunDir
+from .runs.run_spec import RunSpec
 
 
 def input_rows(directory: RunDir, spec: RunSpec, name: str, shard: int) -> list[Row]:

@@ -2,7 +2,7 @@
 
 from .checks.check import check
 from .plan import Plan
-from .runs.run_dir import RunSpec
+from .runs.run_spec import RunSpec
 
 
 def plan_of(spec: RunSpec) -> Plan:

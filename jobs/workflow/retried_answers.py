@@ -32,7 +32,9 @@ from ..part_file import CorruptPart
 from ..sealed_input import CorruptInput
 from .asks import Answer, Ask
 from .orders.orders import Order, answers_in, orders_of
-from .runs.run_dir import RunDir, RunResults, RunSpec
+from .runs.run_dir import RunDir
+from .runs.run_results import RunResults
+from .runs.run_spec import RunSpec
 from .workshop.fault_file import fault_files, read_faults
 
 FILLING_S = 60.0  # at a time: then others have their turn

@@ -4,7 +4,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from ...job_dir import JobDir
-from ..runs.run_dir import RunResults, RunSpec
+from ..runs.run_results import RunResults
+from ..runs.run_spec import RunSpec
 from .order_names import depth_of, number_of, order_name
 
 MAX_ORDERS = 1_000_000  # of a step

@@ -25,7 +25,8 @@ from ...results_dir import ResultsDir
 from ...sealed_input import LARGE_SHARD_ROWS, SMALL_SHARD_ROWS, InputSealer
 from ...vectors import pack
 from ..asks import Answer, Ask
-from ..runs.run_dir import RunResults, RunSpec
+from ..runs.run_results import RunResults
+from ..runs.run_spec import RunSpec
 from .order_numbers import OrderNumbers
 
 RUN = "penstock.run"

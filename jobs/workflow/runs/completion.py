@@ -15,8 +15,10 @@ from ...publishing import FileFacts, publish_files
 from ...settings import Settings
 from ..plan import Plan
 from .report import RunReport
-from .run_dir import RunDir, RunResults, RunSpec
+from .run_dir import RunDir
 from .run_manifest import LandedOutput, OutputPart, read_output, write_run_manifest
+from .run_results import RunResults
+from .run_spec import RunSpec
 
 RETRY_S = 5.0
 READING_S = 0.05  # a small output is read by then, and its run ends at once

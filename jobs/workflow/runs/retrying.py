@@ -19,9 +19,10 @@ from ...tenants import Tenants
 from ..replanning import plan_of
 from ..retried_answers import retried_runs
 from .run_control import read_control
-from .run_dir import RunDir, RunSpec
+from .run_dir import RunDir
 from .run_key import RunKey
 from .run_lock import run_lock
+from .run_spec import RunSpec
 from .run_submission import check_models, discard, seal_run
 from .runs import RunSnapshot, read_run
 

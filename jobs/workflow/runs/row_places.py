@@ -15,7 +15,9 @@ import pyarrow.parquet as pq
 from ...errors import InvalidJob
 from ...sealed_input import CorruptInput
 from ..plan import INPUT, Plan, PlannedStep
-from .run_dir import RunDir, RunResults, RunSpec
+from .run_dir import RunDir
+from .run_results import RunResults
+from .run_spec import RunSpec
 
 MAX_PARTS_SEARCHED = 50_000  # of one step that gathers: some ten seconds
 

@@ -17,8 +17,9 @@ from ...model import JobSnapshot
 from ...sealed_json import encode_sealed, read_sealed
 from ...settings import Settings
 from ...steering import change
-from .run_dir import RunDir, RunSpec
+from .run_dir import RunDir
 from .run_lock import run_lock
+from .run_spec import RunSpec
 
 logger = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""The directories of one run: the truth about it. Knows files, no Redis and no step's meaning.
+"""The directory of one run: the truth about it. Knows files, no Redis and no step's meaning.
 
 $data/runs/<run_id>/
     run.json               what is to be done, sealed, written last
@@ -11,11 +11,7 @@ $data/runs/<run_id>/
     results                a link to where its rows land, for the sweep and for people
 $data/runs/.open/<run_id>  as long as anything is left to be done about it
 
-<out>/<run_id>/
-    rows/                       the output, with _manifest.json and _SUCCESS as for any job
-    steps/<step>/rows/          the rows of every step, shard by shard
-    steps/<step>/gathered.json  into how many shards a step that waits for all rows has put them
-    asks/<job_id>/rows/         what models answered, as the jobs of the run landed it
+Where its rows land: see `run_results`.
 """
 
 import re
@@ -38,57 +34,12 @@ from ...durable import (
 )
 from ...errors import CorruptJob, UnknownJob
 from ...linked_results import LinkedResults
-from ...model import DEFAULT_PRIORITY, JobState, RejectedLine
-from ...results_dir import ResultsDir
+from ...model import JobState, RejectedLine
 from ...sealed_input import SealedInput
 from ...sealed_json import encode_sealed, read_sealed
-from ..plan import ColumnKind
-from ..spec import Workflow
-
-RUN_VERSION = 1
+from .run_spec import RUN_VERSION, RunSpec
 
 _RUN_ID = re.compile(r"run_[A-Za-z0-9]{1,40}")  # no dots, no slashes: it names a directory
-
-
-@dataclass(frozen=True, slots=True)
-class SealedDataset:
-    """One input of a run, as it was sealed."""
-
-    num_rows: int
-    num_shards: int
-    columns: Mapping[str, ColumnKind]
-    num_rejected: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class RunSpec:
-    """A sealed run, as `run.json` holds it. Everything else about it can be made from this again.
-
-    `seed` decides all chances. With `use_cache`, answers of earlier runs stand for equal requests.
-    """
-
-    run_id: str
-    workflow: Workflow
-    params: Mapping[str, Any]
-    inputs: Mapping[str, SealedDataset]
-    out: str
-    created_at_ms: int
-    tenant: str = "default"
-    priority: int = DEFAULT_PRIORITY
-    name: str | None = None
-    metadata: Mapping[str, str] = field(default_factory=dict)
-    seed: int = 0
-    use_cache: bool = True
-    out_url: str | None = None
-    is_preview: bool = False
-    idempotency_key: str | None = None
-    retry_of: str | None = None  # the run whose answers it takes over: see `retrying`
-    version: int = RUN_VERSION
-
-    @property
-    def num_rows(self) -> int:
-        """Count the rows of all inputs."""
-        return sum(dataset.num_rows for dataset in self.inputs.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,11 +69,6 @@ class RunPause:
 @dataclass(frozen=True, slots=True)
 class _Started:
     at_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class _GatheredInto:
-    num_shards: int
 
 
 class RunDir(LinkedResults):
@@ -296,48 +242,3 @@ class RunDir(LinkedResults):
             StorageFull: there is no room; nothing has changed.
         """
         replace_file(self._pause, encode_sealed(pause))
-
-
-class RunResults:
-    """Where the rows of one run land, its output's and those of each step."""
-
-    def __init__(self, out: str | Path, run_id: str) -> None:
-        self.path = Path(out) / run_id
-        self.output = ResultsDir(self.path)
-        self.asks = self.path / "asks"
-
-    @classmethod
-    def of(cls, spec: RunSpec) -> "RunResults":
-        """Name the directories of a run."""
-        return cls(spec.out, spec.run_id)
-
-    def step(self, step_id: str) -> ResultsDir:
-        """Name where a step's rows lie."""
-        return ResultsDir(self.path / "steps" / step_id)
-
-    def steps(self) -> list[ResultsDir]:
-        """Find the directories of the steps that have any rows."""
-        found = self.path / "steps"
-        return [ResultsDir(path) for path in sorted(found.iterdir())] if found.is_dir() else []
-
-    def gathered(self, step_id: str) -> int | None:
-        """Tell into how many shards a step has put all rows; None while it has not."""
-        with suppress(CorruptJob):  # then it gathers once more
-            found = read_sealed(self._gathered(step_id), _GatheredInto)
-            return None if found is None else found.num_shards
-        return None
-
-    def note_gathered(self, step_id: str, num_shards: int) -> None:
-        """Note durably that a step has put all rows into so many shards."""
-        replace_file(self._gathered(step_id), encode_sealed(_GatheredInto(num_shards)))
-
-    def forget_gathered(self, step_id: str) -> None:
-        """Let a step gather once more: one of its shards is damaged."""
-        self._gathered(step_id).unlink(missing_ok=True)
-
-    def remove(self) -> None:
-        """Remove all rows."""
-        shutil.rmtree(self.path, ignore_errors=True)
-
-    def _gathered(self, step_id: str) -> Path:
-        return self.path / "steps" / step_id / "gathered.json"

@@ -17,7 +17,8 @@ from ...settings import Settings
 from ..replanning import plan_of
 from ..row import Fault
 from ..workshop.fault_file import fault_files, read_faults
-from .run_dir import RunDir, RunResults
+from .run_dir import RunDir
+from .run_results import RunResults
 
 REJECTED_LINE = "rejected_line"  # the code of a line of an input that could not become a row
 MAX_FILES_READ = 200  # for one page, which may be empty then, and not the last

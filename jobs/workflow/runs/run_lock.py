@@ -5,7 +5,8 @@ from contextlib import ExitStack, contextmanager
 
 from ...errors import JobBusy, UnknownJob
 from ...file_lock import file_lock
-from .run_dir import RunDir, RunSpec
+from .run_dir import RunDir
+from .run_spec import RunSpec
 
 LOCK_WAIT_S = 2.0
 

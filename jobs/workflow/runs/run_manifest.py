@@ -18,7 +18,8 @@ from ..plan import Plan
 from ..typed_columns import PARSED, typed_columns
 from ..workshop.shard_file import read_report
 from .report import RunReport
-from .run_dir import RunResults, RunSpec
+from .run_results import RunResults
+from .run_spec import RunSpec
 
 MANIFEST_VERSION = 1
 

@@ -13,8 +13,9 @@ from ...job_table import JobTable
 from ...removal import remove
 from ...settings import Settings
 from .retrying import open_retry_of
-from .run_dir import RunDir, RunResults
+from .run_dir import RunDir
 from .run_lock import run_lock
+from .run_results import RunResults
 
 TRIAL_KEPT_S = 24 * 3600.0  # after its end
 SETTLING_S = 5.0

@@ -15,7 +15,8 @@ from ..plan import INPUT, Plan, PlannedStep
 from ..work import AskOrSettle, Compute, Emit, Gather, Work
 from ..workshop.shard_file import read_report
 from ..workshop.shard_report import ShardReport, summed
-from .run_dir import RunResults, RunSpec
+from .run_results import RunResults
+from .run_spec import RunSpec
 
 
 class StepState:

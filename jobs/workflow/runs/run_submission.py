@@ -30,8 +30,10 @@ from ...submission import input_items
 from ..checks.check import InvalidWorkflow, Problem, check
 from ..plan import ColumnKind, Plan
 from ..spec import Workflow
-from .run_dir import RunDir, RunResults, RunSpec, SealedDataset
+from .run_dir import RunDir
 from .run_key import RunKey
+from .run_results import RunResults
+from .run_spec import RunSpec, SealedDataset
 from .runs import RunSnapshot, read_run
 
 MAX_COLUMNS = 1_000

@@ -15,8 +15,9 @@ from pathlib import Path
 from ...durable import temporary_files
 from ...errors import CorruptJob, JobBusy
 from ...settings import Settings
-from .run_dir import RunDir, RunResults
+from .run_dir import RunDir
 from .run_key import RunKey
+from .run_results import RunResults
 
 
 def sweep_runs(settings: Settings, older_than_s: float) -> int:

@@ -27,7 +27,9 @@ from ..workshop.shard_file import read_report
 from .error_rates import tallies
 from .report import RunReport, StepProgress, progress_of
 from .run_control import read_control
-from .run_dir import RunDir, RunFinal, RunPause, RunResults, RunSpec
+from .run_dir import RunDir, RunFinal, RunPause
+from .run_results import RunResults
+from .run_spec import RunSpec
 from .run_state import RunState
 from .telling import read_news
 

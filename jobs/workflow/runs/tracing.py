@@ -32,7 +32,8 @@ from ..tools import MissingTool
 from ..workshop.shard_file import read_report, read_shard
 from ..workshop.shard_report import ShardReport
 from .row_places import RowPlaces
-from .run_dir import RunDir, RunResults
+from .run_dir import RunDir
+from .run_results import RunResults
 
 META = "__meta"
 _BEHIND_AN_ID = "~:"  # what may follow a row's id in the key of an ask

@@ -31,7 +31,9 @@ from ..plan import INPUT, Plan, PlannedStep
 from ..replanning import plan_of
 from ..retried_answers import NotTakenOver, RetriedAnswers, forget, path_of
 from ..row import Applied, Fault, Row
-from ..runs.run_dir import RunDir, RunResults, RunSpec
+from ..runs.run_dir import RunDir
+from ..runs.run_results import RunResults
+from ..runs.run_spec import RunSpec
 from ..selection import selected
 from ..tools import NO_TOOLS, MissingTool, Tools
 from ..typed_columns import typed_columns

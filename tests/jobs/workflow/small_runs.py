@@ -30,7 +30,8 @@ from penstock.jobs.workflow.orders import orders
 from penstock.jobs.workflow.orders.orders import orders_of
 from penstock.jobs.workflow.runs import completion, run_at_work, telling
 from penstock.jobs.workflow.runs.run_at_work import RunAtWork
-from penstock.jobs.workflow.runs.run_dir import RunDir, RunResults
+from penstock.jobs.workflow.runs.run_dir import RunDir
+from penstock.jobs.workflow.runs.run_results import RunResults
 from penstock.jobs.workflow.runs.run_submission import RunRequest, submit_run
 from penstock.jobs.workflow.runs.runs import RunSnapshot, read_run, step_rows
 from penstock.jobs.workflow.spec import Workflow

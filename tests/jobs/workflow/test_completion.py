@@ -19,7 +19,7 @@ from penstock.jobs.model import JobState
 from penstock.jobs.object_store import ObjectStore, StoreUnavailable
 from penstock.jobs.settings import Settings
 from penstock.jobs.workflow.runs import completion
-from penstock.jobs.workflow.runs.run_dir import RunResults
+from penstock.jobs.workflow.runs.run_results import RunResults
 from penstock.jobs.workflow.runs.runs import cancel_run
 from penstock.jobs.workflow.workshop.workbench import Workbench
 

@@ -6,7 +6,9 @@ from penstock.jobs.job_table import JobTable
 from penstock.jobs.settings import Settings
 from penstock.jobs.workflow.orders.order_names import depth_of, number_of, order_name, run_of
 from penstock.jobs.workflow.orders.order_numbers import OrderNumbers
-from penstock.jobs.workflow.runs.run_dir import RunDir, RunResults, RunSpec
+from penstock.jobs.workflow.runs.run_dir import RunDir
+from penstock.jobs.workflow.runs.run_results import RunResults
+from penstock.jobs.workflow.runs.run_spec import RunSpec
 
 from .small_runs import SmallRuns
 

@@ -16,8 +16,9 @@ from penstock.jobs.sources import RowsSource
 from penstock.jobs.sweep import sweep
 from penstock.jobs.workflow.checks.problems import InvalidWorkflow
 from penstock.jobs.workflow.orders.orders import orders_of
-from penstock.jobs.workflow.runs.run_dir import RunDir, RunResults
+from penstock.jobs.workflow.runs.run_dir import RunDir
 from penstock.jobs.workflow.runs.run_removal import remove_run
+from penstock.jobs.workflow.runs.run_results import RunResults
 from penstock.jobs.workflow.runs.run_submission import RunRequest, submit_run
 from penstock.jobs.workflow.runs.runs import (
     RunSnapshot,

@@ -9,7 +9,9 @@ import pytest
 from penstock.jobs.sealed_input import InputSealer
 from penstock.jobs.workflow.checks.check import check, read_workflow
 from penstock.jobs.workflow.plan import ColumnKind
-from penstock.jobs.workflow.runs.run_dir import RunDir, RunResults, RunSpec, SealedDataset
+from penstock.jobs.workflow.runs.run_dir import RunDir
+from penstock.jobs.workflow.runs.run_results import RunResults
+from penstock.jobs.workflow.runs.run_spec import RunSpec, SealedDataset
 from penstock.jobs.workflow.work import Broken, Compute, Emit, Gather, Gathered, Made
 from penstock.jobs.workflow.workshop.shard_file import read_report
 from penstock.jobs.workflow.workshop.shard_report import summed

@@ -9,7 +9,7 @@ import pytest
 
 from penstock.jobs.settings import InvalidSetting, Settings
 from penstock.jobs.worker import run_worker
-from penstock.jobs.workflow.runs.run_dir import RunResults
+from penstock.jobs.workflow.runs.run_results import RunResults
 from penstock.jobs.workflow.work import Broken, Compute, Gather, Made, Outcome
 from penstock.jobs.workflow.workshop import workshop
 from penstock.jobs.workflow.workshop.shard_file import read_shard
