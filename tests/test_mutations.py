@@ -10,7 +10,7 @@ import pytest
 from benchmarks.mutations.__main__ import ALL
 from benchmarks.mutations.broken_copy import BrokenCopy
 from benchmarks.mutations.queue_safeguards import QUEUE_SAFEGUARDS
-from benchmarks.mutations.safeguards import Safeguard
+from benchmarks.mutations.safeguard import Safeguard
 
 MOST_IMPORTANT = (
     "a stale attempt is fenced at its commit",

@@ -3,7 +3,7 @@
     make mutations
     python -m benchmarks.mutations [refcount salt …]
 
-For each safeguard of the files named `*safeguards.py` here the tree is copied,
+For each safeguard of the files named `*_safeguards.py` here the tree is copied,
 one line of the copy is broken, and the tests that should notice run there. Red is what is wanted.
 The same tests must be green on an unbroken copy first: a test that always fails notices nothing.
 """
@@ -17,27 +17,31 @@ from rich.console import Console
 from rich.table import Table
 
 from .broken_copy import BrokenCopy
+from .device_safeguards import DEVICE_SAFEGUARDS
+from .engine_safeguards import ENGINE_SAFEGUARDS
+from .kernel_safeguards import KERNEL_SAFEGUARDS
 from .queue_safeguards import QUEUE_SAFEGUARDS
-from .safeguards import SAFEGUARDS
 from .sampling_safeguards import SAMPLING_SAFEGUARDS
 from .tenant_safeguards import TENANT_SAFEGUARDS
 from .workflow_safeguards import WORKFLOW_SAFEGUARDS
 
 ALL = (
-    *SAFEGUARDS,
+    *ENGINE_SAFEGUARDS,
     *SAMPLING_SAFEGUARDS,
+    *KERNEL_SAFEGUARDS,
+    *DEVICE_SAFEGUARDS,
     *QUEUE_SAFEGUARDS,
-    *TENANT_SAFEGUARDS,
     *WORKFLOW_SAFEGUARDS,
+    *TENANT_SAFEGUARDS,
 )
 
 
 def main() -> None:
     """Try every safeguard and exit with 1 unless each was noticed."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("safeguards", nargs="*", help="words of the names of those to try")
+    parser.add_argument("safeguards", nargs="*", help="words of their names, or of their files")
     wanted: list[str] = parser.parse_args().safeguards
-    chosen = [s for s in ALL if not wanted or any(word in s.name for word in wanted)]
+    chosen = [s for s in ALL if not wanted or any(w in f"{s.name} {s.file}" for w in wanted)]
     console = Console()
     table = Table("safeguard", "file", "without it", "seconds", title="safeguards taken out")
     num_missed = 0

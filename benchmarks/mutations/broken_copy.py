@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from .safeguards import Safeguard
+from .safeguard import Safeguard
 
 ROOT = Path(__file__).resolve().parents[2]
 LEFT_OUT = (".*", "__pycache__", "benchmarks", "build", "out", "*.egg-info")

@@ -1,10 +1,10 @@
 """The lines that keep accepted rows from being lost, doubled or wronged. Facts only.
 
-As in `safeguards.py`, for the queue. An early acknowledgement of Celery's messages is not among
-them: a message is only a hint here, and chaos stays clean without any.
+An early acknowledgement of Celery's messages is not among them: a message is only a hint here, and
+chaos stays clean without any.
 """
 
-from .safeguards import Safeguard
+from .safeguard import Safeguard
 
 _TABLE = ("tests/jobs/test_job_table.py",)
 _REBUILD = ("tests/jobs/test_job_table_rebuild.py",)

@@ -1,9 +1,6 @@
-"""The lines that give each row its own tokens, whoever draws them. Facts only.
+"""The lines between logits and tokens that give each row its own, whoever draws. Facts only."""
 
-As in `safeguards.py`, for what lies between logits and tokens.
-"""
-
-from .safeguards import Safeguard
+from .safeguard import Safeguard
 
 _ENDINGS = ("tests/engine/test_endings.py",)
 _SAMPLER = ("tests/engine/test_sampler.py",)

@@ -1,6 +1,6 @@
 """The lines that keep strangers out and tenants apart, and the tests that hold each. Facts only."""
 
-from .safeguards import Safeguard
+from .safeguard import Safeguard
 
 _KEYS = ("tests/api/test_keys.py",)
 _TENANTS = ("tests/api/test_tenants.py",)

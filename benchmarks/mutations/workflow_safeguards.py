@@ -1,6 +1,6 @@
 """The lines on which a workflow's rows depend, and the tests that hold each. Facts only."""
 
-from .safeguards import Safeguard
+from .safeguard import Safeguard
 
 _FAULTS = ("tests/jobs/workflow/test_run_faults.py",)
 _ENDS = ("tests/jobs/workflow/test_run_ends.py",)
