@@ -103,7 +103,7 @@ QUEUE_SAFEGUARDS = (
     Safeguard(
         "a table that Redis lost is made again",
         "jobs/keeper.py",
-        "if self._redis.get(mark) == run_id:",
+        "if self._redis.get(keys.restored) == run_id:",
         "if True:",
         ("tests/jobs/test_keeper.py", "-k", "older_state"),
     ),
