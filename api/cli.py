@@ -17,17 +17,21 @@ from . import (
     cli_jobs,
     cli_keys,
     cli_plan,
+    cli_results,
     cli_run,
     cli_serve,
     cli_steering,
+    cli_submit,
     cli_top,
     cli_validate,
+    cli_watch,
     cli_workflow,
     demo,
     doctor,
 )
 from .cli_command import draw_as_typed
 from .cli_examples import example
+from .cli_exit import EXIT_TROUBLE, EXIT_USAGE
 from .cli_options import UsageProblem
 from .client_errors import (
     BadRequest,
@@ -38,9 +42,6 @@ from .client_errors import (
     ServerUnreachable,
     Unauthorized,
 )
-
-EXIT_TROUBLE = 1
-EXIT_USAGE = 2
 
 _CANNOT_BE_MEANT = (  # whatever the server does, it will not take this
     BadRequest,
@@ -71,20 +72,20 @@ def make_app() -> typer.Typer:
             _JOBS,
             (
                 cli_run.run,
-                cli_jobs.submit,
+                cli_submit.submit,
                 cli_validate.validate,
-                cli_jobs.watch,
+                cli_watch.watch,
                 cli_jobs.jobs,
                 cli_jobs.show,
-                cli_jobs.results,
-                cli_jobs.errors,
+                cli_results.results,
+                cli_results.errors,
                 cli_diff.diff,
                 cli_steering.pause,
                 cli_steering.resume,
                 cli_steering.priority,
                 cli_steering.update,
                 cli_steering.retry,
-                cli_jobs.cancel,
+                cli_steering.cancel,
                 cli_steering.delete,
             ),
         ),
@@ -108,7 +109,7 @@ def make_app() -> typer.Typer:
                 context_settings={"ignore_unknown_options": verb is cli_steering.priority},
             )(verb)
     app.add_typer(cli_keys.keys, name="keys", rich_help_panel=_SERVE)
-    app.add_typer(cli_workflow.workflow, name="workflow", rich_help_panel=_JOBS)
+    app.add_typer(cli_workflow.workflow_verbs(), name="workflow", rich_help_panel=_JOBS)
     return draw_as_typed(app)
 
 

@@ -11,10 +11,10 @@ import typer
 from . import known_names
 from .cli_client import open_client
 from .cli_diff_output import change_object, print_changes, print_sums
-from .cli_jobs import EXIT_WITH_ERRORS
+from .cli_exit import EXIT_WITH_ERRORS
+from .cli_ids import is_run, whole_id
 from .cli_options import ApiKey, Output, Url
 from .cli_output import Printer
-from .cli_runs import is_run
 from .client import Client
 from .job import Job
 from .job_diff import On, diff_of
@@ -75,6 +75,7 @@ def diff(
     """
     printer = Printer(output)
     with open_client(url, api_key) as client:
+        a, b = whole_id(client, a), whole_id(client, b)
         sides = [_find(client, printer, each) for each in (a, b)]
         found = diff_of(
             *sides,

@@ -31,6 +31,21 @@ def is_piped(rows: str) -> bool:
     return stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)
 
 
+def check_readable(rows: str) -> None:
+    """Open a file of this machine once, before anything is started for it.
+
+    Raises:
+        InvalidInput: there is no such file, or it cannot be opened.
+    """
+    if is_remote(rows) or is_elsewhere(rows) or is_piped(rows):
+        return
+    path = Path(rows).expanduser()
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise InvalidInput(f"cannot read {path}: {error.strerror or error}") from error
+
+
 @contextmanager
 def input_file(rows: str, file_format: str | None) -> Iterator[str]:
     """Give the name of a file with the rows; of a pipe all is kept for as long as the block lasts.

@@ -57,7 +57,7 @@ JobId: TypeAlias = Annotated[
     str,
     typer.Argument(
         metavar="JOB",
-        help="The id of a job, or of a run.",
+        help="The id of a job or a run; of the newest 500, its start or end; or latest.",
         autocompletion=known_names.jobs_and_runs,
     ),
 ]
@@ -101,6 +101,9 @@ Format: TypeAlias = Annotated[
     str | None,
     typer.Option("--format", help="jsonl, csv or parquet, where INPUT's name tells nothing."),
 ]
+Priority: TypeAlias = Annotated[
+    int | None, typer.Option(help="Larger is served first; may be below 0.")
+]
 Deadline: TypeAlias = Annotated[
     str | None,
     typer.Option(
@@ -121,6 +124,18 @@ Schema: TypeAlias = Annotated[
         "--schema", metavar="FILE", help="JSON Schema of the answers; fills the column parsed."
     ),
 ]
+Tags: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option("--tag", metavar="KEY=VALUE", help="To find it again; may be given again."),
+]
+Here: TypeAlias = Annotated[
+    bool, typer.Option("--here", help="Ask no server, even where one runs.")
+]
+Again: TypeAlias = Annotated[bool, typer.Option("--again", help="Do not take up an earlier run.")]
+Step: TypeAlias = Annotated[
+    str | None, typer.Option("--step", help="Of a run of a workflow: of this step alone.")
+]
+Limit: TypeAlias = Annotated[int, typer.Option(min=1, max=100, help="How many.")]
 Data: TypeAlias = Annotated[
     str | None,
     typer.Option("--data", help="Directory of jobs, logs and Redis.", show_default="penstock-data"),
@@ -160,56 +175,17 @@ def sampling_of(pairs: Sequence[str] | None) -> dict[str, Any]:
     return {name: _value(text) for name, text in map(_split, pairs or ())}
 
 
+def tags_of(pairs: Sequence[str] | None) -> dict[str, str]:
+    """Read KEY=VALUE pairs; a value is a text."""
+    return dict(map(_split, pairs or ()))
+
+
 def number_or_text(text: str | None) -> float | str | None:
     """Read a number where there is one."""
     try:
         return None if text is None else float(text)
     except ValueError:
         return text
-
-
-def text_or_file(text: str | None) -> str | None:
-    """Read `@FILE`; any other text stands for itself."""
-    if text is None or not text.startswith("@"):
-        return text
-    try:
-        return Path(text[1:]).read_text(encoding="utf-8")
-    except OSError as error:
-        raise UsageProblem(f"cannot read {text[1:]}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise UsageProblem(f"cannot read {text[1:]}: it is not UTF-8") from error
-
-
-def task_options(
-    prompt: str | None,
-    system: str | None,
-    sampling: Sequence[str] | None,
-    raw: bool,
-    schema: Path | None = None,
-) -> dict[str, Any]:
-    """Turn what was said about the task into options of `jobs.submit`."""
-    prompt, system = text_or_file(prompt), text_or_file(system)
-    options: dict[str, Any] = {"sampling": sampling_of(sampling) or None}
-    if raw:
-        options["endpoint"] = "/v1/completions"
-    if schema is not None:
-        options["schema"] = _schema_in(schema)
-    if system is None:
-        return options | {"prompt": prompt}
-    if prompt is None:
-        raise UsageProblem("--system needs a --prompt beside it")
-    messages = [{"role": "system", "content": system}, {"role": "user", "content": prompt}]
-    return options | {"messages": messages}
-
-
-def _schema_in(path: Path) -> dict[str, Any]:
-    try:
-        schema = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UsageProblem(f"cannot read a JSON Schema in {path}: {error}") from error
-    if not isinstance(schema, dict):
-        raise UsageProblem(f"{path} holds no JSON Schema, which is an object")
-    return schema
 
 
 def _split(pair: str) -> tuple[str, str]:

@@ -7,67 +7,44 @@ job. Works for people who have never heard of a server.
 import hashlib
 import json
 from collections.abc import Iterator
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from ..jobs.model import JobState
-from .cli_input import input_file, is_piped
-from .cli_jobs import exit_code, follow_to_the_end, leaving, note_errors, note_rejected
-from .cli_options import (
-    ApiKey,
-    Config,
-    Data,
-    Format,
-    IdColumn,
-    Input,
-    Model,
-    Name,
-    Output,
-    Prompt,
-    Raw,
-    Sampling,
-    Schema,
-    Set,
-    System,
-    Url,
-    settings_and_sources,
-    task_options,
-)
-from .cli_output import Printer, summary
-from .cli_server import Server, running_server, server_for
+from .cli_exit import COMPLETE, exit_code
+from .cli_flags import spread
+from .cli_input import check_readable, input_file, is_piped
+from .cli_job_output import print_job_rows, summary
+from .cli_onlooker import leaving
+from .cli_options import Again, Input, Output
+from .cli_output import Printer
+from .cli_server import Server, ServerFlags, server_for
+from .cli_task import TaskFlags
+from .cli_watch import follow_to_the_end, note_errors, note_rejected
 from .client import Client, Job
-from .client_errors import InvalidInput, JobFailed
+from .client_errors import JobFailed, PenstockError
 from .job_calls import SubmitOptions
-from .out_directory import bring_rows, check_writable
+from .model_check import check_model
+from .out_directory import bring_rows, directory_of
 from .payloads import is_remote
 from .records import Row
 
 _NUM_SAMPLES = 5
-_COMPLETE = (JobState.COMPLETED, JobState.COMPLETED_WITH_ERRORS)
 
 
+@spread
 def run(
     rows: Input,
-    prompt: Prompt = None,
-    model: Model = None,
+    task: TaskFlags,
+    *,
     out: Annotated[
         str, typer.Option(help="What receives JOB/rows: a directory of this machine, or s3://…")
     ] = "out",
-    system: System = None,
-    sampling: Sampling = None,
-    schema: Schema = None,
-    id_column: IdColumn = None,
-    name: Name = None,
-    raw: Raw = False,
-    file_format: Format = None,
-    again: Annotated[bool, typer.Option("--again", help="Do not take up an earlier run.")] = False,
-    data: Data = None,
-    config: Config = None,
-    settings: Set = None,
-    url: Url = None,
-    api_key: ApiKey = None,
+    again: Again = False,
+    server_flags: ServerFlags,
     output: Output = None,
 ) -> None:
     """Run one bulk job to its end. Without a server, one is started for it on this machine.
@@ -75,48 +52,42 @@ def run(
     Given again, the same command goes on where it was: no landed row is computed twice.
     """
     printer = Printer(output)
-    options = SubmitOptions(
-        **task_options(prompt, system, sampling, raw, schema),
-        model=model,
-        id=id_column,
-        name=name,
-        format=file_format,
-    )
-    in_force, sources = settings_and_sources(
-        config, settings, data=data, url=url, api_key=api_key, models=[model] if model else None
-    )
-    directory = None if is_remote(out) else Path(out).expanduser().absolute()
-    piped = is_piped(rows)  # which comes once, so that no later command can be the same one
-    if not is_remote(rows) and not piped:
-        _check_readable(Path(rows))
-    if directory is not None:
-        check_writable(directory)
-    server_url = None if sources["url"] == "default" else in_force.url
-    if server_url is None and not settings and sources["data"] == "default":
-        server_url = running_server(printer, in_force, [model] if model else [])
+    options = task.options()
+    models = [task.model] if task.model else []
+    check_readable(rows)
+    directory = directory_of(out)
+    in_force, server_url = server_flags.find(printer, models)
+    if server_url is None:
+        for model in in_force.models:
+            check_model(model)
     if directory is None:
         options["output"] = out
     elif server_url is None:
         options["output"] = str(directory)  # a server elsewhere has directories of its own
-    key = None if again or piped else _key_of(rows, options)
+    # What comes through a pipe comes once, so that no later command can be the same one.
+    key = None if again or is_piped(rows) else _key_of(rows, options)
     with (
         leaving(printer, "stopped before the job had begun; the same command goes on from here"),
-        input_file(rows, file_format) as path,
+        input_file(rows, task.file_format) as path,
         server_for(printer, in_force, server_url) as server,
         Client(server.url, in_force.api_key) as client,
     ):
         job = _submit(client, path, options, key, server)
         note_rejected(printer, job.record)
+
+        def how_to_return() -> str:
+            return server.how_to_return(job.record)
+
         if job.is_final:
             printer.note(f"{job.id} did this before; --again does it anew")
         else:
-            with leaving(printer, server.how_to_return(job.id)):
-                server.wait_until_ready()
+            with leaving(printer, how_to_return):
+                server.wait_until_ready(partial(_take_back, client, job))
         try:
-            follow_to_the_end(printer, job, server.how_to_return(job.id))
+            follow_to_the_end(printer, job, how_to_return, server.how_to_resume(printer))
         except JobFailed as error:
             printer.note(str(error))
-        if directory is not None and server.stack is None and job.status in _COMPLETE:
+        if directory is not None and server.stack is None and job.status in COMPLETE:
             brought = directory / job.id / "rows" / "part-000000.parquet"
             bring_rows(job, brought)
             printer.note(f"the rows are in {brought}")
@@ -124,7 +95,7 @@ def run(
         note_errors(printer, job, server.how_to_see_errors(job.id))
         if server.stack is not None and _has_landed(job):
             printer.note(f"{job.output_path}/rows/*.parquet")
-    raise typer.Exit(exit_code(job.record))
+    raise typer.Exit(exit_code(job.status, job.counts.rejected))
 
 
 def print_results(printer: Printer, job: Job) -> None:
@@ -133,7 +104,7 @@ def print_results(printer: Printer, job: Job) -> None:
     if printer.is_json:
         printer.json_line(record.raw)
     elif record.counts.succeeded + record.counts.failed:
-        printer.rows(first_rows(job))
+        print_job_rows(printer, first_rows(job))
     printer.note(summary(record))
 
 
@@ -154,29 +125,30 @@ def _submit(
     while True:
         options["idempotency_key"] = key
         job = client.jobs.submit(rows, **options)
-        is_good = job.status in _COMPLETE and (server.stack is None or _has_landed(job))
+        is_good = job.status in COMPLETE and (server.stack is None or _has_landed(job))
         if is_good or not job.is_final or key is None:
             return job
         key = f"run-after-{job.id}"
 
 
-def _check_readable(path: Path) -> None:
-    """Open the input once, before anything is started for it.
+def _take_back(client: Client, job: Job) -> None:
+    """Remove a job that no engine will ever begin; one of which rows have landed stays.
 
-    Raises:
-        InvalidInput: there is no such file, or it cannot be opened.
+    It need not be gone: the trouble with the engine is what is to be told.
     """
-    try:
-        path.open("rb").close()
-    except OSError as error:
-        raise InvalidInput(f"cannot read {path}: {error.strerror or error}") from error
+    with suppress(PenstockError):
+        counts = job.refresh().counts
+        if not counts.succeeded + counts.failed:
+            if not job.is_final:
+                job.cancel()
+            client.jobs.delete(job.id)
 
 
 def _key_of(rows: str, options: SubmitOptions) -> str:
     """Name a run by its input's state and everything said about it; of an object, by its name."""
     facts: list[Any] = [rows, options]
     if not is_remote(rows):
-        path = Path(rows)
+        path = Path(rows).expanduser()
         stat = path.stat()
         facts = [str(path.absolute()), stat.st_size, stat.st_mtime_ns, options]
     digest = hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=16)

@@ -9,34 +9,21 @@ from itertools import islice
 
 import typer
 
-from ..jobs.model import JobState
+from .cli_exit import EXIT_PAUSED, exit_code
+from .cli_onlooker import PauseNotes, Telling, detached, leaving, resume_with
 from .cli_output import Printer
-from .cli_workflow_output import print_errors, print_rows, print_run, print_trace, run_summary
+from .cli_runs_output import print_errors, print_rows, print_run, run_summary
+from .cli_trace_output import print_trace
 from .client import Client
 from .client_errors import JobFailed, JobPaused
 from .patient_wait import both
-from .records import JobRecord
 from .run_progress import RunProgress
 from .workflow_calls import RunChanges
 from .workflow_client import WorkflowRun
 from .workflow_records import RunRecord
 
-EXIT_WITH_ERRORS = 4
-EXIT_CODES = {"completed": 0, "completed_with_errors": EXIT_WITH_ERRORS}
-EXIT_FAILED = 3
-EXIT_PAUSED = 5
-EXIT_INTERRUPTED = 130
-
-_PREFIX = "run_"
 _SCREENFUL = 20
 _ERRORS_READ = 10_000  # of which a terminal is told the kinds
-_BY_HAND = "paused_by_user"
-_HINT = "; resume goes on"
-
-
-def is_run(subject_id: str) -> bool:
-    """Tell whether an id is that of a run; all others are of jobs."""
-    return subject_id.startswith(_PREFIX)
 
 
 def show_run(client: Client, printer: Printer, run_id: str, row_id: str | None = None) -> None:
@@ -76,13 +63,7 @@ def watch_run(client: Client, printer: Printer, run_id: str) -> None:
     printer.note(run_summary(run.record))
     if run.record.error:
         printer.note(f"error: {run.record.error}")
-    raise typer.Exit(exit_code(run.record))
-
-
-def exit_code(record: RunRecord) -> int:
-    """Give the exit code that tells how a run ended; lines that became no rows are errors too."""
-    code = EXIT_CODES.get(record.status, EXIT_FAILED)
-    return EXIT_WITH_ERRORS if code == 0 and record.rejected else code
+    raise typer.Exit(exit_code(run.status, run.record.rejected))
 
 
 def run_results(
@@ -151,7 +132,12 @@ def steer_run(client: Client, printer: Printer, run_id: str, verb: str) -> None:
     print_run(printer, run.record)
 
 
-def follow_run(printer: Printer, run: WorkflowRun, how_to_return: str | Callable[[], str]) -> None:
+def follow_run(
+    printer: Printer,
+    run: WorkflowRun,
+    how_to_return: Telling,
+    how_to_resume: Callable[[str], str] = resume_with,
+) -> None:
     """Show a run's progress until it has ended; where it pauses, say how it goes on.
 
     Raises:
@@ -160,56 +146,24 @@ def follow_run(printer: Printer, run: WorkflowRun, how_to_return: str | Callable
     """
 
     def wait() -> None:
-        with RunProgress(
-            printer.err, tells_pauses=False
-        ) as board:  # on one console: notes stand above the table
-            on_look = both(board.show, PauseNotes(printer).look)
-            run.wait(through_pauses=printer.has_onlooker, on_look=on_look)
+        try:
+            # On one console, so that notes stand above the table.
+            with RunProgress(printer.err, tells_pauses=False) as board:
+                on_look = both(board.show, PauseNotes(printer, how_to_resume).look)
+                run.wait(through_pauses=printer.has_onlooker, on_look=on_look)
+        except JobPaused:
+            if printer.is_json:
+                printer.json_line(run.record.raw)
+            raise
 
     _follow(printer, wait, how_to_return)
 
 
-def detached(record: JobRecord | RunRecord) -> str:
-    """Say what becomes of a job or a run, on a server elsewhere, whose watcher leaves now."""
-    what = "run" if is_run(record.id) else "job"
-    stands = "goes on"
-    if record.status is JobState.PAUSED:
-        stands = f"stays paused: penstock resume {record.id}  lets it go on"
-    return f"detached; the {what} {stands}. penstock watch {record.id}  re-attaches"
-
-
-class PauseNotes:
-    """Tells a watcher once of each pause: its reason, and how the job or the run goes on."""
-
-    def __init__(self, printer: Printer) -> None:
-        self._printer = printer
-        self._is_paused = False
-
-    def look(self, record: JobRecord | RunRecord) -> None:
-        """Look at it as it stands now."""
-        is_paused = record.status is JobState.PAUSED
-        if is_paused and not self._is_paused:
-            self._printer.note(
-                f"paused: {_why(record)}. penstock resume {record.id}  lets it go on"
-            )
-        self._is_paused = is_paused
-
-
-def _why(record: JobRecord | RunRecord) -> str:
-    """Say why it pauses; that it can be resumed, and that it has not been, is said beside that."""
-    reason = record.status_reason or _BY_HAND
-    return "somebody wanted it" if reason.startswith(_BY_HAND) else reason.removesuffix(_HINT)
-
-
-def _follow(
-    printer: Printer, wait: Callable[[], object], how_to_return: str | Callable[[], str]
-) -> None:
+def _follow(printer: Printer, wait: Callable[[], object], how_to_return: Telling) -> None:
     try:
-        wait()
+        with leaving(printer, how_to_return):
+            wait()
     except JobFailed:
         pass  # how it failed is told with how it ended
     except JobPaused:  # of which the notes have told
         raise typer.Exit(EXIT_PAUSED) from None
-    except KeyboardInterrupt:
-        printer.note(how_to_return if isinstance(how_to_return, str) else how_to_return())
-        raise typer.Exit(EXIT_INTERRUPTED) from None

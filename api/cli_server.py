@@ -1,22 +1,54 @@
 """The server that a verb works with: named, found, or started for as long as it is needed.
 
-Knows no job but its id.
+Knows of a job or a run how it stands, and what to type about it when this server is gone.
 """
 
-from collections.abc import Collection, Iterator
+import shlex
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..jobs.settings import Settings
+from ..jobs.settings import DEMO_MODEL, Settings
+from .cli_onlooker import detached, resume_with
+from .cli_options import ApiKey, Config, Data, Set, Url, settings_and_sources
 from .cli_output import Printer
 from .client import Client
-from .client_errors import PenstockError, ServerUnreachable
+from .client_errors import PenstockError, ServerUnreachable, StackFailed
+from .records import JobRecord
+from .workflow_records import RunRecord
 
 if TYPE_CHECKING:
     from .local import LocalStack
 
 _PROBE_TIMEOUT_S = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerFlags:
+    """The options of a verb that starts a server where there is none."""
+
+    data: Data = None
+    config: Config = None
+    settings: Set = None
+    url: Url = None
+    api_key: ApiKey = None
+
+    def find(self, printer: Printer, models: Sequence[str]) -> tuple[Settings, str | None]:
+        """Give the settings in force, and where a server is; None where one is to be started."""
+        in_force, sources = settings_and_sources(
+            self.config,
+            self.settings,
+            data=self.data,
+            url=self.url,
+            api_key=self.api_key,
+            models=list(models) or None,
+        )
+        if sources["url"] != "default":
+            return in_force, in_force.url
+        if self.settings or sources["data"] != "default":
+            return in_force, None
+        return in_force, running_server(printer, in_force, models)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,22 +58,47 @@ class Server:
     url: str
     stack: "LocalStack | None" = None
 
-    def wait_until_ready(self) -> None:
-        """Wait for the engines of our own; those of a named server are not ours to judge."""
-        if self.stack is not None:
-            self.stack.wait_until_ready()
+    def wait_until_ready(self, take_back: Callable[[], None]) -> None:
+        """Wait for the engines of our own; those of a named server are not ours to judge.
 
-    def how_to_return(self, job_id: str) -> str:
-        """Say what becomes of a job whose watcher left."""
+        Raises:
+            StackFailed: an engine will never be ready, and what waits for it has been taken back.
+        """
         if self.stack is None:
-            return f"detached; the job goes on. penstock watch {job_id}  re-attaches"
+            return
+        try:
+            self.stack.wait_until_ready()
+        except StackFailed:
+            take_back()
+            raise
+
+    def how_to_return(self, record: JobRecord | RunRecord) -> str:
+        """Say what becomes of a job or a run whose watcher left."""
+        if self.stack is None:
+            return detached(record)
         return "stopped; nothing that has landed is lost. The same command goes on from here"
 
     def how_to_see_errors(self, job_id: str) -> str:
         """Say which command lists them; our own stack ends before it can be typed."""
         if self.stack is None:
             return f"penstock errors {job_id}"
-        return f"penstock up --data {self.stack.settings.data}, then penstock errors {job_id}"
+        return f"{self._up(self.stack)}, then penstock errors {job_id}"
+
+    def how_to_resume(self, printer: Printer) -> Callable[[str], str]:
+        """Give what says how something that pauses goes on: here while somebody waits, or later."""
+        stack = self.stack
+        if stack is None:
+            return resume_with
+        if printer.has_onlooker:
+            return lambda job_id: f"penstock resume {job_id} --url {self.url}  lets it go on"
+        return lambda job_id: f"{self._up(stack)}, then {resume_with(job_id)}"
+
+    @staticmethod
+    def _up(stack: "LocalStack") -> str:
+        """Write the command that serves the same models over the same jobs."""
+        models = [model for model in stack.settings.models if model != DEMO_MODEL]
+        words = ["penstock", "up", "--data", str(stack.settings.data_dir)]
+        return shlex.join(words + [word for model in models for word in ("--model", model)])
 
 
 def running_server(printer: Printer, settings: Settings, models: Collection[str]) -> str | None:

@@ -1,4 +1,4 @@
-"""The verbs that steer bulk jobs: pause, resume, priority, update, retry, delete.
+"""The verbs that steer bulk jobs: pause, resume, priority, update, retry, cancel, delete.
 
 Knows the client and how to print; what a verb means for a job is the server's to know.
 """
@@ -8,19 +8,22 @@ from typing import Annotated
 import typer
 
 from .cli_client import open_client
-from .cli_jobs import watch_job
+from .cli_ids import is_run, whole_id
+from .cli_job_output import print_job
 from .cli_options import (
     ApiKey,
     Deadline,
     JobId,
     MaxErrorRate,
     Output,
+    Priority,
     Url,
     UsageProblem,
     number_or_text,
 )
 from .cli_output import Printer
-from .cli_runs import change_run, is_run, retry_run, steer_run
+from .cli_runs import change_run, retry_run, steer_run
+from .cli_watch import watch_job
 from .job_calls import JobChanges
 from .workflow_calls import RunChanges
 
@@ -34,6 +37,7 @@ def pause(job_id: JobId, url: Url = None, api_key: ApiKey = None, output: Output
     """Begin nothing more of a job, or of a run of a workflow; what runs goes on to its end."""
     printer = Printer(output)
     with open_client(url, api_key) as client:
+        job_id = whole_id(client, job_id)
         if is_run(job_id):
             steer_run(client, printer, job_id, "pause")
             return
@@ -42,20 +46,21 @@ def pause(job_id: JobId, url: Url = None, api_key: ApiKey = None, output: Output
             job.pause()
     if job.status != "paused":
         printer.note(f"the job is {job.status}: there is nothing to pause")
-    printer.job(job.record)
+    print_job(printer, job.record)
 
 
 def resume(job_id: JobId, url: Url = None, api_key: ApiKey = None, output: Output = None) -> None:
     """Let a paused job, or run of a workflow, go on."""
     printer = Printer(output)
     with open_client(url, api_key) as client:
+        job_id = whole_id(client, job_id)
         if is_run(job_id):
             steer_run(client, printer, job_id, "resume")
             return
         job = client.jobs.resume(job_id)
     if job.is_final:
         printer.note(f"the job had ended ({job.status}): `penstock retry` runs again what failed")
-    printer.job(job.record)
+    print_job(printer, job.record)
 
 
 def priority(
@@ -69,16 +74,17 @@ def priority(
 ) -> None:
     """Serve a job, or a run of a workflow, earlier or later from now on."""
     with open_client(url, api_key) as client:
+        job_id = whole_id(client, job_id)
         if is_run(job_id):
             change_run(client, Printer(output), job_id, {"priority": priority})
             return
-        Printer(output).job(client.jobs.update(job_id, priority=priority).record)
+        print_job(Printer(output), client.jobs.update(job_id, priority=priority).record)
 
 
 def update(
     job_id: JobId,
     name: Annotated[str | None, typer.Option(help="A name for people.")] = None,
-    priority: Annotated[int | None, typer.Option(help="Larger is served first.")] = None,
+    priority: Priority = None,
     deadline: Deadline = None,
     max_error_rate: MaxErrorRate = None,
     no_deadline: Annotated[
@@ -101,13 +107,14 @@ def update(
     if not changes:
         raise UsageProblem("nothing to change: name it, as in --priority 5")
     with open_client(url, api_key) as client:
+        job_id = whole_id(client, job_id)
         if is_run(job_id):
             if changes.keys() - RunChanges.__annotations__.keys():
                 raise UsageProblem("of a run of a workflow, --name and --priority can be changed")
             of_run = RunChanges(**{key: changes[key] for key in changes})
             change_run(client, Printer(output), job_id, of_run)
             return
-        Printer(output).job(client.jobs.update(job_id, **changes).record)
+        print_job(Printer(output), client.jobs.update(job_id, **changes).record)
 
 
 def retry(
@@ -124,6 +131,7 @@ def retry(
     """
     printer = Printer(output)
     with open_client(url, api_key, tell=printer.note if watch else None) as client:
+        job_id = whole_id(client, job_id)
         if is_run(job_id):
             if code:
                 raise UsageProblem(f"--code is for jobs; all that failed of {job_id} is retried")
@@ -133,14 +141,31 @@ def retry(
         if watch:
             watch_job(printer, job)
             return
-        printer.job(job.record)
+        print_job(printer, job.record)
         printer.note(f"penstock watch {job.id}  follows it; its rows then stand in {job_id}")
+
+
+def cancel(job_id: JobId, url: Url = None, api_key: ApiKey = None, output: Output = None) -> None:
+    """Stop a job, or a run of a workflow; what has landed stays."""
+    printer = Printer(output)
+    with open_client(url, api_key) as client:
+        job_id = whole_id(client, job_id)
+        if is_run(job_id):
+            steer_run(client, printer, job_id, "cancel")
+            return
+        job = client.jobs.get(job_id)
+        if job.is_final:
+            printer.note(f"the job had ended ({job.status}): nothing was done")
+        else:
+            job.cancel()
+        print_job(printer, job.record)
 
 
 def delete(job_id: JobId, url: Url = None, api_key: ApiKey = None, output: Output = None) -> None:
     """Remove a job or a run that has ended, its input and its rows. There is no way back."""
     printer = Printer(output)
     with open_client(url, api_key) as client:
+        job_id = whole_id(client, job_id)
         if is_run(job_id):
             client.workflows.delete(job_id)
         else:

@@ -9,30 +9,25 @@ from typing import Annotated, Any
 import typer
 
 from ..jobs.settings import Settings
+from .cli_exit import EXIT_WITH_ERRORS
+from .cli_flags import spread
 from .cli_input import input_file
 from .cli_options import (
     ApiKey,
     Deadline,
-    Format,
-    IdColumn,
+    Here,
     Input,
     MaxErrorRate,
-    Model,
-    Name,
     Output,
-    Prompt,
-    Raw,
-    Sampling,
-    Schema,
-    System,
+    Priority,
     Url,
     UsageProblem,
     number_or_text,
     settings_and_sources,
-    task_options,
 )
 from .cli_output import Printer
 from .cli_server import answers
+from .cli_task import TaskFlags
 from .client import Client
 from .client_errors import InvalidInput, PenstockError
 from .job_calls import SubmitOptions, job_body
@@ -41,28 +36,18 @@ from .validation_calls import shown_progress
 from .validation_output import print_validation
 from .validation_record import JobValidation
 
-EXIT_BAD_ROWS = 4
 _ALONE = "no server is asked: earlier jobs and the speed of workers are not known here"
 
 
+@spread
 def validate(
     rows: Input,
-    prompt: Prompt = None,
-    model: Model = None,
-    system: System = None,
-    sampling: Sampling = None,
-    schema: Schema = None,
-    id_column: IdColumn = None,
-    name: Name = None,
-    raw: Raw = False,
-    file_format: Format = None,
-    priority: Annotated[int | None, typer.Option(help="As submit takes it.")] = None,
+    task: TaskFlags,
+    priority: Priority = None,
     deadline: Deadline = None,
     max_error_rate: MaxErrorRate = None,
     out: Annotated[str | None, typer.Option(help="As submit takes it.")] = None,
-    here: Annotated[
-        bool, typer.Option("--here", help="Ask no server, even where one runs.")
-    ] = False,
+    here: Here = False,
     url: Url = None,
     api_key: ApiKey = None,
     output: Output = None,
@@ -71,12 +56,7 @@ def validate(
 
     Exits with 4 where some rows would come to nothing. Without a server it looks by itself.
     """
-    options = SubmitOptions(
-        **task_options(prompt, system, sampling, raw, schema),
-        model=model,
-        id=id_column,
-        name=name,
-        format=file_format,
+    options = task.options() | SubmitOptions(
         priority=priority,
         deadline=number_or_text(deadline),
         max_error_rate=max_error_rate,
@@ -108,7 +88,7 @@ def validate_rows(
                 found = client.jobs.validate(path, progress=True, **options)
     print_validation(printer, found)
     if not found.ok:
-        raise typer.Exit(EXIT_BAD_ROWS)
+        raise typer.Exit(EXIT_WITH_ERRORS)
 
 
 def _found_here(

@@ -1,11 +1,11 @@
 """The verb that draws a workflow: as text, or as Mermaid for a page. Asks no server."""
 
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from .cli_workflow_inputs import WorkflowFile
 from .workflow import Workflow
 
 
@@ -17,7 +17,7 @@ class Drawing(StrEnum):
 
 
 def graph(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The workflow, as YAML or JSON.")],
+    file: WorkflowFile,
     drawing: Annotated[
         Drawing, typer.Option("--output", "-o", help="How to draw it.")
     ] = Drawing.TREE,

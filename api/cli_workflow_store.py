@@ -1,7 +1,6 @@
 """The verbs about workflows that the server keeps: save, list, show, delete. Knows no run."""
 
 import time
-from pathlib import Path
 from typing import Annotated, TypeAlias
 
 import typer
@@ -9,6 +8,7 @@ import typer
 from .cli_client import open_client
 from .cli_options import ApiKey, Output, Url
 from .cli_output import Printer
+from .cli_workflow_inputs import WorkflowFile
 from .cli_workflow_output import problems_told
 from .workflow import Workflow
 
@@ -18,7 +18,7 @@ StoredName: TypeAlias = Annotated[
 
 
 def save(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The workflow, as YAML or JSON.")],
+    file: WorkflowFile,
     url: Url = None,
     api_key: ApiKey = None,
     output: Output = None,

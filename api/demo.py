@@ -16,9 +16,10 @@ import typer
 
 from ..jobs.settings import DEMO_MODEL, Settings
 from . import demo_tasks
-from .cli_jobs import follow_to_the_end
+from .cli_job_output import summary, tokens_per_s
 from .cli_options import Output
-from .cli_output import Printer, summary, tokens_per_s
+from .cli_output import Printer
+from .cli_watch import follow_to_the_end
 from .client import Client, Job
 from .client_errors import JobFailed, PenstockError
 from .demo_tasks import DemoTask

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 from . import tables
 from .cli_options import UsageProblem
 from .client_errors import PenstockError
+from .payloads import is_remote
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -23,6 +24,22 @@ class HasRows(Protocol):
     def to_arrow(self) -> "pa.Table":
         """Give all rows."""
         ...
+
+
+def directory_of(out: str) -> Path | None:
+    """Give the directory of this machine that is meant, tried; None where rows go to a store.
+
+    Raises:
+        UsageProblem: it cannot be made, or not be written to.
+    """
+    if is_remote(out):
+        return None
+    try:
+        directory = Path(out).expanduser().absolute()
+    except RuntimeError as error:  # ~somebody, whom this machine does not know
+        raise UsageProblem(f"cannot write to {out}: {error}; choose another --out") from error
+    check_writable(directory)
+    return directory
 
 
 def check_writable(directory: Path) -> None:

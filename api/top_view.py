@@ -8,7 +8,8 @@ from rich.table import Table
 from rich.text import Text
 
 from ..jobs.model import JobState
-from .cli_output import cell, short_status
+from .cli_job_output import short_status
+from .cli_output import cell
 from .rate_history import Rates
 from .records import JobRecord
 from .sparkline import chart, sparkline

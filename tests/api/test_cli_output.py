@@ -6,8 +6,15 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from penstock.api.cli_output import OutputFormat, Printer, summary
-from penstock.api.cli_runs import PauseNotes, detached
+from penstock.api.cli_job_output import (
+    print_job,
+    print_job_errors,
+    print_job_rows,
+    print_jobs,
+    summary,
+)
+from penstock.api.cli_onlooker import PauseNotes, detached
+from penstock.api.cli_output import OutputFormat, Printer
 from penstock.api.cli_workflow_output import print_check
 from penstock.api.progress import JobProgress
 from penstock.api.records import JobRecord, Row
@@ -30,7 +37,9 @@ def record(status: JobState, **facts: Any) -> JobRecord:
 
 def test_jobs_break_no_word(printer: Printer, capsys: pytest.CaptureFixture[str]) -> None:
     counts = Counts(total=12345, succeeded=12300, failed=45)
-    printer.jobs([record(JobState.COMPLETED_WITH_ERRORS, counts=counts), record(JobState.RUNNING)])
+    print_jobs(
+        printer, [record(JobState.COMPLETED_WITH_ERRORS, counts=counts), record(JobState.RUNNING)]
+    )
     head, *lines = capsys.readouterr().out.splitlines()
     assert "name" not in head
     words = " ".join(lines).split()
@@ -44,8 +53,9 @@ def test_a_narrow_table_of_jobs_leaves_columns_out(
 ) -> None:
     monkeypatch.setenv("COLUMNS", str(width))
     counts = Counts(total=18, succeeded=18, rejected=0)
-    Printer(OutputFormat.TABLE).jobs(
-        [record(JobState.COMPLETED, counts=counts, name="all the summaries of a night")]
+    print_jobs(
+        Printer(OutputFormat.TABLE),
+        [record(JobState.COMPLETED, counts=counts, name="all the summaries of a night")],
     )
     head, line = capsys.readouterr().out.splitlines()
     assert lost not in head.split()
@@ -57,11 +67,11 @@ def test_rejected_lines_are_told_of_beside_the_status(
     printer: Printer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     job = record(JobState.COMPLETED, counts=Counts(total=18, succeeded=18, rejected=2))
-    printer.jobs([job])
+    print_jobs(printer, [job])
     head, line = capsys.readouterr().out.splitlines()
     assert "rejected" in head
     assert "2 lines" in line
-    printer.job(job)
+    print_job(printer, job)
     assert "completed, 2 lines rejected" in capsys.readouterr().out
 
 
@@ -102,8 +112,8 @@ def test_a_name_gives_no_orders_to_the_terminal(
     printer: Printer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     named = record(JobState.RUNNING, name="a\x1b]0;owned\x07b")
-    printer.jobs([named])
-    printer.job(named)
+    print_jobs(printer, [named])
+    print_job(printer, named)
     printer.note("of a\x1b[2Jb\nnext line")
     printed = capsys.readouterr()
     assert "\x1b" not in printed.out + printed.err
@@ -114,7 +124,8 @@ def test_a_name_gives_no_orders_to_the_terminal(
 
 def test_errors_are_told_in_full(printer: Printer, capsys: pytest.CaptureFixture[str]) -> None:
     message = " ".join(["the prompt is too long for the context window"] * 4)
-    printer.errors(
+    print_job_errors(
+        printer,
         [
             {"line": 2, "message": "not JSON"},
             {"row_index": 7, "custom_id": "r7", "sample_index": 1,
@@ -132,9 +143,9 @@ def test_the_sample_is_told_where_there_are_several(
     printer: Printer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     one = Row({"row_index": 0, "sample_index": 0, "status": "succeeded", "output": "x"})
-    printer.rows([one])
+    print_job_rows(printer, [one])
     assert "sample" not in capsys.readouterr().out
-    printer.rows([one, Row({**one, "sample_index": 1})])
+    print_job_rows(printer, [one, Row({**one, "sample_index": 1})])
     assert "sample" in capsys.readouterr().out
 
 
@@ -142,7 +153,7 @@ def test_a_vector_is_shown_by_its_beginning(
     printer: Printer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     vector = [0.125, -1.5, 3.0] * 128
-    printer.rows([Row({"row_index": 0, "status": "succeeded", "embedding": vector})])
+    print_job_rows(printer, [Row({"row_index": 0, "status": "succeeded", "embedding": vector})])
     head, line = capsys.readouterr().out.splitlines()
     assert "[0.125, -1.5, 3, …] 384 numbers" in line
     assert max(len(head), len(line)) <= 80

@@ -151,7 +151,7 @@ def test_what_cannot_be_sent_is_named_with_what_to_do(rows: Any, says: str) -> N
 
 _PEAK = """
 from tests.jobs.memory import peak_growth_mb
-from penstock.api.payloads import open_upload
+from penstock.api.open_inputs import open_upload
 
 def send(num_rows):
     with open_upload({"text": "x" * 200} for _ in range(num_rows)) as upload:

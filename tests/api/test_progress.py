@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from penstock.api.cli_workflow_output import run_summary
+from penstock.api.cli_runs_output import run_summary
 from penstock.api.eta import Eta, EtaGauge
 from penstock.api.notebook import notebook_output
 from penstock.api.progress import JobProgress

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from penstock.api.cli_output import OutputFormat, Printer
-from penstock.api.cli_workflow_output import print_check, print_errors, print_run, print_runs
+from penstock.api.cli_runs_output import print_errors, print_run, print_runs
+from penstock.api.cli_workflow_output import print_check
 from penstock.api.workflow_records import RunRecord
 
 RUN = "run_01K3ZZZZZZZZZZZZZZZZ4K2J9Q"

@@ -15,7 +15,7 @@ import pytest
 from rich.console import Console
 
 from penstock import Client, Workflow
-from penstock.api.cli_workflow import counts_in
+from penstock.api.cli_workflow_inputs import counts_in
 from penstock.api.run_progress import RunProgress
 from penstock.api.workflow_records import RunRecord
 

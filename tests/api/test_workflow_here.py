@@ -44,7 +44,7 @@ def test_a_workflow_is_checked_without_a_server(
 
 
 def test_the_schema_needs_no_server(penstock: Penstock, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("penstock.api.cli_workflow.answers", lambda settings: False)
+    monkeypatch.setattr("penstock.api.cli_workflow_schema.answers", lambda settings: False)
     run = penstock("workflow", "schema")
     assert run.code == 0
     assert "Generate" in json.loads(run.out)["$defs"]
