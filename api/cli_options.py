@@ -66,7 +66,7 @@ Input: TypeAlias = Annotated[
     str,
     typer.Argument(
         metavar="INPUT",
-        help="A JSONL, CSV or Parquet file of rows; s3://BUCKET/KEY; or - for a pipe.",
+        help="A JSONL, CSV, TSV or Parquet file of rows, or a JSON array; s3://BUCKET/KEY; or - for a pipe.",
     ),
 ]
 Prompt: TypeAlias = Annotated[
@@ -99,7 +99,7 @@ Raw: TypeAlias = Annotated[
 Name: TypeAlias = Annotated[str | None, typer.Option(help="A name for people.")]
 Format: TypeAlias = Annotated[
     str | None,
-    typer.Option("--format", help="jsonl, csv or parquet, where INPUT's name tells nothing."),
+    typer.Option("--format", help="jsonl, csv, tsv or parquet, where INPUT's name tells nothing."),
 ]
 Priority: TypeAlias = Annotated[
     int | None, typer.Option(help="Larger is served first; may be below 0.")

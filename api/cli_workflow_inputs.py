@@ -10,6 +10,7 @@ from typing import Annotated, TypeAlias
 import typer
 
 from .cli_options import UsageProblem
+from .cli_output import Printer
 from .workflow import Workflow
 
 WorkflowFile: TypeAlias = Annotated[
@@ -21,7 +22,7 @@ Inputs: TypeAlias = Annotated[
         "--input",
         "-i",
         metavar="NAME=PATH",
-        help="Rows of an input: JSONL, CSV, Parquet or s3://…; NAME may be left out where there "
+        help="Rows of an input: JSONL, CSV, TSV, Parquet or s3://…; NAME may be left out where there "
         "is one.",
     ),
 ]
@@ -49,6 +50,20 @@ def inputs_of(spec: Workflow, pairs: Sequence[str] | None) -> dict[str, str]:
             raise UsageProblem(f"the workflow has no input {name!r}; inputs: {known}")
         found[name] = path
     return found
+
+
+def inputs_to_check(
+    printer: Printer, spec: Workflow, pairs: Sequence[str] | None
+) -> dict[str, str]:
+    """Read NAME=PATH; of a workflow that declares no input, that is the check's to tell.
+
+    Raises:
+        UsageProblem: a name is unknown, or missing.
+    """
+    if spec.inputs or not pairs:
+        return inputs_of(spec, pairs)
+    printer.note(f"not looked at, as the workflow declares no input: {', '.join(pairs)}")
+    return {}
 
 
 def require_inputs(spec: Workflow, given: Mapping[str, str]) -> None:

@@ -54,7 +54,7 @@ class SubmitOptions(TypedDict, total=False):
         completion_window: the same as OpenAI says it: `24h`.
         max_error_rate: the job pauses when more of its rows failed, as in `0.05`.
         error_rate_after: how many rows must have landed before that is judged; 100 unless told.
-        format: `jsonl`, `csv` or `parquet`, where the file's name does not tell.
+        format: `jsonl`, `csv`, `tsv` or `parquet`, where the file's name does not tell.
         output: what receives `<job_id>/rows`: a directory of the server's machine, or
             `s3://bucket/prefix`.
         idempotency_key: the same key never makes a second job; made up if left out.

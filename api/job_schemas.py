@@ -45,7 +45,7 @@ class JobRequest(Strict):
 
     input: JobInput | None = None
     """Where the rows are, in one of three ways; left out beside an upload."""
-    format: Literal["jsonl", "parquet", "csv"] | None = None
+    format: Literal["jsonl", "parquet", "csv", "tsv"] | None = None
     """How the input is written; null tells it from its name and its first bytes."""
     name: ShortText | None = None
     """What people call it; it means nothing to the queue."""

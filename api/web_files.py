@@ -17,12 +17,14 @@ from .foreign_bytes import check_size, whole
 
 _MAX_REDIRECTS = 5
 _TIMEOUT_S = httpx2.Timeout(60.0, connect=10.0)
-_SUFFIXES = frozenset({".jsonl", ".ndjson", ".json", ".csv", ".parquet", ".pq"})
+_SUFFIXES = frozenset({".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".tab", ".parquet", ".pq"})
 _SUFFIX_OF = {
     "application/x-ndjson": ".jsonl",
     "application/jsonl": ".jsonl",
     "application/x-jsonlines": ".jsonl",
     "text/csv": ".csv",
+    "text/tab-separated-values": ".tsv",
+    "application/json": ".json",
     "application/vnd.apache.parquet": ".parquet",
 }
 

@@ -9,15 +9,19 @@ from collections.abc import Iterable, Iterator, Mapping, Sized
 from importlib import import_module
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, BinaryIO
 
+from ..jobs.json_elements import BrokenArray, begins_array, elements
 from .client_errors import InvalidInput, MissingPackage
 from .payloads import ArrowStream, JobInput, LazyTable, is_elsewhere, is_remote
 
 SAMPLED_ROWS = 200
 
 _PARQUET = frozenset({".parquet", ".pq"})
+_SEPARATORS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
+_LONGEST_ROW = 16 << 20  # bytes
 _CHUNK_BYTES = 1 << 20
+_HEAD_BYTES = 4096
 
 
 def sample_of(rows: JobInput, num_rows: int = SAMPLED_ROWS) -> dict[str, Any]:
@@ -43,7 +47,9 @@ def count_of(rows: JobInput) -> int | None:
         path = Path(rows).expanduser()
         if path.suffix.lower() in _PARQUET:
             return _parquet(path).metadata.num_rows
-        return max(0, _num_lines(path) - (path.suffix.lower() == ".csv"))
+        if path.suffix.lower() in _SEPARATORS:
+            return max(0, _num_lines(path) - 1)
+        return sum(1 for _ in _array_in(path)) if _is_array(path) else _num_lines(path)
     return len(rows) if isinstance(rows, Sized) else None
 
 
@@ -73,16 +79,33 @@ def _rows_in(path: Path) -> Iterator[Mapping[str, Any]]:
         for batch in _parquet(path).iter_batches(batch_size=SAMPLED_ROWS):
             yield from batch.to_pylist()
         return
+    separator = _SEPARATORS.get(path.suffix.lower())
+    if separator is None and _is_array(path):
+        yield from filter(None, map(_json_row, _array_in(path)))
+        return
     with _open(path) as file:
         lines = (line.decode("utf-8-sig" if not number else "utf-8", "replace")
                  for number, line in enumerate(file))  # fmt: skip
-        if path.suffix.lower() == ".csv":
-            yield from csv.DictReader(lines)
+        if separator is not None:
+            yield from csv.DictReader(lines, delimiter=separator)
         else:
             yield from filter(None, map(_json_row, lines))
 
 
-def _json_row(line: str) -> Mapping[str, Any] | None:
+def _is_array(path: Path) -> bool:
+    with _open(path) as file:
+        return begins_array(file.read(_HEAD_BYTES))
+
+
+def _array_in(path: Path) -> Iterator[bytes]:
+    try:
+        with _open(path) as file:
+            yield from (element.text for element in elements(file, _LONGEST_ROW))
+    except BrokenArray as error:
+        raise InvalidInput(f"cannot read {path}: {error}") from error
+
+
+def _json_row(line: str | bytes) -> Mapping[str, Any] | None:
     """Read a line; one that is no row will be reported when all of them are sent."""
     try:
         row = json.loads(line)
@@ -106,7 +129,7 @@ def _num_lines(path: Path) -> int:
     return count + (not last.endswith(b"\n"))
 
 
-def _open(path: Path) -> IO[bytes]:
+def _open(path: Path) -> BinaryIO:
     try:
         return path.open("rb")
     except OSError as error:

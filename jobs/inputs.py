@@ -1,4 +1,4 @@
-"""Opens an input, whatever its format: JSON lines, CSV or Parquet. Knows no job; reads in pieces.
+"""Opens an input, whatever its format: JSON, CSV or Parquet. Knows no job; reads in pieces.
 
 A line that cannot become a row is reported and passed over: one bad line spoils no other. What is
 no such file at all is refused as a whole.
@@ -8,11 +8,13 @@ import os
 import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO, Literal, get_args
 
 from .csv_rows import read_csv
 from .input_row import InputRow, InputRows, UnreadableInput, python_row
-from .json_lines import BOM, read_json_lines
+from .json_array import read_json_array
+from .json_elements import BOM, begins_array
+from .json_lines import read_json_lines
 from .model import RejectedLine
 from .object_store import ObjectStore, StorePlace, StoreUnavailable
 from .parquet_rows import read_parquet
@@ -27,7 +29,7 @@ __all__ = [
     "rows_input",
 ]
 
-Format = Literal["jsonl", "parquet", "csv"]
+Format = Literal["jsonl", "parquet", "csv", "tsv"]
 
 _HEAD_BYTES = 4096
 _FORMAT_OF_SUFFIX: dict[str, Format] = {
@@ -37,6 +39,8 @@ _FORMAT_OF_SUFFIX: dict[str, Format] = {
     ".parquet": "parquet",
     ".pq": "parquet",
     ".csv": "csv",
+    ".tsv": "tsv",
+    ".tab": "tsv",
 }
 _PARQUET_MAGIC = b"PAR1"
 _FOREIGN = {
@@ -64,8 +68,8 @@ def open_input(
     Raises:
         UnreadableInput: it cannot be opened, is of no known format, or breaks off.
     """
-    if format is not None and format not in ("jsonl", "parquet", "csv"):
-        raise UnreadableInput(f"unknown format {format!r}: use jsonl, parquet or csv")
+    if format is not None and format not in get_args(Format):
+        raise UnreadableInput(f"unknown format {format!r}: use jsonl, parquet, csv or tsv")
     if isinstance(source, Path | str):
         file = open_file(source)
         return _closing(file, _open(file, format, filename or Path(source).name))
@@ -134,15 +138,18 @@ def _open(file: BinaryIO, format: str | None, name: str) -> InputRows:
     if reason := _foreign(head, format):
         raise UnreadableInput(f"cannot read {name}: {reason}")
     match format:
+        case "jsonl" if begins_array(head):
+            return InputRows(read_json_array(file, name))
         case "jsonl":
             return InputRows(read_json_lines(file))
-        case "csv":
-            return InputRows(read_csv(file, name))
+        case "csv" | "tsv":
+            return InputRows(read_csv(file, name, "\t" if format == "tsv" else ","))
         case "parquet":
             return read_parquet(file, name)
         case _:
             raise UnreadableInput(
-                f"cannot tell the format of {name}: name it .jsonl, .csv or .parquet, or say format"
+                f"cannot tell the format of {name}: name it .jsonl, .csv, .tsv or .parquet, "
+                "or say format"
             )
 
 
@@ -155,7 +162,7 @@ def _foreign(head: bytes, format: str | None) -> str | None:
             return reason
     if format == "jsonl" and head.startswith(_PARQUET_MAGIC):
         return "it is Parquet, whatever its name says: name it .parquet, or say format"
-    if format in ("jsonl", "csv") and head[:4].count(0) >= 2:  # UTF-16 may not say so
+    if format in ("jsonl", "csv", "tsv") and head[:4].count(0) >= 2:  # UTF-16 may not say so
         return "it holds zero bytes, as UTF-16 does: save it as UTF-8"
     return None
 
@@ -163,4 +170,5 @@ def _foreign(head: bytes, format: str | None) -> str | None:
 def _sniffed(head: bytes) -> Format | None:
     if head.startswith(_PARQUET_MAGIC):
         return "parquet"
-    return "jsonl" if head.removeprefix(BOM).lstrip().startswith(b"{") else None
+    is_json = head.removeprefix(BOM).lstrip().startswith(b"{") or begins_array(head)
+    return "jsonl" if is_json else None

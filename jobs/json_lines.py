@@ -16,9 +16,8 @@ from .input_row import (
     json_row,
     short_reason,
 )
+from .json_elements import BOM
 from .model import RejectedLine
-
-BOM = b"\xef\xbb\xbf"
 
 
 def read_json_lines(file: BinaryIO) -> Iterator[InputRow | RejectedLine]:
