@@ -82,9 +82,13 @@ class Reader:
 
 
 @contextmanager
-def reading(browser: Browser, url: str) -> Iterator[Reader]:
+def reading(
+    browser: Browser, url: str, *, locale: str = "en-US", timezone_id: str = "UTC"
+) -> Iterator[Reader]:
     """A tab with storage of its own; at the end, nothing may have gone wrong."""
-    context = browser.new_context(viewport=WIDE, accept_downloads=True)
+    context = browser.new_context(
+        viewport=WIDE, accept_downloads=True, locale=locale, timezone_id=timezone_id
+    )
     page = context.new_page()
     page.set_default_timeout(PATIENCE_MS)
     reader = Reader(page, url)

@@ -72,7 +72,7 @@ class TestSharedLooks:
         looks, source = SharedLooks(every_s=0), Source(*(b"%d" % n for n in range(100)))
         async with aclosing(looks.follow({"jobs": source}, longest_s=60)) as following:
             await anext(following)
-            while len(source.shown) > 1:
+            while source.num_looks <= 100:
                 await asyncio.sleep(0)
             assert await anext(following) == b"99"
 

@@ -9,7 +9,7 @@ import pytest
 
 from penstock.api.job_timeline import eta_band_s, timeline_object
 from penstock.api.run_graph import OUTPUT
-from penstock.api.web_pages import FOLDER
+from penstock.api.web_pages import FOLDER, composed
 from penstock.jobs.timeline import Moment, Timeline
 from tests.waiting import wait_for
 
@@ -39,6 +39,15 @@ class TestServing:
         for name in re.findall(r'(?:src|href)="(/ui/assets/[^"]+)"', answer.text):
             assert http.get(name).status_code == 200
 
+    @pytest.mark.parametrize("name", ["job", "missing", "overview", "run"])
+    def test_a_page_is_put_together_once(self, name: str) -> None:
+        page = composed()[name]
+        for part in ("<!doctype html>", "<title>", '<header class="bar">', '<main id="main"'):
+            assert page.count(part) == 1, part
+        assert page.index("<title>") < page.index("</head>") < page.index("<main")
+        assert "${" not in page
+        assert page.count("<script ") == page.count("<noscript") == (name != "missing")
+
     def test_the_front_door_leads_to_the_overview(self, http: httpx2.Client) -> None:
         answer = http.get("/")
         assert (answer.status_code, answer.headers["location"]) == (307, "/ui")
@@ -58,7 +67,9 @@ class TestServing:
         again = http.get("/ui/assets/job.js", headers={"if-none-match": first.headers["etag"]})
         assert (again.status_code, again.content) == (304, b"")
 
-    @pytest.mark.parametrize("path", ["/ui/assets/overview.html", "/ui/assets/..%2f..%2fapp.py"])
+    @pytest.mark.parametrize(
+        "path", ["/ui/assets/overview.html", "/ui/_layout", "/ui/assets/..%2f..%2fapp.py"]
+    )
     def test_nothing_else_is_served(self, http: httpx2.Client, path: str) -> None:
         assert http.get(path).status_code == 404
 

@@ -3,43 +3,55 @@
 import { element, fill, shape } from "./dom.js";
 import { count } from "./format.js";
 
-const MOST = 12; // the rest is told as one
+const MOST = 12; // the rest is told as one, until the reader asks for all
 
 /** Draw `[name, number]` pairs; `nothing` is said where there are none. */
 export function drawBars(parent, pairs, nothing, kind = "") {
-  const sorted = [...pairs].sort((a, b) => b[1] - a[1]);
-  const rest = sorted.splice(MOST).reduce((sum, [, value]) => sum + value, 0);
-  if (rest) sorted.push(["all others", rest]);
-  const drawn = JSON.stringify(sorted);
+  const all = [...pairs].sort((a, b) => b[1] - a[1]);
+  const isWhole = parent.dataset.whole != null || all.length <= MOST + 1;
+  const drawn = JSON.stringify([all, isWhole]);
   if (parent.dataset.drawn === drawn) return; // or the reader would lose what is selected
   parent.dataset.drawn = drawn;
-  if (!sorted.length) {
+  if (!all.length) {
     fill(parent, element("p", { class: "empty" }, nothing));
     return;
   }
-  const most = sorted[0][1];
+  const shown = isWhole ? all : all.slice(0, MOST);
+  const rest = all.slice(shown.length).reduce((sum, [, value]) => sum + value, 0);
+  if (rest) shown.push([`${all.length - MOST} others`, rest]);
+  const most = Math.max(...shown.map(([, value]) => value));
+  const showAll = () => {
+    parent.dataset.whole = "";
+    drawBars(parent, pairs, nothing, kind);
+  };
   fill(
     parent,
     element(
       "dl",
       {},
-      sorted.map(([name, value]) =>
-        element(
-          "div",
-          {},
-          element("dt", { title: name }, name),
-          element(
-            "dd",
-            {},
-            shape(
-              "svg",
-              { viewBox: "0 0 100 1", preserveAspectRatio: "none", "aria-hidden": "true" },
-              shape("rect", { class: kind, width: Math.max((100 * value) / most, 0.5), height: 1 }),
-            ),
-            element("span", {}, count(value)),
-          ),
-        ),
+      shown.map(([name, value]) => bar(name, value, value / most, kind)),
+    ),
+    isWhole
+      ? null
+      : element("button", { type: "button", class: "link", click: showAll }, `Show all ${all.length}`),
+  );
+}
+
+function bar(name, value, share, kind) {
+  const size = { width: Math.max(100 * share, 0.5), height: 1 };
+  return element(
+    "div",
+    {},
+    element("dt", { title: name }, name),
+    element(
+      "dd",
+      {},
+      shape(
+        "svg",
+        { viewBox: "0 0 100 1", preserveAspectRatio: "none", "aria-hidden": "true" },
+        shape("rect", { class: kind, ...size }),
       ),
+      element("span", {}, count(value)),
     ),
   );
 }

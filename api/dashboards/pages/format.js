@@ -4,6 +4,7 @@ import { element } from "./dom.js";
 
 const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 const short = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 3 });
+const clock = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
 const plain = new Intl.NumberFormat("en", { maximumSignificantDigits: 3 });
 
 export const NOTHING = "–";
@@ -51,14 +52,22 @@ export function milliseconds(value) {
 /** An element that tells a time as "5 min ago", and exactly to whoever points at it. */
 export function ago(seconds) {
   if (seconds == null) return element("span", { class: "quiet" }, NOTHING);
-  const iso = new Date(seconds * 1000).toISOString();
-  return element("time", { datetime: iso, title: iso }, distance(seconds));
+  const title = `${clock.format(seconds * 1000)} · ${utc(seconds)}`;
+  const datetime = new Date(seconds * 1000).toISOString();
+  return element("time", { datetime, title, "data-ago": true }, distance(seconds));
 }
 
-/** Keep all such elements true. */
+/** An element that tells a time as the reader's clock does, and in UTC to whoever points at it. */
+export function moment(seconds) {
+  if (seconds == null) return null;
+  const datetime = new Date(seconds * 1000).toISOString();
+  return element("time", { datetime, title: utc(seconds) }, clock.format(seconds * 1000));
+}
+
+/** Keep all elements true that tell how long ago something was. */
 export function keepTimesTrue() {
   setInterval(() => {
-    for (const node of document.querySelectorAll("time[datetime]")) {
+    for (const node of document.querySelectorAll("time[data-ago]")) {
       const text = distance(Date.parse(node.dateTime) / 1000);
       if (node.textContent !== text) node.textContent = text;
     }
@@ -85,6 +94,10 @@ export function hasEnded(name) {
 
 function joined(large, unit, small, smaller) {
   return small ? `${large} ${unit} ${small} ${smaller}` : `${large} ${unit}`;
+}
+
+function utc(seconds) {
+  return new Date(seconds * 1000).toISOString().replace("T", " ").replace(/\.\d+Z/, " UTC");
 }
 
 function distance(seconds) {

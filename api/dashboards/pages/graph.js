@@ -5,6 +5,7 @@ import { fill, shape } from "./dom.js";
 import { count, countOf } from "./format.js";
 
 const BOX = { width: 158, height: 74 };
+const ROOM = BOX.width - 24; // for its text
 const GAP = { x: 46, y: 22 };
 const EDGE = 6; // around all
 const SWEEPS = 4;
@@ -33,6 +34,7 @@ export class Graph {
         drawn,
       ),
     );
+    for (const text of this.parent.querySelectorAll("text.label")) shorten(text, ROOM);
     this.fade();
   }
 
@@ -64,11 +66,11 @@ export class Graph {
         },
       },
       shape("rect", { class: "box", ...BOX, rx: 9 }),
-      shape("text", { class: "label", x: 12, y: 22 }, shortened(label, 20)),
+      shape("text", { class: "label", x: 12, y: 22 }, label),
       shape("text", { class: "quiet", x: 12, y: 39 }, isStep ? type : label === kind ? "" : kind),
       said,
       isStep
-        ? shape("rect", { class: "track", x: 12, y: 62, width: BOX.width - 24, height: 4, rx: 2 })
+        ? shape("rect", { class: "track", x: 12, y: 62, width: ROOM, height: 4, rx: 2 })
         : null,
       isStep ? done : null,
       shape("title", {}, label),
@@ -84,7 +86,7 @@ export class Graph {
     const { done, total } = step.shards;
     const share = step.state === "completed" ? 1 : total ? done / total : 0;
     view.node.dataset.state = step.state;
-    view.done.setAttribute("width", ((BOX.width - 24) * share).toFixed(1));
+    view.done.setAttribute("width", (ROOM * share).toFixed(1));
     const failed = step.rows.failed ? ` · ${count(step.rows.failed)} failed` : "";
     const words = step.state === "waiting" ? "waiting" : `${countOf(step.rows.out, "row")}${failed}`;
     fill(view.said, words);
@@ -163,6 +165,11 @@ function mean(values, otherwise) {
   return values.length ? values.reduce((sum, value) => sum + value, 0) / values.length : otherwise;
 }
 
-function shortened(text, most) {
-  return text.length > most ? `${text.slice(0, most - 1)}…` : text;
+/** Take letters off the end of a text until it is no wider than that. */
+function shorten(text, most) {
+  const letters = [...text.textContent];
+  while (letters.length && text.getComputedTextLength() > most) {
+    letters.pop();
+    fill(text, `${letters.join("")}…`);
+  }
 }

@@ -13,6 +13,7 @@ import {
   NOTHING,
   percent,
 } from "./format.js";
+import { tellAbout } from "./job_about.js";
 import { offerLinks, tellRejected, tellTask } from "./job_task.js";
 import { Plot } from "./plot.js";
 import { progressBar } from "./progress.js";
@@ -20,9 +21,10 @@ import { greet, patiently } from "./reader.js";
 import { RowList } from "./row_list.js";
 import { jobRow } from "./rows.js";
 import { actions, openPage, showWhenReady } from "./shell.js";
-import { findThing, shownId, tellTitle, whileAlive } from "./thing.js";
+import { announce, findThing, shownId, tellTitle, whileAlive } from "./thing.js";
 
 const HISTORY_EVERY_MS = 2500;
+const MODELS_EVERY_MS = 5000;
 const POINTS = 40;
 const PAGE_ROWS = 15;
 
@@ -57,11 +59,12 @@ const plots = [
 let job = null;
 let band = null; // how long the rest may take
 let reader = null;
+const parts = { landed: null, total: null };
 
 byId("bar").append(bar.node);
 
 const post = (verb) => async () => show(await api.post(`${path}/${verb}`));
-const offer = actions(byId("acts"), (problem) => fill(byId("problem"), problem), [
+const offer = actions(byId("acts"), (problem) => fill(byId("refusal"), problem), [
   {
     label: "Pause",
     title: "Pause this job?",
@@ -117,6 +120,11 @@ function done({ counts }) {
   return counts.succeeded + counts.failed;
 }
 
+/** How much is done, in steps that are worth saying aloud. */
+function tenths(now) {
+  return 10 * Math.floor((10 * done(now)) / Math.max(now.counts.total, 1));
+}
+
 function share(now) {
   return percent(done(now) / Math.max(now.counts.total, 1));
 }
@@ -126,6 +134,7 @@ function show(now) {
   const { counts } = job;
   document.title = `${share(job)} ${job.name ?? id} · Penstock`;
   tellTitle(job, job.name ?? "Job", job.model);
+  announce(`${job.status.replaceAll("_", " ")}, ${tenths(job)} % of the rows are done`);
   const inFlight = [...flights.values()].reduce((sum, each) => sum + each.rows_in_flight, 0);
   bar.set({ ...counts, running: Math.min(inFlight, counts.running) });
   tellFacts(byId("facts"), figures(inFlight));
@@ -136,6 +145,7 @@ function show(now) {
   if (!reader) return;
   if (reader.may("submit")) offer(job);
   offerLinks(job, reader.flower, save);
+  tellAbout(job, reader.tenant, parts);
 }
 
 function figures(inFlight) {
@@ -145,11 +155,16 @@ function figures(inFlight) {
   return [
     ["Rows", `${count(done(job))} of ${count(counts.total)}`, share(job)],
     ["Failed", count(counts.failed), refused],
-    ["Speed", `${brief(rate.rows_per_s)} rows/s`, `${brief(rate.tokens_per_s)} tokens/s`],
+    speed(rate),
     hasEnded(job.status) ? timeTaken() : timeLeft(),
     ["Tokens out", brief(usage.completion_tokens), cached],
     ["In flight", count(inFlight), `${count(counts.pending)} rows wait`],
   ];
+}
+
+function speed({ rows_per_s: rows, tokens_per_s: tokens }) {
+  if (rows == null) return ["Speed", NOTHING];
+  return ["Speed", `${brief(rows)} rows/s`, `${brief(tokens)} tokens/s`];
 }
 
 function timeTaken() {
@@ -166,6 +181,8 @@ function timeLeft() {
 async function lookAtHistory() {
   const told = await api.get(`${path}/timeline?points=${POINTS}`);
   const { sample } = told;
+  parts.landed = sample.of_parts;
+  tellAbout(job, reader.tenant, parts);
   band = told.eta;
   for (const plot of plots) plot.show(told.points, told.step_s);
   const makers = told.workers.map(({ name, rows }) => [name, rows]);
@@ -173,6 +190,17 @@ async function lookAtHistory() {
   const rows = `${count(sample.rows)} of ${count(sample.of_rows)} rows`;
   const isPart = sample.parts < sample.of_parts;
   fill(byId("sample-note"), isPart ? `Plots and makers are told by ${rows}.` : "");
+}
+
+/** Say so where the job cannot go on because nobody serves its model. */
+async function lookForWorkers() {
+  const { data: models } = await api.get("/v1/models");
+  const isServed = models.some(({ id: model, workers }) => model === job.model && workers > 0);
+  const words =
+    `No worker serves ${job.model} now, and the job waits until one does. ` +
+    `One is started with: penstock worker --model ${job.model}`;
+  const isWaiting = !hasEnded(job.status) && job.status !== "paused";
+  fill(byId("waits"), isWaiting && !isServed ? words : "");
 }
 
 function save(name, filename, option) {
@@ -187,7 +215,10 @@ function save(name, filename, option) {
 
 async function lookAtTask() {
   try {
-    tellTask(await patiently(() => api.get(`${path}/task`)));
+    const task = await patiently(() => api.get(`${path}/task`));
+    parts.total = task.shards.total;
+    tellTask(task);
+    tellAbout(job, reader.tenant, parts);
   } catch (error) {
     fill(byId("task"), element("dt", { class: "wrong" }, error.message));
   }
@@ -202,6 +233,7 @@ whileAlive(
   () => job,
   async () => show(await api.get(path)),
 );
+whileAlive(api, () => job, lookForWorkers, MODELS_EVERY_MS);
 const { first: history } = whileAlive(api, () => job, lookAtHistory, HISTORY_EVERY_MS);
 showWhenReady([history, rowList.watch(), lookAtTask()]);
 api.follow(() => `${path}/events`, ({ kind, data }) => {

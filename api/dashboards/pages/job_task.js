@@ -43,8 +43,7 @@ export function offerLinks(job, flower, save) {
     const button = { type: "button", class: "link", click };
     return element("li", {}, element("button", button, label));
   };
-  const place = (before, address, label) =>
-    element("li", {}, before, element("a", { href: address }, label));
+  const place = (address, label) => element("li", {}, element("a", { href: address }, label));
   const shards = `/tasks?name=penstock.generate%20kwargs:${encodeURIComponent(id)}`;
   fill(
     byId("links"),
@@ -60,11 +59,7 @@ export function offerLinks(job, flower, save) {
     job.status.startsWith("completed")
       ? file("The manifest", "manifest", `${id}_manifest.json`)
       : null,
-    job.retry_of
-      ? place("A retry of ", `/ui/jobs/${encodeURIComponent(job.retry_of)}`, job.retry_of)
-      : null,
-    flower ? place("", flower.replace(/\/$/, "") + shards, "Its shards in Flower") : null,
-    element("li", {}, "Parquet lies in ", element("code", {}, job.output.path)),
+    flower ? place(flower.replace(/\/$/, "") + shards, "Its shards in Flower") : null,
   );
 }
 

@@ -9,7 +9,7 @@ import { trialBadge } from "./thing.js";
 export function jobRow() {
   const bar = progressBar("Rows done");
   const cells = cellsOf(["Job", "State", "Progress", "Rows/s", "Time left", "Failed", "Created"]);
-  const link = element("a");
+  const link = element("a", { dir: "auto" });
   const model = element("small", { class: "quiet" });
   const share = element("small", { class: "quiet" });
   fill(cells.Job, link, model);
@@ -38,7 +38,7 @@ export function jobRow() {
 export function runRow() {
   const bar = progressBar("Steps done");
   const cells = cellsOf(["Run", "State", "Steps", "Rows in", "Rows out", "Failed", "Created"]);
-  const link = element("a");
+  const link = element("a", { dir: "auto" });
   const workflow = element("small", { class: "quiet" });
   const share = element("small", { class: "quiet" });
   const trial = trialBadge();

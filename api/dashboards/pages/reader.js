@@ -14,6 +14,7 @@ export async function greet(api) {
   }
   return {
     flower,
+    tenant: me.tenant,
     may: (scope) => me.scopes.includes(scope) || me.scopes.includes("admin"),
   };
 }

@@ -83,7 +83,7 @@ function opening(name, status, kind, excerpt, figures, told, act = null) {
       {},
       element("span", { class: "quiet" }, String(name)),
       state,
-      element("span", { class: "excerpt" }, String(excerpt ?? "").slice(0, 300)),
+      element("span", { class: "excerpt", dir: "auto" }, String(excerpt ?? "").slice(0, 300)),
       element("span", { class: "number" }, figures),
     ),
   );
@@ -93,11 +93,12 @@ function opening(name, status, kind, excerpt, figures, told, act = null) {
 }
 
 function valueOf(value) {
+  if (value instanceof Node) return value;
   if (typeof value === "number" || typeof value === "boolean") return String(value);
   const text = asText(value);
   if (text.length < 60 && !text.includes("\n")) return text;
   const isCut = text.length > LONGEST;
-  return element("pre", { tabindex: 0 }, isCut ? `${text.slice(0, LONGEST)} …` : text);
+  return element("pre", { tabindex: 0, dir: "auto" }, isCut ? `${text.slice(0, LONGEST)} …` : text);
 }
 
 function asText(value) {

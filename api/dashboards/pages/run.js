@@ -12,7 +12,7 @@ import { FaultList, REJECTED } from "./run_faults.js";
 import { rowHistory } from "./run_history.js";
 import { stepTable } from "./run_steps.js";
 import { actions, openPage, showWhenReady } from "./shell.js";
-import { findThing, shownId, tellTitle, whileAlive } from "./thing.js";
+import { announce, findThing, shownId, tellTitle, whileAlive } from "./thing.js";
 
 const PAGE_ROWS = 10;
 const OUTPUT = "(output)"; // as the graph calls it
@@ -28,7 +28,7 @@ let run = null;
 let reader = null;
 
 const post = (verb) => async () => show(await api.post(`${path}/${verb}`));
-const offer = actions(byId("acts"), (problem) => fill(byId("problem"), problem), [
+const offer = actions(byId("acts"), (problem) => fill(byId("refusal"), problem), [
   {
     label: "Pause",
     title: "Pause this run?",
@@ -84,6 +84,7 @@ function show(now) {
   document.title = `${name} · ${run.status.replaceAll("_", " ")} · Penstock`;
   tellTitle(run, name, run.name ? run.workflow : "");
   tellFacts(byId("facts"), figures());
+  announce(`${run.status.replaceAll("_", " ")}, ${stepsDone()} steps are done`);
   steps.show(run.steps);
   for (const step of run.steps) graph.tell(step);
   graph.note(OUTPUT, countOf(run.counts.output, "row"));
@@ -95,13 +96,17 @@ function sum(outcome) {
   return run.steps.reduce((total, step) => total + step.rows[outcome], 0);
 }
 
+function stepsDone() {
+  const isDone = (step) => step.state === "completed";
+  return `${run.steps.filter(isDone).length} of ${run.steps.length}`;
+}
+
 function figures() {
   const end = run.finished_at ?? Date.now() / 1000;
   const { rejected } = run.counts;
   const defaulted = sum("defaulted");
-  const isDone = (step) => step.state === "completed";
   return [
-    ["Steps done", `${run.steps.filter(isDone).length} of ${run.steps.length}`],
+    ["Steps done", stepsDone()],
     [
       "Rows in",
       count(run.counts.input),

@@ -16,7 +16,7 @@ export class FaultList {
     this.list = byId("faults");
     this.more = byId("faults-more");
     this.more.addEventListener("click", () => {
-      this.look(this.next).catch((error) => fill(byId("problem"), error.message));
+      this.look(this.next).catch((error) => fill(byId("refusal"), error.message));
     });
     this.code = "";
     this.next = null; // where the next page begins

@@ -32,11 +32,17 @@ export async function findThing(api, path, noun) {
   }
 }
 
+/** Say to whoever listens rather than looks how far a thing is. */
+export function announce(words) {
+  fill(byId("announced"), words);
+}
+
 /** Tell the name of a thing, its state, and what is wrong with it. */
 export function tellTitle(thing, name, about) {
   fill(byId("id"), thing.id);
   fill(byId("name"), name);
   fill(byId("problem"), thing.error ?? thing.status_reason ?? "");
+  byId("problem").className = thing.error || thing.status === "failed" ? "wrong" : "why";
   if (byId("state").dataset.told === thing.status) return;
   byId("state").dataset.told = thing.status;
   fill(byId("state"), state(thing.status), thing.is_preview ? trialBadge() : null);

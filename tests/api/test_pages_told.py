@@ -1,0 +1,121 @@
+"""What a page of a job tells beside its progress, in the reader's own time and in any script."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import httpx2
+import pytest
+from playwright.sync_api import Browser, Route, expect
+
+from tests.browser import open_browser
+
+from .conftest import IDLE_MODEL, Stack
+from .page_reader import Reader, reading
+from .plain_jobs import rows, submit
+
+TOKYO = timezone(timedelta(hours=9))
+NAMES = ["مهمة تصنيف النصوص (2)", "x" * 200, "👩‍👩‍👧‍👦 שלום"]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with open_browser() as browser:
+        yield browser
+
+
+@pytest.fixture
+def reader(browser: Browser, stack: Stack) -> Iterator[Reader]:
+    with reading(browser, stack.url, locale="de-DE", timezone_id="Asia/Tokyo") as reader:
+        yield reader
+
+
+@pytest.fixture
+def waiting(http: httpx2.Client) -> Iterator[dict[str, Any]]:
+    """A job that nobody serves."""
+    job = submit(
+        http,
+        model=IDLE_MODEL,
+        input={"rows": rows(70)},
+        metadata={"team": "a"},
+        max_error_rate=0.05,
+    )
+    yield job
+    http.post(f"/v1/jobs/{job['id']}/cancel")
+
+
+def test_a_job_tells_all_that_is_known_of_it(reader: Reader, waiting: dict[str, Any]) -> None:
+    page = reader.open(f"/ui/jobs/{waiting['id']}")
+    about = page.locator("#about")
+    for words in ("team: a", "more than 5 %", "0 of 2 have landed", "default"):
+        expect(about).to_contain_text(words)
+    expect(about).to_contain_text(waiting["output"]["path"])
+    expect(page.locator("#waits")).to_contain_text(f"penstock worker --model {IDLE_MODEL}")
+    expect(page.locator("#announced")).to_have_text("queued, 0 % of the rows are done")
+
+
+def test_times_are_the_readers_and_in_utc_where_one_points(
+    reader: Reader, waiting: dict[str, Any]
+) -> None:
+    page = reader.open(f"/ui/jobs/{waiting['id']}")
+    created = page.locator("#about time").first
+    there = datetime.fromtimestamp(waiting["created_at"], TOKYO)
+    expect(created).to_have_text(f"{there:%d.%m.%Y, %H:%M:%S}")
+    utc = f"{there.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    expect(created).to_have_attribute("title", utc)
+    assert str(page.locator("#subtitle time").get_attribute("title")).endswith(f" · {utc}")
+
+
+def test_errors_of_all_codes_can_be_seen(reader: Reader, waiting: dict[str, Any]) -> None:
+    codes = {f"code_{number}": number for number in range(1, 31)}
+
+    def fail(route: Route) -> None:
+        answer = route.fetch()
+        route.fulfill(response=answer, json={**answer.json(), "errors_by_code": codes})
+
+    reader.page.route(f"**/v1/jobs/{waiting['id']}", fail)
+    page = reader.open(f"/ui/jobs/{waiting['id']}")
+    names = page.locator("#errors dt")
+    expect(names).to_have_count(13)
+    expect(names.last).to_have_text("18 others")
+    expect(page.locator("#errors dd").last).to_have_text(f"{sum(range(1, 19))}")
+    page.get_by_role("button", name="Show all 30").click()
+    expect(names).to_have_count(30)
+    expect(names.last).to_have_text("code_1")
+
+
+def test_why_something_was_refused_stays_to_be_read(
+    reader: Reader, waiting: dict[str, Any]
+) -> None:
+    def refuse(route: Route) -> None:
+        route.fulfill(status=409, json={"error": {"message": "not now", "code": "busy"}})
+
+    path = f"/v1/jobs/{waiting['id']}"
+    page = reader.open(f"/ui/jobs/{waiting['id']}")
+    page.route(f"**{path}/pause", refuse)
+    page.get_by_role("button", name="Pause").click()
+    page.get_by_role("dialog").get_by_role("button", name="Pause").click()
+    expect(page.locator("#refusal")).to_have_text("not now")
+    for _ in range(2):
+        with page.expect_response(lambda answer: answer.url.endswith(path)):
+            pass
+    expect(page.locator("#refusal")).to_have_text("not now")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_in_any_script_stays_in_its_place(
+    reader: Reader, http: httpx2.Client, name: str
+) -> None:
+    job = submit(http, model=IDLE_MODEL, input={"rows": rows(1)}, name=name)
+    http.post(f"/v1/jobs/{job['id']}/cancel")
+    page = reader.open("/ui")
+    line = page.locator("#jobs tbody tr", has_text=name).first
+    link, cell = line.get_by_role("link").bounding_box(), line.locator("td").first.bounding_box()
+    assert link is not None and cell is not None
+    assert link["height"] < 60
+    assert cell["x"] <= link["x"] <= cell["x"] + 20
+    reader.check_fits()
+    page.goto(f"{reader.url}/ui/jobs/{job['id']}")
+    expect(page.locator("#name")).to_have_text(name)
+    assert page.locator("#name").evaluate("node => getComputedStyle(node).textAlign") == "left"
+    reader.check_fits()
