@@ -66,6 +66,12 @@ def fsync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
+def fsync_file(path: Path) -> None:
+    """Make the bytes of a file durable that somebody else has written, such as a library."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
 def write_all(descriptor: int, data: bytes) -> None:
     """Write to an open file, however many calls that takes."""
     rest = memoryview(data)

@@ -10,7 +10,6 @@ $data/jobs/<job_id>/
     unlanded/          rows that have ended, until their shards have landed
 """
 
-import os
 import re
 import shutil
 import time
@@ -25,6 +24,7 @@ import msgspec
 from .durable import (
     create_file,
     fsync_directory,
+    fsync_file,
     make_directories,
     may_exist,
     replace_file,
@@ -111,7 +111,7 @@ class JobDir(LinkedResults):
         """
         with storage_errors(self.path):
             for path in (self.input, self.bad_lines):
-                _fsync(path)
+                fsync_file(path)
             fsync_directory(self.path)  # else job.json may outlive the name of its input
         replace_file(self.spec, encode_sealed(spec))
 
@@ -205,11 +205,3 @@ class JobDir(LinkedResults):
             StorageFull: there is no room; the earlier record stands.
         """
         replace_file(self.final, encode_sealed(final))
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

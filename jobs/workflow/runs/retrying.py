@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
+from ...durable import fsync_file
 from ...errors import CorruptJob, InvalidJob, UnknownJob
 from ...job_table import JobTable
 from ...model import JobState, new_job_id
@@ -58,7 +59,7 @@ def retry_run(
     key = None if idempotency_key is None else RunKey.of(settings, spec.tenant, idempotency_key)
     if key is not None and (earlier := key.made()) is not None:
         return read_run(settings, table, _checked(settings, spec, earlier))
-    if directory.read_final() is None:
+    if directory.durable_final() is None:
         raise InvalidJob("run_id", f"{run_id} has not ended: wait for it, or cancel it first")
     run = read_run(settings, table, run_id)
     has_failed = any(step.failed or step.defaulted for step in run.steps)
@@ -85,7 +86,7 @@ def retry_run(
         if earlier is not None:
             made = _checked(settings, spec, earlier)
         elif (going_on := open_retry_of(settings, oldest)) is not None:
-            made = going_on
+            made = RunDir(settings.runs_dir, going_on).durable_spec().run_id
             if key is not None:
                 key.bind(made)  # whoever asks again after its end means this one
         else:
@@ -129,7 +130,7 @@ def _oldest(settings: Settings, spec: RunSpec) -> str:
 
 def _checked(settings: Settings, retried: RunSpec, made: str) -> str:
     """Insist that the run which a key has made is a retry of this one."""
-    spec = RunDir(settings.runs_dir, made).read()
+    spec = RunDir(settings.runs_dir, made).durable_spec()
     is_retry = spec.retry_of is not None and made != retried.run_id
     if not is_retry or _oldest(settings, spec) != _oldest(settings, retried):
         raise InvalidJob(
@@ -151,6 +152,7 @@ def _make(settings: Settings, retried: RunDir, spec: RunSpec, key: RunKey | None
                 os.link(source, target)  # it never changes
             except OSError:  # not on this file system
                 shutil.copyfile(source, target)
+                fsync_file(target)
         if key is not None:
             key.bind(spec.run_id)
         seal_run(directory, spec, None)  # the key's lock is held already

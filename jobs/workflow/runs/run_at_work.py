@@ -119,7 +119,7 @@ class RunAtWork:
         Raises:
             StorageFull: there is no room for something; it is tried again at the next look.
         """
-        final = self._directory.read_final()
+        final = self._directory.durable_final()
         if final is not None:
             return self._settle(final)
         try:

@@ -31,6 +31,7 @@ from ...durable import (
     make_directories,
     may_exist,
     replace_file,
+    storage_errors,
 )
 from ...errors import CorruptJob, UnknownJob
 from ...linked_results import LinkedResults
@@ -117,7 +118,8 @@ class RunDir(LinkedResults):
                 continue
             half = cls(runs_dir, name)
             with suppress(FileNotFoundError):  # its submission is ending just now
-                found = [half.path, half.inputs] if half.path.exists() else [half._marker]
+                inputs = half.inputs.glob("*")  # they grow, and the directories stay as they are
+                found = [half.path, half.inputs, *inputs] if half.path.exists() else [half._marker]
                 if time.time() - max(path.lstat().st_mtime for path in found) > older_than_s:
                     yield half
 
@@ -165,6 +167,20 @@ class RunDir(LinkedResults):
                 f"{self.spec} has version {spec.version}, this Penstock reads {RUN_VERSION}: "
                 "upgrade it"
             )
+        return spec
+
+    def durable_spec(self) -> RunSpec:
+        """Read the sealed spec, and see to it that this lasts: then others may be told of the run.
+
+        Whoever sealed it may have died before that.
+
+        Raises:
+            UnknownJob: there is no such run.
+            CorruptJob: its bytes are damaged, or a newer Penstock wrote them.
+            StorageFull: there is no room.
+        """
+        spec = self.read()
+        self._make_names_last()
         return spec
 
     def input(self, name: str) -> Path:
@@ -222,6 +238,20 @@ class RunDir(LinkedResults):
         """Read how the run ended; None while it has not."""
         return read_sealed(self._final, RunFinal)
 
+    def durable_final(self) -> RunFinal | None:
+        """Read how the run ended, and see to it that this lasts: then something may follow from it.
+
+        Whoever wrote it may have died before that.
+
+        Raises:
+            CorruptJob: the file is there, and damaged.
+            StorageFull: there is no room.
+        """
+        final = self.read_final()
+        if final is not None:
+            self._make_names_last()
+        return final
+
     def write_final(self, final: RunFinal) -> RunFinal:
         """Record how the run ended, once; returns the record that stands, ours or an earlier one.
 
@@ -242,3 +272,7 @@ class RunDir(LinkedResults):
             StorageFull: there is no room; nothing has changed.
         """
         replace_file(self._pause, encode_sealed(pause))
+
+    def _make_names_last(self) -> None:
+        with storage_errors(self.path):
+            fsync_directory(self.path)

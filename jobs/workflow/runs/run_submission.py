@@ -5,19 +5,17 @@
 Whatever fails on the way, no half of a run stays behind. It blocks: call it in a thread.
 """
 
-import os
 import time
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from ...columns import ColumnTypes
 from ...destination import destination
-from ...durable import storage_errors
+from ...durable import fsync_file, storage_errors
 from ...errors import InvalidJob
 from ...inputs import InputRow
 from ...job_table import JobTable
@@ -142,7 +140,7 @@ def discard(directory: RunDir) -> None:
 
 def _found(settings: Settings, table: JobTable, run_id: str, request: RunRequest) -> RunSnapshot:
     """Answer with the run that the key has made, if it is the one that is asked for."""
-    spec = RunDir(settings.runs_dir, run_id).read()
+    spec = RunDir(settings.runs_dir, run_id).durable_spec()
     if (spec.workflow, dict(spec.params)) != (request.workflow, dict(request.params)):
         raise InvalidJob(
             "idempotency_key",
@@ -249,11 +247,6 @@ def _seal(
     if sealer.num_rows == 0:
         why = f": line {first.line} {first.message}" if first is not None else ""
         raise InvalidJob(f"inputs.{name}", f"the input has no usable rows{why}")
-    _fsync(path)
-    _fsync(directory.rejected(name))
+    fsync_file(path)
+    fsync_file(directory.rejected(name))
     return SealedDataset(sealer.num_rows, sealer.num_shards, _kinds(columns), num_rejected)
-
-
-def _fsync(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())

@@ -175,7 +175,7 @@ def cancel_run(settings: Settings, table: JobTable, run_id: str) -> RunSnapshot:
     """
     directory = RunDir(settings.runs_dir, run_id)
     directory.read()
-    if directory.read_final() is None:
+    if directory.durable_final() is None:
         report = read_news(table, run_id)
         directory.write_final(
             RunFinal(JobState.CANCELLED, time.time_ns() // 1_000_000, None, report)
