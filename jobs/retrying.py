@@ -9,7 +9,7 @@ job that it retries, where those do not look who read all jobs of a directory.
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -63,7 +63,7 @@ def retry(
     Raises:
         UnknownJob: there is no such job.
         InvalidJob: it has not ended, or has nothing to retry, or another retry runs, or the key
-            has made another job.
+            has made another job, or a retry of other codes.
         CorruptShard: the input of all that there is to retry is damaged.
         StorageFull: there is no room for the rows.
     """
@@ -74,7 +74,7 @@ def retry(
     with job_lock(job_dir), _held(settings, spec.tenant, idempotency_key) as key:
         earlier = None if key is None else key.made()
         if earlier is not None:
-            return _checked(job_id, _durable(earlier))
+            return _checked(job_id, codes, _durable(earlier))
         if job_dir.durable_final() is None:
             raise InvalidJob("job_id", f"{job_id} has not ended: wait for it, or cancel it first")
         running = _running(settings, job_dir, codes)
@@ -143,13 +143,19 @@ def _durable(other: JobDir) -> JobSpec:
     return other.read_spec()
 
 
-def _checked(job_id: str, made: JobSpec) -> JobSpec:
-    """Insist that the job which a key has made is a retry of this one."""
+def _checked(job_id: str, codes: frozenset[str] | None, made: JobSpec) -> JobSpec:
+    """Insist that the job which a key has made is a retry of this one, and of the same rows."""
     if made.retry_of != job_id:
         raise InvalidJob(
             "idempotency_key",
             f"the idempotency key has made {made.job_id}, which is no retry of {job_id}; "
             "take a new key",
+        )
+    if made.retry_codes != _sorted(codes):
+        raise InvalidJob(
+            "idempotency_key",
+            f"the idempotency key has made {made.job_id}, a retry of every row"
+            f"{_with(made.retry_codes)}, not of every row{_with(codes)}; take a new key",
         )
     return made
 
@@ -208,6 +214,7 @@ def _make(
             deadline_ms=None,
             max_error_rate=None,
             retry_of=spec.job_id,
+            retry_codes=_sorted(codes),
         )
         latest = msgspec.json.encode(_Latest(made.job_id, _sorted(codes)))
         replace_file(_marker(job_dir), latest)
@@ -285,5 +292,5 @@ def _sorted(codes: frozenset[str] | None) -> list[str] | None:
     return None if codes is None else sorted(codes)
 
 
-def _with(codes: frozenset[str] | None) -> str:
+def _with(codes: Collection[str] | None) -> str:
     return "" if codes is None else f" that failed with {', '.join(sorted(codes))}"

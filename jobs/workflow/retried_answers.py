@@ -1,7 +1,8 @@
 """What a step takes over from the runs that its run retries: all that was answered, save failures.
 
 One SQLite file per step, filled from the orders of those runs, oldest first, before the step asks
-anything. It may be deleted at any time: it is filled again from the same orders.
+anything. It may be deleted as long as they are there: it is filled again from the same orders. Of a
+run that was removed, the run that retried it still has what it took over: its file is read then.
 
     a row has failed there     it is asked again, with another seed
     it was asked there         each try is answered as it was then, also one that was repeated
@@ -151,7 +152,11 @@ class RetriedAnswers:
         if self._is_full:
             return
         until_s = time.monotonic() + FILLING_S
-        for run in retried_runs(runs_dir, spec):
+        retried = retried_runs(runs_dir, spec)
+        if retried and retried[0].retry_of is not None:  # which was removed
+            path = path_of(RunDir(runs_dir, retried[0].run_id), self._step_id)
+            self._take(retried[0].retry_of, until_s, partial(self._take_over, path))
+        for run in retried:
             for order in orders_of(jobs_dir, run.run_id):
                 if order.step_id == self._step_id:
                     work = partial(self._take_order, run, order, jobs_dir)
@@ -200,6 +205,13 @@ class RetriedAnswers:
             self._connection.execute("ROLLBACK")
             raise
         self._connection.execute("COMMIT")
+
+    def _take_over(self, path: Path) -> None:
+        """Take over all that an earlier run took over itself."""
+        if may_exist(path):  # else what it had is asked again
+            for table, marks in (("answer", "?, ?"), ("failed", "?")):
+                command = f"INSERT OR IGNORE INTO {table} VALUES ({marks})"
+                self._connection.executemany(command, _rows_in(path, table))
 
     def _take_order(self, run: RunSpec, order: Order, jobs_dir: Path) -> None:
         """Take over an order, as far as it was answered and is not damaged."""
@@ -256,6 +268,15 @@ def _asked(job_dir: JobDir, part: int) -> dict[int, tuple[str, str, Mapping[str,
             row.row_index: (row.custom_id or "", row.row["url"], row.row["body"])
             for row in sealed.shard(part)
         }
+
+
+def _rows_in(path: Path, table: str) -> Iterator[tuple[Any, ...]]:
+    """Read a table of another run's file, as far as it is not damaged."""
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as found:
+            yield from found.execute(f"SELECT * FROM {table}")
+    except sqlite3.Error as error:
+        logger.error("%s cannot be read (%s); what it had is asked again", path, error)
 
 
 def _key(key: str, url: str, body: Mapping[str, Any]) -> bytes:

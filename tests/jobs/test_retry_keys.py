@@ -40,6 +40,18 @@ def test_a_key_of_another_job_is_refused(jobs: SmallJobs, failed_job: JobSpec) -
         jobs.retry(other, idempotency_key="mine")
 
 
+def test_a_key_of_a_retry_of_other_codes_is_refused(jobs: SmallJobs, failed_job: JobSpec) -> None:
+    codes = frozenset({"engine_error"})
+    made = jobs.retry(failed_job, codes=codes, idempotency_key="some")
+    assert jobs.retry(failed_job, codes=codes, idempotency_key="some") == made
+    jobs.run(made)
+    jobs.finalize(made)
+    assert jobs.retry(failed_job, codes=codes, idempotency_key="some") == made, "also when it ended"
+    for others in (None, frozenset({"engine_error", "timeout"})):
+        with pytest.raises(InvalidJob, match=r"with engine_error, not of .*; take a new key"):
+            jobs.retry(failed_job, codes=others, idempotency_key="some")
+
+
 def test_a_retry_that_fails_to_be_made_leaves_its_key_free(
     jobs: SmallJobs, failed_job: JobSpec
 ) -> None:

@@ -120,6 +120,19 @@ def test_a_retry_is_retried(runs: SmallRuns) -> None:
     }
 
 
+def test_what_the_first_run_was_answered_outlives_it(runs: SmallRuns) -> None:
+    model = Model("draft 3", "draft 4")
+    runs = replace(runs, model=model)
+    first = runs.finish(begun(runs))
+    model.bad -= {"draft 3"}
+    second = retried(runs, first.run_id)
+    remove_run(runs.settings, runs.table, first.run_id)
+    model.bad.clear()
+    third = retried(runs, second.run_id)
+    assert sums(runs, third.run_id) == ALL
+    assert {each.split("/")[0] for each in runs.asked(third.run_id)} == {"draft 4", "read 4"}
+
+
 def test_a_run_that_failed_as_a_whole_goes_on(runs: SmallRuns) -> None:
     model = Model("draft 3")
     runs = replace(runs, model=model)
