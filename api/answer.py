@@ -154,10 +154,10 @@ async def check_fits(
             param="n",
         )
     longest = await services.catalog.max_model_len(model)
-    if sampling.max_tokens is not None and longest is not None and sampling.max_tokens > longest:
+    if sampling.max_tokens is not None and longest is not None and sampling.max_tokens >= longest:
         raise InvalidRequest(
             f"max_tokens={sampling.max_tokens} is too large: this model's maximum context length "
-            f"is {longest} tokens",
+            f"is {longest} tokens, which prompt and answer share",
             param="max_tokens",
             code="context_length_exceeded",
         )

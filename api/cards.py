@@ -1,16 +1,18 @@
-"""Jobs, runs and clients as small pieces of HTML, for notebooks.
+"""Jobs, runs, dry runs and clients as small pieces of HTML, for notebooks.
 
 Knows records and what they say; asks no server. Everything said by anybody is escaped. Nothing is
 loaded from anywhere, no script runs, and no colour is set on text, so that a card reads well on a
 light page as on a dark one.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from html import escape
+from typing import Any
 
 from ..jobs.model import JobState
 from .eta import Eta
 from .records import JobRecord
+from .validation_facts import validation_doubts, validation_facts, validation_problems
 from .wording import counted, error_words, eta_words, short_number, short_rate, short_time
 from .workflow_records import RunRecord, StepRecord
 
@@ -78,6 +80,18 @@ def run_card(record: RunRecord) -> str:
     )
 
 
+def validation_card(found: Mapping[str, Any]) -> str:
+    """Write a dry run's card: what the rows would come to, and what is wrong with them."""
+    is_ok = bool(found.get("ok"))
+    problems = ((where, what) for where, what, _ in validation_problems(found))
+    return _card(
+        _titled("dry run", _GREEN if is_ok else _AMBER, "ok" if is_ok else "see below", ""),
+        _facts(validation_facts(found)),
+        _facts(problems),
+        _facts(("", doubt) for doubt in validation_doubts(found)),
+    )
+
+
 def client_card(kind: str, url: str, *, has_key: bool) -> str:
     """Write a client's card: whom it talks to; a key is not shown."""
     return _card(
@@ -91,10 +105,12 @@ def _card(*parts: str) -> str:
 
 
 def _head(title: str, status: JobState, below: str) -> str:
-    dot = _dot(_DOTS.get(status, _BLUE))
-    state = str(status).replace("_", " ")
+    return _titled(title, _DOTS.get(status, _BLUE), str(status).replace("_", " "), below)
+
+
+def _titled(title: str, colour: str, state: str, below: str) -> str:
     small = f'<div style="opacity:.7;font-size:.9em">{escape(below)}</div>' if below else ""
-    return f"<div><b>{escape(title)}</b> &nbsp;{dot} {escape(state)}</div>{small}"
+    return f"<div><b>{escape(title)}</b> &nbsp;{_dot(colour)} {escape(state)}</div>{small}"
 
 
 def _dot(colour: str) -> str:

@@ -11,7 +11,7 @@ from .cli_options import ApiKey, Here, Output, Url, sampling_of, settings_and_so
 from .cli_output import Printer
 from .cli_server import answers
 from .cli_trace_output import print_preview
-from .cli_workflow_inputs import Inputs, Params, WorkflowFile, counts_in, inputs_of
+from .cli_workflow_inputs import Inputs, Params, WorkflowFile, counts_in, inputs_of, inputs_to_check
 from .cli_workflow_output import print_check, print_plan, print_problems, problems_told
 from .client import Client
 from .workflow import Workflow
@@ -34,7 +34,7 @@ def validate(
     """
     printer = Printer(output)
     spec = Workflow.load(file)
-    rows, values = inputs_of(spec, inputs), sampling_of(params)
+    rows, values = inputs_to_check(printer, spec, inputs), sampling_of(params)
     settings, sources = settings_and_sources(None, None, url=url, api_key=api_key)
     if here or (sources["url"] == "default" and not answers(settings)):
         found = check_here(trial_of(spec, rows, values), settings.models)

@@ -182,8 +182,10 @@ class JobValidation(Described):
     prefix_reuse: PrefixReuse | None
     """What prompts share; null without a tokenizer."""
     seconds: ExpectedSeconds | None
-    """How long it may take; null where no worker has been busy."""
+    """How long it may take; null where nothing was measured."""
     rests_on: list[str]
     """What the estimates rest on, in words."""
     unchecked: list[str]
     """What could not be looked at, in words."""
+    warnings: list[str]
+    """What is allowed and hardly meant, in words: a template that names no column, say."""

@@ -34,8 +34,9 @@ async def wish_of(
     if body.output and body.output.path:
         principal.require(Scope.ADMIN, "to name a place on the server for the rows (output.path)")
         _check_place(body.output.path)
+    task = await _task_of(services, body)
     return SubmitRequest(
-        task=await _task_of(services, body),
+        task=task,
         name=body.name,
         id_column=body.id,
         tenant=principal.tenant,
@@ -49,6 +50,7 @@ async def wish_of(
         metadata=body.metadata or {},
         idempotency_key=idempotency_key_of(request, body.idempotency_key),
         format=body.format,
+        context_window=await services.catalog.max_model_len(task.model),
     )
 
 

@@ -4,7 +4,7 @@ import redis
 
 from ..jobs.batch_record import UnknownBatch
 from ..jobs.durable import StorageFull, is_disk_trouble
-from ..jobs.errors import CorruptJob, InvalidJob, JobBusy, UnknownJob
+from ..jobs.errors import CorruptJob, InvalidJob, JobBusy, OverContext, UnknownJob
 from ..jobs.file_store import UnknownFile
 from ..jobs.inputs import UnreadableInput
 from ..jobs.interactive import NoWorker, QueueUnavailable
@@ -57,6 +57,8 @@ def refusal_for(error: Exception) -> ApiError:
     match error:
         case ApiError():
             return error
+        case OverContext():
+            return InvalidRequest(str(error), param=error.param, code="context_length_exceeded")
         case InvalidSampling() | InvalidJob() | InvalidCursor() | InvalidUpload():
             return InvalidRequest(str(error), param=error.param)
         case UnreadableInput():

@@ -1,6 +1,6 @@
 """What a job's answers will come to, and how long that takes: told from earlier jobs and workers.
 
-Knows finished jobs and what workers say of their speed; makes nothing.
+Knows finished jobs and how fast the model was; makes nothing.
 """
 
 import math
@@ -12,20 +12,34 @@ from ..jobs.dry_run_report import DryRunReport
 from ..jobs.errors import CorruptJob, UnknownJob
 from ..jobs.job_dir import JobDir
 from ..jobs.job_table import JobTable
-from ..jobs.model import JobSnapshot, JobState, TaskSpec
+from ..jobs.model import JobSnapshot, TaskSpec
 from ..jobs.settings import Settings
 from ..jobs.workers import WorkerInfo
+from .measured_speed import (
+    MeasuredSpeed,
+    ended_jobs,
+    nothing_measured,
+    speed_of_jobs,
+    speed_of_workers,
+)
+from .wording import counted
 
-_LOOKED_AT = 50  # jobs
 _UNSURE = 1.25  # how much longer answers may be than those of one job before
 
 
 @dataclass(frozen=True, slots=True)
-class LearnedLengths:
-    """Tokens that a row was answered with, on average, in each of some earlier jobs."""
+class EarlierJobs:
+    """What some earlier jobs of a model tell.
+
+    Attributes:
+        per_row: tokens that a row was answered with, on average, in each of them.
+        of_same_task: they asked for what is asked for now.
+        speed: how fast the quickest was; None if that is not known.
+    """
 
     per_row: tuple[float, ...] = ()
     of_same_task: bool = False
+    speed: MeasuredSpeed | None = None
 
     @property
     def p50(self) -> float | None:
@@ -53,53 +67,34 @@ class Estimate:
     rests_on: list[str]
 
 
-def learned_lengths(
-    settings: Settings, table: JobTable, tenant: str, task: TaskSpec
-) -> LearnedLengths:
+def earlier_jobs(settings: Settings, table: JobTable, tenant: str, task: TaskSpec) -> EarlierJobs:
     """Look at a tenant's last jobs of the model: at those of the same task, if there are any."""
-    ended = (JobState.COMPLETED, JobState.COMPLETED_WITH_ERRORS)
-    jobs = [
-        job
-        for job in table.list(None, _LOOKED_AT, tenant=tenant, states=ended)
-        if job.model == task.model and job.counts.succeeded
-    ]
+    jobs = ended_jobs(table, tenant, task.model)
     same = [job for job in jobs if _task_of(settings, job) == task]
     lengths = (job.completion_tokens / job.counts.succeeded for job in same or jobs)
-    return LearnedLengths(tuple(lengths), of_same_task=bool(same))
+    return EarlierJobs(tuple(lengths), of_same_task=bool(same), speed=speed_of_jobs(jobs))
 
 
 def estimate(
     report: DryRunReport,
-    learned: LearnedLengths,
+    earlier: EarlierJobs,
     workers: Sequence[WorkerInfo] | None,
     model: str,
 ) -> Estimate:
     """Tell what the rows of a dry run will take; `workers` is None if they cannot be asked."""
-    rests_on = [_said_of_lengths(learned, model)]
+    rests_on = [_said_of_lengths(earlier, model)]
     rows = report.rows - report.row_errors.count - report.too_long.count if report.answers else 0
-    likely = _capped(learned.p50, rows, report.output_at_most)
-    most = _capped(learned.p90, rows, report.output_at_most)
+    likely = _capped(earlier.p50, rows, report.output_at_most)
+    most = _capped(earlier.p90, rows, report.output_at_most)
     most = report.output_at_most if most is None else most
-    if workers is None:
-        rests_on.append("no time can be told: the queue does not answer; ask again soon")
+    speed = speed_of_workers(workers or (), model) or earlier.speed
+    if speed is None:
+        is_asked = workers is not None
+        silence = "no time can be told: the queue does not answer; ask again soon"
+        rests_on.append(nothing_measured(model) if is_asked else silence)
         return Estimate(likely, most, None, None, rests_on)
-    rates = [
-        worker.busy_tokens_per_s
-        for worker in workers
-        if worker.model == model and not worker.is_draining and worker.busy_tokens_per_s > 0
-    ]
-    if not rates:
-        rests_on.append(
-            f"no time can be told: no worker of {model} has been busy since it began; ask again "
-            "while a job runs"
-        )
-        return Estimate(likely, most, None, None, rests_on)
-    rate = sum(rates)
-    who = "1 worker" if len(rates) == 1 else f"{len(rates)} workers"
-    rests_on.append(
-        f"{rate:,.0f} tokens/s, the most that {who} of {model} gave in a second; jobs that are "
-        "queued already come on top"
-    )
+    rests_on.append(speed.words)
+    rate = speed.tokens_per_s
     return Estimate(likely, most, _seconds(likely, rate), _seconds(most, rate), rests_on)
 
 
@@ -120,10 +115,10 @@ def _seconds(tokens: int | None, rate: float) -> float | None:
     return None if tokens is None else round(tokens / rate, 1)
 
 
-def _said_of_lengths(learned: LearnedLengths, model: str) -> str:
-    num_jobs = len(learned.per_row)
+def _said_of_lengths(earlier: EarlierJobs, model: str) -> str:
+    num_jobs = len(earlier.per_row)
     if not num_jobs:
         return f"no earlier job of {model} tells how long answers are"
-    of_what = "the same task" if learned.of_same_task else "other tasks"
-    jobs = "1 earlier job" if num_jobs == 1 else f"{num_jobs} earlier jobs"
-    return f"answers of {learned.p50:,.0f} tokens a row, as in {jobs} of {model} with {of_what}"
+    of_what = "the same task" if earlier.of_same_task else "other tasks"
+    jobs = counted(num_jobs, "earlier job")
+    return f"answers of {earlier.p50:,.0f} tokens a row, as in {jobs} of {model} with {of_what}"

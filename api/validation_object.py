@@ -41,6 +41,7 @@ def validation_object(
         else None,
         "rests_on": estimate.rests_on if estimate else [],
         "unchecked": report.unchecked,
+        "warnings": report.warnings,
     }
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from ..jobs.model import RejectedLine
+from .validation_facts import validation_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,7 @@ class JobValidation:
         output_tokens: what earlier jobs make likely; `output_at_most` is the bound.
         seconds: how long it would take, as a half and as nine of ten jobs would; None is unknown.
         unchecked: what could not be looked at.
+        warnings: what is allowed and hardly meant, such as a template that names no column.
         raw: the answer as it came.
     """
 
@@ -46,6 +48,7 @@ class JobValidation:
     output_at_most: int | None = None
     seconds: tuple[float | None, float | None] | None = None
     unchecked: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -76,8 +79,18 @@ class JobValidation:
             output_at_most=parts.of("output_tokens", "at_most"),
             seconds=None if seconds is None else (seconds.get("p50"), seconds.get("p90")),
             unchecked=tuple(data.get("unchecked") or ()),
+            warnings=tuple(data.get("warnings") or ()),
             raw=data,
         )
+
+    def __str__(self) -> str:
+        """Show all that was found, as the command line does."""
+        return validation_text(self.raw)
+
+    def _repr_html_(self) -> str:
+        from .cards import validation_card  # for notebooks only
+
+        return validation_card(self.raw)
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ from .dry_run_report import (
     RowFaults,
 )
 from .dry_run_tokens import EXACT_ROWS, TokenBill
+from .dry_run_warnings import warnings_of
 from .errors import InvalidJob
 from .inputs import InputRow
 from .model import RejectedLine, RequestError
@@ -37,6 +38,7 @@ from .submit_request import (
     check_columns,
     check_request,
     custom_id_of,
+    no_usable_rows,
 )
 
 _OTHERS = RequestError("other", "of more kinds than are told apart here")
@@ -108,6 +110,7 @@ class DryRun:
             input_tokens=self._bill.input_tokens(),
             prefix_reuse=self._bill.prefix_reuse(),
             unchecked=unchecked,
+            warnings=self._warnings(),
             refusal=self._refusal() if complete else None,
             complete=complete,
             stopped=stopped,
@@ -141,12 +144,16 @@ class DryRun:
             (prompt.text, prompt.messages, own, wish.tools, wish.template_options, wish.embed)
         )
 
+    def _warnings(self) -> list[str]:
+        window = None if self._model is None else self._model.context_window
+        columns = list(self._columns.settled())
+        return warnings_of(self._request, columns, self._num_rows, window)
+
     def _refusal(self) -> Refusal | None:
         """Tell why submission would refuse the input as a whole."""
         if not self._num_rows:
-            first = self._bad_lines.told().errors[:1]
-            why = f"line {first[0].line} {first[0].message}" if first else "it is empty"
-            return Refusal("input", f"the input has no usable rows: {why}")
+            first = next(iter(self._bad_lines.told().errors), None)
+            return Refusal("input", str(no_usable_rows(first)))
         if len(self._columns) > MAX_COLUMNS:
             return Refusal("input", f"the input has more than {MAX_COLUMNS} columns")
         try:

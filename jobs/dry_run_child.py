@@ -46,7 +46,6 @@ class DryRunOrder(msgspec.Struct, frozen=True, kw_only=True):
     s3_endpoint: str | None
     max_model_len: int | None
     tool_format: str
-    context_window: int | None
     limit_s: float | None
 
 
@@ -106,7 +105,7 @@ def _model(order: DryRunOrder) -> tuple[ModelAtHand | None, tuple[str, ...]]:
     try:
         found = model_at_hand(
             model,
-            context_window=order.context_window,
+            context_window=order.request.context_window,
             max_model_len=order.max_model_len,
             tool_format=order.tool_format,
         )

@@ -29,7 +29,7 @@ from .inputs import UnreadableInput
 from .object_store import is_store_url
 from .settings import Settings
 from .sources import FileSource, NamedFileSource, PathSource, RowsSource, Source
-from .submit_request import SubmitRequest, check_request
+from .submit_request import SubmitRequest, check_context, check_request
 
 _GRACE_S = 10.0  # beyond the limit, for the row under way
 
@@ -51,10 +51,10 @@ class DryRunProcess:
         source: Source,
         request: SubmitRequest,
         *,
-        context_window: int | None = None,
         limit_s: float | None = None,
     ) -> None:
         check_request(request)
+        check_context(request)
         self._source = source
         self._limit_s = limit_s
         self._max_memory_bytes = memory_bound()
@@ -64,7 +64,6 @@ class DryRunProcess:
             s3_endpoint=settings.s3_endpoint,
             max_model_len=settings.max_model_len,
             tool_format=settings.tool_format,
-            context_window=context_window,
             limit_s=limit_s,
         )
         self._lock = threading.Lock()

@@ -120,6 +120,7 @@ class DryRunReport:
         output_at_most: tokens of all answers; None without a bound.
         input_tokens, prefix_reuse: None without a tokenizer.
         unchecked: what could not be looked at, in words.
+        warnings: what is allowed and hardly meant, in words.
         stopped: why not all of the input was read.
         share_read: of the input's bytes, where their number is known.
     """
@@ -135,6 +136,7 @@ class DryRunReport:
     input_tokens: InputTokens | None
     prefix_reuse: PrefixReuse | None
     unchecked: list[str]
+    warnings: list[str] = field(default_factory=list)
     refusal: Refusal | None = None
     complete: bool = False
     stopped: str | None = None

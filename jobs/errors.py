@@ -2,6 +2,7 @@
 
 UnknownJob     no job has this id
 InvalidJob     a submission that cannot become a job; `param` names the part at fault
+  OverContext    it asks for more tokens than the model's context has
 CorruptJob     a job directory that cannot be read back
 NewerJob       one that a newer Penstock can read
 JobBusy        another process is changing the job, and does not come to an end
@@ -23,6 +24,17 @@ class InvalidJob(ValueError):
     def __init__(self, param: str | None, message: str) -> None:
         super().__init__(message)
         self.param = param
+
+
+class OverContext(InvalidJob):
+    """Every answer may be as long as the model's whole context, which prompts share."""
+
+    def __init__(self, model: str, max_tokens: int, context_window: int) -> None:
+        super().__init__(
+            "max_tokens",
+            f"max_tokens={max_tokens} leaves no room for a prompt: the context of {model[:80]!r}, "
+            f"which a prompt and its answer share, is {context_window} tokens; ask for fewer",
+        )
 
 
 class CorruptJob(Exception):

@@ -34,8 +34,10 @@ from .submit_request import (
     MAX_COLUMNS,
     SubmitRequest,
     check_columns,
+    check_context,
     check_request,
     custom_id_of,
+    no_usable_rows,
 )
 
 __all__ = [
@@ -86,6 +88,7 @@ def submit(
     earlier = None if key is None else key.made()
     if earlier is not None:
         return _found(settings, table, earlier, source, request)
+    check_context(request)
     job_dir = JobDir(settings.jobs_dir, new_job_id())
     where = destination(settings, request.out)
     results = ResultsDir(Path(where.directory) / job_dir.job_id)
@@ -169,10 +172,7 @@ def _seal_input(
             sealer.abandon()
             raise
     if sealer.num_rows == 0:
-        why = "it is empty"
-        if first_rejected is not None:
-            why = f"line {first_rejected.line} {first_rejected.message}"
-        raise InvalidJob("input", f"the input has no usable rows: {why}")
+        raise no_usable_rows(first_rejected)
     types = columns.settled()
     check_columns(request, templates, list(types))
     spec = JobSpec(

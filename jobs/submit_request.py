@@ -5,9 +5,9 @@ from typing import Any
 
 import msgspec
 
-from .errors import InvalidJob
+from .errors import InvalidJob, OverContext
 from .job_limits import check_deadline, check_error_rate
-from .model import DEFAULT_PRIORITY, EMBED, ERROR_RATE_AFTER, TaskSpec
+from .model import DEFAULT_PRIORITY, EMBED, ERROR_RATE_AFTER, RejectedLine, TaskSpec
 from .schema_words import check_words
 from .templates import TemplateError, task_columns
 
@@ -32,6 +32,7 @@ class SubmitRequest:
     deadline_ms: int | None = None  # see `JobSpec`, for these three
     max_error_rate: float | None = None
     error_rate_after: int = ERROR_RATE_AFTER
+    context_window: int | None = None  # tokens, as the model's workers say; None: there are none
 
 
 def check_request(request: SubmitRequest) -> dict[str, frozenset[str]]:
@@ -72,6 +73,18 @@ def check_request(request: SubmitRequest) -> dict[str, frozenset[str]]:
         raise InvalidJob(param, f"the template cannot be used: {error}") from error
 
 
+def check_context(request: SubmitRequest) -> None:
+    """Hold the answers' length against the context, if a worker has told it.
+
+    Raises:
+        OverContext: not even an empty prompt would leave room for the longest answer.
+    """
+    task, window = request.task, request.context_window
+    max_tokens = None if task.endpoint == EMBED else task.sampling_params().max_tokens
+    if window is not None and max_tokens is not None and max_tokens >= window:
+        raise OverContext(task.model, max_tokens, window)
+
+
 def check_columns(
     request: SubmitRequest, templates: dict[str, frozenset[str]], columns: list[str]
 ) -> None:
@@ -100,6 +113,16 @@ def check_columns(
             "give a prompt or messages template, or an input with a column prompt, messages or "
             f"body (columns: {shown})",
         )
+
+
+def no_usable_rows(first_rejected: RejectedLine | None) -> InvalidJob:
+    """Say why no job can be made of an input that has no row; a bad line may be the cause."""
+    if first_rejected is None:
+        return InvalidJob(
+            "input", "the input has no rows: blank lines, and the header of CSV, are none"
+        )
+    line, message = first_rejected.line, first_rejected.message
+    return InvalidJob("input", f"the input has no usable rows: line {line} {message}")
 
 
 def custom_id_of(request: SubmitRequest, row: dict[str, Any]) -> str | None:

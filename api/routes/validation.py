@@ -26,7 +26,7 @@ from ..refusals import refusal_for
 from ..row_uploads import receive_rows, spool_file
 from ..services import Services, TheServices
 from ..upload import is_multipart
-from ..validation_estimate import LearnedLengths, estimate, learned_lengths
+from ..validation_estimate import EarlierJobs, earlier_jobs, estimate
 from ..validation_object import progress_object, validation_object, waiting_object
 from ..validation_run import ValidationRun
 from ..validation_slots import BUSY_RETRY_S
@@ -58,22 +58,16 @@ async def validate_job(
         body, source = await _asked(request, services, principal, held)
         wish = await wish_of(request, services, principal, body)
         model = wish.task.model
-        process = DryRunProcess(
-            services.settings,
-            source,
-            wish,
-            context_window=await services.catalog.max_model_len(model),
-            limit_s=LIMIT_S,
-        )
-        learned = await anyio.to_thread.run_sync(
-            learned_lengths, services.settings, services.table, principal.tenant, wish.task
+        process = DryRunProcess(services.settings, source, wish, limit_s=LIMIT_S)
+        earlier = await anyio.to_thread.run_sync(
+            earlier_jobs, services.settings, services.table, principal.tenant, wish.task
         )
         run = ValidationRun(process, services.validations.threads, held.pop_all(), request.receive)
     try:
         if NDJSON in request.headers.get("accept", ""):
             if await run.turn(_SOON_S):
                 await run.begun()  # or what refuses it has a status of its own
-            return StreamingResponse(_lines(services, run, learned, model), media_type=NDJSON)
+            return StreamingResponse(_lines(services, run, earlier, model), media_type=NDJSON)
         if not await run.turn(PATIENCE_S):
             raise TooManyRequests(
                 f"others have validated for {PATIENCE_S:g} s, and still do; come again in "
@@ -85,7 +79,7 @@ async def validate_job(
     except BaseException:
         run.stop()
         raise
-    told = estimate(report, learned, await _workers(services), model)
+    told = estimate(report, earlier, await _workers(services), model)
     return JSONResponse(validation_object(report, model, told))
 
 
@@ -109,7 +103,7 @@ async def _asked(
 
 
 async def _lines(
-    services: Services, run: ValidationRun, learned: LearnedLengths, model: str
+    services: Services, run: ValidationRun, earlier: EarlierJobs, model: str
 ) -> AsyncIterator[bytes]:
     """Write reports as they come: all but the last in short, or what kept it from coming."""
     try:
@@ -121,7 +115,7 @@ async def _lines(
         async for report in run.reports():
             yield _line(progress_object(report))
         assert report is not None
-        told = estimate(report, learned, await _workers(services), model)
+        told = estimate(report, earlier, await _workers(services), model)
         yield _line(validation_object(report, model, told))
     except (ApiError, UnreadableInput) as error:
         yield _line(refusal_for(error).envelope())

@@ -23,6 +23,13 @@ from ..bodies import json_body, read_json
 from ..creations import ADMITTED
 from ..errors import Conflict, InvalidRequest, TooManyRequests
 from ..job_wish import priority_for
+from ..measured_speed import (
+    MeasuredSpeed,
+    ended_jobs,
+    nothing_measured,
+    speed_of_jobs,
+    speed_of_workers,
+)
 from ..principal import Principal, ThePrincipal, principal_of
 from ..run_lookup import find_run
 from ..run_rows import rows_of
@@ -93,7 +100,7 @@ async def look_at_plan(
     num_rows: Annotated[list[str] | None, Query(description="As in docs=200000.")] = None,
     tokens_per_s: Annotated[
         float | None,
-        Query(gt=0, description="What each model gives, instead of what its workers have given."),
+        Query(gt=0, description="What each model gives, instead of what was measured here."),
     ] = None,
 ) -> dict[str, Any]:
     """Estimate from a run what more rows would take."""
@@ -200,10 +207,7 @@ async def _estimated(
 async def _rates(
     services: Services, run: RunSnapshot, plan: Plan, given: float | None
 ) -> tuple[dict[str, float], list[str]]:
-    """Tell how many tokens a second each model gives at its best, and where that is known from.
-
-    What the sample itself took says little: so few rows leave most of an engine idle.
-    """
+    """Tell how many tokens a second each model gives at its best, and where that is known from."""
     rests_on = [f"a sample of {counted(run.num_rows, 'row')}, run {run.run_id}"]
     models = sorted({model for step in plan.steps for model in step.models})
     if given is not None:
@@ -212,19 +216,23 @@ async def _rates(
             f"{given:g} tokens/s of each model, as said",
         ]
     rates: dict[str, float] = {}
-    for worker in await services.catalog.workers():
-        if worker.busy_tokens_per_s > 0 and not worker.is_draining:
-            rates[worker.model] = rates.get(worker.model, 0.0) + worker.busy_tokens_per_s
     for model in models:
-        if model in rates:
-            figure = f"{rates[model]:.0f} tokens/s, the most that workers of {model} have given"
-            rests_on.append(figure)
+        speed = await _speed_of(services, run.tenant, model)
+        if speed is None:
+            rests_on.append(f"{nothing_measured(model)}, or say `tokens_per_s`")
         else:
-            rests_on.append(
-                f"no time can be told: no worker of {model} has been fully busy yet; ask again "
-                "once one has, or say `tokens_per_s`"
-            )
+            rests_on.append(f"{model}: {speed.words}")
+            rates[model] = speed.tokens_per_s
     return rates, rests_on
+
+
+async def _speed_of(services: Services, tenant: str, model: str) -> MeasuredSpeed | None:
+    """Tell how fast a model was: its workers, else earlier jobs, the sample's among them."""
+    speed = speed_of_workers(await services.catalog.workers(), model)
+    if speed is None:
+        jobs = await anyio.to_thread.run_sync(ended_jobs, services.table, tenant, model)
+        speed = speed_of_jobs(jobs)
+    return speed
 
 
 def _count_of(text: str) -> tuple[str, int]:

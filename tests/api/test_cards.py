@@ -14,6 +14,7 @@ from penstock.api.client import Client, Job
 from penstock.api.connection import Connection
 from penstock.api.eta import Eta
 from penstock.api.records import JobRecord
+from penstock.api.validation_record import JobValidation
 from penstock.api.workflow_client import WorkflowRun
 from penstock.api.workflow_records import RunRecord
 from tests.browser import open_browser
@@ -115,6 +116,24 @@ def test_objects_have_their_cards(capsys: pytest.CaptureFixture[str]) -> None:
     with connect(handler) as client:
         assert Job(client, job())._repr_html_() == job_card(job())
         assert WorkflowRun(client, run())._repr_html_() == run_card(run())
+
+
+def test_a_dry_run_shows_itself_with_what_is_wrong_and_in_doubt() -> None:
+    raw = {
+        "model": "m",
+        "ok": False,
+        "rows": 23,
+        "complete": True,
+        "bad_lines": {"count": 1, "errors": [{"line": 22, "message": "is <not> JSON"}]},
+        "warnings": ["the template names no column"],
+    }
+    card = JobValidation.from_json(raw)._repr_html_()
+    said = text_of(card)
+    for words in ("dry run", "see below", "rows 23", "bad lines 1", "line 22 is <not> JSON"):
+        assert words in said
+    assert "<not>" not in card
+    assert "warning: the template names no column" in said
+    assert "dry run ok" in text_of(JobValidation.from_json({"ok": True})._repr_html_())
 
 
 @pytest.mark.parametrize("kind", [Client, AsyncClient])

@@ -78,6 +78,7 @@ def assert_envelope(answer: httpx2.Response) -> dict[str, str]:
         ({"max_tokens": 1.5}, "max_tokens", "invalid_type", "1.5"),
         ({"max_tokens": "10"}, "max_tokens", "invalid_type", "'10'"),
         ({"max_tokens": True}, "max_tokens", "invalid_type", "got true"),
+        ({"max_tokens": 100_000}, "max_tokens", "context_length_exceeded", "is 100000 tokens"),
         ({"max_tokens": 10**12}, "max_tokens", "context_length_exceeded", "context length"),
         ({"max_completion_tokens": 5}, "max_tokens", "invalid_value", "differ"),
         ({"n": 129}, "n", "invalid_value", "must be at most 128, got 129"),

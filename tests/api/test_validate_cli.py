@@ -139,6 +139,7 @@ def test_what_is_estimated_is_said_to_be(capsys: pytest.CaptureFixture[str]) -> 
         "prefix_reuse": {"tokens": 61, "of_tokens": 100, "rows": 100_000, "share": 0.61},
         "seconds": {"p50": 6720.0, "p90": 8400.0},
         "rests_on": ["no one knows"],
+        "warnings": ["it is all the same"],
     }
     found = JobValidation.from_json({**raw, "something": "new"})
     assert found.is_estimated
@@ -160,6 +161,11 @@ def test_what_is_estimated_is_said_to_be(capsys: pytest.CaptureFixture[str]) -> 
         "all rows there is no such column",
     ):
         assert text in said, said
+        assert text in " ".join(str(found).split())
+    assert "warning: it is all the same" in printed.err
+    assert str(found).endswith(
+        "warning: it is all the same\nnot all was read: the time was over\nno one knows"
+    )
 
 
 def test_a_remedy_at_the_end_of_a_long_message_is_not_cut(

@@ -14,7 +14,7 @@ from penstock.api.client import Client
 from penstock.api.client_errors import BadRequest
 from penstock.jobs.settings import Settings
 
-from .conftest import MODEL, Stack
+from .conftest import IDLE_MODEL, MODEL, Stack
 
 ROWS = [{"id": "a", "text": "water"}, {"id": "b", "text": "water"}, {"id": "a", "text": "lake"}]
 WISH: dict[str, Any] = {
@@ -57,6 +57,21 @@ def test_rows_in_a_request_are_looked_at_and_not_kept(stack: Stack, http: httpx2
     assert found["input_tokens"]["total"] == 2 * len("Say water") + len("Say lake")
     assert found["output_tokens"]["at_most"] == 15
     assert (files_below(stack.settings), http.get("/v1/jobs").json()["first_id"]) == before
+
+
+def test_what_nobody_serves_yet_is_not_held_to_a_context(http: httpx2.Client) -> None:
+    body = asked(ROWS, model=IDLE_MODEL, sampling={"max_tokens": 1_000_000})
+    assert http.post("/v1/jobs", json=body).status_code == 202
+
+
+def test_a_prompt_without_columns_is_warned_of_and_taken(http: httpx2.Client) -> None:
+    body = asked(ROWS, prompt="Say something.")
+    found = http.post("/v1/jobs/validate", json=body).json()
+    assert found["ok"]
+    assert [text.partition(" (")[0] for text in found["warnings"]] == [
+        "the template names no column: all 3 rows get the same prompt"
+    ]
+    assert http.post("/v1/jobs", json=body).status_code == 202
 
 
 def test_an_upload_is_looked_at_line_by_line(http: httpx2.Client) -> None:
@@ -104,6 +119,7 @@ def test_both_clients_get_the_same_record(stack: Stack, tmp_path: Path) -> None:
     [
         ({"prompt": "{{ row.text"}, "prompt", "the template cannot be used"),
         ({"sampling": {"temperature": -1}}, "temperature", "temperature"),
+        ({"sampling": {"max_tokens": 100_000}}, "max_tokens", "is 100000 tokens"),
         ({"model": "nobody"}, "model", "nobody"),
         ({"input": None}, "input", "input is required"),
         ({"nope": 1}, "nope", "unknown parameter"),

@@ -43,6 +43,18 @@ def test_a_workflow_is_checked_without_a_server(
     assert "2 problems; nothing was run" in run.err
 
 
+def test_rows_of_a_workflow_without_inputs_do_not_keep_the_rest_from_being_checked(
+    penstock: Penstock, tmp_path: Path
+) -> None:
+    file = tmp_path / "none.yaml"
+    file.write_text("name: none\nsteps: [{id: a, type: filter, where: row.x >}]\n")
+    for given in ("rows.jsonl", "texts=rows.jsonl"):
+        run = penstock("workflow", "validate", file, "-i", given, "--here")
+        assert run.code == 2
+        assert {each["param"] for each in run.lines[0]["errors"]} == {"inputs", "steps.a.where"}
+        assert f"not looked at, as the workflow declares no input: {given}" in run.err
+
+
 def test_the_schema_needs_no_server(penstock: Penstock, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("penstock.api.cli_workflow_schema.answers", lambda settings: False)
     run = penstock("workflow", "schema")

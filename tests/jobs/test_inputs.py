@@ -125,7 +125,7 @@ def test_damage_amid_parquet_is_told_with_its_line_and_column() -> None:
     file = io.BytesIO()
     table = pa.table({"id": range(300), "text": [f"row {n}" for n in range(300)]})
     pq.write_table(
-        table, file, row_group_size=100, write_page_checksum=True, compression=None,
+        table, file, row_group_size=100, write_page_checksum=True, compression="none",
         use_dictionary=False,
     )  # fmt: skip
     data = bytearray(file.getvalue())

@@ -165,7 +165,7 @@ def test_sampling_is_checked_once_for_all_rows(settings: Settings, table: JobTab
 @pytest.mark.parametrize(
     ("source", "error", "complaint"),
     [
-        (RowsSource([]), InvalidJob, "no usable rows: it is empty"),
+        (RowsSource([]), InvalidJob, "the input has no rows: blank lines"),
         (
             FileSource(io.BytesIO(b'\n{"a"}\n[]\n'), "a.jsonl"),
             InvalidJob,

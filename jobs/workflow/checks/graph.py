@@ -54,8 +54,11 @@ def _named(
             return None
         if index:
             return (workflow.steps[index - 1].id,)
+        if not workflow.inputs:
+            problems.add("inputs", "the workflow declares none: write {rows: {type: dataset}}")
+            return None
         if len(workflow.inputs) != 1:
-            known = ", ".join(INPUT + name for name in workflow.inputs) or "none"
+            known = ", ".join(INPUT + name for name in workflow.inputs)
             problems.add(where, f"the first step must say which input it takes; there are: {known}")
             return None
         return (INPUT + next(iter(workflow.inputs)),)

@@ -68,7 +68,7 @@ def test_what_an_input_is_held_to() -> None:
 
 
 def test_the_first_step_needs_an_input_to_begin_with() -> None:
-    assert "there are: none" in problems_of(ASK, inputs={})["steps.a.from"][0]
+    assert "the workflow declares none" in problems_of(ASK, inputs={})["inputs"][0]
     found = problems_of(ASK, inputs={"p": {}, "q": {}})
     assert "there are: inputs.p, inputs.q" in found["steps.a.from"][0]
     assert problems_of(f"{ASK}, from: q", inputs={"p": {}, "q": {}}) == {}
