@@ -114,7 +114,7 @@ def test_a_key_has_no_more_waiting_than_it_may() -> None:
 
 @pytest.fixture
 def door(stack: Stack, tmp_path: Any) -> Iterator[tuple[str, FastAPI]]:
-    app = create_app(replace(stack.settings, data=str(tmp_path), namespace="polls"))
+    app = create_app(replace(stack.settings, data=str(tmp_path), namespace=tmp_path.name))
     with serving(app) as url:
         yield url, app
 
@@ -158,7 +158,7 @@ def test_nobody_waits_for_a_client_that_has_left(door: tuple[str, FastAPI]) -> N
 
 
 def test_who_waits_is_answered_when_the_server_stops(stack: Stack, tmp_path: Any) -> None:
-    app = create_app(replace(stack.settings, data=str(tmp_path), namespace="polls"))
+    app = create_app(replace(stack.settings, data=str(tmp_path), namespace=tmp_path.name))
     with ThreadPoolExecutor(1) as pool:
         with serving(app) as url:
             job_id = httpx2.post(f"{url}/v1/jobs", json=JOB).json()["id"]

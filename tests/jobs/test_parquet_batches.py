@@ -36,8 +36,8 @@ def noise(num_rows: int) -> pa.Array:
 
 
 def test_a_text_that_stands_once_for_all_rows_takes_little_memory() -> None:
-    file = parquet(same("x" * MIB, 500), store_schema=False)
-    assert len(file.getvalue()) < 10_000
+    file = parquet(same("x" * MIB, 800), store_schema=False)
+    assert len(file.getvalue()) < 20_000
     lengths: set[int] = set()
 
     def work() -> None:
@@ -45,7 +45,7 @@ def test_a_text_that_stands_once_for_all_rows_takes_little_memory() -> None:
             assert isinstance(item, InputRow)
             lengths.add(len(item.row["text"]))
 
-    assert peak_growth_mb(work) < 700  # all at once it is more than twice that
+    assert peak_growth_mb(work) < 1_000  # all at once it is more than twice that
     assert lengths == {MIB}
 
 
