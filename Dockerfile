@@ -18,18 +18,26 @@ FROM python:${PYTHON}
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends g++ \
     && rm -rf /var/lib/apt/lists/*
-# torch first and alone, so that its index is asked for nothing else.
+# torch first and alone, so that its index is asked for nothing else. That index instead of PyPI, not
+# beside it: where it cannot be reached, pip would take PyPI's build, some gigabytes, and say nothing.
 ARG TORCH=2.13.0
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 RUN pip install --no-cache-dir --no-deps "torch==${TORCH}" \
-    ${TORCH_INDEX:+--extra-index-url="${TORCH_INDEX}"}
-# An empty package with our metadata brings all that we depend on, whatever changes in our code.
+    ${TORCH_INDEX:+--index-url="${TORCH_INDEX}"}
+# An empty package with our metadata brings all that we depend on, whatever changes in our code. A
+# torch without CUDA has no use for Triton, which is as large as itself.
 WORKDIR /skeleton
-COPY pyproject.toml README.md LICENSE __init__.py py.typed ./
-RUN python -c "import pathlib, tomllib; project = tomllib.loads(open('pyproject.toml').read()); [pathlib.Path(*name.split('.')[1:]).mkdir(parents=True, exist_ok=True) for name in project['tool']['setuptools']['packages']]" \
+COPY pyproject.toml ./
+RUN python -c "import pathlib, tomllib; \
+        project = tomllib.loads(pathlib.Path('pyproject.toml').read_text()); \
+        folders = [name.split('.')[1:] for name in project['tool']['setuptools']['packages']]; \
+        [pathlib.Path(*each).mkdir(parents=True, exist_ok=True) for each in folders]; \
+        pathlib.Path('__init__.py').write_text('__version__ = \"0\"')" \
+    && touch README.md LICENSE py.typed \
     && pip install --no-cache-dir '.[all]' \
     && pip uninstall --yes penstock \
-    && rm -rf build ./*.egg-info
+    && if [ "$(python -c 'import torch; print(torch.version.cuda)')" = None ]; \
+        then pip uninstall --yes triton; fi
 RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels \
     pip install --no-cache-dir --no-deps /wheels/*.whl
 # Where volumes go must be the user's before they are mounted. The number is what Kubernetes asks

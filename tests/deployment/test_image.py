@@ -82,16 +82,30 @@ def test_what_is_copied_is_there() -> None:
                        if each != ".")  # fmt: skip
 
 
-def test_the_skeleton_has_every_folder_of_the_package(tmp_path: Path) -> None:
-    """By it come all dependencies; setuptools needs each folder that it is told of."""
-    [command] = re.findall(r'python -c "(.*)" ', TEXT)
+def test_the_skeleton_is_all_that_setuptools_needs_and_none_of_our_code(tmp_path: Path) -> None:
+    """By it come all dependencies, so only pyproject.toml may make them come anew."""
+    [copied] = [rest for word, rest in stages()[-1] if word == "COPY"]
+    assert copied == "pyproject.toml ./"
+    [command] = [rest for word, rest in instructions() if word == "RUN" and "tomllib" in rest]
+    making, _, _ = command.partition("&& pip install")
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
-    subprocess.run([sys.executable, "-c", command], cwd=tmp_path, check=True, timeout=60)
+    path = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"}
+    subprocess.run(["sh", "-c", making], cwd=tmp_path, env=path, check=True, timeout=60)
     for package in PROJECT["tool"]["setuptools"]["packages"]:
         assert tmp_path.joinpath(*package.split(".")[1:]).is_dir()
-    [skeleton] = [rest for word, rest in instructions() if word == "COPY" and "pyproject" in rest]
-    wanted = {PROJECT["project"]["readme"], *PROJECT["project"]["license-files"]}
-    assert wanted | {"pyproject.toml", "__init__.py"} <= set(skeleton.split())
+    version = PROJECT["tool"]["setuptools"]["dynamic"]["version"]["attr"]
+    assert version == "penstock.__version__"
+    assert (tmp_path / "__init__.py").read_text() == '__version__ = "0"'
+    for name in (PROJECT["project"]["readme"], *PROJECT["project"]["license-files"]):
+        assert (tmp_path / name).is_file()
+
+
+def test_the_cpu_build_of_torch_is_never_replaced_in_silence() -> None:
+    """Beside an extra index that cannot be reached, pip takes PyPI's build, which is for CUDA."""
+    [command] = [rest for word, rest in instructions() if word == "RUN" and "torch==" in rest]
+    assert '--index-url="${TORCH_INDEX}"' in command
+    assert "--no-deps" in command, "that index has nothing else"
+    assert "--extra-index-url" not in TEXT
 
 
 def test_everything_is_pinned() -> None:
