@@ -56,6 +56,8 @@ def _other_format(header: Sequence[str], delimiter: str) -> str | None:
         return "is JSON: leave the format out, or say jsonl"
     if len(header) == 1 and delimiter == "," and "\t" in header[0]:
         return "holds tabs and no comma: name it .tsv, or say tsv as its format"
+    if len(header) == 1 and delimiter == "," and ";" in header[0]:
+        return "holds semicolons and no comma: export it with commas, or as JSON lines"
     return None
 
 

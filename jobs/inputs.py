@@ -43,6 +43,7 @@ _FORMAT_OF_SUFFIX: dict[str, Format] = {
     ".tab": "tsv",
 }
 _PARQUET_MAGIC = b"PAR1"
+_PARQUET_BEGINS = _PARQUET_MAGIC + b"\x15"  # a page's header: no text begins so
 _FOREIGN = {
     b"\x1f\x8b": "it is compressed with gzip: decompress it first",
     b"\x28\xb5\x2f\xfd": "it is compressed with zstd: decompress it first",
@@ -160,10 +161,11 @@ def _foreign(head: bytes, format: str | None) -> str | None:
     for magic, reason in _FOREIGN.items():
         if head.startswith(magic):
             return reason
-    if format == "jsonl" and head.startswith(_PARQUET_MAGIC):
-        return "it is Parquet, whatever its name says: name it .parquet, or say format"
-    if format in ("jsonl", "csv", "tsv") and head[:4].count(0) >= 2:  # UTF-16 may not say so
-        return "it holds zero bytes, as UTF-16 does: save it as UTF-8"
+    if format in ("jsonl", "csv", "tsv"):
+        if head.startswith(_PARQUET_BEGINS):
+            return "it is Parquet, whatever its name says: name it .parquet, or say format"
+        if head[:4].count(0) >= 2:  # UTF-16 may not say so
+            return "it holds zero bytes, as UTF-16 does: save it as UTF-8"
     return None
 
 

@@ -3,8 +3,9 @@
 Of equal keys in one object the last one counts, as in most readers of JSON.
 """
 
+import json
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import BinaryIO, NoReturn
 
 import msgspec
 
@@ -18,6 +19,8 @@ from .input_row import (
 )
 from .json_elements import BOM
 from .model import RejectedLine
+
+_TRUNCATED = "Input data was truncated"  # what msgspec says of it
 
 
 def read_json_lines(file: BinaryIO) -> Iterator[InputRow | RejectedLine]:
@@ -36,7 +39,29 @@ def read_json_line(line: int, text: bytes) -> InputRow | RejectedLine:
     except RecursionError:
         return RejectedLine(line, f"is nested more than {MAX_DEPTH} levels deep")
     except (msgspec.DecodeError, ValueError) as error:
-        return RejectedLine(line, f"is not JSON: {short_reason(error)}")
+        return RejectedLine(line, f"is not JSON: {_reason(text, error)}")
+
+
+class _NoNumber(ValueError):
+    """NaN or an infinity, which Python writes and JSON does not have."""
+
+
+def _reason(text: bytes, error: Exception) -> str:
+    """Say why a line is not JSON; what Python's reader makes of it tells the usual mistakes."""
+    said = short_reason(error)
+    try:
+        json.loads(text, parse_constant=_refused)
+    except _NoNumber as mistake:
+        return str(mistake)
+    except (ValueError, RecursionError):
+        is_open = said == _TRUNCATED and text.startswith((b"{", b"["))
+        return "it ends before its object does; each row is one whole line" if is_open else said
+    is_half = b"\\ud" in text.lower()
+    return "a text holds half of a character, a lone surrogate" if is_half else said
+
+
+def _refused(name: str) -> NoReturn:
+    raise _NoNumber(f"{name} is no number there; write null")
 
 
 def _lines(file: BinaryIO) -> Iterator[tuple[int, bytes | None]]:
@@ -44,8 +69,7 @@ def _lines(file: BinaryIO) -> Iterator[tuple[int, bytes | None]]:
     line = 0
     while text := file.readline(MAX_LINE_BYTES + 1):
         line += 1
-        if line == 1:
-            text = text.removeprefix(BOM)
+        text = text.removeprefix(BOM)  # each of several files that were put together has its own
         if len(text) > MAX_LINE_BYTES and not text.endswith(b"\n"):
             while (rest := file.readline(MAX_LINE_BYTES)) and not rest.endswith(b"\n"):
                 pass

@@ -51,7 +51,15 @@ def test_json_lines_with_every_kind_of_bad_line_among_good_ones() -> None:
     assert set(bad) == {3, 4, 5, 6, 7, 8, 9, 10, 11, 12}
     assert bad[4] == "must be a JSON object with the row's columns, got list"
     assert "trailing comma" in bad[6]
+    assert bad[7] == "is not JSON: NaN is no number there; write null"
+    assert bad[9] == "is not JSON: a text holds half of a character, a lone surrogate"
     assert bad[11] == bad[12] == "is nested more than 64 levels deep"
+
+
+def test_an_object_that_goes_over_lines_is_told_of_as_such() -> None:
+    rows, bad = read(b'{"a": 1}\n\xef\xbb\xbf{"a": 2}\n{\n "a": 3\n}\n')
+    assert rows == {1: {"a": 1}, 2: {"a": 2}}  # the second was the first of another file
+    assert bad[3] == "is not JSON: it ends before its object does; each row is one whole line"
 
 
 def test_a_line_too_long_to_be_held_is_passed_over() -> None:
@@ -176,6 +184,12 @@ def test_a_header_must_name_each_column_once() -> None:
     table = pa.Table.from_arrays([pa.array([1]), pa.array([2])], names=["a", "a"])
     with pytest.raises(UnreadableInput, match="have the same name, 'a'"):
         read(parquet(table))
+
+
+def test_semicolons_are_no_commas() -> None:
+    with pytest.raises(UnreadableInput, match="holds semicolons and no comma"):
+        read(b"a;b\n1;2\n", "csv")
+    assert read(b"a;b,c\n1,2\n", "csv") == ({2: {"a;b": "1", "c": "2"}}, {})
 
 
 def test_a_wrong_name_is_told_at_once_not_line_by_line() -> None:
