@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         TooManyRequests,
         Unauthorized,
         Unavailable,
+        UnexpectedAnswer,
         WaitTimedOut,
     )
     from .api.records import Row
@@ -66,6 +67,7 @@ __all__ = [
     "TooManyRequests",
     "Unauthorized",
     "Unavailable",
+    "UnexpectedAnswer",
     "WaitTimedOut",
     "Workflow",
 ]
@@ -97,6 +99,7 @@ _HOME_OF = {
     "TooManyRequests": ".api.client_errors",
     "Unauthorized": ".api.client_errors",
     "Unavailable": ".api.client_errors",
+    "UnexpectedAnswer": ".api.client_errors",
     "WaitTimedOut": ".api.client_errors",
     "Workflow": ".api.workflow",
 }

@@ -1,8 +1,12 @@
-"""The client for asyncio, the twin of `client`: the same talks, carried out without blocking."""
+"""The client for asyncio: what a program says to Penstock.
 
-import asyncio
+Knows what can be asked for, and where. What is said is written in `job_calls` and `chat_calls`, and
+a connection carries it out. Loads neither torch nor Redis.
+
+`client` is the same without asyncio, and written from this: see `tests/api/twins.py`.
+"""
+
 from collections.abc import Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
@@ -11,18 +15,19 @@ import httpx2
 from . import chat_calls, job_calls
 from .address import Address
 from .async_batcher import AsyncBatcher
+from .async_chat_stream import AsyncChatStream
 from .async_job import AsyncJob
 from .async_workflow_client import AsyncWorkflows
 from .batch_options import BatchOptions
 from .batch_queue import BatchLimits
 from .chat_calls import Messages
-from .chat_stream import AsyncChatStream
 from .client_facts import ClientFacts
 from .connection import AsyncConnection
 from .job_calls import JobChanges, SubmitOptions
 from .local_transport import async_transport_for
+from .open_inputs import async_open_upload
 from .openai_client import bound_async_client
-from .payloads import AsyncJobInput, open_upload
+from .payloads import AsyncJobInput
 from .records import ChatAnswer
 from .retry_policy import RetryPolicy
 from .validation_calls import open_validation, read_validation_async, shown_progress
@@ -107,10 +112,7 @@ class AsyncClient(ClientFacts, AsyncConnection):
         max_jobs: int = 8,
         **options: Unpack[SubmitOptions],
     ) -> AsyncBatcher:
-        """Gather the requests of many coroutines into bulk jobs; see `AsyncBatcher`.
-
-            async with client.batcher(model="m") as batch:
-                answers = await asyncio.gather(*(batch.chat(text) for text in texts))
+        """Gather requests of existing code into bulk jobs; see `AsyncBatcher`.
 
         Args:
             max_rows: how many requests become one job at most.
@@ -143,8 +145,8 @@ class AsyncJobs:
         Args:
             rows: a JSONL, CSV or Parquet file: a path, a URL, `hf://datasets/…`, or `s3://…`, which
                 the server reads. Or a table: of pandas, polars, pyarrow, DuckDB or `datasets`. Or
-                an iterable of dicts, as a generator, also an asynchronous one: it is sent as it is
-                read.
+                an iterable of dicts, as a generator: it is sent as it is read.
+                It may be an asynchronous one.
             options: see `SubmitOptions`: `prompt` or `messages`, `model`, `sampling`, `id`, ...
 
         Raises:
@@ -152,8 +154,7 @@ class AsyncJobs:
             MissingPackage: rows of this kind need a package that is not installed.
             BadRequest: the server found something wrong; `param` names it.
         """
-        with ExitStack() as stack:
-            upload = await asyncio.to_thread(stack.enter_context, open_upload(rows))
+        async with async_open_upload(rows) as upload:
             talk = job_calls.submit_job(upload, options, self._connection.retry)
             record = await self._connection.run(talk)
             return AsyncJob(self._connection, record, options.get("schema"))
@@ -172,11 +173,10 @@ class AsyncJobs:
             InvalidInput: the rows cannot be read or sent.
             BadRequest: no row could be made a request; `param` names why.
         """
-        with ExitStack() as stack:
-            upload = await asyncio.to_thread(stack.enter_context, open_upload(rows))
-            on_progress = stack.enter_context(shown_progress(progress))
-            talk = open_validation(upload, options, self._connection.retry)
-            return await read_validation_async(await self._connection.run(talk), on_progress)
+        with shown_progress(progress) as on_progress:
+            async with async_open_upload(rows) as upload:
+                talk = open_validation(upload, options, self._connection.retry)
+                return await read_validation_async(await self._connection.run(talk), on_progress)
 
     async def get(self, job_id: str, *, schema: Any = None) -> AsyncJob:
         """Find a job by its id. With a pydantic model, `row.parsed` is an instance of it."""

@@ -1,4 +1,7 @@
-"""A bulk job for asyncio, the twin of `job`."""
+"""A bulk job as a program for asyncio holds it. Knows no REST path.
+
+`job` is the same without asyncio, and written from this: see `tests/api/twins.py`.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -12,7 +15,6 @@ from .connection import AsyncConnection
 from .downloads import download_path, open_download
 from .job_calls import JobChanges, OnRecord, model_of
 from .job_facts import JobFacts
-from .patient_wait import both
 from .records import JobEvent, JobRecord, Row
 from .results_pager import ResultsPager, TablePager
 
@@ -54,13 +56,15 @@ class AsyncJob(JobFacts):
             JobPaused: it goes no further until somebody resumes it.
             JobFailed: it could not run as a whole.
         """
-        if progress:
-            from .progress import JobProgress  # rich is slow to import
-
-            with JobProgress() as bar:
-                await self._wait(timeout_s, through_pauses, both(bar.show, on_look))
-        else:
-            await self._wait(timeout_s, through_pauses, on_look)
+        with self._looked_at(on_look, progress=progress) as look:
+            talk = job_calls.wait_for_job(
+                self.id,
+                self._connection.retry,
+                timeout_s=timeout_s,
+                through_pauses=through_pauses,
+                on_record=look,
+            )
+            self.record = await self._connection.run(talk)
         self.raise_if_failed()
         return self
 
@@ -96,8 +100,8 @@ class AsyncJob(JobFacts):
             page_rows=page_rows,
             model=model_of(parse_as) or self._model,
         )
-        while not pager.is_done:
-            for row in await self._connection.run(pager.next_page(self._connection.retry)):
+        async for page in self._connection.pages(pager):
+            for row in page:
                 if raise_on_error:
                     row.raise_if_failed()
                 yield row
@@ -112,23 +116,20 @@ class AsyncJob(JobFacts):
 
     async def cancel(self) -> Self:
         """Stop the job; what has landed stays."""
-        self.record = await self._connection.run(
-            job_calls.cancel_job(self.id, self._connection.retry)
-        )
+        talk = job_calls.cancel_job(self.id, self._connection.retry)
+        self.record = await self._connection.run(talk)
         return self
 
     async def pause(self) -> Self:
         """Begin nothing more; what runs goes on to its end, and lands."""
-        self.record = await self._connection.run(
-            job_calls.pause_job(self.id, self._connection.retry)
-        )
+        talk = job_calls.pause_job(self.id, self._connection.retry)
+        self.record = await self._connection.run(talk)
         return self
 
     async def resume(self) -> Self:
         """Go on after a pause. Rows that failed before are not held against the job any more."""
-        self.record = await self._connection.run(
-            job_calls.resume_job(self.id, self._connection.retry)
-        )
+        talk = job_calls.resume_job(self.id, self._connection.retry)
+        self.record = await self._connection.run(talk)
         return self
 
     async def update(self, **changes: Unpack[JobChanges]) -> Self:
@@ -169,7 +170,8 @@ class AsyncJob(JobFacts):
         table = await asyncio.to_thread(tables.landed_table, self.record, columns)
         if table is not None:
             return table
-        return tables.joined([page async for page in self._tables(columns, follow)])
+        pager = TablePager(self.id, columns=columns, follow=follow)
+        return tables.joined([page async for page in self._connection.pages(pager)])
 
     async def to_pandas(self, *, columns: Sequence[str] | None = None, follow: bool = True) -> Any:
         """Give all rows as a pandas DataFrame; see `to_arrow`."""
@@ -186,11 +188,7 @@ class AsyncJob(JobFacts):
         return tables.to_datasets(await self.to_arrow(columns=columns, follow=follow))
 
     async def download(
-        self,
-        path: str | Path,
-        *,
-        columns: Sequence[str] | None = None,
-        follow: bool = True,
+        self, path: str | Path, *, columns: Sequence[str] | None = None, follow: bool = True
     ) -> Path:
         """Save all rows as one file, page by page; returns where it is.
 
@@ -200,27 +198,8 @@ class AsyncJob(JobFacts):
             follow: wait for rows that are to come; False gives what has landed by now.
         """
         where = download_path(path, self.id)
+        pager = TablePager(self.id, columns=columns, follow=follow)
         with open_download(where) as download:
-            async for page in self._tables(columns, follow):
+            async for page in self._connection.pages(pager):
                 await asyncio.to_thread(download.write, page)
         return where
-
-    async def _tables(
-        self, columns: Sequence[str] | None, follow: bool
-    ) -> "AsyncIterator[pa.Table]":
-        tables.need("pyarrow", "a table of results")
-        pager = TablePager(self.id, columns=columns, follow=follow)
-        while not pager.is_done:
-            yield await self._connection.run(pager.next_page(self._connection.retry))
-
-    async def _wait(
-        self, timeout_s: float | None, through_pauses: bool, on_record: job_calls.OnRecord
-    ) -> None:
-        talk = job_calls.wait_for_job(
-            self.id,
-            self._connection.retry,
-            timeout_s=timeout_s,
-            through_pauses=through_pauses,
-            on_record=both(self._saw, on_record),
-        )
-        self.record = await self._connection.run(talk)

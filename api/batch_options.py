@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 from ..jobs.model import SamplingParams
 from .batch_calls import ID_COLUMN, Request
-from .chat_calls import Messages
+from .chat_calls import Messages, as_messages
 from .client_errors import InvalidInput
 from .job_calls import SubmitOptions
 from .row_lines import json_line
@@ -65,11 +65,9 @@ class BatchOptions:
                     "a row needs a batcher with a template: batcher(prompt=…); without one, give "
                     "a text or a list of messages"
                 )
-            is_text = isinstance(question, str)
-            messages = [{"role": "user", "content": question}] if is_text else list(question)
             if said.get("stream"):
                 raise InvalidInput("a bulk job does not stream; leave `stream` out")
-            body = {"messages": messages, **said}
+            body = {"messages": as_messages(question), **said}
             row, number = {"body": body}, body.get("n")
         try:
             line = json_line(row).rstrip()

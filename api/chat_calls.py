@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 import httpx2
 
-from .client_errors import PenstockError, StreamFailed
+from .client_errors import InvalidInput, PenstockError, StreamFailed
 from .records import ChatAnswer, ChatDelta
 from .retry_policy import RetryPolicy
 from .talk import Send, Talk, ask, post, read_list
@@ -63,17 +63,35 @@ def read_chat_event(event: httpx2.ServerSentEvent) -> ChatDelta | None:
     return ChatDelta.from_json(data)
 
 
+def as_messages(said: Messages) -> list[Mapping[str, Any]]:
+    """Take a conversation; a text is one message of the user's.
+
+    Raises:
+        InvalidInput: it is neither.
+    """
+    if isinstance(said, str):
+        return [{"role": "user", "content": said}]
+    if not isinstance(said, Sequence) or isinstance(said, bytes):
+        raise InvalidInput(f"ask with a text or a list of messages, got {type(said).__name__}")
+    for number, message in enumerate(said, start=1):
+        if not isinstance(message, Mapping):
+            raise InvalidInput(
+                f"message {number} must be a dict, as in {{'role': 'user', 'content': …}}, got "
+                f"{type(message).__name__}"
+            )
+    return list(said)
+
+
 def _chat(
     messages: Messages, model: str | None, sampling: Mapping[str, Any], retry: RetryPolicy
 ) -> Talk[Send]:
     """Make the request of a chat; without a model, the only served one is meant."""
+    said = as_messages(messages)
     if model is None:
         served = [item["id"] for item in (yield from list_models(retry))]
         if len(served) != 1:
             names = ", ".join(served) or "none"
             raise PenstockError(f"say which model to chat with; served now: {names}")
         model = served[0]
-    if isinstance(messages, str):
-        messages = [{"role": "user", "content": messages}]
-    body = {"model": model, "messages": list(messages), **sampling}
+    body = {"model": model, "messages": said, **sampling}
     return replace(post("/v1/chat/completions"), body=body, read_timeout_s=_GENERATING_S)

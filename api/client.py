@@ -1,7 +1,9 @@
-"""The client: what a program says to Penstock. `async_client` is its twin for asyncio.
+"""The client: what a program says to Penstock.
 
 Knows what can be asked for, and where. What is said is written in `job_calls` and `chat_calls`, and
-`connection` carries it out with blocking sockets. Loads neither torch nor Redis.
+a connection carries it out. Loads neither torch nor Redis.
+
+Written from `async_client`: see `tests/api/twins.py`.
 """
 
 from collections.abc import Sequence
@@ -22,8 +24,9 @@ from .connection import Connection
 from .job import Job
 from .job_calls import JobChanges, SubmitOptions
 from .local_transport import transport_for
+from .open_inputs import open_upload
 from .openai_client import bound_client
-from .payloads import JobInput, open_upload
+from .payloads import JobInput
 from .records import ChatAnswer
 from .retry_policy import RetryPolicy
 from .validation_calls import open_validation, read_validation, shown_progress
@@ -41,7 +44,7 @@ class Client(ClientFacts, Connection):
     needs no server: the first call finds or starts a whole stack over the directory `data`, which
     serves `model` and ends when its last client has been closed.
 
-        job = Client().jobs.submit("tickets.jsonl", prompt="Classify: {{ row.text }}")
+        job = client.jobs.submit("tickets.jsonl", prompt="Classify: {{ row.text }}")
         job.wait(progress=True)
         frame = job.to_pandas()
     """
@@ -111,9 +114,6 @@ class Client(ClientFacts, Connection):
     ) -> Batcher:
         """Gather requests of existing code into bulk jobs; see `Batcher`.
 
-            with client.batcher(model="m") as batch:
-                futures = [batch.submit(messages) for messages in conversations]
-
         Args:
             max_rows: how many requests become one job at most.
             max_wait_s: how long the first of them waits for company.
@@ -172,7 +172,7 @@ class Jobs:
             InvalidInput: the rows cannot be read or sent.
             BadRequest: no row could be made a request; `param` names why.
         """
-        with open_upload(rows) as upload, shown_progress(progress) as on_progress:
+        with shown_progress(progress) as on_progress, open_upload(rows) as upload:
             talk = open_validation(upload, options, self._connection.retry)
             return read_validation(self._connection.run(talk), on_progress)
 

@@ -2,6 +2,7 @@
 
 PenstockError
 ├── ServerUnreachable           no answer: refused, timed out, cut off
+├── UnexpectedAnswer            an answer that cannot be read: one of both is older than the other
 ├── InvalidInput                rows, or an id, cannot be sent as they are (also a ValueError)
 ├── MissingPackage              an optional package is wanted (also an ImportError)
 ├── StreamFailed                the server broke a stream off and said why
@@ -41,6 +42,10 @@ class PenstockError(Exception):
 
 class ServerUnreachable(PenstockError):
     """No answer came from the server."""
+
+
+class UnexpectedAnswer(PenstockError):
+    """The server's answer lacks what this client looks for: one of both is older than the other."""
 
 
 class InvalidAddress(PenstockError, ValueError):

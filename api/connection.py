@@ -6,7 +6,8 @@ The twins differ in nothing but who waits.
 
 import asyncio
 import time
-from typing import Self, TypeVar
+from collections.abc import AsyncIterator, Iterator
+from typing import Protocol, Self, TypeVar
 
 import httpx2
 
@@ -14,6 +15,20 @@ from .retry_policy import RetryPolicy
 from .talk import Talk
 
 T = TypeVar("T")
+Page = TypeVar("Page", covariant=True)
+
+
+class Pager(Protocol[Page]):
+    """Something that is asked for page by page."""
+
+    @property
+    def is_done(self) -> bool:
+        """Whether there are no more pages."""
+        ...
+
+    def next_page(self, retry: RetryPolicy) -> Talk[Page]:
+        """Fetch the next page."""
+        ...
 
 
 class Connection:
@@ -41,6 +56,11 @@ class Connection:
                     send = talk.send(response)
         except StopIteration as end:
             return end.value
+
+    def pages(self, pager: Pager[T]) -> Iterator[T]:
+        """Yield page after page."""
+        while not pager.is_done:
+            yield self.run(pager.next_page(self.retry))
 
     def close(self) -> None:
         """Close all connections."""
@@ -80,6 +100,11 @@ class AsyncConnection:
                     send = talk.send(response)
         except StopIteration as end:
             return end.value
+
+    async def pages(self, pager: Pager[T]) -> AsyncIterator[T]:
+        """Yield page after page."""
+        while not pager.is_done:
+            yield await self.run(pager.next_page(self.retry))
 
     async def close(self) -> None:
         """Close all connections."""

@@ -25,7 +25,7 @@ class Download(Protocol):
         ...
 
 
-def download_path(path: str | Path, job_id: str) -> Path:
+def download_path(path: str | Path, name: str) -> Path:
     """Say where results go: to a file `.parquet` or `.jsonl`, or to one in a directory.
 
     Every other path is a directory's, there or not: `out`, `out/v1.2`, `rows.parquet/`.
@@ -43,7 +43,7 @@ def download_path(path: str | Path, job_id: str) -> Path:
                 f"cannot write results as {path.name}: end it in {' or '.join(_FORMATS)}, or in "
                 f"a slash, {path.name}/, for a directory"
             )
-    return path / f"{job_id}.parquet"
+    return path / f"{name}.parquet"
 
 
 @contextmanager
@@ -68,15 +68,19 @@ class _ParquetFile:
         self._writer: Any = None
 
     def write(self, table: "pa.Table") -> None:
-        if self._writer is None:
-            parquet = need("pyarrow.parquet", "download")
-            self._writer = parquet.ParquetWriter(self._file, table.schema, compression="zstd")
-        if table.num_rows:
-            self._writer.write_table(table)
+        if table.num_columns:  # of a run, before anything has landed, there are none
+            self._begin(table.schema)
+            if table.num_rows:
+                self._writer.write_table(table)
 
     def end(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
+        self._begin(need("pyarrow", "download").schema([]))
+        self._writer.close()
+
+    def _begin(self, schema: "pa.Schema") -> None:
+        if self._writer is None:
+            parquet = need("pyarrow.parquet", "download")
+            self._writer = parquet.ParquetWriter(self._file, schema, compression="zstd")
 
 
 class _JsonLines:

@@ -1,4 +1,7 @@
-"""A bulk job as a program holds it; `async_job` is the twin for asyncio. Knows no REST path."""
+"""A bulk job as a program holds it. Knows no REST path.
+
+Written from `async_job`: see `tests/api/twins.py`.
+"""
 
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -11,7 +14,6 @@ from .connection import Connection
 from .downloads import download_path, open_download
 from .job_calls import JobChanges, OnRecord, model_of
 from .job_facts import JobFacts
-from .patient_wait import both
 from .records import JobEvent, JobRecord, Row
 from .results_pager import ResultsPager, TablePager
 
@@ -53,13 +55,15 @@ class Job(JobFacts):
             JobPaused: it goes no further until somebody resumes it.
             JobFailed: it could not run as a whole.
         """
-        if progress:
-            from .progress import JobProgress  # rich is slow to import
-
-            with JobProgress() as bar:
-                self._wait(timeout_s, through_pauses, both(bar.show, on_look))
-        else:
-            self._wait(timeout_s, through_pauses, on_look)
+        with self._looked_at(on_look, progress=progress) as look:
+            talk = job_calls.wait_for_job(
+                self.id,
+                self._connection.retry,
+                timeout_s=timeout_s,
+                through_pauses=through_pauses,
+                on_record=look,
+            )
+            self.record = self._connection.run(talk)
         self.raise_if_failed()
         return self
 
@@ -95,8 +99,8 @@ class Job(JobFacts):
             page_rows=page_rows,
             model=model_of(parse_as) or self._model,
         )
-        while not pager.is_done:
-            for row in self._connection.run(pager.next_page(self._connection.retry)):
+        for page in self._connection.pages(pager):
+            for row in page:
                 if raise_on_error:
                     row.raise_if_failed()
                 yield row
@@ -111,24 +115,26 @@ class Job(JobFacts):
 
     def cancel(self) -> Self:
         """Stop the job; what has landed stays."""
-        self.record = self._connection.run(job_calls.cancel_job(self.id, self._connection.retry))
+        talk = job_calls.cancel_job(self.id, self._connection.retry)
+        self.record = self._connection.run(talk)
         return self
 
     def pause(self) -> Self:
         """Begin nothing more; what runs goes on to its end, and lands."""
-        self.record = self._connection.run(job_calls.pause_job(self.id, self._connection.retry))
+        talk = job_calls.pause_job(self.id, self._connection.retry)
+        self.record = self._connection.run(talk)
         return self
 
     def resume(self) -> Self:
         """Go on after a pause. Rows that failed before are not held against the job any more."""
-        self.record = self._connection.run(job_calls.resume_job(self.id, self._connection.retry))
+        talk = job_calls.resume_job(self.id, self._connection.retry)
+        self.record = self._connection.run(talk)
         return self
 
     def update(self, **changes: Unpack[JobChanges]) -> Self:
         """Change name, priority, metadata, deadline or rate of errors; it acts at once."""
-        self.record = self._connection.run(
-            job_calls.change_job(self.id, changes, self._connection.retry)
-        )
+        talk = job_calls.change_job(self.id, changes, self._connection.retry)
+        self.record = self._connection.run(talk)
         return self
 
     def delete(self) -> None:
@@ -159,7 +165,10 @@ class Job(JobFacts):
             JobPaused: rows that are to come are waiting for somebody to resume the job.
         """
         table = tables.landed_table(self.record, columns)
-        return tables.joined(self._tables(columns, follow)) if table is None else table
+        if table is not None:
+            return table
+        pager = TablePager(self.id, columns=columns, follow=follow)
+        return tables.joined(list(self._connection.pages(pager)))
 
     def to_pandas(self, *, columns: Sequence[str] | None = None, follow: bool = True) -> Any:
         """Give all rows as a pandas DataFrame; see `to_arrow`."""
@@ -174,11 +183,7 @@ class Job(JobFacts):
         return tables.to_datasets(self.to_arrow(columns=columns, follow=follow))
 
     def download(
-        self,
-        path: str | Path,
-        *,
-        columns: Sequence[str] | None = None,
-        follow: bool = True,
+        self, path: str | Path, *, columns: Sequence[str] | None = None, follow: bool = True
     ) -> Path:
         """Save all rows as one file, page by page; returns where it is.
 
@@ -188,25 +193,8 @@ class Job(JobFacts):
             follow: wait for rows that are to come; False gives what has landed by now.
         """
         where = download_path(path, self.id)
+        pager = TablePager(self.id, columns=columns, follow=follow)
         with open_download(where) as download:
-            for page in self._tables(columns, follow):
+            for page in self._connection.pages(pager):
                 download.write(page)
         return where
-
-    def _tables(self, columns: Sequence[str] | None, follow: bool) -> "Iterator[pa.Table]":
-        tables.need("pyarrow", "a table of results")
-        pager = TablePager(self.id, columns=columns, follow=follow)
-        while not pager.is_done:
-            yield self._connection.run(pager.next_page(self._connection.retry))
-
-    def _wait(
-        self, timeout_s: float | None, through_pauses: bool, on_record: job_calls.OnRecord
-    ) -> None:
-        talk = job_calls.wait_for_job(
-            self.id,
-            self._connection.retry,
-            timeout_s=timeout_s,
-            through_pauses=through_pauses,
-            on_record=both(self._saw, on_record),
-        )
-        self.record = self._connection.run(talk)

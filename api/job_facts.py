@@ -1,12 +1,15 @@
 """What both faces of a job can tell without asking the server."""
 
-from datetime import datetime
+from typing import TYPE_CHECKING
 
 from ..jobs.model import Counts, JobState, RejectedLine
 from .client_errors import JobFailed
 from .record_facts import RecordFacts
 from .records import JobRecord
 from .wording import counted
+
+if TYPE_CHECKING:
+    from .progress import JobProgress
 
 
 class JobFacts(RecordFacts[JobRecord]):
@@ -26,11 +29,6 @@ class JobFacts(RecordFacts[JobRecord]):
         """Input lines that could not become rows; the first hundred, known to the submitter."""
         return self._rejected
 
-    @property
-    def created_at(self) -> datetime | None:
-        """When it was accepted."""
-        return self.record.created_at
-
     def raise_if_failed(self) -> None:
         """Raise `JobFailed` when the job as a whole failed; rows that failed alone do not count."""
         if self.status is JobState.FAILED:
@@ -49,3 +47,8 @@ class JobFacts(RecordFacts[JobRecord]):
         from .cards import job_card  # for notebooks only
 
         return job_card(self.record)
+
+    def _board(self) -> "JobProgress":
+        from .progress import JobProgress  # rich is slow to import
+
+        return JobProgress()

@@ -11,25 +11,14 @@ Before a later one the source is read to its end, so that nothing waits for it a
 """
 
 import asyncio
-import gzip
 import os
-import tempfile
-import zlib
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import IO, Any, Protocol, TypeAlias, runtime_checkable
-from urllib.parse import unquote, urlsplit
 
-from .arrow_files import parquet_pieces
 from .client_errors import InvalidInput
-from .hub_files import dataset_pieces, is_dataset, open_hub_file
-from .row_lines import async_json_lines, json_lines
-from .web_files import open_web_file
 
-_KEPT_IN_MEMORY_BYTES = 16 << 20
 _CHUNK_BYTES = 64 << 10
 
 
@@ -187,107 +176,3 @@ def is_remote(rows: object) -> bool:
 def is_elsewhere(rows: object) -> bool:
     """Whether rows are on the web or the hub: they are fetched here, and sent on."""
     return isinstance(rows, str) and rows.startswith(("http://", "https://", "hf://"))
-
-
-@contextmanager
-def open_upload(rows: AsyncJobInput) -> Iterator[Upload | Remote]:
-    """Open the rows as bytes for as long as the block lasts, unless the server fetches them.
-
-    What the rows themselves raise while they are sent leaves the block as it is.
-
-    Raises:
-        InvalidInput: they cannot be read, or a row has no form in which it can be sent.
-        MissingPackage: a package is not installed that these rows need.
-    """
-    if isinstance(rows, str) and is_remote(rows):
-        yield Remote(rows)
-        return
-    if isinstance(rows, str | Path) and not is_elsewhere(rows):
-        path = _local_path(rows)
-        with _open_path(path) as file:
-            if path.suffix.lower() == ".gz":
-                with _streamed(path.stem, _unzipped(file, path)) as upload:
-                    yield upload
-                return
-            if file.seekable():
-                yield Upload(path.name, file)
-                return
-            pieces = iter(partial(file.read, _CHUNK_BYTES), b"")  # of a pipe, which gives all once
-            with _streamed(path.name, pieces) as upload:
-                yield upload
-        return
-    with _opened(rows) as (filename, source), _streamed(filename, source) as upload:
-        yield upload
-
-
-@contextmanager
-def _streamed(
-    filename: str, source: Iterator[bytes] | AsyncIterator[bytes]
-) -> Iterator[StreamedUpload]:
-    with tempfile.SpooledTemporaryFile(max_size=_KEPT_IN_MEMORY_BYTES) as kept:
-        try:
-            yield StreamedUpload(filename, source, kept)
-        except SourceFailed as failed:
-            raise failed.error from failed.error.__cause__
-
-
-@contextmanager
-def _opened(rows: Any) -> Iterator[tuple[str, Iterator[bytes] | AsyncIterator[bytes]]]:
-    """Give the name of a file with these rows, and its pieces."""
-    if isinstance(rows, str):
-        with open_hub_file(rows) if rows.startswith("hf://") else open_web_file(rows) as opened:
-            yield opened
-    elif hasattr(rows, "read"):
-        name = getattr(rows, "name", "…")
-        raise InvalidInput(f"rows must not be an open file; pass its path: {name!r}")
-    elif is_dataset(rows):
-        yield dataset_pieces(rows)
-    elif _is_tabular(rows):
-        yield "rows.parquet", parquet_pieces(rows)
-    elif isinstance(rows, LazyTable):
-        yield "rows.parquet", parquet_pieces(rows.collect())  # pyright: ignore[reportAttributeAccessIssue]
-    elif isinstance(rows, AsyncIterable):
-        yield "rows.jsonl", async_json_lines(rows)
-    elif isinstance(rows, Iterable) and not isinstance(rows, Mapping | bytes):
-        yield "rows.jsonl", json_lines(rows)
-    else:
-        raise InvalidInput(
-            "rows must be a path, a URL, a table, a data set or several dicts, got "
-            f"{type(rows).__name__}"
-        )
-
-
-def _is_tabular(rows: object) -> bool:
-    return hasattr(rows, "__arrow_c_stream__") or hasattr(rows, "__arrow_c_array__")
-
-
-def _local_path(rows: str | Path) -> Path:
-    """Find the file of this machine that a text names.
-
-    Raises:
-        InvalidInput: it names one elsewhere, of a kind that nobody here can read.
-    """
-    scheme, mark, _ = str(rows).partition("://")
-    if isinstance(rows, Path) or not mark:
-        return Path(rows).expanduser()
-    if scheme.lower() != "file":
-        raise InvalidInput(
-            f"cannot read rows from {scheme[:20]}://; there are a path, file://, http://, "
-            "https://, hf:// and s3://"
-        )
-    return Path(unquote(urlsplit(rows).path))
-
-
-def _unzipped(file: IO[bytes], path: Path) -> Iterator[bytes]:
-    try:
-        with gzip.GzipFile(fileobj=file) as plain:
-            yield from iter(partial(plain.read, _CHUNK_BYTES), b"")
-    except (OSError, EOFError, zlib.error) as error:
-        raise InvalidInput(f"cannot unpack {path}: {error}") from error
-
-
-def _open_path(path: Path) -> IO[bytes]:
-    try:
-        return path.open("rb")
-    except OSError as error:
-        raise InvalidInput(f"cannot read {path}: {error.strerror or error}") from error

@@ -11,6 +11,7 @@ from typing import Any, Generic, Self, TypeVar
 
 from ..jobs.model import Counts, JobState, RejectedLine
 from .client_errors import RowFailed
+from .seen_state import seen_state
 
 Rows = TypeVar("Rows", bound=Sized)  # of one page
 
@@ -59,7 +60,7 @@ class JobRecord:
         rejected = (data.get("rejected") or {}).get("errors") or []
         return cls(
             id=data["id"],
-            status=JobState(data["status"]),
+            status=seen_state(data["status"]),
             name=data.get("name"),
             model=data.get("model") or "",
             priority=data.get("priority") or 0,
@@ -202,7 +203,10 @@ class JobEvent:
 
 @dataclass(frozen=True, slots=True)
 class ChatAnswer:
-    """A whole answer. `tool_calls` are OpenAI's objects."""
+    """A whole answer. `tool_calls` are OpenAI's objects.
+
+    Where `n` asked for several, `text` is the first of `texts`, and `tool_calls` are its own.
+    """
 
     text: str
     finish_reason: str | None
@@ -210,35 +214,42 @@ class ChatAnswer:
     usage: Usage
     raw: Mapping[str, Any] = field(repr=False)
     tool_calls: tuple[Mapping[str, Any], ...] = ()
+    texts: tuple[str, ...] = ()
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """Read a `chat.completion` object; the text is its first choice's."""
+        """Read a `chat.completion` object."""
         choice = data["choices"][0]
+        texts = tuple(each["message"].get("content") or "" for each in data["choices"])
         return cls(
-            text=choice["message"].get("content") or "",
+            text=texts[0],
             finish_reason=choice.get("finish_reason"),
             model=data.get("model") or "",
             usage=_known(Usage, data.get("usage")),
             raw=data,
             tool_calls=tuple(choice["message"].get("tool_calls") or ()),
+            texts=texts,
         )
 
 
 @dataclass(frozen=True, slots=True)
 class ChatDelta:
-    """A piece of an answer; the last piece carries `finish_reason`."""
+    """A piece of an answer; the last piece carries `finish_reason`.
+
+    Where `n` asked for several, `index` says of which it is.
+    """
 
     text: str
     finish_reason: str | None
     raw: Mapping[str, Any] = field(repr=False)
+    index: int = 0
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Read a `chat.completion.chunk` object; a chunk without choices has no text."""
         choice = (data.get("choices") or [{}])[0]
         text = (choice.get("delta") or {}).get("content") or ""
-        return cls(text, choice.get("finish_reason"), data)
+        return cls(text, choice.get("finish_reason"), data, choice.get("index") or 0)
 
 
 def _known(kind: type[Any], data: Mapping[str, Any] | None) -> Any:

@@ -13,7 +13,7 @@ from .patient_wait import LONG_POLL_S, PAUSE_S, long_poll, patient
 from .records import JobRecord, ResultsPage, Row, Rows
 from .rest_paths import path_to
 from .retry_policy import RetryPolicy
-from .tables import read_stream
+from .tables import need, read_stream
 from .talk import Send, Talk, ask
 
 if TYPE_CHECKING:
@@ -109,6 +109,7 @@ class TablePager(Pager["pa.Table"]):
     """Walks the rows as Arrow tables, whose columns have the types that they came with."""
 
     def __init__(self, job_id: str, *, columns: Sequence[str] | None, follow: bool) -> None:
+        need("pyarrow", "a table of results")
         super().__init__(
             job_id,
             _read_table,

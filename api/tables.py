@@ -52,6 +52,19 @@ def landed_table(record: Landed, columns: Sequence[str] | None = None) -> "pa.Ta
     return restored(arrow.concat_tables(tables), _noted_types(directory))
 
 
+def selected(table: "pa.Table", columns: Sequence[str] | None) -> "pa.Table":
+    """Leave all columns out but these.
+
+    Raises:
+        InvalidInput: there is no such column.
+    """
+    if columns is None:
+        return table
+    columns = [columns] if isinstance(columns, str) else list(columns)
+    _check_columns(columns, table.column_names)
+    return table.select(columns)
+
+
 def read_stream(content: bytes) -> "pa.Table":
     """Read a table in Arrow's streaming format."""
     return need("pyarrow", "to_arrow").ipc.open_stream(content).read_all()

@@ -16,7 +16,7 @@ from uuid import uuid4
 
 import httpx2
 
-from .client_errors import ApiError, ServerUnreachable
+from .client_errors import ApiError, PenstockError, ServerUnreachable, UnexpectedAnswer
 from .multipart import Multipart
 from .payloads import Upload
 from .retry_policy import RetryPolicy
@@ -73,6 +73,7 @@ def ask(send: Send, retry: RetryPolicy, read: Callable[[httpx2.Response], T]) ->
 
     Raises:
         ServerUnreachable: no answer came, or one that is none of Penstock's.
+        UnexpectedAnswer: it lacks something, or holds something else than it should.
         ApiError: the server said no; the class tells which no.
     """
     num_failures = 0
@@ -111,6 +112,13 @@ def _read(response: httpx2.Response, read: Callable[[httpx2.Response], T]) -> T:
         raise ServerUnreachable(
             f"{_where(response)} answered with something that is no JSON "
             f"({kind[:80]}); is it Penstock?"
+        ) from error
+    except PenstockError:
+        raise
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise UnexpectedAnswer(
+            f"{_where(response)} answered with something that this client cannot read "
+            f"({type(error).__name__}: {str(error)[:80]}); is one of both older than the other?"
         ) from error
 
 

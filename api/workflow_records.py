@@ -7,6 +7,7 @@ from typing import Any, Self
 
 from ..jobs.model import JobState
 from .records import Usage, moment_of
+from .seen_state import seen_state
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +96,7 @@ class RunRecord:
         counts, usage = data.get("counts") or {}, data.get("usage") or {}
         return cls(
             id=data["id"],
-            status=JobState(data["status"]),
+            status=seen_state(data["status"]),
             workflow=data.get("workflow") or "",
             name=data.get("name"),
             status_reason=data.get("status_reason"),

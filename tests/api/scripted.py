@@ -10,7 +10,8 @@ import httpx2
 import pyarrow as pa
 
 from penstock.api.client import Client
-from penstock.api.payloads import StreamedUpload, open_upload
+from penstock.api.open_inputs import open_upload
+from penstock.api.payloads import StreamedUpload
 
 Handler = Callable[[httpx2.Request], httpx2.Response]
 

@@ -209,10 +209,13 @@ async def test_looks_like_openais_client(sdk: AsyncClient) -> None:
 
 
 async def test_a_fault_that_nobody_foresaw_reaches_who_waits() -> None:
-    broken = httpx2.MockTransport(lambda request: httpx2.Response(202, json={"no": "job"}))
+    def handler(request: httpx2.Request) -> httpx2.Response:
+        raise RuntimeError("no")
+
+    broken = httpx2.MockTransport(handler)
     async with (
         AsyncClient("http://test", transport=broken) as client,
         client.batcher(model="m", max_wait_s=0) as batch,
     ):
-        with pytest.raises(PenstockError, match="could not be followed: KeyError: 'id'"):
+        with pytest.raises(PenstockError, match="could not be followed: RuntimeError: no"):
             await batch.chat("x")

@@ -5,6 +5,7 @@ import io
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -14,7 +15,8 @@ import pytest
 
 from penstock import AsyncClient, Client
 from penstock.api import run_pager, tables
-from penstock.api.workflow_client import WorkflowRun
+from penstock.api.client_errors import InvalidInput
+from penstock.api.workflow_run import WorkflowRun
 
 from .conftest import MODEL, Stack
 from .plain_workflows import endless
@@ -45,8 +47,8 @@ def run(stack: Stack) -> Iterator[WorkflowRun]:
 @pytest.fixture
 def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if the server were on another machine, and pages were small."""
-    monkeypatch.setattr(tables, "landed_table", lambda record: None)
-    monkeypatch.setattr(run_pager, "_TABLE_ROWS", 2)
+    monkeypatch.setattr(tables, "landed_table", lambda record, columns: None)
+    monkeypatch.setattr(run_pager, "_MOST_ROWS", 2)
 
 
 def on_disk(run: WorkflowRun) -> pa.Table:
@@ -94,11 +96,38 @@ def test_pages_of_parquet(http: httpx2.Client, run: WorkflowRun) -> None:
         assert tables.joined(pages).column("size").to_pylist() == list(range(5))
 
 
-def test_nothing_has_landed_yet(http: httpx2.Client, stack: Stack) -> None:
+def test_nothing_has_landed_yet(http: httpx2.Client, stack: Stack, tmp_path: Path) -> None:
     with Client(stack.url) as client:
         going_on = client.workflows.run(endless(), {"texts": [{"text": "x", "size": 1}]})
         assert going_on.to_arrow(follow=False).num_rows == 0
         path = f"/v1/workflows/runs/{going_on.id}/results"
         answer = http.get(path, params={"format": "parquet"})
         assert pq.read_table(io.BytesIO(answer.content)).num_rows == 0
+        saved = going_on.download(tmp_path, follow=False)
+        assert pq.read_table(saved).num_rows == 0
         going_on.cancel()
+
+
+@pytest.mark.parametrize("where", [None, "elsewhere"])
+def test_some_columns_and_some_steps(
+    run: WorkflowRun, where: str | None, request: pytest.FixtureRequest
+) -> None:
+    if where:
+        request.getfixturevalue(where)
+    assert run.to_arrow(columns=["size", "late"]).column_names == ["size", "late"]
+    assert run.to_pandas(columns="size").to_dict("list") == {"size": list(range(5))}
+    assert run.to_polars(step="any", columns=["any"]).height == 5
+    assert "said" not in run.to_arrow(step="any").column_names
+    assert run.to_datasets(columns=["row_id"])["row_id"][:2] == ["0", "1"]
+    with pytest.raises(InvalidInput, match="the rows have no column 'nope'"):
+        run.to_arrow(columns=["nope"])
+
+
+def test_a_download(run: WorkflowRun, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    landed = on_disk(run)
+    request.getfixturevalue("elsewhere")  # in several pages
+    path = run.download(tmp_path)
+    assert path == tmp_path / f"{run.id}.parquet"
+    assert pq.read_table(path).equals(landed)
+    lines = run.download(tmp_path / "any.jsonl", step="any", columns=["size"]).read_text()
+    assert [json.loads(line) for line in lines.splitlines()] == [{"size": n} for n in range(5)]

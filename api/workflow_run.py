@@ -1,0 +1,210 @@
+"""A run of a workflow as a program holds it. Knows no REST path.
+
+Written from `async_workflow_run`: see `tests/api/twins.py`.
+"""
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, Unpack
+
+from . import run_calls, tables
+from .client_events import follow
+from .connection import Connection
+from .downloads import download_path, open_download
+from .records import JobEvent, Row
+from .run_calls import OnRun, RunChanges
+from .run_facts import RunFacts
+from .run_pager import RunErrorPager, RunPager, RunTablePager
+from .workflow_records import RunRecord
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+class WorkflowRun(RunFacts):
+    """A run of a workflow."""
+
+    def __init__(self, connection: Connection, record: RunRecord) -> None:
+        super().__init__(record)
+        self._connection = connection
+
+    def refresh(self) -> Self:
+        """Look at the run again."""
+        self.record = self._connection.run(run_calls.get_run(self.id, self._connection.retry))
+        return self
+
+    def wait(
+        self,
+        *,
+        progress: bool = False,
+        timeout_s: float | None = None,
+        through_pauses: bool = False,
+        on_look: OnRun = lambda record: None,
+    ) -> Self:
+        """Wait until the run has ended. An interruption leaves the run alone.
+
+        Args:
+            progress: draw how far each step is.
+            timeout_s: how long to wait at most.
+            through_pauses: wait on while it pauses for somebody to resume it.
+            on_look: called with the run each time that it was looked at.
+
+        Raises:
+            WaitTimedOut: it has not ended in time.
+            JobPaused: it goes no further until somebody resumes it.
+            JobFailed: it could not run as a whole.
+        """
+        with self._looked_at(on_look, progress=progress) as look:
+            talk = run_calls.wait_for_run(
+                self.id,
+                self._connection.retry,
+                timeout_s=timeout_s,
+                through_pauses=through_pauses,
+                on_run=look,
+            )
+            self.record = self._connection.run(talk)
+        self.raise_if_failed()
+        return self
+
+    def results(
+        self, *, step: str | None = None, follow: bool = True, page_rows: int = 1000
+    ) -> Iterator[Row]:
+        """Yield the rows of the output, or of one step, waiting for those that are to come.
+
+        A server that is away for a while is borne.
+
+        Args:
+            step: only what this step made.
+            follow: False ends with what has landed by now.
+            page_rows: how many rows one request asks for.
+
+        Raises:
+            JobPaused: with `follow`, once somebody is wanted to resume the run.
+        """
+        pager = RunPager(self.id, step, follow=follow, page_rows=page_rows)
+        for page in self._connection.pages(pager):
+            yield from page
+
+    def step_rows(self, step: str, *, follow: bool = True, page_rows: int = 1000) -> Iterator[Row]:
+        """Yield the rows of one step; see `results`."""
+        return self.results(step=step, follow=follow, page_rows=page_rows)
+
+    def row(self, row_id: str) -> list[dict[str, Any]]:
+        """Tell the history of a row: each step's requests, answers and value, from the input on."""
+        return self._connection.run(run_calls.trace_row(self.id, row_id, self._connection.retry))
+
+    def errors(
+        self, *, step: str | None = None, code: str | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """Yield what went wrong by now: rejected lines, then rows that failed, step by step.
+
+        Args:
+            step: only what failed in this step.
+            code: only errors of this code.
+        """
+        for page in self._connection.pages(RunErrorPager(self.id, step, code)):
+            yield from page
+
+    def events(self) -> Iterator[JobEvent]:
+        """Yield what happens to the run, to its end; a broken connection goes on where it was."""
+        return follow(self._connection, partial(run_calls.open_run_events, self.id))
+
+    def cancel(self) -> Self:
+        """Stop the run; what has landed stays."""
+        return self._steer("cancel")
+
+    def pause(self) -> Self:
+        """Begin nothing more; what runs goes on to its end, and is kept."""
+        return self._steer("pause")
+
+    def resume(self) -> Self:
+        """Go on after a pause."""
+        return self._steer("resume")
+
+    def update(self, **changes: Unpack[RunChanges]) -> Self:
+        """Change the name, the priority or the metadata; it acts at once."""
+        talk = run_calls.change_run(self.id, changes, self._connection.retry)
+        self.record = self._connection.run(talk)
+        return self
+
+    def delete(self) -> None:
+        """Remove the run, if it has ended, its inputs and all its rows."""
+        self._connection.run(run_calls.delete_run(self.id, self._connection.retry))
+
+    def retry(self) -> "WorkflowRun":
+        """Run again what failed, once the run has ended: a run of its own, which asks only that."""
+        talk = run_calls.retry_run(self.id, self._connection.retry)
+        return WorkflowRun(self._connection, self._connection.run(talk))
+
+    def to_arrow(
+        self,
+        *,
+        step: str | None = None,
+        columns: Sequence[str] | None = None,
+        follow: bool = True,
+    ) -> "pa.Table":
+        """Give all rows as an Arrow table: the Parquet itself when it is on this machine.
+
+        Documents are JSON text; those of a simple schema are also in `<column>__parsed`, typed.
+
+        Args:
+            step: only what this step made.
+            columns: only these.
+            follow: wait for rows that are to come; False gives what has landed by now.
+
+        Raises:
+            JobPaused: rows that are to come are waiting for somebody to resume the run.
+        """
+        if step is None:
+            table = tables.landed_table(self.record, columns)
+            if table is not None:
+                return table
+        pager = RunTablePager(self.id, step, columns=columns, follow=follow)
+        return tables.joined(list(self._connection.pages(pager)))
+
+    def to_pandas(
+        self, *, step: str | None = None, columns: Sequence[str] | None = None, follow: bool = True
+    ) -> Any:
+        """Give all rows as a pandas DataFrame; see `to_arrow`."""
+        return tables.to_pandas(self.to_arrow(step=step, columns=columns, follow=follow))
+
+    def to_polars(
+        self, *, step: str | None = None, columns: Sequence[str] | None = None, follow: bool = True
+    ) -> Any:
+        """Give all rows as a polars DataFrame; see `to_arrow`."""
+        return tables.to_polars(self.to_arrow(step=step, columns=columns, follow=follow))
+
+    def to_datasets(
+        self, *, step: str | None = None, columns: Sequence[str] | None = None, follow: bool = True
+    ) -> Any:
+        """Give all rows as a `datasets.Dataset`; see `to_arrow`."""
+        return tables.to_datasets(self.to_arrow(step=step, columns=columns, follow=follow))
+
+    def download(
+        self,
+        path: str | Path,
+        *,
+        step: str | None = None,
+        columns: Sequence[str] | None = None,
+        follow: bool = True,
+    ) -> Path:
+        """Save all rows as one file, page by page; returns where it is.
+
+        Args:
+            path: a file `.parquet` or `.jsonl`, or a directory, which gets `<run_id>.parquet`.
+            step: only what this step made.
+            columns: only these.
+            follow: wait for rows that are to come; False gives what has landed by now.
+        """
+        where = download_path(path, self.id)
+        pager = RunTablePager(self.id, step, columns=columns, follow=follow)
+        with open_download(where) as download:
+            for page in self._connection.pages(pager):
+                download.write(page)
+        return where
+
+    def _steer(self, verb: str) -> Self:
+        talk = run_calls.steer_run(self.id, verb, self._connection.retry)
+        self.record = self._connection.run(talk)
+        return self
