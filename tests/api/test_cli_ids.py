@@ -1,0 +1,138 @@
+"""Ids as they are typed: whole, a part, or `latest`; and that looking for one has a bound."""
+
+import httpx2
+import pytest
+
+from penstock.api.cli_ids import NUM_NEWEST, UnknownId, whole_id
+from penstock.api.cli_options import UsageProblem
+from penstock.api.client import Client
+
+from .command import Penstock
+from .conftest import IDLE_MODEL, MODEL, Stack
+from .plain_workflows import WORKFLOW, rows as workflow_rows
+from .scripted import connect, job_json
+
+JOBS = [f"job_01K3ZT4Q9X00000000000000{end}" for end in ("BB", "AB", "AA")]  # newest first
+RUNS = [f"run_01K3ZT4Q9Y00000000000000{end}" for end in ("XY", "AB")]
+
+
+class Lists:
+    """A server's lists, a page at a time; the pages asked for are counted."""
+
+    def __init__(self, jobs: list[str], runs: list[str]) -> None:
+        self._lists = {"/v1/jobs": jobs, "/v1/workflows/runs": runs}
+        self.num_asked = 0
+
+    def answer(self, request: httpx2.Request) -> httpx2.Response:
+        self.num_asked += 1
+        names, asked = self._lists[request.url.path], request.url.params
+        start = names.index(asked["after"]) + 1 if "after" in asked else 0
+        page = names[start : start + int(asked["limit"])]
+        data = [job_json(id=name) for name in page]
+        return httpx2.Response(200, json={"object": "list", "data": data, "has_more": False})
+
+    def client(self) -> Client:
+        return connect(self.answer)
+
+
+@pytest.fixture
+def lists() -> Lists:
+    return Lists(JOBS, RUNS)
+
+
+@pytest.mark.parametrize("whole", [*JOBS, *RUNS, "job_01K3ZZZZZZZZZZZZZZZZ4K2J9Q"])
+def test_a_whole_id_is_never_looked_up(lists: Lists, whole: str) -> None:
+    assert whole_id(lists.client(), whole) == whole
+    assert lists.num_asked == 0
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("BB", JOBS[0]),
+        ("00aa", JOBS[2]),
+        ("…00AA", JOBS[2]),
+        ("01K3ZT4Q9Y00000000000000X", RUNS[0]),
+        ("job_01K3ZT4Q9X00000000000000b", JOBS[0]),
+        ("run_01K3ZT4Q9Y00000000000000X", RUNS[0]),
+        (JOBS[0].lower(), JOBS[0]),
+        ("latest", RUNS[0]),
+    ],
+)
+def test_what_only_one_begins_or_ends_with_is_its_name(
+    lists: Lists, typed: str, meant: str
+) -> None:
+    assert whole_id(lists.client(), typed) == meant
+
+
+@pytest.mark.parametrize(
+    ("typed", "named"), [("AB", [JOBS[1], RUNS[1]]), ("job_01K3", JOBS), ("01k3zt4q9y", RUNS)]
+)
+def test_what_several_are_called_names_them(lists: Lists, typed: str, named: list[str]) -> None:
+    with pytest.raises(UsageProblem, match=f"{typed} may be any of {len(named)}, type more of it"):
+        whole_id(lists.client(), typed)
+    with pytest.raises(UsageProblem, match=", ".join(named)):
+        whole_id(lists.client(), typed)
+
+
+@pytest.mark.parametrize("typed", ["ZZ", "run_AB", "job_nope", "../etc"])
+def test_what_nothing_is_called_says_how_to_look(lists: Lists, typed: str) -> None:
+    with pytest.raises(
+        UnknownId, match=r"is called .*`penstock jobs` and `penstock workflow runs`"
+    ):
+        whole_id(lists.client(), typed)
+
+
+@pytest.mark.parametrize("typed", ["", "job_", "…"])
+def test_nothing_names_nothing(lists: Lists, typed: str) -> None:
+    with pytest.raises(UsageProblem, match="an id, a part of one or latest is expected"):
+        whole_id(lists.client(), typed)
+
+
+def test_where_there_is_nothing_there_is_no_latest() -> None:
+    with pytest.raises(UnknownId, match="there is no job and no run yet"):
+        whole_id(Lists([], []).client(), "latest")
+
+
+def test_a_hundred_thousand_jobs_cost_no_more_than_the_newest() -> None:
+    lists = Lists([f"job_{number:026}" for number in range(100_000)], [])
+    assert whole_id(lists.client(), f"{NUM_NEWEST - 1:09}") == f"job_{NUM_NEWEST - 1:026}"
+    with pytest.raises(UnknownId, match="an older one is found by its whole id"):
+        whole_id(lists.client(), f"{NUM_NEWEST:09}")
+    assert lists.num_asked <= 2 * (NUM_NEWEST // 100 + 1)
+
+
+def test_every_verb_about_a_job_takes_its_end(penstock: Penstock, stack: Stack) -> None:
+    with Client(stack.url) as client:
+        rows = [{"text": "fine"}, {"text": "[[fail]]"}]
+        done = client.jobs.submit(rows, prompt="{{ row.text }}", model=MODEL).wait()
+        waits = client.jobs.submit(rows, prompt="{{ row.text }}", model=IDLE_MODEL)
+        run = client.workflows.run(WORKFLOW, {"texts": workflow_rows(1)}).wait()
+
+    def told(verb: str, whole: str, *more: str) -> str:
+        found = penstock(verb, whole[-10:].lower(), *more, "--url", stack.url, "-o", "json")
+        assert found.code in (0, 3, 4), found.err
+        return found.out + found.err
+
+    for verb in ("watch", "show", "results", "errors"):
+        assert done.id in told(verb, done.id) or verb == "errors"
+        told(verb, run.id)
+    assert done.id in told("diff", done.id, done.id[-10:])
+    for verb, *more in (["pause"], ["resume"], ["priority", "3"], ["update", "--name", "n"]):
+        assert waits.id in told(verb, waits.id, *more)
+    assert told("cancel", waits.id).count(waits.id)
+    assert f"its rows then stand in {done.id}" in told("retry", done.id)
+    assert f"{waits.id} is removed" in told("delete", waits.id)
+    assert penstock("show", waits.id[-10:], "--url", stack.url).code == 1
+    behind = penstock("jobs", "--after", done.id[-10:], "--url", stack.url)
+    assert behind.code == 0
+    assert done.id not in {line["id"] for line in behind.lines}
+    assert penstock("workflow", "runs", "--after", run.id[-10:], "--url", stack.url).code == 0
+
+
+def test_latest_is_what_was_begun_last(penstock: Penstock, stack: Stack) -> None:
+    with Client(stack.url) as client:
+        job = client.jobs.submit([{"text": "x"}], prompt="{{ row.text }}", model=MODEL)
+        assert penstock("watch", "latest", "--url", stack.url).lines[-1]["id"] == job.id
+        run = client.workflows.run(WORKFLOW, {"texts": workflow_rows(1)}).wait()
+    assert penstock("show", "latest", "--url", stack.url).lines[0]["id"] == run.id
