@@ -19,7 +19,7 @@ from .client import Client
 from .job import Job
 from .job_diff import On, diff_of
 from .row_metrics import Metric
-from .workflow_client import WorkflowRun
+from .workflow_run import WorkflowRun
 
 
 def diff(

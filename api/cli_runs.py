@@ -17,10 +17,10 @@ from .cli_trace_output import print_trace
 from .client import Client
 from .client_errors import JobFailed, JobPaused
 from .patient_wait import both
+from .run_calls import RunChanges
 from .run_progress import RunProgress
-from .workflow_calls import RunChanges
-from .workflow_client import WorkflowRun
 from .workflow_records import RunRecord
+from .workflow_run import WorkflowRun
 
 _SCREENFUL = 20
 _ERRORS_READ = 10_000  # of which a terminal is told the kinds

@@ -25,7 +25,7 @@ from .cli_output import Printer
 from .cli_runs import change_run, retry_run, steer_run
 from .cli_watch import watch_job
 from .job_calls import JobChanges
-from .workflow_calls import RunChanges
+from .run_calls import RunChanges
 
 Code = Annotated[
     list[str] | None,

@@ -32,10 +32,10 @@ from .client_errors import PenstockError
 from .model_check import check_model
 from .out_directory import bring_rows, directory_of
 from .payloads import is_remote
+from .run_calls import RunOptions
 from .workflow import Workflow
-from .workflow_calls import RunOptions
-from .workflow_client import WorkflowRun
 from .workflow_models import models_of
+from .workflow_run import WorkflowRun
 
 _NUM_SAMPLES = 5
 

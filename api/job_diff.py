@@ -8,7 +8,7 @@ from .client_errors import InvalidInput
 from .job import Job
 from .row_diff import RowDiff
 from .row_metrics import Metric
-from .workflow_client import WorkflowRun
+from .workflow_run import WorkflowRun
 
 _AT_LEAST = 0.9
 

@@ -12,8 +12,8 @@ from .client_errors import Forbidden
 from .job_calls import list_jobs
 from .records import JobRecord
 from .retry_policy import RetryPolicy
+from .run_calls import list_runs
 from .talk import Send, Talk, ask, read_list
-from .workflow_calls import list_runs
 from .workflow_records import RunRecord
 
 _MOST_JOBS = 100  # of each kind: the server gives no more on a page

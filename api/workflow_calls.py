@@ -10,13 +10,7 @@ import httpx2
 
 from .rest_paths import path_to
 from .retry_policy import RetryPolicy
-from .run_calls import (
-    RunChanges as RunChanges,
-    RunOptions as RunOptions,
-    list_runs as list_runs,
-    run_path,
-    wait_for_run,
-)
+from .run_calls import run_path, wait_for_run
 from .talk import Send, Talk, ask, read_list
 from .workflow import Workflow
 from .workflow_trial import AnyInputs, Inputs, Specified, check_names, only_input

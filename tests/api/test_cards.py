@@ -15,8 +15,8 @@ from penstock.api.connection import Connection
 from penstock.api.eta import Eta
 from penstock.api.records import JobRecord
 from penstock.api.validation_record import JobValidation
-from penstock.api.workflow_client import WorkflowRun
 from penstock.api.workflow_records import RunRecord
+from penstock.api.workflow_run import WorkflowRun
 from tests.browser import open_browser
 
 from .scripted import connect, job_json, script

@@ -13,7 +13,7 @@ import pytest
 
 from penstock import AsyncClient, Client
 from penstock.api.client_errors import BadRequest, Conflict
-from penstock.api.workflow_client import WorkflowRun
+from penstock.api.workflow_run import WorkflowRun
 from penstock.jobs.control import read_control
 from penstock.jobs.job_dir import JobDir
 

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from penstock import Client, Workflow
 from penstock.api import demo_tasks, demo_words as words
-from penstock.api.workflow_client import WorkflowRun
+from penstock.api.workflow_run import WorkflowRun
 
 from .stack import Stack, running_stack
 
