@@ -13,6 +13,15 @@ from ..jobs.live import wait_for
 from .conftest import IDLE_MODEL, Stack
 
 TASK = {"model": IDLE_MODEL, "prompt": "{{ row.text }}", "input": {"rows": [{"text": "hi"}]}}
+WORKFLOW = {
+    "version": 1,
+    "name": "asked",
+    "inputs": {"texts": {}},
+    "defaults": {"model": IDLE_MODEL},
+    "steps": [{"id": "said", "type": "generate", "prompt": "{{ row.text }}"}],
+}
+RUN = {"workflow": WORKFLOW, "inputs": {"texts": {"rows": [{"text": "hi"}]}}}
+RESPONSE = {"model": IDLE_MODEL, "input": "hi"}
 
 
 def test_a_job_that_another_process_is_changing_is_worth_another_try(
@@ -64,6 +73,15 @@ def test_nothing_is_accepted_on_a_disk_that_is_not_the_queues(
                 http.post("/v1/files", data={"purpose": "batch"}, files=lines),
                 http.post(f"/v1/jobs/{job['id']}/retry"),
                 http.delete(f"/v1/jobs/{job['id']}"),
+                http.post("/v1/jobs/validate", json=TASK),
+                http.post("/v1/workflows", json={"workflow": WORKFLOW}),
+                http.delete("/v1/workflows/asked"),
+                http.post("/v1/workflows/runs", json=RUN),
+                http.post("/v1/workflows/preview", json={**RUN, "wait": 0}),
+                http.post("/v1/workflows/runs/run_1/retry"),
+                http.delete("/v1/workflows/runs/run_1"),
+                http.post("/v1/responses", json={**RESPONSE, "background": True}),
+                http.delete("/v1/responses/resp_00000000000000000000000000"),
             ]
         finally:
             client.set(key, home)

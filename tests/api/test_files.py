@@ -27,7 +27,9 @@ def test_a_file_comes_back_byte_for_byte(client: openai.OpenAI) -> None:
     assert file.status == "processed"
     assert file.expires_at is not None
     assert file.expires_at - file.created_at in range(30 * 86_400 - 2, 30 * 86_400 + 3)
-    assert client.files.content(file.id).content == content
+    kept = client.files.content(file.id)
+    assert kept.content == content
+    assert kept.response.headers["content-disposition"] == "attachment"  # no page of ours
     assert client.files.retrieve(file.id) == file
     assert client.files.wait_for_processing(file.id) == file
     assert client.files.delete(file.id).deleted

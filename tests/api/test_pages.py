@@ -35,6 +35,8 @@ class TestServing:
         policy = answer.headers["content-security-policy"]
         assert policy.startswith("default-src 'self';")
         assert "unsafe" not in policy
+        for word in ("object-src", "base-uri", "form-action", "frame-ancestors"):
+            assert f"{word} 'none'" in policy
         assert answer.headers["x-content-type-options"] == "nosniff"
         for name in re.findall(r'(?:src|href)="(/ui/assets/[^"]+)"', answer.text):
             assert http.get(name).status_code == 200

@@ -181,6 +181,8 @@ def test_nothing_of_the_above_touched_what_is_anothers(house: House) -> None:
         ("files", "file_id"),
         ("batches", "batch_id"),
         ("webhook_endpoints", "endpoint_id"),
+        ("workflows", "name"),
+        ("workflows/runs", "run_id"),
     ],
 )
 def test_lists_hold_ones_own(house: House, name: str, kind: str) -> None:
@@ -200,6 +202,16 @@ def test_a_page_does_not_begin_behind_anothers_job(house: House) -> None:
     for job_id in (house.of_bob["job_id"], MISSING["job_id"]):
         refused = house.alice.get(f"/v1/jobs?after={job_id}")
         assert (refused.status_code, refused.json()["error"]["param"]) == (400, "after")
+
+
+@pytest.mark.parametrize("name", [WORKFLOW["name"], f"../bob/{WORKFLOW['name']}"])
+def test_anothers_workflow_is_not_run(house: House, name: str) -> None:
+    house.alice.post("/v1/workflows", json={"workflow": {**WORKFLOW, "name": "alices-own"}})
+    run = {"workflow": name, "inputs": {"texts": {"rows": [{"text": "x"}]}}}
+    for path in ("runs", "validate", "preview", "plan"):
+        refused = house.alice.post(f"/v1/workflows/{path}", json=run)
+        code = refused.json()["error"]["code"]
+        assert (refused.status_code, code) == (404, "workflow_not_found")
 
 
 def test_anothers_file_is_no_input(house: House) -> None:
@@ -278,6 +290,18 @@ def test_a_ceiling_holds_priorities_down(house: House) -> None:
             assert refused.status_code == 400
             assert refused.json()["error"]["code"] == "priority_above_ceiling"
         http.post(f"/v1/jobs/{made['id']}/cancel")
+        runs = "/v1/workflows/runs"
+        wish = {"workflow": WORKFLOW, "inputs": {"texts": {"rows": [{"text": "x"}]}}}
+        run = http.post(runs, json=wish).json()
+        assert run["priority"] == -1
+        for refused in (
+            http.post(runs, json={**wish, "priority": 0}),
+            http.patch(f"{runs}/{run['id']}", json={"priority": 0}),
+            http.post(f"{runs}/{run['id']}/retry", json={"priority": 0}),
+        ):
+            assert refused.status_code == 400
+            assert refused.json()["error"]["code"] == "priority_above_ceiling"
+        http.post(f"{runs}/{run['id']}/cancel")
 
 
 def test_the_engine_keeps_tenants_prefixes_apart(

@@ -14,6 +14,7 @@ import httpx2
 import openai
 import pytest
 
+from penstock.api.routes import webhook_endpoints
 from penstock.jobs.public_address import RefusedAddress, check_url, public_address
 from penstock.jobs.webhook_endpoints import WebhookEndpoints
 from penstock.jobs.webhook_outbox import WebhookOutbox
@@ -52,7 +53,9 @@ def receiver(answer: Callable[[int], int] = lambda _: 200) -> Iterator[tuple[str
         server.server_close()
 
 
-def test_the_end_of_a_batch_is_told_and_believed(client: openai.OpenAI) -> None:
+def test_the_end_of_a_batch_is_told_and_believed(
+    client: openai.OpenAI, http: httpx2.Client
+) -> None:
     with receiver() as (url, received):
         endpoint = client.webhooks.create(
             name="mine", url=url, event_types=["batch.completed", "batch.failed"]
@@ -72,6 +75,9 @@ def test_the_end_of_a_batch_is_told_and_believed(client: openai.OpenAI) -> None:
         assert event.data.id == batch.id
         with pytest.raises(openai.InvalidWebhookSignatureError):
             client.webhooks.unwrap(told, headers, secret=other.signing_secret)
+        path = f"/v1/webhook_endpoints/{endpoint.id}/deliveries"
+        delivery = wait_for(lambda: http.get(path).json()["data"])[0]
+        assert (delivery["event_id"], "body" in delivery) == (event.id, False)
         client.webhooks.delete(endpoint.id)
         client.webhooks.delete(other.id)
 
@@ -315,6 +321,26 @@ def test_no_url_leads_inwards(http: httpx2.Client, url: str) -> None:
         return  # the tests' own server lets these pass
     answer = http.post("/v1/webhook_endpoints", json=body)
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "url")
+
+
+def test_no_endpoint_is_turned_inwards(http: httpx2.Client) -> None:
+    url = "https://example.com/"
+    body = {"name": "a", "url": url, "event_types": ["batch.completed"]}
+    path = f"/v1/webhook_endpoints/{http.post('/v1/webhook_endpoints', json=body).json()['id']}"
+    answer = http.post(path, json={"url": "https://169.254.169.254/latest"})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "url")
+    assert http.get(path).json()["url"] == url
+    http.delete(path)
+
+
+def test_a_tenant_has_so_many_endpoints(
+    http: httpx2.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhook_endpoints, "MAX_ENDPOINTS", 0)
+    body = {"name": "a", "url": "https://example.com/", "event_types": ["batch.completed"]}
+    answer = http.post("/v1/webhook_endpoints", json=body)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_value")
+    assert "at most 0 webhook endpoints" in answer.json()["error"]["message"]
 
 
 @pytest.mark.parametrize(

@@ -224,6 +224,14 @@ def test_a_key_whose_maker_died_still_makes_its_batch(
     assert len(office.records.list("default")) == 1
 
 
+def test_a_key_is_a_tenants_own(office: Office) -> None:
+    mine, others = (
+        office.make([line("a")], idempotency_key="k", tenant=tenant) for tenant in ("a", "b")
+    )
+    assert (mine.spec.tenant, others.spec.tenant) == ("a", "b")
+    assert mine.spec.id != others.spec.id
+
+
 def _until(name: str, act: Any) -> Any:
     def make(path: Path) -> None:
         if path.name.startswith(name):

@@ -106,6 +106,12 @@ def test_expand_into_copies() -> None:
     assert found.rows[3].parent_id == "1"
 
 
+def test_a_child_of_a_group_has_one_parent() -> None:
+    group = Row("report#0", {"x": 1}, parents=("0", "1"))
+    [child] = applied(step_of(type="expand", n=1), [group]).rows
+    assert (child.parent_id, child.parents) == ("report#0", ())
+
+
 def test_explode_makes_a_row_of_each_item() -> None:
     rows = rows_of({"x": ["a", {"b": 1}]}, {"x": []}, {"x": "text"}, {"x": None})
     found = applied(step_of(type="expand", explode="row.x"), rows)
