@@ -3,6 +3,7 @@
 Knows files only; rows in an object store, on the web or on the hub are left as they are named.
 """
 
+import os
 import shutil
 import stat
 import sys
@@ -63,6 +64,8 @@ def input_file(rows: str, file_format: str | None) -> Iterator[str]:
         try:
             source = sys.stdin.fileno() if rows == STDIN else Path(rows).expanduser()
             with open(source, "rb", closefd=rows != STDIN) as pipe, kept.open("wb") as file:
+                if stat.S_ISCHR(os.fstat(pipe.fileno()).st_mode) and not pipe.isatty():
+                    raise InvalidInput(f"cannot read {rows}: it is a device; name a file or a pipe")
                 shutil.copyfileobj(pipe, file)
         except OSError as error:
             raise InvalidInput(f"cannot read {rows}: {error.strerror or error}") from error

@@ -53,6 +53,12 @@ def test_a_pipe_that_a_program_names_is_sent_as_it_is_read(stack: Stack, fifo: P
     assert job.counts.succeeded == 5
 
 
+def test_a_device_which_never_ends_is_refused(penstock: Penstock) -> None:
+    run = penstock("validate", "/dev/zero", *WHAT, "--here")
+    assert run.code == 2
+    assert "cannot read /dev/zero: it is a device" in run.err
+
+
 def test_rows_of_a_pipe_are_run(
     penstock: Penstock, stack: Stack, fifo: Path, tmp_path: Path
 ) -> None:
