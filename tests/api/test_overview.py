@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Hashable
+from collections.abc import AsyncIterator, Hashable
 from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from .serving import serving
 
 EVENTS = "/v1/overview/events"
 KEY = "sk-overview-0123456789"
-READERS = 200
+READERS, TABS = 200, 50
 
 
 @pytest.fixture
@@ -175,9 +175,13 @@ async def test_many_open_overviews_take_no_more_of_redis_than_one(guarded: Setti
         told: Any = client.info("commandstats")
         return told.get("cmdstat_zrevrange", {}).get("calls", 0)
 
+    held: list[AsyncIterator[str]] = []
+
     async def read_first(http: httpx2.AsyncClient, stack: AsyncExitStack) -> None:
         answer = await stack.enter_async_context(http.stream("GET", EVENTS))
-        async for line in answer.aiter_lines():
+        lines = answer.aiter_lines()
+        held.append(lines)  # or the stream would end with this function
+        async for line in lines:
             if line == "event: jobs":
                 return
 
@@ -189,7 +193,7 @@ async def test_many_open_overviews_take_no_more_of_redis_than_one(guarded: Setti
             httpx2.AsyncClient(base_url=url, headers=headers, limits=limits, timeout=60) as http,
             AsyncExitStack() as stack,
         ):
-            for _ in range(READERS):
+            for _ in range(TABS):
                 await read_first(http, stack)
             looks = num_lists(client) - before
         took_s = time.monotonic() - began_s
