@@ -86,7 +86,7 @@ def _pandas_complaint(frame: Any) -> str | None:
         if frame[name].dtype != object:
             continue
         first: Any = None
-        for number, value in enumerate(frame[name], start=1):
+        for number, value in enumerate(frame[name]):
             if pandas.api.types.is_scalar(value) and pandas.isna(value):  # an array is no gap
                 continue
             first = value if first is None else first
@@ -181,7 +181,7 @@ def _check_finite(column: Any, name: str, num_rows_before: int) -> None:
     if place is not None:
         is_nested = column.type.num_fields > 0
         raise InvalidInput(
-            f"row {num_rows_before + place + 1}, column {name!r}, "
+            f"row {num_rows_before + place}, column {name!r}, "
             f"{'holds an infinity' if is_nested else 'is infinite'}, which cannot be sent; send "
             "None or a number instead"
         )

@@ -1,7 +1,7 @@
 """Rows in memory as JSON lines. Knows what JSON has no word for, and no transport.
 
 Dates and times become ISO 8601, decimals and UUIDs text, scalars and arrays of numpy what they are
-in Python. What nothing can be said for is refused, by its row and its column.
+in Python. What nothing can be said for is refused, by its row, from 0, and its column.
 """
 
 import json
@@ -61,8 +61,8 @@ class _Lines:
         self._begun_s = time.monotonic()
 
     def add(self, row: Any) -> bytes | None:
-        self._num_rows += 1
         line = _line(self._num_rows, row)
+        self._num_rows += 1
         self._lines.append(line)
         self._num_bytes += len(line)
         if self._num_bytes < _PIECE_BYTES and time.monotonic() - self._begun_s < _PIECE_S:

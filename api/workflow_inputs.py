@@ -68,7 +68,7 @@ def _rows(rows: JobInput) -> Iterator[Mapping[str, Any]]:
 
 
 def _mappings(rows: Iterable[Any]) -> Iterator[Mapping[str, Any]]:
-    for number, row in enumerate(rows, start=1):
+    for number, row in enumerate(rows):
         if not isinstance(row, Mapping):
             raise InvalidInput(f"row {number} must be a mapping, got {type(row).__name__}")
         yield row

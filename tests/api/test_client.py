@@ -125,9 +125,9 @@ class TestSubmit:
         ("rows", "says"),
         [
             ([], "no rows"),
-            ([{"x": 1}, {"x": float("nan")}], "row 2"),
-            ([{"x": object()}], "row 1"),
-            (["text"], "row 1 must be a mapping, got str"),
+            ([{"x": 1}, {"x": float("nan")}], "row 1"),
+            ([{"x": object()}], "row 0"),
+            (["text"], "row 0 must be a mapping, got str"),
             ("missing.jsonl", r"cannot read missing\.jsonl: No such file"),
         ],
     )

@@ -117,21 +117,21 @@ def test_values_that_json_has_no_word_for() -> None:
 @pytest.mark.parametrize(
     ("rows", "says"),
     [
-        ([{"a": 1}, {"a": 1, "b": float("nan")}], "row 2, column 'b', .* nan is no number there"),
-        ([{"a": float("inf")}], "row 1, column 'a', .* inf is no number"),
-        ([{"a": numpy.float32("nan")}], "row 1, column 'a', .* send None"),
-        ([{"at": pandas.NaT}], "row 1, column 'at', .* NaT is no moment; send None"),
-        ([{"a": pandas.NA}], "row 1, column 'a', .* a NAType has no form"),
-        ([{"a": b"x"}], r"row 1, column 'a', .* base64\.b64encode"),
-        ([{"a": object()}], "row 1, column 'a', .* a object has no form"),
-        ([{"a": 1}, {1: "a", "1": "b"}], "row 2, column '1', .* the key 1 is no text; send '1'"),
-        ([{"a": [{"b": {True: 1}}]}], "row 1, column 'a', .* the key True is no text"),
-        ([{"a": MappingProxyType({2.5: 1})}], "row 1, column 'a', .* the key 2.5 is no text"),
+        ([{"a": 1}, {"a": 1, "b": float("nan")}], "row 1, column 'b', .* nan is no number there"),
+        ([{"a": float("inf")}], "row 0, column 'a', .* inf is no number"),
+        ([{"a": numpy.float32("nan")}], "row 0, column 'a', .* send None"),
+        ([{"at": pandas.NaT}], "row 0, column 'at', .* NaT is no moment; send None"),
+        ([{"a": pandas.NA}], "row 0, column 'a', .* a NAType has no form"),
+        ([{"a": b"x"}], r"row 0, column 'a', .* base64\.b64encode"),
+        ([{"a": object()}], "row 0, column 'a', .* a object has no form"),
+        ([{"a": 1}, {1: "a", "1": "b"}], "row 1, column '1', .* the key 1 is no text; send '1'"),
+        ([{"a": [{"b": {True: 1}}]}], "row 0, column 'a', .* the key True is no text"),
+        ([{"a": MappingProxyType({2.5: 1})}], "row 0, column 'a', .* the key 2.5 is no text"),
         ({"a": [1]}, "got dict"),
         (b"rows", "got bytes"),
         (7, "got int"),
-        (pandas.DataFrame({"a": [1, "b"]}), r"row 2, column 'a', holds a str .* frame\['a'\]\.as"),
-        (pandas.DataFrame({"a": [0.5, float("inf")]}), "row 2, column 'a', is infinite"),
+        (pandas.DataFrame({"a": [1, "b"]}), r"row 1, column 'a', holds a str .* frame\['a'\]\.as"),
+        (pandas.DataFrame({"a": [0.5, float("inf")]}), "row 1, column 'a', is infinite"),
         (pandas.DataFrame({"a": pandas.period_range("2024", periods=1)}), "column 'a' is .*period"),
         (pandas.DataFrame([[1, 2]], columns=["a", "a"]), "two columns 'a'"),
         (pandas.Series([1]), "got a Series"),
@@ -285,7 +285,7 @@ def test_a_generator_that_fails_midway_leaves_no_job(stack: Stack) -> None:
 
     with Client(stack.url) as client:
         before = [job.id for job in client.jobs.list()]
-        with pytest.raises(InvalidInput, match="row 3001, column 'number'"):
+        with pytest.raises(InvalidInput, match="row 3000, column 'number'"):
             client.jobs.submit(rows(), model=MODEL, prompt="{{ row.number }}")
         assert [job.id for job in client.jobs.list()] == before
 

@@ -46,7 +46,7 @@ def test_a_packed_file_is_sent_as_what_is_in_it(tmp_path: Path) -> None:
         ("abfss://a@b/x.csv", "cannot read rows from abfss://"),
         (StringIO("{}"), "must not be an open file; pass its path"),
         (BytesIO(LINES), "must not be an open file"),
-        (["one", "two"], r'row 1 must be a mapping, got str; send \[\{"prompt": text\}'),
+        (["one", "two"], r'row 0 must be a mapping, got str; send \[\{"prompt": text\}'),
     ],
 )
 def test_what_is_no_file_of_ours_is_told_with_what_to_do(rows: Any, says: str) -> None:
