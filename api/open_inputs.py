@@ -5,6 +5,8 @@ The twins for asyncio differ in nothing but who waits: a disk or the web may be 
 
 import asyncio
 import gzip
+import os
+import stat
 import tempfile
 import zlib
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
@@ -151,15 +153,23 @@ def _local_path(rows: str | Path) -> Path:
 
 
 def _unzipped(file: IO[bytes], path: Path) -> Iterator[bytes]:
+    num_lines = 0
     try:
         with gzip.GzipFile(fileobj=file) as plain:
-            yield from iter(partial(plain.read, _CHUNK_BYTES), b"")
+            for piece in iter(partial(plain.read, _CHUNK_BYTES), b""):
+                num_lines += piece.count(b"\n")
+                yield piece
     except (OSError, EOFError, zlib.error) as error:
-        raise InvalidInput(f"cannot unpack {path}: {error}") from error
+        how_far = f", which was read to its line {num_lines:,}" if num_lines else ""
+        raise InvalidInput(f"cannot unpack {path}{how_far}: {error}") from error
 
 
 def _open_path(path: Path) -> IO[bytes]:
     try:
-        return path.open("rb")
+        file = path.open("rb")
     except OSError as error:
         raise InvalidInput(f"cannot read {path}: {error.strerror or error}") from error
+    if stat.S_ISCHR(os.fstat(file.fileno()).st_mode) and not file.isatty():
+        file.close()
+        raise InvalidInput(f"cannot read {path}: it is a device; name a file or a pipe")
+    return file
