@@ -128,8 +128,9 @@ class StreamedBody(httpx2.SyncByteStream):
         self.is_closed = True
 
 
-def chunk(text: str, finish: str | None = None) -> str:
-    return json.dumps({"choices": [{"delta": {"content": text}, "finish_reason": finish}]})
+def chunk(text: str, finish: str | None = None, **more: Any) -> str:
+    choice = {"delta": {"content": text}, "finish_reason": finish, **more}
+    return json.dumps({"choices": [choice]})
 
 
 def streaming(body: StreamedBody) -> Handler:

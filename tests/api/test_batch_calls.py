@@ -69,6 +69,8 @@ def test_a_request_may_hold_what_a_row_may() -> None:
         "temperature": 0.5,
     }
     assert request.num_samples == 3
+    with pytest.raises(InvalidInput, match="ask with a text or a list of messages, got NoneType"):
+        BatchOptions({}).request(None, None, {})  # pyright: ignore[reportArgumentType]  # the fault
     with pytest.raises(InvalidInput, match="the key 1 is no text"):
         rows.request({"day": {1: "a", "1": "b"}}, None, {})
 

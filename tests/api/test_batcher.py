@@ -97,6 +97,7 @@ def test_one_request_fails_alone(sdk: Client) -> None:
         also_good = batch.submit("x", max_tokens=2, n=3)
     assert good.result().usage.completion_tokens == 1
     assert [c["index"] for c in also_good.result().raw["choices"]] == [0, 1, 2]
+    assert len(also_good.result().texts) == 3
     assert also_good.result().usage.completion_tokens == 6
     for future, says in ((bad, "temperature"), (long, "no_such_option")):
         with pytest.raises(RowFailed, match=says) as raised:

@@ -8,10 +8,10 @@ import httpx2
 import pyarrow as pa
 import pytest
 
-from penstock.api import async_client, client as sync_client
 from penstock.api.async_client import AsyncClient
 from penstock.api.client import Client
-from penstock.api.client_errors import PenstockError, ServerUnreachable, StreamFailed
+from penstock.api.client_errors import InvalidInput, PenstockError, ServerUnreachable, StreamFailed
+from penstock.api.connection import AsyncConnection, Connection
 
 from .scripted import StreamedBody, chunk, connect, job_json, page, script, streaming, table_page
 
@@ -47,6 +47,34 @@ class TestChat:
             "temperature": 0,
         }
         assert calls[1].headers["idempotency-key"]
+
+    def test_several_answers(self) -> None:
+        choices = [{"message": {"content": text}, "finish_reason": "stop"} for text in ("a", None)]
+        handler, _ = script(httpx2.Response(200, json={"choices": choices}))
+        said = connect(handler).chat("hi", model="m", n=2)
+        assert (said.text, said.texts) == ("a", ("a", ""))
+
+    def test_several_answers_piece_by_piece(self) -> None:
+        body = StreamedBody(chunk("he"), chunk("ho", index=1), chunk("llo"), "[DONE]")
+        stream = connect(streaming(body)).chat("hi", model="m", n=2, stream=True)
+        assert [(delta.index, delta.text) for delta in stream] == [(0, "he"), (1, "ho"), (0, "llo")]
+        body = StreamedBody(chunk("he"), chunk("ho", index=1), chunk("llo"), "[DONE]")
+        assert connect(streaming(body)).chat("hi", model="m", n=2, stream=True).text() == "hello"
+
+    @pytest.mark.parametrize(
+        ("asked", "says"),
+        [
+            (None, "ask with a text or a list of messages, got NoneType"),
+            (b"hi", "got bytes"),
+            ({"role": "user"}, "got dict"),
+            (["hi"], r"message 1 must be a dict, as in \{'role': 'user', .*, got str"),
+        ],
+    )
+    def test_what_is_no_question(self, asked: Any, says: str) -> None:
+        handler, calls = script()
+        with pytest.raises(InvalidInput, match=says):
+            connect(handler).chat(asked)
+        assert calls == []
 
     def test_must_know_the_model_when_there_are_several(self) -> None:
         handler, _ = script(httpx2.Response(200, json={"data": [{"id": "a"}, {"id": "b"}]}))
@@ -105,20 +133,9 @@ class TestAddress:
 
 
 class TestTwins:
-    @pytest.mark.parametrize(
-        ("name", "twin"),
-        [
-            ("Client", "AsyncClient"),
-            ("Connection", "AsyncConnection"),
-            ("Jobs", "AsyncJobs"),
-            ("Job", "AsyncJob"),
-            ("Models", "AsyncModels"),
-            ("Workers", "AsyncWorkers"),
-            ("ChatStream", "AsyncChatStream"),
-        ],
-    )
-    def test_have_the_same_verbs(self, name: str, twin: str) -> None:
-        here, there = getattr(sync_client, name), getattr(async_client, twin)
+    def test_have_the_same_verbs(self) -> None:
+        """What is written by hand; see `test_twins` for the rest."""
+        here, there = Connection, AsyncConnection
         verbs = {verb for verb in vars(here) if not verb.startswith("_")}
         assert verbs == {verb for verb in vars(there) if not verb.startswith("_")}
         for verb in verbs:
