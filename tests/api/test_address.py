@@ -6,6 +6,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from penstock.api.address import Address
 from penstock.api.async_client import AsyncClient
 from penstock.api.client import Client
 from penstock.api.client_errors import ServerUnreachable
@@ -53,3 +54,12 @@ def test_what_no_call_could_bear_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match=says):
         make("http://host:1", **options)
+
+
+@pytest.mark.parametrize(
+    ("url", "may_use_a_proxy"),
+    [("http://127.0.0.1:8100", False), ("http://localhost:1", False), ("http://gpu:8100", True)],
+)
+def test_no_proxy_is_asked_for_this_machine(url: str, may_use_a_proxy: bool) -> None:
+    options = Address.resolve(url, None, {}).http_options(None)
+    assert options["trust_env"] is may_use_a_proxy

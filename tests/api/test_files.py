@@ -113,6 +113,8 @@ def test_a_large_file_arrives_in_parts(client: openai.OpenAI) -> None:
     md5 = hashlib.md5(content).hexdigest()
     with pytest.raises(openai.BadRequestError, match="the parts have 200000 bytes"):
         client.uploads.complete(upload.id, part_ids=order[:2])
+    with pytest.raises(openai.BadRequestError, match="names a part twice"):
+        client.uploads.complete(upload.id, part_ids=[order[0], *order[:2]])
     with pytest.raises(openai.BadRequestError, match="MD5"):
         client.uploads.complete(upload.id, part_ids=order[::-1], md5=md5)
     done = client.uploads.complete(upload.id, part_ids=order, md5=md5)
@@ -197,6 +199,20 @@ def test_parts_are_no_more_than_was_announced(tmp_path: Path) -> None:
         file.seek(0)  # as an upload leaves it
         uploads.keep_part(upload, file)
     assert len([*(tmp_path / "uploads" / upload.id).glob("part_*")]) == 1
+
+
+def test_parts_of_another_upload_are_not_taken(tmp_path: Path) -> None:
+    uploads = PartUploads(tmp_path / "uploads", FileStore(tmp_path / "files"))
+    theirs, mine = (
+        uploads.begin(filename="a", purpose="batch", num_bytes=3, tenant=tenant)
+        for tenant in ("them", "me")
+    )
+    with uploads.writing_part(theirs) as file:
+        file.write(b"abc")
+        part = uploads.keep_part(theirs, file)
+    for part_id in (part, f"../{theirs.id}/{part}"):
+        with pytest.raises(InvalidUpload, match="the upload has no part"):
+            uploads.complete(mine, [part_id])
 
 
 @pytest.mark.parametrize("attempt", range(5))

@@ -1,11 +1,14 @@
 """What is changed about a run holds for what it asks, whoever leads it and whenever it asks."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import pytest
 
-from penstock.jobs.errors import InvalidJob, JobBusy
+from penstock.jobs.errors import InvalidJob, JobBusy, UnknownJob
 from penstock.jobs.file_lock import file_lock
 from penstock.jobs.job_dir import JobDir
 from penstock.jobs.job_table import JobTable
@@ -87,3 +90,19 @@ def test_two_do_not_change_it_at_once(runs: SmallRuns, run_id: str) -> None:
     ):
         change_run(runs.settings, runs.table, run_id, name="x")
     assert runs.read(run_id).name is None
+
+
+def test_what_is_removed_while_its_lock_is_waited_for_is_changed_no_more(
+    runs: SmallRuns, run_id: str
+) -> None:
+    directory = RunDir(runs.settings.runs_dir, run_id)
+
+    @contextmanager
+    def late(path: Path, **options: Any) -> Iterator[Any]:
+        directory.spec.unlink()  # as somebody does who held it until now
+        with file_lock(path, **options) as held:
+            yield held
+
+    with mock.patch.object(run_lock, "file_lock", late), pytest.raises(UnknownJob):
+        change_run(runs.settings, runs.table, run_id, name="x")
+    assert not directory.control.exists()
