@@ -183,6 +183,19 @@ def test_redis_keeps_what_it_is_told_and_drops_nothing() -> None:
     assert f"{SERVICES['redis']['configs'][0]['target']}" in command
 
 
+def variables(text: object) -> set[str]:
+    return set(re.findall(r"\$\{(\w+)", str(text)))
+
+
+def test_a_new_secret_makes_a_new_container() -> None:
+    """What compose compares is the service, not the files it is given; those are made with it."""
+    for name, service in SERVICES.items():
+        for config in service.get("configs", []):
+            asked_for = variables(COMPOSE["configs"][config["source"]])
+            others = [SERVICES[other] for other in service.get("depends_on", {})]
+            assert asked_for <= variables([service, *others]), f"{name} would keep the old one"
+
+
 def test_prometheus_and_grafana_find_their_files() -> None:
     [mount] = [each for each in SERVICES["prometheus"]["volumes"] if each.startswith("./")]
     source, target, _ = mount.split(":")
