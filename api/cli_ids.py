@@ -11,9 +11,9 @@ from itertools import chain
 from .cli_options import UsageProblem
 from .client import Client, Jobs
 from .client_errors import PenstockError
+from .known_names import LATEST
 from .workflow_client import Workflows
 
-LATEST = "latest"
 NUM_NEWEST = 500  # jobs, and as many runs, that are looked through
 
 _WHOLE = re.compile(r"(job|run)_[0-9A-HJKMNP-TV-Z]{26}")

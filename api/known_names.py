@@ -17,6 +17,8 @@ from .cli_client import open_client
 from .client import Client
 from .client_errors import PenstockError
 
+LATEST = "latest"  # the newest job or run
+
 _LONGEST_S = 0.3
 _MOST = 50
 _HARMLESS = re.compile(r"[A-Za-z0-9_./][A-Za-z0-9_.:/=,@+-]*")  # whatever the shell
@@ -25,9 +27,10 @@ Offer = tuple[str, str]  # a word, and what a shell may show beside it
 
 
 def jobs_and_runs(ctx: typer.Context, incomplete: str) -> list[Offer]:
-    """Offer the latest jobs, and the latest runs of workflows."""
+    """Offer the latest jobs, the latest runs of workflows, and the word for the last of them."""
 
     def ask(client: Client) -> Iterable[Offer]:
+        yield LATEST, "newest"
         if not incomplete.startswith("run_"):
             for job in client.jobs.list(limit=_MOST):
                 yield job.id, job.status

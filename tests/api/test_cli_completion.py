@@ -117,6 +117,7 @@ class TestNames:
                 assert offered[job.id] == "queued"
                 assert job.id not in dict(known_names.jobs_and_runs(context, "run_"))
                 assert known_names.jobs_and_runs(context, job.id) == [(job.id, "queued")]
+                assert ("latest", "newest") in known_names.jobs_and_runs(context, "")
             finally:
                 job.cancel()
 

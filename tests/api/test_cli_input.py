@@ -12,7 +12,7 @@ import pytest
 from penstock.api.client import Client
 
 from .command import Penstock
-from .conftest import MODEL, Stack
+from .conftest import IDLE_MODEL, MODEL, Stack
 
 ROWS = b"".join(json.dumps({"text": f"row {n}"}).encode() + b"\n" for n in range(5))
 WHAT = ("--prompt", "{{ row.text }}", "-m", MODEL)
@@ -65,3 +65,35 @@ def test_rows_of_a_pipe_are_run(
     run = penstock("run", fifo, *WHAT, "--url", stack.url, "--out", tmp_path / "out", "-o", "json")
     assert run.code == 0, run.err
     assert run.lines[0]["counts"]["succeeded"] == 5
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("rows.tsv", "id\ttext\na\tx, y\nb\tz\n"),
+        ("rows.json", '[\n  {"id": "a", "text": "x, y"},\n  {"id": "b", "text": "z"}\n]\n'),
+    ],
+)
+def test_other_tables_are_inputs_as_they_are(
+    penstock: Penstock, stack: Stack, tmp_path: Path, name: str, text: str
+) -> None:
+    path = tmp_path / name
+    path.write_text(text)
+    what = ("--prompt", "{{ row.text }}", "--id", "id", "-m", MODEL, "--url", stack.url)
+    [job] = penstock("submit", path, *what, "--watch").lines
+    found = penstock("results", job["id"], "--url", stack.url).lines
+    assert [(row["row_index"], row["custom_id"], row["text"]) for row in found] == [
+        (0, "a", "x, y"),
+        (1, "b", "z"),
+    ]
+
+
+def test_what_is_no_csv_is_told_with_what_to_say(
+    penstock: Penstock, stack: Stack, tmp_path: Path
+) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(ROWS)
+    what = ("--prompt", "{{ row.text }}", "-m", IDLE_MODEL, "--url", stack.url)
+    run = penstock("submit", path, "--format", "csv", *what)
+    assert run.code == 2
+    assert "its first line is JSON: leave the format out, or say jsonl" in run.err
