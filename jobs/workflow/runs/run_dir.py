@@ -89,12 +89,14 @@ class RunDir(LinkedResults):
         self._marker = self.markers(runs_dir) / run_id
 
     @classmethod
-    def all(cls, runs_dir: Path) -> list[str]:
-        """Name all runs, newest first."""
+    def all(cls, runs_dir: Path, after: str | None = None) -> Iterator[str]:
+        """Name all runs, newest first, or those behind one; none is looked at before its turn."""
         if not runs_dir.is_dir():
-            return []
+            return
         names = (path.name for path in runs_dir.iterdir() if _RUN_ID.fullmatch(path.name))
-        return sorted(name for name in names if may_exist(runs_dir / name / "run.json"))[::-1]
+        for name in sorted(names, reverse=True):
+            if (after is None or name < after) and may_exist(runs_dir / name / "run.json"):
+                yield name
 
     @staticmethod
     def markers(runs_dir: Path) -> Path:

@@ -79,7 +79,11 @@ def read_run(settings: Settings, table: JobTable, run_id: str) -> RunSnapshot:
         CorruptJob: it is damaged.
     """
     directory = RunDir(settings.runs_dir, run_id)
-    spec = directory.read()
+    return _snapshot(table, directory, directory.read())
+
+
+def _snapshot(table: JobTable, directory: RunDir, spec: RunSpec) -> RunSnapshot:
+    run_id = spec.run_id
     final = directory.read_final()
     control = read_control(directory, spec)
     report = _report_of(final) if final is not None else None
@@ -134,12 +138,14 @@ def list_runs(
     Those in other states are passed over.
     """
     found: list[RunSnapshot] = []
-    for run_id in RunDir.all(settings.runs_dir):
-        if after is not None and run_id >= after:
-            continue
+    for run_id in RunDir.all(settings.runs_dir, after):
         with suppress(UnknownJob, CorruptJob):  # removed meanwhile, or not to be read
-            run = read_run(settings, table, run_id)
-            if tenant in (None, run.tenant) and (states is None or run.state in states):
+            directory = RunDir(settings.runs_dir, run_id)
+            spec = directory.read()
+            if tenant not in (None, spec.tenant):
+                continue
+            run = _snapshot(table, directory, spec)
+            if states is None or run.state in states:
                 found.append(run)
         if len(found) == limit:
             break

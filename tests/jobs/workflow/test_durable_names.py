@@ -87,7 +87,7 @@ def test_an_end_that_is_found_lasts_before_anything_is_built_on_it(
     def sync(path: Path) -> None:
         if path == directory.path:
             is_settled = directory.run_id not in RunDir.unsettled(runs.settings.runs_dir)
-            built.append(is_settled or len(RunDir.all(runs.settings.runs_dir)) > 1)
+            built.append(is_settled or len(list(RunDir.all(runs.settings.runs_dir))) > 1)
 
     monkeypatch.setattr("penstock.jobs.workflow.runs.run_dir.fsync_directory", sync)
     FINDERS[finder](runs, directory)

@@ -204,7 +204,7 @@ def recover(runs: SmallRuns, name: str) -> RunSnapshot:
 
 def check(runs: SmallRuns, run_id: str, expected: Undisturbed) -> None:
     """One run, as if nothing had happened, and no file that does not belong to it."""
-    assert RunDir.all(runs.settings.runs_dir) == [run_id]
+    assert list(RunDir.all(runs.settings.runs_dir)) == [run_id]
     assert RunDir.unsettled(runs.settings.runs_dir) == []
     run = runs.read(run_id)
     assert run.state is JobState.COMPLETED, run.error

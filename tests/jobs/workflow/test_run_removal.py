@@ -70,4 +70,4 @@ def test_the_keepers_sweep_removes_them(runs: SmallRuns) -> None:
     events = JobEvents(runs.table.redis, runs.table.keys)
     with ThreadPoolExecutor(1) as executor:
         SlowChores(runs.settings, runs.table, events, executor).sweep()
-    assert RunDir.all(runs.settings.runs_dir) == []
+    assert list(RunDir.all(runs.settings.runs_dir)) == []
