@@ -49,7 +49,7 @@ from .shard_report import ShardReport
 
 MAX_ROUNDS = 1_000  # of one shard of a step
 
-_OPEN_RUNS = 8
+_OPEN_RUNS = 8  # and as many files of each kind, however many tenants there are
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ class Workbench:
         self._cache_dir = data_dir / "cache"
         self._runs: OrderedDict[str, OpenRun] = OrderedDict()
         self._jobs_dir = data_dir / "jobs"
-        self._caches: dict[str, RowCache] = {}
+        self._caches: OrderedDict[str, RowCache] = OrderedDict()
         self._retries: OrderedDict[tuple[str, str], RetriedAnswers] = OrderedDict()
 
     def do(self, work: Work) -> Outcome:
@@ -161,6 +161,9 @@ class Workbench:
         tenant = run.spec.tenant
         if tenant not in self._caches:
             self._caches[tenant] = RowCache.open(self._cache_dir, tenant)
+            if len(self._caches) > _OPEN_RUNS:
+                self._caches.popitem(last=False)[1].close()
+        self._caches.move_to_end(tenant)
         return self._caches[tenant]
 
     def _retried(self, run: OpenRun, step: PlannedStep) -> RetriedAnswers | None:

@@ -1,6 +1,9 @@
 """Pieces of a run's work: what is told of them adds up, however often they are done."""
 
 import json
+import os
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,16 @@ from penstock.jobs.workflow.plan import ColumnKind
 from penstock.jobs.workflow.runs.run_dir import RunDir
 from penstock.jobs.workflow.runs.run_results import RunResults
 from penstock.jobs.workflow.runs.run_spec import RunSpec, SealedDataset
-from penstock.jobs.workflow.work import Broken, Compute, Emit, Gather, Gathered, Made
+from penstock.jobs.workflow.work import (
+    AskOrSettle,
+    Broken,
+    Compute,
+    Emit,
+    Gather,
+    Gathered,
+    Made,
+    Wanted,
+)
 from penstock.jobs.workflow.workshop.shard_file import read_report
 from penstock.jobs.workflow.workshop.shard_report import summed
 from penstock.jobs.workflow.workshop.workbench import Workbench
@@ -98,3 +110,19 @@ def test_nothing_is_written_of_a_run_that_was_removed_meanwhile(tmp_path: Path) 
     assert isinstance(bench.do(pieces[2]), Broken)
     assert not results.step("d").rows.exists()
     assert not results.output.rows.exists()
+
+
+def test_answers_of_many_tenants_are_not_all_kept_open(tmp_path: Path) -> None:
+    step = {"id": "g", "type": "generate", "model": "fake", "prompt": "{{ row.t }}"}
+    spec = sealed(tmp_path, [step], ["a"])
+    first, bench = RunDir(tmp_path / "runs", RUN_ID), Workbench(tmp_path)
+    for number in range(20):
+        directory = RunDir(tmp_path / "runs", f"run_of{number}")
+        shutil.copytree(first.path, directory.path)
+        directory.seal(replace(spec, run_id=directory.run_id, tenant=f"tenant{number}"))
+        work = AskOrSettle(directory.run_id, "g", 0, revisions={"fake": "1"})
+        assert isinstance(bench.do(work), Wanted)
+    assert len(list(tmp_path.glob("cache/*.sqlite"))) == 20
+    files = [os.path.realpath(path) for path in Path("/proc/self/fd").iterdir()]
+    num_open = sum(file.startswith(f"{tmp_path}/cache/") for file in files)
+    assert 0 < num_open <= 8
