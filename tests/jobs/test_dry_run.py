@@ -6,13 +6,14 @@ import pytest
 from transformers import AutoTokenizer
 
 from penstock.engine.model_place import resolve_model
-from penstock.jobs import dry_run_model
+from penstock.jobs import dry_run, dry_run_model
 from penstock.jobs.dry_run import DryRun
 from penstock.jobs.dry_run_model import ModelAtHand, NoModelAtHand, model_at_hand
 from penstock.jobs.dry_run_report import MAX_KINDS, DryRunReport
 from penstock.jobs.errors import InvalidJob
 from penstock.jobs.inputs import rows_input
 from penstock.jobs.model import EMBED, TaskSpec
+from penstock.jobs.row_request import row_request
 from penstock.jobs.submit_request import SubmitRequest
 
 DEMO = "penstock-demo"
@@ -156,6 +157,20 @@ class TestRows:
         assert "'t'" in found.row_errors.kinds[0].message
         assert "null" in found.row_errors.kinds[1].message
         assert found.refusal is None
+
+    def test_what_nobody_foresaw_is_one_rows_fault(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def odd(task: TaskSpec, params: Any, row: Any, custom_id: str | None) -> Any:
+            if row["t"] == "b":
+                raise RuntimeError("a surprise")
+            return row_request(task, params, row, custom_id)
+
+        monkeypatch.setattr(dry_run, "row_request", odd)
+        found = report_on([{"t": "a"}, {"t": "b"}, {"t": "c"}], prompt="{{ row.t }}")
+        [kind] = found.row_errors.kinds
+        assert (kind.code, kind.message, kind.lines) == (
+            *("internal_error", "RuntimeError: a surprise", [2]),
+        )
+        assert (found.rows, found.answers, found.complete) == (3, 2, True)
 
     def test_errors_of_ever_new_kinds_stay_bounded(self) -> None:
         rows = [{"body": {f"nope{n}": 1, "prompt": "x"}} for n in range(3 * MAX_KINDS)]

@@ -106,3 +106,9 @@ def test_what_is_removed_while_its_lock_is_waited_for_is_changed_no_more(
     with mock.patch.object(run_lock, "file_lock", late), pytest.raises(UnknownJob):
         change_run(runs.settings, runs.table, run_id, name="x")
     assert not directory.control.exists()
+
+
+def test_an_id_is_no_path(runs: SmallRuns, run_id: str) -> None:
+    for odd in (f"../runs/{run_id}", f"./{run_id}", f"{run_id}/"):
+        with pytest.raises(UnknownJob):
+            runs.read(odd)

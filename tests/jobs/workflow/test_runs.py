@@ -299,4 +299,13 @@ def test_an_input_must_be_there_and_have_the_columns_it_promises(own: Live) -> N
     with pytest.raises(InvalidJob, match="input 'topics' is missing"):
         request = RunRequest(msgspec.convert(JUDGED, Workflow), {})
         submit_run(own.settings, own.table, request)
+    step = {"id": "said", "type": "generate", "prompt": "hi"}
+    fixed = {"name": "w", "inputs": {"rows": {}}, "defaults": {"model": "m"}, "steps": [step]}
+    for rows, problem in (
+        ([], "no usable rows"),
+        ([dict.fromkeys(map(str, range(1001)), 0)], "has more than 1000 columns"),
+    ):
+        with pytest.raises(InvalidJob, match=problem):
+            request = RunRequest(msgspec.convert(fixed, Workflow), {"rows": RowsSource(rows)})
+            submit_run(own.settings, own.table, request)
     assert list(own.settings.runs_dir.iterdir()) == []

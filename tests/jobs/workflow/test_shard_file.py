@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from penstock.jobs.model import RequestError
 from penstock.jobs.part_file import CorruptPart
 from penstock.jobs.results_dir import ResultsDir
 from penstock.jobs.workflow.plan import ColumnKind
@@ -96,6 +97,15 @@ def test_rows_that_lost_a_value_count_as_failed(place: ResultsDir) -> None:
         {"a": None, "b": None},
         {"a": 2, "b": None},
     ]
+
+
+def test_what_an_input_calls_as_errors_are_called_stays(place: ResultsDir) -> None:
+    columns: dict[str, ColumnKind] = {"a": "string", "a__error": "string"}
+    rows = [Row("0", {"a": None, "a__error": "of the input"})]
+    errors = {"0": RequestError("engine_error", "of the step")}
+    report = ShardReport(rows_in=1, rows_out=1)
+    write_shard(place, 0, fitted(rows, columns), report, errors, "a__error")
+    assert read_shard(place.part(0), columns) == rows
 
 
 def test_the_first_writer_wins(place: ResultsDir) -> None:

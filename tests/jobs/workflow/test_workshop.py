@@ -38,7 +38,7 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
     def make(
         body: str = "return 1", texts: Sequence[str | None] = ("a",), **settings: int
     ) -> Workshop:
-        operation = f"import os, signal, sys, time\ndef act(row):\n    {body}\n"
+        operation = f"import os, resource, signal, sys, time\ndef act(row):\n    {body}\n"
         (tmp_path / "acting.py").write_text(operation, encoding="utf-8")
         sealed(tmp_path, MAPPED, list(texts))
         opened.append(Workshop(tmp_path, operations=["act=acting:act"], **settings))
@@ -201,7 +201,7 @@ def test_the_last_words_of_a_process_are_told(
     assert "code is gone" in capfd.readouterr().err, "whoever reads the log reads it, too"
 
 
-def test_its_processes_know_no_key_of_ours_and_go_first(
+def test_its_processes_know_no_key_of_ours_go_first_and_have_a_bound(
     shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PENSTOCK_REDIS_URL", "redis://:secret@redis")
@@ -209,7 +209,9 @@ def test_its_processes_know_no_key_of_ours_and_go_first(
     monkeypatch.setenv("THEIR_KEY", "theirs")
     looking = shop(
         "return [*[name for name, value in os.environ.items() if 'secret' in value], "
-        "os.environ['THEIR_KEY'], int(open('/proc/self/oom_score_adj').read())]"
+        "os.environ['THEIR_KEY'], int(open('/proc/self/oom_score_adj').read()), "
+        "*resource.getrlimit(resource.RLIMIT_AS)]",
+        max_memory_bytes=3 << 30,
     )
     assert isinstance(done(looking, PIECE)[0], Made)
-    assert mapped(tmp_path) == [["theirs", 1000]]
+    assert mapped(tmp_path) == [["theirs", 1000, 3 << 30, 3 << 30]]
