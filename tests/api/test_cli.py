@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from penstock import __version__
+from penstock.api import cli_server
 from penstock.api.app import create_app
 from penstock.api.cli_output import Printer
 from penstock.api.cli_server import running_server
@@ -299,7 +300,10 @@ class TestRun:
         wrong = penstock(*command[:2], "--prompt", "{{ row.txt }}", *command[4:])
         assert (wrong.code, "no column 'txt'" in wrong.err) == (2, True)
 
-    def test_a_server_that_runs_is_used_if_it_has_the_model(self, stack: Stack) -> None:
+    def test_a_server_that_runs_is_used_if_it_has_the_model(
+        self, stack: Stack, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(cli_server, "_PROBE_TIMEOUT_S", 60.0)  # a busy machine answers late
         printer, here = Printer(), replace(stack.settings, url=stack.url)
         assert running_server(printer, here, [MODEL]) == stack.url
         assert running_server(printer, here, []) == stack.url

@@ -23,6 +23,8 @@ from .command import Penstock
 from .conftest import MODEL, Stack
 from .plain_workflows import WORKFLOW, endless, rows
 
+JOB = "job_01K3ZZZZZZZZZZZZZZZZ4K2J9Q"
+
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
@@ -236,7 +238,7 @@ class TestLooking:
         missing = penstock("show", done, "--row", "77", "--url", stack.url)
         assert missing.code == 1
         assert "has no row '77'" in missing.err
-        assert penstock("show", "job_1", "--row", "1", "--url", stack.url).code == 2
+        assert penstock("show", JOB, "--row", "1", "--url", stack.url).code == 2
 
     def test_vectors_are_shown_by_how_they_begin(
         self, penstock: Penstock, stack: Stack, texts: Path, tmp_path: Path
