@@ -51,8 +51,8 @@ def open_upload(rows: AsyncJobInput) -> Iterator[Upload | Remote]:
         yield Remote(rows)
         return
     if isinstance(rows, str | Path) and not is_elsewhere(rows):
-        path = _local_path(rows)
-        with _open_path(path) as file:
+        path = local_path(rows)
+        with open_path(path) as file:
             if path.suffix.lower() == ".gz":
                 with _streamed(path.stem, _unzipped(file, path)) as upload:
                     yield upload
@@ -135,7 +135,7 @@ def _is_tabular(rows: object) -> bool:
     return hasattr(rows, "__arrow_c_stream__") or hasattr(rows, "__arrow_c_array__")
 
 
-def _local_path(rows: str | Path) -> Path:
+def local_path(rows: str | Path) -> Path:
     """Find the file of this machine that a text names.
 
     Raises:
@@ -164,7 +164,12 @@ def _unzipped(file: IO[bytes], path: Path) -> Iterator[bytes]:
         raise InvalidInput(f"cannot unpack {path}{how_far}: {error}") from error
 
 
-def _open_path(path: Path) -> IO[bytes]:
+def open_path(path: Path) -> IO[bytes]:
+    """Open a file, or a pipe; what may never end is refused.
+
+    Raises:
+        InvalidInput: it cannot be opened, or is a device.
+    """
     try:
         file = path.open("rb")
     except OSError as error:

@@ -1,18 +1,20 @@
-"""What an input gives: rows, and the lines that cannot become rows. Knows no format, no file."""
+"""What an input gives: rows, and the lines that cannot become rows. Knows no format, no file.
+
+Only standard library when it runs, so that a light client can read as the server does.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
-
-import msgspec
-import pyarrow as pa
+from typing import TYPE_CHECKING, Any
 
 from .model import RejectedLine
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 MAX_LINE_BYTES = 16 << 20
 MAX_DEPTH = 64  # of nested lists and objects; what reads the row later has a stack of its own
 _LONGEST_REASON = 300  # characters
-_UNWRITABLE = (TypeError, ValueError, OverflowError, RecursionError)
 
 
 class UnreadableInput(ValueError):
@@ -41,7 +43,7 @@ class InputRows(Iterator[InputRow | RejectedLine]):
     """
 
     def __init__(
-        self, items: Iterator[InputRow | RejectedLine], arrow_schema: pa.Schema | None = None
+        self, items: Iterator[InputRow | RejectedLine], arrow_schema: "pa.Schema | None" = None
     ) -> None:
         self.arrow_schema = arrow_schema
         self._items = items
@@ -61,18 +63,6 @@ def json_row(line: int, value: Any) -> InputRow | RejectedLine:
     return RejectedLine(line, f"must be a JSON object with the row's columns, got {kind}")
 
 
-def python_row(line: int, value: Any) -> InputRow | RejectedLine:
-    """Make a row of Python's values: dates as text, bytes as base64, NaN as null."""
-    try:
-        text = msgspec.json.encode(value)
-        check_length(len(text))
-        return json_row(line, msgspec.json.decode(text))
-    except RowTooLong as error:
-        return RejectedLine(line, str(error))
-    except _UNWRITABLE as error:
-        return unwritable(line, error, _unwritable_column(value))
-
-
 def check_length(num_bytes: int) -> None:
     """Hold a row against the longest that there may be.
 
@@ -83,26 +73,10 @@ def check_length(num_bytes: int) -> None:
         raise RowTooLong
 
 
-def unwritable(line: int, error: Exception, column: str | None) -> RejectedLine:
-    """Say of a row that JSON has no words for it, and in which column, if that is known."""
-    where = "" if column is None else f"column {column!r:.80}: "
-    return RejectedLine(line, f"cannot be written as JSON: {where}{short_reason(error)}")
-
-
 def short_reason(error: Exception) -> str:
     """Return what an error says, on one line and not too long."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= _LONGEST_REASON else text[: _LONGEST_REASON - 3] + "..."
-
-
-def _unwritable_column(value: Any) -> str | None:
-    """Find the first column of a row that cannot be written by itself."""
-    for name, cell in value.items() if isinstance(value, dict) else ():
-        try:
-            msgspec.json.decode(msgspec.json.encode(cell))
-        except _UNWRITABLE:
-            return str(name)
-    return None
 
 
 def _is_deeper_than(limit: int, value: Any) -> bool:

@@ -8,16 +8,18 @@ import os
 import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, get_args
+from typing import Any, BinaryIO
 
 from .csv_rows import read_csv
-from .input_row import InputRow, InputRows, UnreadableInput, python_row
+from .input_format import FORMATS, HEAD_BYTES, SAY_FORMAT, foreign_to, format_of
+from .input_row import InputRow, InputRows, UnreadableInput
 from .json_array import read_json_array
-from .json_elements import BOM, begins_array
+from .json_elements import begins_array
 from .json_lines import read_json_lines
 from .model import RejectedLine
 from .object_store import ObjectStore, StorePlace, StoreUnavailable
 from .parquet_rows import read_parquet
+from .python_row import python_row
 
 __all__ = [
     "InputRow",
@@ -28,34 +30,6 @@ __all__ = [
     "open_object",
     "rows_input",
 ]
-
-Format = Literal["jsonl", "parquet", "csv", "tsv"]
-
-_HEAD_BYTES = 4096
-_FORMAT_OF_SUFFIX: dict[str, Format] = {
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".json": "jsonl",
-    ".parquet": "parquet",
-    ".pq": "parquet",
-    ".csv": "csv",
-    ".tsv": "tsv",
-    ".tab": "tsv",
-}
-_PARQUET_MAGIC = b"PAR1"
-_PARQUET_BEGINS = _PARQUET_MAGIC + b"\x15"  # a page's header: no text begins so
-_FOREIGN = {
-    b"\x1f\x8b": "it is compressed with gzip: decompress it first",
-    b"\x28\xb5\x2f\xfd": "it is compressed with zstd: decompress it first",
-    b"BZh": "it is compressed with bzip2: decompress it first",
-    b"\xfd7zXZ\x00": "it is compressed with xz: decompress it first",
-    b"PK\x03\x04": "it is a ZIP archive or a spreadsheet: export it as CSV",
-    b"\xd0\xcf\x11\xe0": "it is a spreadsheet or a document of Office: export it as CSV",
-    b"ARROW1\x00\x00": "it is an Arrow or Feather file: write it as Parquet",
-    b"SQLite format 3\x00": "it is an SQLite database: export a table of it as CSV",
-    b"\xff\xfe": "it is UTF-16: save it as UTF-8",
-    b"\xfe\xff": "it is UTF-16: save it as UTF-8",
-}
 
 
 def open_input(
@@ -69,8 +43,8 @@ def open_input(
     Raises:
         UnreadableInput: it cannot be opened, is of no known format, or breaks off.
     """
-    if format is not None and format not in get_args(Format):
-        raise UnreadableInput(f"unknown format {format!r}: use jsonl, parquet, csv or tsv")
+    if format is not None and format not in FORMATS:
+        raise UnreadableInput(f"unknown format {format!r}: use {', '.join(FORMATS)}")
     if isinstance(source, Path | str):
         file = open_file(source)
         return _closing(file, _open(file, format, filename or Path(source).name))
@@ -133,10 +107,10 @@ def _open(file: BinaryIO, format: str | None, name: str) -> InputRows:
     if not file.seekable():
         raise UnreadableInput(f"cannot read {name}: it is a stream; write it to a file first")
     start = file.tell()
-    head = file.read(_HEAD_BYTES)
+    head = file.read(HEAD_BYTES)
     file.seek(start)
-    format = format or _FORMAT_OF_SUFFIX.get(Path(name).suffix.lower()) or _sniffed(head)
-    if reason := _foreign(head, format):
+    format = format or format_of(name, head)
+    if reason := foreign_to(format, head):
         raise UnreadableInput(f"cannot read {name}: {reason}")
     match format:
         case "jsonl" if begins_array(head):
@@ -148,29 +122,4 @@ def _open(file: BinaryIO, format: str | None, name: str) -> InputRows:
         case "parquet":
             return read_parquet(file, name)
         case _:
-            raise UnreadableInput(
-                f"cannot tell the format of {name}: name it .jsonl, .csv, .tsv or .parquet, "
-                "or say format"
-            )
-
-
-def _foreign(head: bytes, format: str | None) -> str | None:
-    """Tell from the first bytes why this cannot be an input of the format; None if it may be."""
-    if not head:
-        return "it is empty"
-    for magic, reason in _FOREIGN.items():
-        if head.startswith(magic):
-            return reason
-    if format in ("jsonl", "csv", "tsv"):
-        if head.startswith(_PARQUET_BEGINS):
-            return "it is Parquet, whatever its name says: name it .parquet, or say format"
-        if head[:4].count(0) >= 2:  # UTF-16 may not say so
-            return "it holds zero bytes, as UTF-16 does: save it as UTF-8"
-    return None
-
-
-def _sniffed(head: bytes) -> Format | None:
-    if head.startswith(_PARQUET_MAGIC):
-        return "parquet"
-    is_json = head.removeprefix(BOM).lstrip().startswith(b"{") or begins_array(head)
-    return "jsonl" if is_json else None
+            raise UnreadableInput(f"cannot tell the format of {name}: {SAY_FORMAT}")

@@ -17,15 +17,15 @@ from .input_row import (
     json_row,
     short_reason,
 )
-from .json_elements import BOM
 from .model import RejectedLine
+from .text_lines import text_lines
 
 _TRUNCATED = "Input data was truncated"  # what msgspec says of it
 
 
 def read_json_lines(file: BinaryIO) -> Iterator[InputRow | RejectedLine]:
     """Read all lines that are not blank."""
-    for line, text in _lines(file):
+    for line, text in text_lines(file, MAX_LINE_BYTES):
         if text is None:
             yield RejectedLine(line, str(RowTooLong()))
         elif text:
@@ -62,17 +62,3 @@ def _reason(text: bytes, error: Exception) -> str:
 
 def _refused(name: str) -> NoReturn:
     raise _NoNumber(f"{name} is no number there; write null")
-
-
-def _lines(file: BinaryIO) -> Iterator[tuple[int, bytes | None]]:
-    """Yield numbered, stripped lines; None for one that is too long to be held."""
-    line = 0
-    while text := file.readline(MAX_LINE_BYTES + 1):
-        line += 1
-        text = text.removeprefix(BOM)  # each of several files that were put together has its own
-        if len(text) > MAX_LINE_BYTES and not text.endswith(b"\n"):
-            while (rest := file.readline(MAX_LINE_BYTES)) and not rest.endswith(b"\n"):
-                pass
-            yield line, None
-        else:
-            yield line, text.strip()

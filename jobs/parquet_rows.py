@@ -13,12 +13,11 @@ from .input_row import (
     RowTooLong,
     UnreadableInput,
     check_length,
-    python_row,
     short_reason,
-    unwritable,
 )
 from .model import RejectedLine
 from .parquet_batches import DAMAGE, RowGroupTooLarge, batches_of, damaged_column
+from .python_row import python_row, unwritable
 
 _BYTES_AT_ONCE = 32 << 20
 _IN_MICROSECONDS: dict[int, Callable[[Any], pa.DataType]] = {
