@@ -8,7 +8,7 @@ import pytest
 from penstock.api.client import Client
 
 from .command import Penstock
-from .conftest import MODEL, Stack
+from .conftest import IDLE_MODEL, MODEL, Stack
 from .plain_workflows import endless, rows as workflow_rows
 from .terminal import terminal
 
@@ -54,7 +54,7 @@ def test_a_job_that_pauses_itself_says_why(stack: Stack) -> None:
 
 def test_a_program_is_not_kept_waiting_for_a_paused_job(penstock: Penstock, stack: Stack) -> None:
     with Client(stack.url) as client:
-        job = client.jobs.submit(ENDLESS, prompt="{{ row.text }}", model=MODEL).pause()
+        job = client.jobs.submit(ENDLESS, prompt="{{ row.text }}", model=IDLE_MODEL).pause()
         try:
             left = penstock("watch", job.id, "--url", stack.url)
         finally:
