@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any
 
+from ..jobs.frame_index import PANDAS
 from .client_errors import InvalidInput
 from .infinities import first_infinity
 from .tables import need
@@ -64,16 +65,20 @@ def _batches(rows: Any) -> Iterator[Any]:
 
 
 def _from_pandas(frame: Any) -> Any:
-    """Take a data frame, and its index where that has names."""
+    """Take a data frame, and its index unless that only counts the rows."""
     arrow = need("pyarrow", "sending a data frame")
+    pandas = need("pandas", "sending a data frame")
     if not hasattr(frame, "columns"):
         raise InvalidInput("rows must be a DataFrame, got a Series; pass series.to_frame()")
-    names = [name for name in frame.index.names if name is not None]
-    frame = frame.reset_index(level=names) if names else frame
+    only_counts = frame.index.name is None and frame.index.equals(pandas.RangeIndex(len(frame)))
     try:
-        return arrow.Table.from_pandas(frame, preserve_index=False)
+        return arrow.Table.from_pandas(frame, preserve_index=not only_counts)
     except (arrow.ArrowException, TypeError, ValueError) as error:
-        raise InvalidInput(_pandas_complaint(frame) or f"cannot send the frame: {error}") from error
+        complaint = _pandas_complaint(frame) or (
+            f"cannot send the frame: {error}; if it is the index that cannot be sent, leave it out "
+            "with frame.reset_index(drop=True)"
+        )
+        raise InvalidInput(complaint) from error
 
 
 def _pandas_complaint(frame: Any) -> str | None:
@@ -126,7 +131,8 @@ def _carried(table: Any, num_rows_before: int) -> Any:
             column = _cast(column, kind, field.name)
             table = table.set_column(place, field.name, column)
         _check_finite(column, field.name, num_rows_before)
-    return table.replace_schema_metadata()
+    note = (table.schema.metadata or {}).get(PANDAS)  # which columns are the index, for example
+    return table.replace_schema_metadata(None if note is None else {PANDAS: note})
 
 
 def _carried_type(kind: Any, column: str, *, is_inner: bool = False) -> Any:

@@ -167,15 +167,14 @@ class AsyncJob(JobFacts):
         Raises:
             JobPaused: rows that are to come are waiting for somebody to resume the job.
         """
-        table = await asyncio.to_thread(tables.landed_table, self.record, columns)
-        if table is not None:
-            return table
-        pager = TablePager(self.id, columns=columns, follow=follow)
-        return tables.joined([page async for page in self._connection.pages(pager)])
+        return await self._table(columns, follow)
 
     async def to_pandas(self, *, columns: Sequence[str] | None = None, follow: bool = True) -> Any:
-        """Give all rows as a pandas DataFrame; see `to_arrow`."""
-        return tables.to_pandas(await self.to_arrow(columns=columns, follow=follow))
+        """Give all rows as a pandas DataFrame; see `to_arrow`.
+
+        Rows that came as a DataFrame have its index again, unless that only counted them.
+        """
+        return tables.to_pandas(await self._table(columns, follow, has_index=True))
 
     async def to_polars(self, *, columns: Sequence[str] | None = None, follow: bool = True) -> Any:
         """Give all rows as a polars DataFrame; see `to_arrow`."""
@@ -203,3 +202,13 @@ class AsyncJob(JobFacts):
             async for page in self._connection.pages(pager):
                 await asyncio.to_thread(download.write, page)
         return where
+
+    async def _table(
+        self, columns: Sequence[str] | None, follow: bool, *, has_index: bool = False
+    ) -> "pa.Table":
+        landed = partial(tables.landed_table, has_index=has_index)
+        table = await asyncio.to_thread(landed, self.record, columns)
+        if table is not None:
+            return table
+        pager = TablePager(self.id, columns=columns, follow=follow, has_index=has_index)
+        return tables.joined([page async for page in self._connection.pages(pager)])

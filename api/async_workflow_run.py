@@ -163,18 +163,17 @@ class AsyncWorkflowRun(RunFacts):
         Raises:
             JobPaused: rows that are to come are waiting for somebody to resume the run.
         """
-        if step is None:
-            table = await asyncio.to_thread(tables.landed_table, self.record, columns)
-            if table is not None:
-                return table
-        pager = RunTablePager(self.id, step, columns=columns, follow=follow)
-        return tables.joined([page async for page in self._connection.pages(pager)])
+        return await self._table(step, columns, follow)
 
     async def to_pandas(
         self, *, step: str | None = None, columns: Sequence[str] | None = None, follow: bool = True
     ) -> Any:
-        """Give all rows as a pandas DataFrame; see `to_arrow`."""
-        return tables.to_pandas(await self.to_arrow(step=step, columns=columns, follow=follow))
+        """Give all rows as a pandas DataFrame; see `to_arrow`.
+
+        The index of a DataFrame that came in comes back if its columns reach these rows, and it had
+        no name; otherwise it is a column like any other.
+        """
+        return tables.to_pandas(await self._table(step, columns, follow, has_index=True))
 
     async def to_polars(
         self, *, step: str | None = None, columns: Sequence[str] | None = None, follow: bool = True
@@ -215,3 +214,18 @@ class AsyncWorkflowRun(RunFacts):
         talk = run_calls.steer_run(self.id, verb, self._connection.retry)
         self.record = await self._connection.run(talk)
         return self
+
+    async def _table(
+        self,
+        step: str | None,
+        columns: Sequence[str] | None,
+        follow: bool,
+        *,
+        has_index: bool = False,
+    ) -> "pa.Table":
+        landed = partial(tables.landed_table, has_index=has_index)
+        table = await asyncio.to_thread(landed, self.record, columns) if step is None else None
+        if table is not None:
+            return table
+        pager = RunTablePager(self.id, step, columns=columns, follow=follow, has_index=has_index)
+        return tables.joined([page async for page in self._connection.pages(pager)])

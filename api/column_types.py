@@ -15,6 +15,8 @@ from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from ..jobs.frame_index import noted, noted_index
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -28,7 +30,10 @@ _DURATION = re.compile(r"(?P<sign>-?)P(?:(?P<days>\d+)D)?(?:T(?:(?P<seconds>[\d.
 
 
 def restored(table: "pa.Table", arrow_schema: str | None) -> "pa.Table":
-    """Give columns of a table the types that `arrow_schema` (IPC, in base64) names for them."""
+    """Give columns of a table the types that `arrow_schema` (IPC, in base64) names for them.
+
+    If it names an index as well, so does the table: see `frame_index`.
+    """
     if arrow_schema is None:
         return table
     arrow = _arrow()
@@ -38,7 +43,8 @@ def restored(table: "pa.Table", arrow_schema: str | None) -> "pa.Table":
         column = None if place < 0 else _restored(table.column(place), field.type)
         if column is not None:
             table = table.set_column(place, field.name, column)
-    return table
+    index = noted_index(schema.metadata)
+    return table.replace_schema_metadata(noted(index)) if index else table
 
 
 def _restored(column: "pa.ChunkedArray", kind: "pa.DataType") -> "pa.ChunkedArray | None":

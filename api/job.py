@@ -164,15 +164,14 @@ class Job(JobFacts):
         Raises:
             JobPaused: rows that are to come are waiting for somebody to resume the job.
         """
-        table = tables.landed_table(self.record, columns)
-        if table is not None:
-            return table
-        pager = TablePager(self.id, columns=columns, follow=follow)
-        return tables.joined(list(self._connection.pages(pager)))
+        return self._table(columns, follow)
 
     def to_pandas(self, *, columns: Sequence[str] | None = None, follow: bool = True) -> Any:
-        """Give all rows as a pandas DataFrame; see `to_arrow`."""
-        return tables.to_pandas(self.to_arrow(columns=columns, follow=follow))
+        """Give all rows as a pandas DataFrame; see `to_arrow`.
+
+        Rows that came as a DataFrame have its index again, unless that only counted them.
+        """
+        return tables.to_pandas(self._table(columns, follow, has_index=True))
 
     def to_polars(self, *, columns: Sequence[str] | None = None, follow: bool = True) -> Any:
         """Give all rows as a polars DataFrame; see `to_arrow`."""
@@ -198,3 +197,13 @@ class Job(JobFacts):
             for page in self._connection.pages(pager):
                 download.write(page)
         return where
+
+    def _table(
+        self, columns: Sequence[str] | None, follow: bool, *, has_index: bool = False
+    ) -> "pa.Table":
+        landed = partial(tables.landed_table, has_index=has_index)
+        table = landed(self.record, columns)
+        if table is not None:
+            return table
+        pager = TablePager(self.id, columns=columns, follow=follow, has_index=has_index)
+        return tables.joined(list(self._connection.pages(pager)))

@@ -99,8 +99,8 @@ class _Table:
         self._written = _Written()
 
     def _typed(self, page: Page) -> pa.Table:
-        table = restored(_selected(page.table, self._columns), self._spec.arrow_schema)
-        return table.replace_schema_metadata().combine_chunks()
+        table = _selected(page.table, self._columns).replace_schema_metadata()
+        return restored(table, self._spec.arrow_schema).combine_chunks()
 
 
 class _ArrowStream(_Table):

@@ -13,7 +13,7 @@ from .patient_wait import LONG_POLL_S, PAUSE_S, long_poll, patient
 from .records import JobRecord, ResultsPage, Row, Rows
 from .rest_paths import path_to
 from .retry_policy import RetryPolicy
-from .tables import need, read_stream
+from .tables import index_columns, need, read_stream
 from .talk import Send, Talk, ask
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ class Pager(Generic[Rows]):
         self._format = format
         self._columns = [columns] if isinstance(columns, str) else columns
         self._job_id = job_id
+        self._path = path_to("jobs", job_id, "results")
         self._status = status
         self._follow = follow
         self._page_rows = page_rows
@@ -83,7 +84,7 @@ class Pager(Generic[Rows]):
         params |= {"after": self._cursor} if self._cursor else {}
         params |= {"status": self._status} if self._status else {}
         params |= {} if self._columns is None else {"columns": list(self._columns)}
-        send = Send("GET", path_to("jobs", self._job_id, "results"), params=params)
+        send = Send("GET", self._path, params=params)
         return (yield from ask(send, patient(retry), self._read))
 
     def _look(self) -> Send:
@@ -106,10 +107,21 @@ class ResultsPager(Pager[tuple[Row, ...]]):
 
 
 class TablePager(Pager["pa.Table"]):
-    """Walks the rows as Arrow tables, whose columns have the types that they came with."""
+    """Walks the rows as Arrow tables, whose columns have the types that they came with.
 
-    def __init__(self, job_id: str, *, columns: Sequence[str] | None, follow: bool) -> None:
+    With `has_index`, columns that were a frame's index come along, whichever are chosen.
+    """
+
+    def __init__(
+        self,
+        job_id: str,
+        *,
+        columns: Sequence[str] | None,
+        follow: bool,
+        has_index: bool = False,
+    ) -> None:
         need("pyarrow", "a table of results")
+        self._wants_index = has_index and columns is not None
         super().__init__(
             job_id,
             _read_table,
@@ -119,6 +131,15 @@ class TablePager(Pager["pa.Table"]):
             page_rows=_MOST_ROWS,
             columns=columns,
         )
+
+    def next_page(self, retry: RetryPolicy) -> Talk["pa.Table"]:
+        """Fetch the next rows; see `Pager.next_page`."""
+        if self._wants_index and self._columns is not None:
+            send = Send("GET", self._path, params={"format": self._format, "limit": 1})
+            first = yield from ask(send, patient(retry), self._read)
+            index = [name for name in index_columns(first.rows) if name not in self._columns]
+            self._columns, self._wants_index = [*self._columns, *index], False
+        return (yield from super().next_page(retry))
 
 
 def _pause_of(record: JobRecord) -> JobPaused | None:

@@ -93,13 +93,22 @@ class RunPager(Pager[tuple[Row, ...]]):
 
 
 class RunTablePager(Pager["pa.Table"]):
-    """Walks the rows as Arrow tables, as they lie in the server's Parquet, or some columns."""
+    """Walks the rows as Arrow tables, as they lie in the server's Parquet, or some columns.
+
+    With `has_index`, columns that were a frame's index come along, whichever are chosen.
+    """
 
     def __init__(
-        self, run_id: str, step: str | None, *, columns: Sequence[str] | None, follow: bool
+        self,
+        run_id: str,
+        step: str | None,
+        *,
+        columns: Sequence[str] | None,
+        follow: bool,
+        has_index: bool = False,
     ) -> None:
         need("pyarrow", "a table of results")
-        read = partial(_read_table, columns)
+        read = partial(_read_table, columns, has_index)
         super().__init__(run_id, step, read, format="arrow", follow=follow, page_rows=_MOST_ROWS)
 
 
@@ -136,9 +145,13 @@ def _read_rows(response: httpx2.Response) -> tuple[Row, ...]:
     return tuple(Row(json.loads(line)) for line in response.content.split(b"\n") if line)
 
 
-def _read_table(columns: Sequence[str] | None, response: httpx2.Response) -> "pa.Table":
+def _read_table(
+    columns: Sequence[str] | None, has_index: bool, response: httpx2.Response
+) -> "pa.Table":
     table = read_stream(response.content)
-    return selected(table, columns) if len(table) else table  # without rows it has no columns
+    if not len(table):
+        return table  # which has no columns
+    return selected(table, columns, has_index=has_index)
 
 
 def _read_json(response: httpx2.Response) -> dict[str, Any]:

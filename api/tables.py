@@ -6,6 +6,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ..jobs.frame_index import is_unnamed, noted_index
 from .client_errors import InvalidInput, MissingPackage
 from .column_types import restored
 from .whole_file import whole_file
@@ -29,31 +30,36 @@ class Landed(Protocol):
         ...
 
 
-def landed_table(record: Landed, columns: Sequence[str] | None = None) -> "pa.Table | None":
+def landed_table(
+    record: Landed, columns: Sequence[str] | None = None, *, has_index: bool = False
+) -> "pa.Table | None":
     """Read a finished job's Parquet directly, or None when its directory is not on this machine.
+
+    With `has_index` the columns that were a frame's index come along, chosen or not.
 
     Raises:
         InvalidInput: the rows have no such column.
     """
-    columns = [columns] if isinstance(columns, str) else columns
     if record.output_path is None or not (Path(record.output_path) / "_SUCCESS").is_file():
         return None
     arrow = need("pyarrow", "to_arrow")
     parquet = need("pyarrow.parquet", "to_arrow")
     directory = Path(record.output_path)
+    types = _noted_types(directory)
     tables: list[pa.Table] = []
     for part in sorted((directory / "rows").glob("*.parquet")):
         # Opened once: a retry may replace it between its footer and its rows.
         with parquet.ParquetFile(part, page_checksum_verification=True) as file:
-            _check_columns(columns, file.schema_arrow.names)
-            tables.append(file.read(columns=None if columns is None else list(columns)))
-    if not tables:
-        return None
-    return restored(arrow.concat_tables(tables), _noted_types(directory))
+            landed = restored(file.schema_arrow.empty_table(), types)
+            chosen = selected(landed, columns, has_index=has_index).column_names
+            tables.append(file.read(columns=None if columns is None else chosen))
+    return restored(arrow.concat_tables(tables), types) if tables else None
 
 
-def selected(table: "pa.Table", columns: Sequence[str] | None) -> "pa.Table":
-    """Leave all columns out but these.
+def selected(
+    table: "pa.Table", columns: Sequence[str] | None, *, has_index: bool = False
+) -> "pa.Table":
+    """Leave all columns out but these, and, with `has_index`, those that were a frame's index.
 
     Raises:
         InvalidInput: there is no such column.
@@ -61,8 +67,12 @@ def selected(table: "pa.Table", columns: Sequence[str] | None) -> "pa.Table":
     if columns is None:
         return table
     columns = [columns] if isinstance(columns, str) else list(columns)
-    _check_columns(columns, table.column_names)
-    return table.select(columns)
+    for column in columns:
+        if column not in table.column_names:
+            known = ", ".join(table.column_names)
+            raise InvalidInput(f"the rows have no column {column!r}; there are {known}")
+    index = index_columns(table) if has_index else []
+    return table.select(list(dict.fromkeys([*columns, *index])))
 
 
 def read_stream(content: bytes) -> "pa.Table":
@@ -82,8 +92,17 @@ def save_parquet(table: "pa.Table", path: Path) -> None:
         parquet.write_table(table, file, compression="zstd")
 
 
+def index_columns(table: "pa.Table") -> list[str]:
+    """Name the columns that were a frame's index; of a run's rows those that have no name."""
+    names = noted_index(table.schema.metadata) or filter(is_unnamed, table.column_names)
+    return [name for name in names if name in table.column_names]
+
+
 def to_pandas(table: "pa.Table") -> Any:
-    """Turn a table into a pandas DataFrame. Integers and truths with gaps stay what they are."""
+    """Turn a table into a pandas DataFrame, with the index that the rows came with, if they did.
+
+    Integers and truths with gaps stay what they are.
+    """
     pandas = need("pandas", "to_pandas")
     frame = table.to_pandas()
     for name, column in zip(table.column_names, table.columns, strict=True):
@@ -91,7 +110,12 @@ def to_pandas(table: "pa.Table") -> Any:
         if dtype is not None:  # pandas would make floats of them
             nullable = getattr(pandas, dtype)()
             frame[name] = column.to_pandas(types_mapper=lambda _, dtype=nullable: dtype)
-    return frame
+    index = index_columns(table)
+    if not index:
+        return frame
+    return frame.set_index(index).rename_axis(
+        [None if is_unnamed(name) else name for name in index]
+    )
 
 
 def to_polars(table: "pa.Table") -> Any:
@@ -115,12 +139,6 @@ def need(package: str, wanted_by: str) -> Any:
     except ImportError as error:
         name = package.partition(".")[0]
         raise MissingPackage(f"{wanted_by} needs {name}: pip install {name}") from error
-
-
-def _check_columns(columns: Sequence[str] | None, known: Sequence[str]) -> None:
-    for column in columns or ():
-        if column not in known:
-            raise InvalidInput(f"the rows have no column {column!r}; there are {', '.join(known)}")
 
 
 def _noted_types(directory: Path) -> str | None:

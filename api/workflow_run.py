@@ -156,18 +156,17 @@ class WorkflowRun(RunFacts):
         Raises:
             JobPaused: rows that are to come are waiting for somebody to resume the run.
         """
-        if step is None:
-            table = tables.landed_table(self.record, columns)
-            if table is not None:
-                return table
-        pager = RunTablePager(self.id, step, columns=columns, follow=follow)
-        return tables.joined(list(self._connection.pages(pager)))
+        return self._table(step, columns, follow)
 
     def to_pandas(
         self, *, step: str | None = None, columns: Sequence[str] | None = None, follow: bool = True
     ) -> Any:
-        """Give all rows as a pandas DataFrame; see `to_arrow`."""
-        return tables.to_pandas(self.to_arrow(step=step, columns=columns, follow=follow))
+        """Give all rows as a pandas DataFrame; see `to_arrow`.
+
+        The index of a DataFrame that came in comes back if its columns reach these rows, and it had
+        no name; otherwise it is a column like any other.
+        """
+        return tables.to_pandas(self._table(step, columns, follow, has_index=True))
 
     def to_polars(
         self, *, step: str | None = None, columns: Sequence[str] | None = None, follow: bool = True
@@ -208,3 +207,18 @@ class WorkflowRun(RunFacts):
         talk = run_calls.steer_run(self.id, verb, self._connection.retry)
         self.record = self._connection.run(talk)
         return self
+
+    def _table(
+        self,
+        step: str | None,
+        columns: Sequence[str] | None,
+        follow: bool,
+        *,
+        has_index: bool = False,
+    ) -> "pa.Table":
+        landed = partial(tables.landed_table, has_index=has_index)
+        table = landed(self.record, columns) if step is None else None
+        if table is not None:
+            return table
+        pager = RunTablePager(self.id, step, columns=columns, follow=follow, has_index=has_index)
+        return tables.joined(list(self._connection.pages(pager)))

@@ -71,10 +71,21 @@ def test_a_data_set_that_nobody_has_described_is_sent_row_by_row() -> None:
     assert [json.loads(line) for line in sent_file(stream).splitlines()] == [{"a": 1}, {"a": None}]
 
 
-def test_a_named_index_is_a_column_and_another_is_none() -> None:
+def test_an_index_is_a_column_unless_it_only_counts() -> None:
     frame = pandas.DataFrame({"a": [1, 2]}, index=[5, 7])
-    assert table_sent(frame).column_names == ["a"]
+    assert table_sent(frame).to_pydict() == {"a": [1, 2], "__index_level_0__": [5, 7]}
     assert table_sent(frame.rename_axis("key")).to_pydict() == {"key": [5, 7], "a": [1, 2]}
+    assert table_sent(frame.rename_axis("a")).to_pydict()["__index_level_0__"] == [5, 7]
+    assert table_sent(frame.reset_index(drop=True)).column_names == ["a"]
+    assert table_sent(frame.set_axis([0, 1])).column_names == ["a"]
+    two = frame.set_index(pandas.MultiIndex.from_tuples([("x", 1), ("y", 2)], names=["k", None]))
+    assert table_sent(two).column_names == ["a", "k", "__index_level_1__"]
+
+
+def test_an_index_that_cannot_be_sent_is_named() -> None:
+    frame = pandas.DataFrame({"a": [1, 2]}, index=[5, "total"])
+    with pytest.raises(InvalidInput, match=r"leave it out with frame.reset_index\(drop=True\)"):
+        sent_file(frame)
 
 
 def test_small_tables_become_one_row_group(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,7 +47,7 @@ def run(stack: Stack) -> Iterator[WorkflowRun]:
 @pytest.fixture
 def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if the server were on another machine, and pages were small."""
-    monkeypatch.setattr(tables, "landed_table", lambda record, columns: None)
+    monkeypatch.setattr(tables, "landed_table", lambda *_, **__: None)
     monkeypatch.setattr(run_pager, "_MOST_ROWS", 2)
 
 
