@@ -38,6 +38,7 @@ from .serving import serving
 
 KEY = "sk-openapi-0123456789abcdef"
 HEADERS = {"authorization": f"Bearer {KEY}"}
+ENDLESS = "GET /v1/overview/events"  # nothing to wait for: see test_overview
 EXAMPLES = 12  # of each operation, in each mode
 
 # Left out: `positive_data_acceptance`, since a schema cannot say all that may be wrong with a value
@@ -186,7 +187,7 @@ def test_every_operation_answers_as_the_document_says(
 ) -> None:
     faults = []
     schema = pointed(document, some_of_each(http), mode)
-    found = [each.ok() for each in schema.get_all_operations()]
+    found = [each.ok() for each in schema.get_all_operations() if each.ok().label != ENDLESS]
     for operation in sorted(found, key=lambda each: each.method == "delete"):
 
         @given(operation.as_strategy(mode))
