@@ -39,6 +39,7 @@ from ..jobs.timeline import Timelines
 from ..jobs.webhook_endpoints import WebhookEndpoints
 from ..jobs.webhook_outbox import WebhookOutbox
 from ..jobs.workers import AsyncWorkerRegister
+from ..jobs.workflow.runs.part_ends import PartEnds
 from .background_responses import BackgroundResponses
 from .catalog import Catalog
 from .job_object import RateGauge
@@ -139,6 +140,7 @@ async def open_services(
         polls=LongPolls(),
         looks=looks,
         timelines=Timelines(),
+        part_ends=PartEnds(),
         keeper=keeper,
         submissions=CapacityLimiter(MAX_SUBMISSIONS),
         validations=ValidationSlots(),

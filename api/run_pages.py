@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..jobs.settings import Settings
+from ..jobs.workflow.runs.part_ends import PartEnds
 from ..jobs.workflow.runs.runs import step_table
 
 RunFormat = Literal["jsonl", "arrow", "parquet"]
@@ -17,7 +18,13 @@ TableFormat = Literal["arrow", "parquet"]
 
 
 def table_page(
-    settings: Settings, run_id: str, step: str | None, format: TableFormat, after: int, limit: int
+    settings: Settings,
+    run_id: str,
+    step: str | None,
+    format: TableFormat,
+    after: int,
+    limit: int,
+    ends: PartEnds,
 ) -> tuple[int, bytes]:
     """Read and encode rows of a step, or of the output; says how many they are.
 
@@ -25,7 +32,7 @@ def table_page(
         UnknownJob: there is no such run.
         CorruptPart: a part is damaged.
     """
-    table = step_table(settings, run_id, step, after=after, limit=limit)
+    table = step_table(settings, run_id, step, after=after, limit=limit, ends=ends)
     table = table.replace_schema_metadata()  # of a shard: how it came to be
     sink = pa.BufferOutputStream()
     if format == "arrow":

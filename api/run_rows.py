@@ -6,15 +6,22 @@ import msgspec
 
 from ..jobs.settings import Settings
 from ..jobs.workflow.replanning import plan_of
+from ..jobs.workflow.runs.part_ends import PartEnds
 from ..jobs.workflow.runs.run_dir import RunDir
 from ..jobs.workflow.runs.runs import step_rows
 from ..jobs.workflow.typed_columns import PARSED, typed_columns
 
 
 def rows_of(
-    settings: Settings, run_id: str, step: str | None, *, after: int = 0, limit: int
+    settings: Settings,
+    run_id: str,
+    step: str | None,
+    *,
+    after: int = 0,
+    limit: int,
+    ends: PartEnds | None = None,
 ) -> list[dict[str, Any]]:
-    """Read rows of a step, or of the output.
+    """Read rows of a step, or of the output; a page behind others with their `ends`.
 
     Raises:
         UnknownJob: there is no such run.
@@ -30,7 +37,7 @@ def rows_of(
             for name, value in row.items()
             if name not in told_once
         }
-        for row in step_rows(settings, run_id, step, after=after, limit=limit)
+        for row in step_rows(settings, run_id, step, after=after, limit=limit, ends=ends)
     ]
 
 

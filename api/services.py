@@ -23,6 +23,7 @@ from ..jobs.tenants import Tenants
 from ..jobs.timeline import Timelines
 from ..jobs.webhook_endpoints import WebhookEndpoints
 from ..jobs.webhook_outbox import WebhookOutbox
+from ..jobs.workflow.runs.part_ends import PartEnds
 from .background_responses import BackgroundResponses
 from .catalog import Catalog
 from .job_object import RateGauge
@@ -66,6 +67,7 @@ class Services:
     polls: LongPolls
     looks: SharedLooks
     timelines: Timelines
+    part_ends: PartEnds
     keeper: Keeper
     submissions: CapacityLimiter  # long ones must not take every thread
     validations: ValidationSlots

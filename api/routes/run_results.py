@@ -151,10 +151,12 @@ async def _page(
     limit: int,
     format: RunFormat,
 ) -> Response:
+    settings, ends = services.settings, services.part_ends
+
     def work() -> tuple[int, bytes]:
         if format != "jsonl":
-            return table_page(services.settings, run.run_id, step, format, after, limit)
-        found = rows_of(services.settings, run.run_id, step, after=after, limit=limit)
+            return table_page(settings, run.run_id, step, format, after, limit, ends)
+        found = rows_of(settings, run.run_id, step, after=after, limit=limit, ends=ends)
         return len(found), row_lines(found)
 
     with told(run.run_id):

@@ -14,6 +14,7 @@ import msgspec
 import pyarrow as pa
 import redis
 
+from ...durable import may_exist
 from ...ending import cancel
 from ...errors import CorruptJob, JobBusy, UnknownJob
 from ...events import DONE, STATUS, JobEvents
@@ -23,8 +24,8 @@ from ...part_file import read_part
 from ...results_dir import ResultsDir
 from ...settings import Settings
 from ..replanning import plan_of
-from ..workshop.shard_file import read_report
 from .error_rates import tallies
+from .part_ends import PartEnds
 from .report import RunReport, StepProgress, progress_of
 from .run_control import read_control
 from .run_dir import RunDir, RunFinal, RunPause
@@ -196,23 +197,35 @@ def cancel_run(settings: Settings, table: JobTable, run_id: str) -> RunSnapshot:
 
 
 def step_rows(
-    settings: Settings, run_id: str, step_id: str | None = None, *, after: int = 0, limit: int
+    settings: Settings,
+    run_id: str,
+    step_id: str | None = None,
+    *,
+    after: int = 0,
+    limit: int,
+    ends: PartEnds | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Read rows of a step, or of the output, in the order of its shards, while it runs too.
 
     They stop before the first shard that has not landed: `after` counts rows that were read before,
-    so that none is skipped.
+    so that none is skipped. Whoever reads page by page passes the same `ends` each time.
 
     Raises:
         UnknownJob: there is no such run, or it has no such step.
         CorruptPart: a part is damaged.
     """
-    parts = _tables_in(_place_of(settings, run_id, step_id), after)
+    parts = _tables_in(_place_of(settings, run_id, step_id), after, ends or PartEnds())
     yield from islice((row for part in parts for row in part.to_pylist()), limit)
 
 
 def step_table(
-    settings: Settings, run_id: str, step_id: str | None = None, *, after: int = 0, limit: int
+    settings: Settings,
+    run_id: str,
+    step_id: str | None = None,
+    *,
+    after: int = 0,
+    limit: int,
+    ends: PartEnds | None = None,
 ) -> pa.Table:
     """Read rows as `step_rows` does, with the types that they have in Parquet.
 
@@ -224,7 +237,7 @@ def step_table(
     """
     found: list[pa.Table] = []
     left = limit
-    for part in _tables_in(_place_of(settings, run_id, step_id), after):
+    for part in _tables_in(_place_of(settings, run_id, step_id), after, ends or PartEnds()):
         found.append(part.slice(0, left))
         left -= found[-1].num_rows
         if not left:
@@ -242,16 +255,11 @@ def _place_of(settings: Settings, run_id: str, step_id: str | None) -> ResultsDi
     return results.step(step_id)
 
 
-def _tables_in(place: ResultsDir, after: int) -> Iterator[pa.Table]:
-    for expected, (index, path) in enumerate(place.parts().items()):
-        if index != expected:
-            return
-        num_rows = read_report(path).rows_out if after else 0
-        if after and num_rows <= after:  # read before: the footer tells how many to pass over
-            after -= num_rows
-            continue
-        yield read_part(path).slice(after)
-        after = 0
+def _tables_in(place: ResultsDir, after: int, ends: PartEnds) -> Iterator[pa.Table]:
+    index, num_read = ends.find(place, after)
+    while may_exist(path := place.part(index)):
+        yield read_part(path).slice(num_read)
+        index, num_read = index + 1, 0
 
 
 def _steer(settings: Settings, table: JobTable, run_id: str, *, is_on: bool) -> RunSnapshot:
