@@ -80,10 +80,10 @@ def test_what_is_no_input_is_refused_in_the_servers_words(
         sample_of(path)
 
 
-def test_what_never_ends_is_not_begun() -> None:
+def test_what_might_never_end_is_not_begun() -> None:
     for ask in (sample_of, count_of):
         with pytest.raises(InvalidInput, match="it is a device"):
-            ask("/dev/zero")
+            ask("/dev/null")
 
 
 def test_a_broken_array_is_told_with_its_line(tmp_path: Path) -> None:
