@@ -86,7 +86,7 @@ class LongPolls:
         if first.state.is_final or wait_s <= 0 or is_news:
             return first
         holder = principal_of(request.scope)
-        is_leaving = request.scope.get("extensions", {}).get(_SHUTDOWN, lambda: False)
+        is_leaving = shutdown_of(request.scope)
 
         async def wait() -> Seen:
             seen, deadline_s = first, time.monotonic() + wait_s
@@ -138,6 +138,11 @@ class LongPolls:
 def offer_shutdown(scope: Scope, is_shutting_down: Callable[[], bool]) -> None:
     """Let those who wait see that the server is about to close."""
     scope.setdefault("extensions", {})[_SHUTDOWN] = is_shutting_down
+
+
+def shutdown_of(scope: Scope) -> Callable[[], bool]:
+    """Return what tells whether the server is about to close; where nobody offered, never."""
+    return scope.get("extensions", {}).get(_SHUTDOWN, lambda: False)
 
 
 async def _look_soon(look: Callable[[], Awaitable[Seen]]) -> Seen:

@@ -10,6 +10,7 @@ what has changed. Nothing is kept for a slow follower: it misses what lay betwee
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Mapping
+from contextlib import suppress
 from typing import TypeAlias
 
 from .errors import Unavailable
@@ -34,9 +35,9 @@ class SharedLooks:
         return len(self._boards)
 
     async def follow(
-        self, looks: Mapping[Hashable, Look], *, longest_s: float
+        self, looks: Mapping[Hashable, Look], is_over: Callable[[], bool] = lambda: False
     ) -> AsyncGenerator[bytes, None]:
-        """Yield what each look shows, and again when that has changed, for `longest_s` at most.
+        """Yield what each look shows, and again when that has changed, until it `is_over`.
 
         Looks under the same key are the same, whoever brings them. They answer whatever happens.
 
@@ -44,21 +45,18 @@ class SharedLooks:
             Unavailable: there is no room for these.
         """
         self.check_room(looks)
-        end_s = asyncio.get_running_loop().time() + longest_s
         news = asyncio.Event()
         boards = [self._join(key, look, news) for key, look in looks.items()]
         told: dict[_Board, bytes] = {}
         try:
-            while True:
+            while not is_over():
                 news.clear()
                 for board in boards:
                     if board.shown is not None and told.get(board) is not board.shown:
                         told[board] = board.shown
                         yield board.shown
-                async with asyncio.timeout_at(end_s):
-                    await news.wait()
-        except TimeoutError:
-            return
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(news.wait(), self._every_s)
         finally:
             for key in looks:
                 self._leave(key, news)

@@ -1,5 +1,6 @@
 """GET /v1/overview/events: what is there and how it goes, as it changes, for many who look on."""
 
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable
 from contextlib import aclosing
 from functools import partial
@@ -11,6 +12,7 @@ from starlette.responses import Response
 from ...jobs.api_keys import Scope
 from ...jobs.model import JobState
 from ..event_feed import RETRY_FRAME, stream_to_follower
+from ..long_poll import shutdown_of
 from ..principal import ThePrincipal
 from ..refusals import refusal_for
 from ..services import Services, TheServices
@@ -70,7 +72,12 @@ async def follow_overview(
         looks["workers"] = _look("workers", partial(list_workers, services))
         looks["queues"] = _look("queues", partial(list_queues, services))
     services.looks.check_room(looks)
-    return await stream_to_follower(request, services, _frames(services, looks))
+    is_leaving, end_s = shutdown_of(request.scope), time.monotonic() + LONGEST_S
+
+    def is_over() -> bool:
+        return is_leaving() or time.monotonic() >= end_s
+
+    return await stream_to_follower(request, services, _frames(services, looks, is_over))
 
 
 def _look(name: str, read: Callable[[], Awaitable[dict[str, Any]]]) -> Look:
@@ -87,10 +94,12 @@ def _look(name: str, read: Callable[[], Awaitable[dict[str, Any]]]) -> Look:
     return look
 
 
-async def _frames(services: Services, looks: dict[Hashable, Look]) -> AsyncGenerator[bytes, None]:
+async def _frames(
+    services: Services, looks: dict[Hashable, Look], is_over: Callable[[], bool]
+) -> AsyncGenerator[bytes, None]:
     yield RETRY_FRAME
     try:
-        async with aclosing(services.looks.follow(looks, longest_s=LONGEST_S)) as frames:
+        async with aclosing(services.looks.follow(looks, is_over)) as frames:
             async for each in frames:
                 yield each
     except Exception as error:
