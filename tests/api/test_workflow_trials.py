@@ -24,6 +24,7 @@ def test_a_preview_shows_the_first_rows_through_every_step(http: httpx2.Client) 
         found = http.post("/v1/workflows/preview", json=body, timeout=90).json()
         assert found["complete"] is True
         assert found["run"]["is_preview"] is True
+        assert {step["rows"]["cached"] for step in found["run"]["steps"]} == {0}
         steps = {step["id"]: step["rows"] for step in found["steps"]}
         assert [len(steps[step]) for step in ("copy", "said", "largest", "small")] == [4, 4, 2, 2]
         [request], [answer] = steps["said"][3]["requests"], steps["said"][3]["answers"]

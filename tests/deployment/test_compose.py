@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
+from penstock.api.cli_serve import API_GRACE_S
 from penstock.jobs.worker import STOP_PATIENCE_S
 
 from .command_line import VARIABLES, parsed, seconds
@@ -165,6 +166,18 @@ def test_a_worker_is_stopped_no_sooner_than_its_rows_allow(name: str) -> None:
     service = SERVICES[name]
     grace_s = float(service["environment"]["PENSTOCK_GRACE_S"])
     assert seconds(service["stop_grace_period"]) >= grace_s + STOP_PATIENCE_S
+
+
+def test_an_api_has_time_to_answer() -> None:
+    assert seconds(SERVICES["api"]["stop_grace_period"]) >= API_GRACE_S + 10
+
+
+def test_nobody_may_do_more_than_look_whom_nobody_has_let_in() -> None:
+    assert interpolated(SERVICES["flower"]["environment"]["FLOWER_BASIC_AUTH"]) == ""
+    grafana = SERVICES["grafana"]["environment"]
+    assert grafana["GF_AUTH_ANONYMOUS_ORG_ROLE"] == "Viewer"
+    assert grafana["GF_AUTH_DISABLE_LOGIN_FORM"] == "true"
+    assert grafana["GF_SECURITY_DISABLE_INITIAL_ADMIN_CREATION"] == "true"
 
 
 def test_a_gpu_is_asked_for_where_the_image_can_use_one() -> None:

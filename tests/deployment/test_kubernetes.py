@@ -170,6 +170,15 @@ def test_an_api_has_time_to_be_forgotten_and_to_answer() -> None:
     assert given_s >= sleep_s + API_GRACE_S + 10
 
 
+def test_an_api_that_every_namespace_reaches_asks_for_a_key() -> None:
+    assert environment(WORKLOADS["api"])["PENSTOCK_API_KEY"] == secret("penstock-api", "api-key")
+
+
+def test_one_api_is_always_there() -> None:
+    num_allowed = of_kind("PodDisruptionBudget")["api"]["spec"]["minAvailable"]
+    assert 1 <= num_allowed < WORKLOADS["api"]["spec"]["replicas"]
+
+
 def test_services_lead_to_pods() -> None:
     for name, service in of_kind("Service").items():
         [workload] = matched({"matchLabels": service["spec"]["selector"]})

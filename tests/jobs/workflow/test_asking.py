@@ -170,6 +170,12 @@ def test_what_is_not_as_asked_fails_its_row(answer: Answer, code: str) -> None:
     assert column(found, "s") == {"0": None}
 
 
+def test_a_document_that_was_cut_off_says_so() -> None:
+    cut = Answer(text='{"score": 1', finish_reason="length")
+    found, _ = answered(DOCUMENT, WORDS[:1], lambda _: cut)
+    assert "cut off at max_tokens" in found.faults[0].error.message
+
+
 def test_choices_and_regex_are_held_to() -> None:
     fields = {"type": "generate", "prompt": "{{ row.w }}"}
     choices = {**fields, "choices": ["invoice", "other"]}

@@ -125,6 +125,9 @@ def test_what_was_answered_is_not_asked_again(live: Live) -> None:
     assert second.steps[0].prompt_tokens < first.steps[0].prompt_tokens
     anew = ended(live, submit(live, edited, 60, tenant="cached", use_cache=False))
     assert [step.cached_rows for step in anew.steps[:2]] == [0, 0]
+    edited["steps"][1]["cache"] = False
+    partly = ended(live, submit(live, edited, 60, tenant="cached"))
+    assert [step.cached_rows for step in partly.steps[:2]] == [120, 0]
 
 
 def test_a_fault_that_may_not_be_ends_the_run_and_names_its_row(live: Live) -> None:
