@@ -57,7 +57,8 @@ def up(
     settings: Set = None,
 ) -> None:
     """Run the whole stack on this machine until Ctrl-C."""
-    from .local import LocalStack, StackOptions, can_listen
+    from .local import LocalStack, StackOptions
+    from .ports import can_listen
 
     printer = Printer()
     in_force = settings_of(config, settings, data=data, models=model)

@@ -8,7 +8,6 @@ socket is ours, so that nobody is turned away while the API starts or is started
 
 import os
 import secrets
-import socket
 import sys
 import threading
 import time
@@ -21,11 +20,11 @@ from ..jobs.settings import Settings
 from .child import Child
 from .client import Client
 from .client_errors import PenstockError, StackFailed
+from .ports import LOOPBACK, check_free, for_url, free_port, listen
 
 if TYPE_CHECKING:
     from ..jobs.redis_server import RedisServer
 
-_LOOPBACK = "127.0.0.1"
 _LOOK_S = 0.1
 _PAUSE_S = 2.0
 _HOPELESS_FAILURES = 2  # a part that dies so often before it was ever ready will not get better
@@ -64,10 +63,10 @@ class LocalStack:
         self.options = options or StackOptions()
         self._on_trouble = on_trouble
         if self.options.flower_port:
-            _check_free(self.options.flower_port)
-        self._listener = _listen(self.options.host, self.options.port)
+            check_free(self.options.flower_port)
+        self._listener = listen(self.options.host, self.options.port)
         port = self._listener.getsockname()[1]
-        self.url = f"http://{_for_url(self.options.host)}:{port}"
+        self.url = f"http://{for_url(self.options.host)}:{port}"
         self.flower_url: str | None = None
         self.settings = replace(settings, url=self.url, data=str(settings.data_dir))
         from ..jobs.api_keys import ApiKeys  # not for the light client
@@ -199,8 +198,8 @@ class LocalStack:
         listener = self._listener.fileno()
         flower_port = self.options.flower_port
         if flower_port is not None:
-            flower_port = flower_port or _free_port()
-            self.flower_url = f"http://{_LOOPBACK}:{flower_port}"
+            flower_port = flower_port or free_port()
+            self.flower_url = f"http://{LOOPBACK}:{flower_port}"
             self.settings = replace(self.settings, flower_url=self.flower_url)
         environ = _child_environ(self.settings)
         children = [
@@ -217,7 +216,7 @@ class LocalStack:
             children.append(
                 Child(
                     "flower",
-                    [*command, "flower", "--host", _LOOPBACK, "--port", str(flower_port)],
+                    [*command, "flower", "--host", LOOPBACK, "--port", str(flower_port)],
                     environ=environ,
                     log_path=self.log_dir / "flower.log",
                 )
@@ -270,59 +269,3 @@ def _child_environ(settings: Settings) -> dict[str, str]:
     ours = {item.metadata["env"] for item in fields(Settings)} | {"PENSTOCK_CONFIG"}
     inherited = {name: value for name, value in os.environ.items() if name not in ours}
     return inherited | settings.to_environ()
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    """Open the API's listening socket.
-
-    Raises:
-        StackFailed: the port is taken, or not ours to take.
-    """
-    try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        listener = socket.create_server(
-            (host, port), family=family, backlog=1024, dualstack_ipv6=host == "::"
-        )
-    except OSError as error:
-        raise StackFailed(
-            f"cannot listen on {host}:{port}: {error.strerror or error}; "
-            "--port 0 picks any free port"
-        ) from error
-    listener.set_inheritable(True)
-    return listener
-
-
-def _check_free(flower_port: int) -> None:
-    """Look whether Flower, which opens its own socket, will be able to.
-
-    Raises:
-        StackFailed: the port is taken, or not ours to take.
-    """
-    try:
-        socket.create_server((_LOOPBACK, flower_port)).close()
-    except OSError as error:
-        raise StackFailed(
-            f"Flower cannot listen on {_LOOPBACK}:{flower_port}: {error.strerror or error}; "
-            "--flower-port 0 picks any free port, --no-flower does without it"
-        ) from error
-
-
-def can_listen(port: int) -> bool:
-    """Look whether a port of this machine is free."""
-    try:
-        socket.create_server((_LOOPBACK, port)).close()
-    except OSError:
-        return False
-    return True
-
-
-def _free_port() -> int:
-    with socket.create_server((_LOOPBACK, 0)) as probe:
-        return probe.getsockname()[1]
-
-
-def _for_url(host: str) -> str:
-    """Write a host as clients on this machine reach it."""
-    if host in ("0.0.0.0", "::"):
-        return _LOOPBACK
-    return f"[{host}]" if ":" in host else host
