@@ -34,7 +34,7 @@ def check_model(model: str) -> None:
         _check_gguf(path)
     elif path.suffix == _GGUF or model.startswith((".", "/", "~")) or model.count("/") > 1:
         raise UsageProblem(
-            f"there is no model at {path}: name a directory that exists, or a hub id, as in "
+            f"there is no model at {model}: name a directory that exists, or a hub id, as in "
             "--model Qwen/Qwen2.5-0.5B-Instruct"
         )
 
