@@ -125,7 +125,7 @@ QUEUE_SAFEGUARDS = (
     Safeguard(
         "the input is synced before its job is accepted",
         "jobs/job_dir.py",
-        "                _fsync(path)\n",
+        "                fsync_file(path)\n",
         "                pass\n",
         _POWER,
     ),
