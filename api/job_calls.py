@@ -250,7 +250,6 @@ def wait_for_job(
         yield from wait_for_end(
             path_to("jobs", job_id),
             _read_job,
-            lambda record: record.status.is_final,
             retry,
             timeout_s=timeout_s,
             on_look=told,

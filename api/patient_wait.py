@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime
 from typing import Any, Protocol, TypeVar
 
 import httpx2
@@ -19,6 +20,11 @@ class Record(Protocol):
     @property
     def status(self) -> JobState:
         """Where it stands."""
+        ...
+
+    @property
+    def finished_at(self) -> datetime | None:
+        """When it ended, if it did."""
         ...
 
 
@@ -60,7 +66,6 @@ def long_poll(wait_s: float, seen: Record | None) -> dict[str, Any]:
 def wait_for_end(
     path: str,
     read: Callable[[httpx2.Response], Seen],
-    is_final: Callable[[Seen], bool],
     retry: RetryPolicy,
     *,
     timeout_s: float | None,
@@ -96,7 +101,7 @@ def wait_for_end(
         else:
             last_answer = time.monotonic()
             on_look(seen)
-            if is_final(seen):
+            if seen.status.is_final or seen.finished_at:  # in a state that is not known here
                 return seen
         if deadline is not None and time.monotonic() >= deadline:
             raise WaitTimedOut(how_it_goes_on(seen))

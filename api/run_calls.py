@@ -188,7 +188,6 @@ def wait_for_run(
         yield from wait_for_end(
             run_path(run_id),
             _read_run,
-            lambda run: run.status.is_final,
             retry,
             timeout_s=timeout_s,
             on_look=told,

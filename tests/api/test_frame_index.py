@@ -60,7 +60,9 @@ def test_so_have_some_of_their_columns(job: Job) -> None:
 
 
 def test_frames_that_know_no_index_have_columns(job: Job) -> None:
-    assert job.to_polars()["__index_level_1__"].to_list() == FRAME.index.get_level_values(1).to_list()
+    assert (
+        job.to_polars()["__index_level_1__"].to_list() == FRAME.index.get_level_values(1).to_list()
+    )
 
 
 def test_samples_of_a_row_share_its_place(client: Client) -> None:

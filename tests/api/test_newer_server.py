@@ -35,6 +35,12 @@ def test_a_job_in_a_state_that_nobody_knows_goes_on() -> None:
     assert "archiving" not in [*JobState], "it became none of ours"
 
 
+def test_a_job_that_ended_in_such_a_state_is_not_waited_for() -> None:
+    ended = httpx2.Response(200, json=job_json("archived", finished_at=1_700_000_002))
+    handler, _ = script(answered("running"), ended)
+    assert connect(handler).jobs.get("job_1").wait().status == "archived"
+
+
 def test_the_rows_of_such_a_job_are_waited_for() -> None:
     handler, _ = script(
         answered("archiving"),

@@ -31,7 +31,7 @@ from penstock.api.workflow_run import WorkflowRun
 
 from .conftest import MODEL, Stack
 from .plain_workflows import WORKFLOW, endless, rows
-from .scripted import connect, script
+from .scripted import connect, page, script
 
 SAID = [{"text": f"t{number}!", "size": number + 1} for number in range(3)]
 
@@ -238,6 +238,19 @@ def test_a_run_that_failed_raises_its_reason() -> None:
     handler, _ = script(httpx2.Response(200, json=run_json("running")), failed)
     with connect(handler) as client, pytest.raises(JobFailed, match="step a: it broke"):
         client.workflows.get("run_1").wait()
+
+
+def test_a_server_that_is_away_is_borne_while_rows_are_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    away = [httpx2.ConnectError("refused") for _ in range(9)]
+    handler, _ = script(httpx2.Response(200, json=run_json("running")), *away, page(after=None))
+    with connect(handler) as client:
+        run = client.workflows.get("run_1")
+        assert list(run.results()) == []
+        with pytest.raises(ValueError, match="page_rows must be from 1 to 10000, got 0"):
+            next(run.results(page_rows=0))
 
 
 def test_options_that_nobody_knows() -> None:
