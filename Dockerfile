@@ -2,6 +2,7 @@
 #
 #   docker build -t penstock .                               the CPU build of torch
 #   docker build -t penstock:cuda --build-arg TORCH_INDEX= .   PyPI's build, which is for CUDA
+#   docker build -t penstock --secret id=pip,src=pip.conf .    from a mirror: pip.conf stays outside
 #
 # Layers from what changes rarely to what changes often: a compiler, torch, what we depend on, us.
 
@@ -10,7 +11,8 @@ ARG PYTHON=3.12.12-slim-bookworm
 FROM python:${PYTHON} AS wheel
 WORKDIR /source
 COPY . .
-RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
+RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
+    pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
 
 FROM python:${PYTHON}
 # The CPU kernels and Triton's launchers are compiled at first use, for the machine they run on;
@@ -22,13 +24,15 @@ RUN apt-get update \
 # beside it: where it cannot be reached, pip would take PyPI's build, some gigabytes, and say nothing.
 ARG TORCH=2.13.0
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
-RUN pip install --no-cache-dir --no-deps "torch==${TORCH}" \
+RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
+    pip install --no-cache-dir --no-deps "torch==${TORCH}" \
     ${TORCH_INDEX:+--index-url="${TORCH_INDEX}"}
 # An empty package with our metadata brings all that we depend on, whatever changes in our code. A
 # torch without CUDA has no use for Triton, which is as large as itself.
 WORKDIR /skeleton
 COPY pyproject.toml ./
-RUN python -c "import pathlib, tomllib; \
+RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
+    python -c "import pathlib, tomllib; \
         project = tomllib.loads(pathlib.Path('pyproject.toml').read_text()); \
         folders = [name.split('.')[1:] for name in project['tool']['setuptools']['packages']]; \
         [pathlib.Path(*each).mkdir(parents=True, exist_ok=True) for each in folders]; \

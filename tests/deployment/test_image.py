@@ -20,6 +20,8 @@ IGNORED = [
     if line and not line.startswith("#")
 ]
 
+MIRROR = "--mount=type=secret,id=pip,target=/etc/pip.conf "
+
 
 def instructions() -> list[tuple[str, str]]:
     """Read the file as a builder would: comments away, continued lines together."""
@@ -87,7 +89,7 @@ def test_the_skeleton_is_all_that_setuptools_needs_and_none_of_our_code(tmp_path
     [copied] = [rest for word, rest in stages()[-1] if word == "COPY"]
     assert copied == "pyproject.toml ./"
     [command] = [rest for word, rest in instructions() if word == "RUN" and "tomllib" in rest]
-    making, _, _ = command.partition("&& pip install")
+    making, _, _ = command.removeprefix(MIRROR).partition("&& pip install")
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     path = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"}
     subprocess.run(["sh", "-c", making], cwd=tmp_path, env=path, check=True, timeout=60)
@@ -121,6 +123,14 @@ def test_everything_is_pinned() -> None:
 def test_no_secret_is_asked_for_nor_kept(word: str) -> None:
     told = " ".join(rest for each, rest in instructions() if each == word)
     assert not re.search(r"(?i)key|token=|secret|password", told)
+
+
+def test_whatever_asks_an_index_may_ask_a_mirror() -> None:
+    """By a pip.conf that is lent to the command, as it may hold a password."""
+    asking = [rest for word, rest in instructions() if word == "RUN" and "pip " in rest]
+    assert [rest.startswith(MIRROR) for rest in asking] == [
+        "/wheels/*.whl" not in rest for rest in asking
+    ]
 
 
 def test_the_last_stage_is_what_runs() -> None:
