@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, expect
 from tests.browser import open_browser
 
 from .conftest import MODEL, Stack
-from .page_reader import Reader, reading
+from .page_reader import NARROW, Reader, reading
 from .plain_workflows import WORKFLOW, endless, rows
 
 
@@ -58,6 +58,9 @@ def test_a_run_is_drawn_and_followed_to_its_end(
     expect(line.locator("td").nth(4)).to_have_text("12")
     expect(page.locator("#rows details")).to_have_count(6)  # of the output
     reader.check_fits_everywhere(tmp_path, "run")
+    page.set_viewport_size(NARROW)
+    expect(line.locator("[data-label=Out]")).to_be_visible()
+    expect(line.locator("[data-label=Failed]")).to_be_hidden()
 
 
 def test_rows_of_a_step_lead_to_their_history(reader: Reader, http: httpx2.Client) -> None:

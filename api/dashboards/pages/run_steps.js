@@ -49,8 +49,11 @@ function line(onChoice) {
       bar.set({ total: total ?? 1, succeeded: total == null ? 0 : done, failed: 0, running: 0 });
       fill(share, total == null ? `${count(done)} so far` : `${count(done)} of ${count(total)}`);
       const { rows } = now;
-      const told = [rows.in, rows.out, rows.dropped, rows.failed, rows.defaulted, rows.cached].map(count);
-      [...told, brief(now.usage.completion_tokens)].forEach((text, at) => fill(figures[at], text));
+      const told = [rows.in, rows.out, rows.dropped, rows.failed, rows.defaulted, rows.cached];
+      [...told.map(count), brief(now.usage.completion_tokens)].forEach((text, at) => {
+        fill(figures[at], text);
+        figures[at].classList.toggle("none", text === "0"); // which narrow screens leave out
+      });
       figures[3].classList.toggle("alarm", rows.failed > 0);
     },
   };
