@@ -189,7 +189,7 @@ class TestModels:
         else:
             run = penstock(*commands["job"], "-m", "./no-model")
         assert run.code == 2
-        assert "there is no model at ./no-model: name a directory that exists, or a hub id" in run.err
+        assert "there is no model at ./no-model: name a directory that exists" in run.err
         assert not (tmp_path / "data").exists()
 
     @pytest.mark.parametrize(
