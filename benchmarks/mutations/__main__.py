@@ -16,12 +16,17 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from .asking_safeguards import ASKING_SAFEGUARDS
 from .broken_copy import BrokenCopy
+from .client_safeguards import CLIENT_SAFEGUARDS
 from .device_safeguards import DEVICE_SAFEGUARDS
 from .engine_safeguards import ENGINE_SAFEGUARDS
 from .kernel_safeguards import KERNEL_SAFEGUARDS
+from .operation_safeguards import OPERATION_SAFEGUARDS
 from .queue_safeguards import QUEUE_SAFEGUARDS
+from .request_safeguards import REQUEST_SAFEGUARDS
 from .sampling_safeguards import SAMPLING_SAFEGUARDS
+from .sandbox_safeguards import SANDBOX_SAFEGUARDS
 from .tenant_safeguards import TENANT_SAFEGUARDS
 from .workflow_safeguards import WORKFLOW_SAFEGUARDS
 
@@ -32,7 +37,12 @@ ALL = (
     *DEVICE_SAFEGUARDS,
     *QUEUE_SAFEGUARDS,
     *WORKFLOW_SAFEGUARDS,
+    *ASKING_SAFEGUARDS,
+    *SANDBOX_SAFEGUARDS,
     *TENANT_SAFEGUARDS,
+    *REQUEST_SAFEGUARDS,
+    *CLIENT_SAFEGUARDS,
+    *OPERATION_SAFEGUARDS,
 )
 
 
