@@ -68,8 +68,11 @@ def fsync_directory(path: Path) -> None:
 
 def fsync_file(path: Path) -> None:
     """Make the bytes of a file durable that somebody else has written, such as a library."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_all(descriptor: int, data: bytes) -> None:
