@@ -93,12 +93,12 @@ def replace(context: Context, text: Any, old: str, new: str) -> str:
     return text.replace(old, new)
 
 
-def rounded(value: float, num_digits: int = 0) -> float:
+def round_number(value: float, num_digits: int = 0) -> float:
     """Round to a sane number of digits."""
     return round(float(value), max(-30, min(30, int(num_digits))))
 
 
-def total(numbers: Iterable[float]) -> float:
+def sum_numbers(numbers: Iterable[float]) -> float:
     """Add numbers; lists would be copied once per item."""
     added: float = 0
     for number in numbers:

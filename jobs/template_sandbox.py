@@ -22,9 +22,9 @@ from .template_filters import (
     metered,
     metered_test,
     replace,
-    rounded,
+    round_number,
+    sum_numbers,
     to_json,
-    total,
 )
 
 ROW = "row"
@@ -91,8 +91,8 @@ class RowSandbox(ImmutableSandboxedEnvironment):
             **filters,
             "join": join,
             "replace": replace,
-            "round": rounded,
-            "sum": total,
+            "round": round_number,
+            "sum": sum_numbers,
             "tojson": to_json,
             _METERED: metered,
         }
