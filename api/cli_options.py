@@ -126,7 +126,7 @@ Schema: TypeAlias = Annotated[
 ]
 Tags: TypeAlias = Annotated[
     list[str] | None,
-    typer.Option("--tag", metavar="KEY=VALUE", help="To find it again; may be given again."),
+    typer.Option("--tag", metavar="KEY=VALUE", help="Metadata, which jobs --tag finds; may be given again."),
 ]
 Here: TypeAlias = Annotated[
     bool, typer.Option("--here", help="Ask no server, even where one runs.")
