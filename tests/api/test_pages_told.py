@@ -52,6 +52,10 @@ def test_a_job_tells_all_that_is_known_of_it(reader: Reader, waiting: dict[str, 
     expect(about).to_contain_text(waiting["output"]["path"])
     expect(page.locator("#waits")).to_contain_text(f"penstock worker --model {IDLE_MODEL}")
     expect(page.locator("#announced")).to_have_text("queued, 0 % of the rows are done")
+    page.get_by_role("button", name="Cancel job").click()
+    page.get_by_role("dialog").get_by_role("button", name="Cancel job").click()
+    expect(page.locator("#waits")).to_be_empty()
+    expect(page.locator("#announced")).to_have_text("cancelled, 0 % of the rows are done")
 
 
 def test_times_are_the_readers_and_in_utc_where_one_points(

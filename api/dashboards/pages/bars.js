@@ -24,16 +24,12 @@ export function drawBars(parent, pairs, nothing, kind = "") {
     parent.dataset.whole = "";
     drawBars(parent, pairs, nothing, kind);
   };
+  const lines = shown.map(([name, value]) => bar(name, value, value / most, kind));
+  const button = { type: "button", class: "link", click: showAll };
   fill(
     parent,
-    element(
-      "dl",
-      {},
-      shown.map(([name, value]) => bar(name, value, value / most, kind)),
-    ),
-    isWhole
-      ? null
-      : element("button", { type: "button", class: "link", click: showAll }, `Show all ${all.length}`),
+    element("dl", {}, lines),
+    isWhole ? null : element("button", button, `Show all ${all.length}`),
   );
 }
 

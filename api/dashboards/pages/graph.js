@@ -88,7 +88,8 @@ export class Graph {
     view.node.dataset.state = step.state;
     view.done.setAttribute("width", (ROOM * share).toFixed(1));
     const failed = step.rows.failed ? ` · ${count(step.rows.failed)} failed` : "";
-    const words = step.state === "waiting" ? "waiting" : `${countOf(step.rows.out, "row")}${failed}`;
+    const rows = `${countOf(step.rows.out, "row")}${failed}`;
+    const words = step.state === "waiting" ? "waiting" : rows;
     fill(view.said, words);
     view.node.setAttribute("aria-label", `${view.label}, ${step.state}, ${words}`);
   }

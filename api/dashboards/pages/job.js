@@ -59,6 +59,7 @@ const plots = [
 let job = null;
 let band = null; // how long the rest may take
 let reader = null;
+let isServed = true; // until it is known that nobody does
 const parts = { landed: null, total: null };
 
 byId("bar").append(bar.node);
@@ -139,6 +140,7 @@ function show(now) {
   bar.set({ ...counts, running: Math.min(inFlight, counts.running) });
   tellFacts(byId("facts"), figures(inFlight));
   drawBars(byId("errors"), Object.entries(job.errors_by_code), "No row has failed.", "failed");
+  tellWait();
   reveal(byId("rejected"), counts.rejected > 0);
   const rejected = `${countOf(counts.rejected, "line")} could not become rows`;
   fill(byId("rejected").querySelector("summary"), rejected);
@@ -192,10 +194,14 @@ async function lookAtHistory() {
   fill(byId("sample-note"), isPart ? `Plots and makers are told by ${rows}.` : "");
 }
 
-/** Say so where the job cannot go on because nobody serves its model. */
 async function lookForWorkers() {
   const { data: models } = await api.get("/v1/models");
-  const isServed = models.some(({ id: model, workers }) => model === job.model && workers > 0);
+  isServed = models.some(({ id: model, workers }) => model === job.model && workers > 0);
+  tellWait();
+}
+
+/** Say so where the job cannot go on because nobody serves its model. */
+function tellWait() {
   const words =
     `No worker serves ${job.model} now, and the job waits until one does. ` +
     `One is started with: penstock worker --model ${job.model}`;

@@ -97,8 +97,8 @@ function valueOf(value) {
   if (typeof value === "number" || typeof value === "boolean") return String(value);
   const text = asText(value);
   if (text.length < 60 && !text.includes("\n")) return text;
-  const isCut = text.length > LONGEST;
-  return element("pre", { tabindex: 0, dir: "auto" }, isCut ? `${text.slice(0, LONGEST)} …` : text);
+  const told = text.length > LONGEST ? `${text.slice(0, LONGEST)} …` : text;
+  return element("pre", { tabindex: 0, dir: "auto" }, told);
 }
 
 function asText(value) {
