@@ -14,6 +14,7 @@ from .client_events import follow_async
 from .connection import AsyncConnection
 from .downloads import download_path, open_download
 from .job_calls import JobChanges, OnRecord, model_of
+from .job_errors import all_errors
 from .job_facts import JobFacts
 from .records import JobEvent, JobRecord, Row
 from .results_pager import ResultsPager, TablePager
@@ -106,9 +107,13 @@ class AsyncJob(JobFacts):
                     row.raise_if_failed()
                 yield row
 
-    async def errors(self) -> list[dict[str, Any]]:
-        """List the rejected input lines and the rows that failed."""
-        return await self._connection.run(job_calls.job_errors(self.id, self._connection.retry))
+    async def errors(self, *, limit: int | None = None) -> list[dict[str, Any]]:
+        """List the rejected input lines (the first ten thousand) and the rows that failed.
+
+        Args:
+            limit: how many of either, at most; all unless told.
+        """
+        return await self._connection.run(all_errors(self.id, limit, self._connection.retry))
 
     def events(self) -> AsyncIterator[JobEvent]:
         """Yield what happens to the job, to its end; a broken connection goes on where it was."""

@@ -94,7 +94,8 @@ def note_errors(printer: Printer, job: Job, how_to_see_all: str) -> None:
     counts = job.counts
     if not counts.failed + counts.rejected:
         return
-    failed = [error for error in job.errors() if "row_index" in error] if counts.failed else []
+    told = job.errors(limit=_NUM_NOTED) if counts.failed else []
+    failed = [error for error in told if "row_index" in error]
     for error in failed[:_NUM_NOTED]:
         printer.note(f"{place_of(error)} failed: {cell(error['error'].get('message'), 200)}")
     if counts.failed > len(failed[:_NUM_NOTED]):

@@ -13,6 +13,7 @@ from .client_events import follow
 from .connection import Connection
 from .downloads import download_path, open_download
 from .job_calls import JobChanges, OnRecord, model_of
+from .job_errors import all_errors
 from .job_facts import JobFacts
 from .records import JobEvent, JobRecord, Row
 from .results_pager import ResultsPager, TablePager
@@ -105,9 +106,13 @@ class Job(JobFacts):
                     row.raise_if_failed()
                 yield row
 
-    def errors(self) -> list[dict[str, Any]]:
-        """List the rejected input lines and the rows that failed."""
-        return self._connection.run(job_calls.job_errors(self.id, self._connection.retry))
+    def errors(self, *, limit: int | None = None) -> list[dict[str, Any]]:
+        """List the rejected input lines (the first ten thousand) and the rows that failed.
+
+        Args:
+            limit: how many of either, at most; all unless told.
+        """
+        return self._connection.run(all_errors(self.id, limit, self._connection.retry))
 
     def events(self) -> Iterator[JobEvent]:
         """Yield what happens to the job, to its end; a broken connection goes on where it was."""

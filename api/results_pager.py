@@ -98,11 +98,23 @@ class ResultsPager(Pager[tuple[Row, ...]]):
     """Walks the rows as objects; with a pydantic `model`, their answers are instances of it."""
 
     def __init__(
-        self, job_id: str, *, status: str | None, follow: bool, page_rows: int, model: Any = None
+        self,
+        job_id: str,
+        *,
+        status: str | None,
+        follow: bool,
+        page_rows: int,
+        model: Any = None,
+        columns: Sequence[str] | None = None,
     ) -> None:
-        read = partial(_read_rows, model)
         super().__init__(
-            job_id, read, format="jsonl", status=status, follow=follow, page_rows=page_rows
+            job_id,
+            partial(_read_rows, model),
+            format="jsonl",
+            status=status,
+            follow=follow,
+            page_rows=page_rows,
+            columns=columns,
         )
 
 

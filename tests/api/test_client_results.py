@@ -163,3 +163,23 @@ def test_events_go_on_where_the_connection_broke() -> None:
     assert calls[1].headers.get("last-event-id") is None
     assert calls[2].headers["last-event-id"] == "1-0"
     assert calls[3].headers["last-event-id"] == "1-0"
+
+
+def test_all_errors_are_told_however_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("penstock.api.job_errors._AT_ONCE", 2)
+    line = {"line": 3, "message": "no JSON"}
+    failed = [{"row_index": n, "error": {"code": "x"}} for n in range(3)]
+    handler, calls = script(
+        httpx2.Response(200, json=job_json("completed_with_errors")),
+        httpx2.Response(200, json={"data": [line, *failed[:2]], "has_more": True}),
+        page(*failed[:2], after="c1"),
+        page(after="c2"),  # a page of rows that succeeded
+        page(failed[2], after=None),
+        httpx2.Response(200, json={"data": [line, failed[0]], "has_more": True}),
+    )
+    job = connect(handler).jobs.get("job_1")
+    assert job.errors() == [line, *failed]
+    assert calls[2].url.params.get_list("columns")[0] == "row_index"
+    assert calls[2].url.params["status"] == "failed"
+    assert job.errors(limit=1) == [line, failed[0]]
+    assert calls[-1].url.params["limit"] == "1"
