@@ -12,7 +12,7 @@ _COLUMNS = ("row_index", "custom_id", "sample_index", "error")
 
 
 def all_errors(job_id: str, limit: int | None, retry: RetryPolicy) -> Talk[list[dict[str, Any]]]:
-    """Fetch the rejected lines (the first ten thousand) and the failed rows, or `limit` of either."""
+    """Fetch the rejected lines (ten thousand at most) and the failed rows, or `limit` of either."""
     told = yield from job_errors(job_id, retry, limit=limit or _AT_ONCE)
     lines = [error for error in told if "line" in error]
     if limit is not None or len(told) - len(lines) < _AT_ONCE:
