@@ -81,6 +81,7 @@ def test_parts_may_come_in_any_order(http: httpx2.Client) -> None:
         ({"purpose": "batch", "tag": "x"}, {"file": ("a", b"x")}, "unknown part 'tag'"),
         ({"purpose": "batch" * 999}, {"file": ("a", b"x")}, "at most 1024 bytes"),
         ({"purpose": "batch"}, {"file": ("a.parquet", b"PAR1" * 9)}, "no Parquet"),
+        ({"purpose": "batch"}, {"file": ("a.jsonl", b"PAR1" * 9)}, "no Parquet"),
         (
             {"purpose": "batch", "expires_after[seconds]": "10"},
             {"file": ("a", b"x")},

@@ -12,6 +12,7 @@ from penstock.jobs.model import JobState
 from penstock.jobs.results_dir import ResultsDir
 from penstock.jobs.settings import Settings
 from penstock.jobs.workflow.orders.orders import Order, orders_of
+from penstock.jobs.workflow.runs import run_at_work
 from penstock.jobs.workflow.runs.run_at_work import RunAtWork
 from penstock.jobs.workflow.workshop.workbench import Workbench
 
@@ -53,6 +54,17 @@ def remove_order(runs: SmallRuns, order: Order) -> None:
     ResultsDir(results).remove()
     shutil.rmtree(directory.path)
     runs.table.forget(job)
+
+
+def test_a_step_asks_no_more_than_may_be_open(
+    runs: SmallRuns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_at_work, "WINDOW_ROWS", 4)
+    run_id, run, bench, _ = ordered(runs)
+    for _ in range(10):  # while nobody answers
+        assert not runs.advance(run, bench)
+    assert len(runs.asked(run_id)) == 6, "two shards of three: the first left room for one row"
+    assert runs.finish(run_id).state is JobState.COMPLETED
 
 
 @pytest.mark.parametrize("has_landed", [False, True])
