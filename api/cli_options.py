@@ -66,7 +66,8 @@ Input: TypeAlias = Annotated[
     str,
     typer.Argument(
         metavar="INPUT",
-        help="A JSONL, CSV, TSV or Parquet file of rows, or a JSON array; s3://BUCKET/KEY; or - for a pipe.",
+        help="A JSONL, CSV, TSV or Parquet file of rows, or a JSON array; s3://BUCKET/KEY; or - for "
+        "a pipe.",
     ),
 ]
 Prompt: TypeAlias = Annotated[
@@ -126,7 +127,9 @@ Schema: TypeAlias = Annotated[
 ]
 Tags: TypeAlias = Annotated[
     list[str] | None,
-    typer.Option("--tag", metavar="KEY=VALUE", help="Metadata, which jobs --tag finds; may be given again."),
+    typer.Option(
+        "--tag", metavar="KEY=VALUE", help="Metadata, which jobs --tag finds; may be given again."
+    ),
 ]
 Here: TypeAlias = Annotated[
     bool, typer.Option("--here", help="Ask no server, even where one runs.")
