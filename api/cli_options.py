@@ -66,8 +66,8 @@ Input: TypeAlias = Annotated[
     str,
     typer.Argument(
         metavar="INPUT",
-        help="A JSONL, CSV, TSV or Parquet file of rows, or a JSON array; s3://BUCKET/KEY; or - for "
-        "a pipe.",
+        help="A JSONL, CSV, TSV or Parquet file of rows, or a JSON array; s3://BUCKET/KEY; or - "
+        "for a pipe.",
     ),
 ]
 Prompt: TypeAlias = Annotated[
