@@ -27,10 +27,10 @@ CLIENT_SAFEGUARDS = (
     ),
     Safeguard(
         "what is sent again is sent whole",
-        "api/connection.py",
-        "                if send.upload is not None:\n                    send.upload.rewind()\n",
-        "",
-        _CLIENT,
+        "api/payloads.py",
+        "        self._file.seek(0, os.SEEK_END)  # a sending",
+        "        # a sending",
+        ("tests/api/test_upload_retries.py",),
     ),
     Safeguard(
         "what is secret in a URL is not told",
