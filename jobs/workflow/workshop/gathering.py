@@ -12,7 +12,7 @@ from itertools import islice
 from ...durable import make_directories
 from ...model import RequestError
 from ...part_file import CorruptPart
-from ..computing.gather import gather
+from ..computing import gather
 from ..row import Fault, Row
 from ..work import Gather, Gathered
 from .fault_file import FaultFiles
@@ -62,7 +62,7 @@ def gather_all(run: OpenRun, work: Gather) -> Gathered:
         news = news.with_faults(faults)
         errors.update(stand_ins(faults))
 
-    made = gather(run.plan, step, sources, scratch, on_faults)
+    made = gather.gather(run.plan, step, sources, scratch, on_faults)
     reports: list[ShardReport] = []
     told = Counter[str]()
     for index, rows in enumerate(_chunks(made, run.plan.shard_rows)):
