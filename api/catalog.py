@@ -1,5 +1,7 @@
 """Which models are served: those the server is set up for, and those that live workers bring."""
 
+from collections.abc import Iterable
+
 from ..jobs.workers import AsyncWorkerRegister, WorkerInfo
 from .errors import InvalidRequest, ModelNotFound
 
@@ -21,6 +23,10 @@ class Catalog:
         for worker in await self._register.list():
             served.setdefault(worker.model, []).append(worker)
         return served
+
+    async def contexts(self) -> dict[str, int | None]:
+        """Return every model with the longest context that some worker of it takes, if any says."""
+        return {model: longest_context(workers) for model, workers in (await self.served()).items()}
 
     async def require(self, model: str) -> list[WorkerInfo]:
         """Return the live workers of a model.
@@ -50,5 +56,10 @@ class Catalog:
 
     async def max_model_len(self, model: str) -> int | None:
         """Return the longest context that some worker of the model takes, if any says."""
-        lengths = [worker.max_model_len for worker in await self.require(model)]
-        return max((length for length in lengths if length is not None), default=None)
+        return longest_context(await self.require(model))
+
+
+def longest_context(workers: Iterable[WorkerInfo]) -> int | None:
+    """Return the longest context that some worker takes, if any says."""
+    lengths = (worker.max_model_len for worker in workers)
+    return max((length for length in lengths if length is not None), default=None)

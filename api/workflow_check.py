@@ -1,16 +1,18 @@
 """What a check has found out about a workflow, as clients see it. Knows no service and no file."""
 
-from collections.abc import Collection
+from collections.abc import Mapping
 from typing import Any
 
 from ..jobs.workflow.plan import INPUT, Plan, PlannedStep
 from ..jobs.workflow.spec import Expand, Join
+from .workflow_doubts import doubts_about
 
 
-def check_object(plan: Plan, served: Collection[str] | None) -> dict[str, Any]:
-    """Return what is known of each step and of the output; and what could not be checked.
+def check_object(plan: Plan, served: Mapping[str, int | None] | None) -> dict[str, Any]:
+    """Return what is known of each step and of the output; and what is not, or is in doubt.
 
-    `served` are the models that may be asked; with None there is nobody to tell.
+    `served` are the models that may be asked, and how long their contexts are, as far as a worker
+    has told it; with None there is nobody to tell.
     """
     is_known = plan.workflow.inputs.keys() <= plan.inputs.keys()
     return {
@@ -21,7 +23,7 @@ def check_object(plan: Plan, served: Collection[str] | None) -> dict[str, Any]:
         "steps": [_step(plan, step) for step in plan.steps if not step.is_internal],
         "output": {"from": plan.output_step, "columns": dict(plan.output_columns)},
         "params": dict(plan.params),
-        "warnings": _warnings(plan, served),
+        "warnings": [*_unknowns(plan, served), *doubts_about(plan, served or {})],
     }
 
 
@@ -38,7 +40,7 @@ def _step(plan: Plan, step: PlannedStep) -> dict[str, Any]:
     }
 
 
-def _warnings(plan: Plan, served: Collection[str] | None) -> list[str]:
+def _unknowns(plan: Plan, served: Mapping[str, int | None] | None) -> list[str]:
     """Say what nobody could look at."""
     missing = [name for name in plan.workflow.inputs if name not in plan.inputs]
     models = sorted({model for step in plan.steps for model in step.models})

@@ -61,7 +61,7 @@ async def validate_workflow(
     """Check a workflow, with the first rows of the inputs that are given; all problems at once."""
     body = await read_json(request, CheckRequest, MAX_JOB_JSON_BYTES)
     plan = await checked(services, principal, body)
-    return check_object(plan, await services.catalog.served())
+    return check_object(plan, await services.catalog.contexts())
 
 
 @router.get("/v1/workflows/{name}")
