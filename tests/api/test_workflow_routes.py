@@ -289,6 +289,13 @@ class TestValidate:
         assert answer.status_code == 400
         assert "size" in answer.json()["error"]["message"]
 
+    def test_it_warns_of_answers_as_long_as_the_workers_context(self, http: httpx2.Client) -> None:
+        copy, said, *others = WORKFLOW["steps"]
+        said = {**said, "sampling": {"max_tokens": 100_000}}
+        body = {"workflow": {**WORKFLOW, "steps": [copy, said, *others]}}
+        [warning] = http.post("/v1/workflows/validate", json=body).json()["warnings"]
+        assert warning.startswith("steps.said.sampling.max_tokens=100000 leaves no room")
+
     def test_without_columns_it_checks_what_it_can(self, http: httpx2.Client) -> None:
         workflow = {**WORKFLOW, "inputs": {"texts": {"type": "dataset"}}}
         check = http.post("/v1/workflows/validate", json={"workflow": workflow}).json()
