@@ -28,7 +28,7 @@ from penstock.jobs.workflow.checks import check
 from penstock.jobs.workflow.model_revisions import ModelRevisions
 from penstock.jobs.workflow.orders import orders
 from penstock.jobs.workflow.orders.orders import orders_of
-from penstock.jobs.workflow.runs import completion, run_at_work, telling
+from penstock.jobs.workflow.runs import completion, run_at_work, run_orders, telling
 from penstock.jobs.workflow.runs.run_at_work import RunAtWork
 from penstock.jobs.workflow.runs.run_dir import RunDir
 from penstock.jobs.workflow.runs.run_results import RunResults
@@ -54,7 +54,7 @@ def in_small_shards(run_rows: int = 3, order_rows: int = 4) -> Iterator[None]:
         for module, name, value in (
             (check, "MAX_SHARD_ROWS", run_rows),
             (orders, "SMALL_SHARD_ROWS", order_rows),
-            (run_at_work, "ORDER_WAIT_S", -1.0),
+            (run_orders, "ORDER_WAIT_S", -1.0),
             (run_at_work, "RETRY_S", 0.0),
             (telling, "_EVERY_S", 0.0),
             (completion, "READING_S", 60.0),
