@@ -41,7 +41,8 @@ RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
     && pip install --no-cache-dir '.[all]' \
     && pip uninstall --yes penstock \
     && if [ "$(python -c 'import torch; print(torch.version.cuda)')" = None ]; \
-        then pip uninstall --yes triton; fi
+        then pip uninstall --yes triton; fi \
+    && rm -rf ./*
 RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels \
     pip install --no-cache-dir --no-deps /wheels/*.whl
 # Where volumes go must be the user's before they are mounted. The number is what Kubernetes asks
