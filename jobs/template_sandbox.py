@@ -61,15 +61,18 @@ _METHODS = frozenset(
 _METERED = "_metered"
 
 
-def _refuse_null(value: Any) -> Any:
-    """Let no null become the word "None" in a prompt."""
+def _printable(value: Any) -> Any:
+    """Let no null become the word "None" in a prompt, and no method where it lies in memory."""
     if value is None:
-        raise NullPrinted("it prints a null; write `| default('', true)` where null may stand")
+        raise NoValuePrinted("it prints a null; write `| default('', true)` where null may stand")
+    if callable(value) and not isinstance(value, jinja2.Undefined):  # that one says what is missing
+        name = getattr(value, "__name__", type(value).__name__)
+        raise NoValuePrinted(f"it prints {name!r}, which is no column here but a function: call it")
     return value
 
 
-class NullPrinted(jinja2.TemplateRuntimeError):
-    """An expression printed a null."""
+class NoValuePrinted(jinja2.TemplateRuntimeError):
+    """An expression printed what is no value of the row's."""
 
 
 class RowSandbox(ImmutableSandboxedEnvironment):
@@ -83,7 +86,7 @@ class RowSandbox(ImmutableSandboxedEnvironment):
             autoescape=False,
             keep_trailing_newline=True,
             optimized=False,  # folding constants would compute them outside the budget
-            finalize=_refuse_null,
+            finalize=_printable,
         )
         self.globals = {"range": bounded_range}
         filters = {name: self.filters[name] for name in _FILTERS}

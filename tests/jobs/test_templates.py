@@ -91,6 +91,9 @@ def test_what_no_template_may_say(text: str, complaint: str) -> None:
     [
         ("{{ row.missing }}", "there is no 'missing'|has no attribute 'missing'"),
         ("{{ row['missing'] }}", "missing"),
+        ("{{ row.copy }}", "there is no 'copy'"),
+        ("{{ row.values }}", "'values', which is no column here but a function"),
+        ("{{ row.text.upper }}", "'upper', which is no column here but a function"),
         ("{{ row.n + row.text }}", "unsupported operand"),
         ("{{ row.n // 0 }}", "by zero"),
         ("{{ 'a' * 5e7 }}", "works on numbers only"),
