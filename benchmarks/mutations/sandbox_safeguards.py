@@ -17,6 +17,13 @@ SANDBOX_SAFEGUARDS = (
         _TEMPLATES,
     ),
     Safeguard(
+        "a method is no text",
+        "jobs/template_sandbox.py",
+        "if callable(value) and not",
+        "if False and not",
+        _TEMPLATES,
+    ),
+    Safeguard(
         "nothing is called but harmless methods",
         "jobs/template_sandbox.py",
         "            if not isinstance(owner, str | list | dict) or name not in _METHODS:\n",
