@@ -5,6 +5,7 @@ import threading
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 import redis
 
@@ -166,3 +167,18 @@ def test_a_key_whose_job_has_lost_its_input_is_refused(settings: Settings, table
     JobDir(settings.jobs_dir, first.spec.job_id).input.write_bytes(b"rotten")
     with pytest.raises(InvalidJob, match="nobody can tell whether of these rows"):
         submit(settings, table, ROWS, request)
+
+
+def test_a_line_that_was_refused_in_other_words_is_the_same_line(
+    settings: Settings, table: JobTable, tmp_path: Path
+) -> None:
+    request = SubmitRequest(TASK, idempotency_key="k")
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"text": "a"}\nno JSON\n')
+    spec = submit(settings, table, PathSource(path), request).spec
+    bad_lines = JobDir(settings.jobs_dir, spec.job_id).bad_lines
+    bad_lines.write_bytes(msgspec.json.encode(RejectedLine(2, "as an older version put it")))
+    assert not submit(settings, table, PathSource(path), request).created
+    path.write_text('{"text": "a"}\n\nno JSON\n')
+    with pytest.raises(InvalidJob, match="other rows"):
+        submit(settings, table, PathSource(path), request)
