@@ -5,6 +5,7 @@ Jinja's would make much out of little, or copy a list once per item. Knows no sy
 
 import json
 from collections.abc import Callable, Iterable, Iterator
+from functools import wraps
 from typing import Any
 
 import jinja2
@@ -15,6 +16,32 @@ from jinja2.runtime import Context
 from .template_budget import MAX_TEXT_CHARS, Budget, budget_of, weight_of
 
 MAX_RANGE = 10_000
+
+
+class NoValuePrinted(jinja2.TemplateRuntimeError):
+    """An expression printed what is no value of the row's."""
+
+
+def printable(value: Any) -> Any:
+    """Let no null become the word "None" in a prompt, and no method where it lies in memory."""
+    if value is None:
+        raise NoValuePrinted("it prints a null; write `| default('', true)` where null may stand")
+    if callable(value) and not isinstance(value, jinja2.Undefined):  # that one says what is missing
+        name = getattr(value, "__name__", type(value).__name__)
+        raise NoValuePrinted(f"it prints {name!r}, which is no column here but a function: call it")
+    return value
+
+
+def of_text(filter: Callable[..., Any]) -> Callable[..., Any]:
+    """Make a filter refuse what cannot be printed; of a null it would make the word "None"."""
+    place = int(hasattr(filter, "jinja_pass_arg"))  # the first argument may be the context
+
+    @wraps(filter)
+    def checked(*arguments: Any, **options: Any) -> Any:
+        printable(arguments[place])
+        return filter(*arguments, **options)
+
+    return checked
 
 
 def is_number(value: Any) -> bool:
@@ -73,7 +100,7 @@ def join(
             value = context.environment.getitem(value, attribute)
         if isinstance(value, jinja2.Undefined):
             str(value)  # a strict undefined raises here, and says what is missing
-        pieces.append(str(value))
+        pieces.append(str(printable(value)))
         added = len(pieces[-1]) + len(separator)
         num_chars += added
         budget.spend(1 + added)

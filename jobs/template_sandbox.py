@@ -21,6 +21,8 @@ from .template_filters import (
     join,
     metered,
     metered_test,
+    of_text,
+    printable,
     replace,
     round_number,
     sum_numbers,
@@ -38,10 +40,12 @@ _NODES: tuple[type[nodes.Node], ...] = (
     *(nodes.Add, nodes.Sub, nodes.Mul, nodes.Div, nodes.FloorDiv, nodes.Mod, nodes.Neg, nodes.Pos),
 )
 _FILTERS = (
-    *("abs", "capitalize", "count", "d", "default", "dictsort", "first", "float", "int", "items"),
-    *("last", "length", "list", "lower", "map", "max", "min", "reject", "rejectattr", "reverse"),
-    *("select", "selectattr", "sort", "string", "title", "trim", "truncate", "unique"),
-    *("upper", "wordcount"),
+    *("abs", "count", "d", "default", "dictsort", "first", "float", "int", "items", "last"),
+    *("length", "list", "map", "max", "min", "reject", "rejectattr", "reverse", "select"),
+    *("selectattr", "sort", "unique"),
+)
+_TEXT_FILTERS = (
+    *("capitalize", "lower", "string", "title", "trim", "truncate", "upper", "wordcount"),
 )
 _PLAIN_TESTS = (
     *("boolean", "defined", "divisibleby", "even", "false", "float", "integer", "iterable"),
@@ -61,20 +65,6 @@ _METHODS = frozenset(
 _METERED = "_metered"
 
 
-def _printable(value: Any) -> Any:
-    """Let no null become the word "None" in a prompt, and no method where it lies in memory."""
-    if value is None:
-        raise NoValuePrinted("it prints a null; write `| default('', true)` where null may stand")
-    if callable(value) and not isinstance(value, jinja2.Undefined):  # that one says what is missing
-        name = getattr(value, "__name__", type(value).__name__)
-        raise NoValuePrinted(f"it prints {name!r}, which is no column here but a function: call it")
-    return value
-
-
-class NoValuePrinted(jinja2.TemplateRuntimeError):
-    """An expression printed what is no value of the row's."""
-
-
 class RowSandbox(ImmutableSandboxedEnvironment):
     """A Jinja environment in which a template can do bounded work on its row."""
 
@@ -86,14 +76,14 @@ class RowSandbox(ImmutableSandboxedEnvironment):
             autoescape=False,
             keep_trailing_newline=True,
             optimized=False,  # folding constants would compute them outside the budget
-            finalize=_printable,
+            finalize=printable,
         )
         self.globals = {"range": bounded_range}
-        filters = {name: self.filters[name] for name in _FILTERS}
         self.filters = {
-            **filters,
+            **{name: self.filters[name] for name in _FILTERS},
+            **{name: of_text(self.filters[name]) for name in _TEXT_FILTERS},
             "join": join,
-            "replace": replace,
+            "replace": of_text(replace),
             "round": round_number,
             "sum": sum_numbers,
             "tojson": to_json,

@@ -18,7 +18,7 @@ SANDBOX_SAFEGUARDS = (
     ),
     Safeguard(
         "a method is no text",
-        "jobs/template_sandbox.py",
+        "jobs/template_filters.py",
         "if callable(value) and not",
         "if False and not",
         _TEMPLATES,
