@@ -26,8 +26,8 @@ SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 OURS = sorted(name for name, service in SERVICES.items() if "build" in service)
 KEYS = {
     "build", "cap_drop", "command", "configs", "depends_on", "deploy", "environment",
-    "healthcheck", "image", "init", "ports", "profiles", "read_only", "restart", "security_opt",
-    "shm_size", "stop_grace_period", "tmpfs", "volumes",
+    "healthcheck", "image", "init", "logging", "ports", "profiles", "read_only", "restart",
+    "security_opt", "shm_size", "stop_grace_period", "tmpfs", "volumes",
 }  # fmt: skip
 ASKED_FOR = {"PENSTOCK_REDIS_PASSWORD", "FLOWER_BASIC_AUTH"}  # beside settings
 PINNED = re.compile(r"[a-z0-9./-]+:v?\d+\.\d+\.\d+")
@@ -131,6 +131,12 @@ def test_where_flower_is_not_asked_for_nothing_leads_to_it() -> None:
 @pytest.mark.parametrize("name", SERVICES)
 def test_ports_are_open_to_this_machine_only(name: str) -> None:
     assert all(port.startswith("127.0.0.1:") for port in SERVICES[name].get("ports", []))
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_no_log_grows_without_bound(name: str) -> None:
+    options = SERVICES[name]["logging"]["options"]
+    assert options["max-size"].endswith("m") and int(options["max-file"]) > 1
 
 
 @pytest.mark.parametrize("name", SERVICES)
