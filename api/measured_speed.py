@@ -1,6 +1,7 @@
 """How fast a model has answered on this installation. Knows workers and ended jobs, no estimate.
 
-What workers gave when they had enough to do says most; else the quickest of earlier jobs tells.
+What workers gave when they had enough to do says most; else the quickest of earlier jobs
+tells, among those with rows enough to keep an engine busy if there are any.
 """
 
 from collections.abc import Iterable, Sequence
@@ -50,12 +51,16 @@ def speed_of_workers(workers: Iterable[WorkerInfo], model: str) -> MeasuredSpeed
 
 
 def speed_of_jobs(jobs: Sequence[JobSnapshot]) -> MeasuredSpeed | None:
-    """Take the quickest of some ended jobs of one model; None if none has written a token."""
-    quickest = max(jobs, key=_tokens_per_s, default=None)
-    rate = 0.0 if quickest is None else _tokens_per_s(quickest)
-    if quickest is None or not rate:
+    """Take the quickest of some ended jobs of one model; None if none has written a token.
+
+    One of few rows is taken only where there is no other: how long it took is mostly chance.
+    """
+    timed = [job for job in jobs if _tokens_per_s(job)]
+    of_many_rows = [job for job in timed if job.counts.succeeded >= _FEW_ROWS]
+    quickest = max(of_many_rows or timed, key=_tokens_per_s, default=None)
+    if quickest is None:
         return None
-    num_rows = quickest.counts.succeeded
+    rate, num_rows = _tokens_per_s(quickest), quickest.counts.succeeded
     few = "; so few leave most of an engine idle: more go faster" if num_rows < _FEW_ROWS else ""
     of = run_of(quickest.job_id) or quickest.job_id
     return MeasuredSpeed(

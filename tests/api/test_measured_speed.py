@@ -27,6 +27,24 @@ def test_the_quickest_job_tells_and_says_of_how_many_rows() -> None:
     assert speed.words == said
 
 
+def test_a_job_of_few_rows_tells_nothing_where_one_of_many_does() -> None:
+    """However quick it was: a few milliseconds measure how an engine begins, not how it works."""
+    tiny = replace(
+        JOB, job_id="job_3", counts=Counts(total=3, succeeded=3), completion_tokens=300,
+        finished_at_ms=5_050,
+    )  # fmt: skip
+    tinier = replace(tiny, job_id="job_4", completion_tokens=200)
+    without_times = replace(JOB, job_id="job_5", started_at_ms=None)
+    speed = speed_of_jobs([tiny, JOB, tinier])
+    assert speed is not None
+    assert speed.tokens_per_s == pytest.approx(1_000)
+    assert speed.words.endswith("2,000 rows of job_1")
+    speed = speed_of_jobs([tinier, without_times, tiny])
+    assert speed is not None
+    assert speed.tokens_per_s == pytest.approx(6_000)
+    assert "3 rows of job_3; so few" in speed.words
+
+
 def test_few_rows_are_said_to_leave_an_engine_idle() -> None:
     few = replace(JOB, job_id="run_7-00-000001", counts=Counts(total=16, succeeded=16))
     speed = speed_of_jobs([few])
