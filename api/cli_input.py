@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from .client_errors import InvalidInput
+from .open_inputs import at_home
 from .payloads import is_elsewhere, is_remote
 
 STDIN = "-"
@@ -20,13 +21,17 @@ _FORMAT = "jsonl"  # what most programs write
 
 
 def is_piped(rows: str) -> bool:
-    """Tell whether rows come through a pipe, and so once: `-` is the standard input."""
+    """Tell whether rows come through a pipe, and so once: `-` is the standard input.
+
+    Raises:
+        InvalidInput: they are in the home directory of nobody who is known.
+    """
     if is_remote(rows) or is_elsewhere(rows):
         return False
     if rows == STDIN:
         return True
     try:
-        mode = Path(rows).expanduser().stat().st_mode
+        mode = at_home(rows).stat().st_mode
     except OSError:
         return False  # whoever reads it says what is wrong
     return stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)
@@ -40,7 +45,7 @@ def check_readable(rows: str) -> None:
     """
     if is_remote(rows) or is_elsewhere(rows) or is_piped(rows):
         return
-    path = Path(rows).expanduser()
+    path = at_home(rows)
     try:
         path.open("rb").close()
     except OSError as error:
@@ -62,7 +67,7 @@ def input_file(rows: str, file_format: str | None) -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="penstock-input-") as directory:
         kept = Path(directory, f"rows.{file_format or _FORMAT}")
         try:
-            source = sys.stdin.fileno() if rows == STDIN else Path(rows).expanduser()
+            source = sys.stdin.fileno() if rows == STDIN else at_home(rows)
             with open(source, "rb", closefd=rows != STDIN) as pipe, kept.open("wb") as file:
                 if stat.S_ISCHR(os.fstat(pipe.fileno()).st_mode) and not pipe.isatty():
                     raise InvalidInput(f"cannot read {rows}: it is a device; name a file or a pipe")

@@ -139,17 +139,32 @@ def local_path(rows: str | Path) -> Path:
     """Find the file of this machine that a text names.
 
     Raises:
-        InvalidInput: it names one elsewhere, of a kind that nobody here can read.
+        InvalidInput: it can name none, or one elsewhere, of a kind that nobody here can read.
     """
     scheme, mark, _ = str(rows).partition("://")
     if isinstance(rows, Path) or not mark:
-        return Path(rows).expanduser()
+        return at_home(rows)
     if scheme.lower() != "file":
         raise InvalidInput(
             f"cannot read rows from {scheme[:20]}://; there are a path, file://, http://, "
             "https://, hf:// and s3://"
         )
     return Path(unquote(urlsplit(rows).path))
+
+
+def at_home(path: str | Path) -> Path:
+    """Put somebody's home directory where a path begins with `~`, as a shell does.
+
+    Raises:
+        InvalidInput: there is nobody of that name.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise InvalidInput(
+            f"cannot read {path}: no home directory is known of {Path(path).parts[0]}; write the "
+            f"path in full, or ./{path} if it is called so"
+        ) from error
 
 
 def _unzipped(file: IO[bytes], path: Path) -> Iterator[bytes]:
@@ -174,6 +189,8 @@ def open_path(path: Path) -> IO[bytes]:
         file = path.open("rb")
     except OSError as error:
         raise InvalidInput(f"cannot read {path}: {error.strerror or error}") from error
+    except ValueError as error:  # a NUL in the path
+        raise InvalidInput(f"cannot read {str(path)[:60]!r}: {error}") from error
     if stat.S_ISCHR(os.fstat(file.fileno()).st_mode) and not file.isatty():
         file.close()
         raise InvalidInput(f"cannot read {path}: it is a device; name a file or a pipe")

@@ -28,7 +28,8 @@ def sample_of(rows: JobInput, num_rows: int = SAMPLED_ROWS) -> dict[str, Any]:
         return {"path": rows}
     found = [_as_json(row) for row in islice(_rows(rows), num_rows)]
     if not found:
-        raise InvalidInput(f"there are no rows in {rows!r:.80}")
+        shown = rows if isinstance(rows, str | Path) else f"{rows!r:.80}"
+        raise InvalidInput(f"there are no rows in {shown}")
     return {"rows": found}
 
 

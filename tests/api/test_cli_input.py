@@ -59,6 +59,18 @@ def test_a_device_which_might_never_end_is_refused(penstock: Penstock) -> None:
     assert "cannot read /dev/null: it is a device" in run.err
 
 
+@pytest.mark.parametrize("verb", [("validate", "--here"), ("validate",), ("submit",), ("run",)])
+def test_a_home_that_is_nobodys_is_told(
+    penstock: Penstock, stack: Stack, verb: tuple[str, ...]
+) -> None:
+    """A shell leaves such a path as it is."""
+    name, *here = verb
+    where = here or ("--url", stack.url)
+    run = penstock(name, "~nobody-of-that-name/rows.jsonl", *WHAT, *where)
+    assert run.code == 2
+    assert "no home directory is known of ~nobody-of-that-name" in run.err
+
+
 def test_rows_of_a_pipe_are_run(
     penstock: Penstock, stack: Stack, fifo: Path, tmp_path: Path
 ) -> None:

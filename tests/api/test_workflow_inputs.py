@@ -80,6 +80,33 @@ def test_what_is_no_input_is_refused_in_the_servers_words(
         sample_of(path)
 
 
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        ("~nobody-of-that-name/rows.jsonl", "no home directory is known of ~nobody-of-that-name"),
+        (Path("~nobody-of-that-name"), "cannot read ~nobody-of-that-name: no home directory"),
+        ("rows\0.jsonl", r"cannot read 'rows\\x00\.jsonl': embedded null"),
+        ("file:///rows%00.jsonl", r"cannot read '/rows\\x00\.jsonl': embedded null"),
+    ],
+)
+def test_a_path_that_can_name_no_file_is_told(rows: str | Path, says: str) -> None:
+    for ask in (sample_of, count_of):
+        with pytest.raises(InvalidInput, match=says):
+            ask(rows)
+
+
+@pytest.mark.parametrize("text", [str, Path])
+def test_a_file_without_rows_is_named_as_it_was_given(tmp_path: Path, text: type) -> None:
+    path = tmp_path / ("long" * 20) / "rows.jsonl"
+    path.parent.mkdir()
+    path.write_text("[]\n")
+    with pytest.raises(InvalidInput) as caught:
+        sample_of(text(path))
+    assert str(caught.value) == f"there are no rows in {path}"
+    with pytest.raises(InvalidInput, match=r"there are no rows in \[\]$"):
+        sample_of([])
+
+
 def test_what_might_never_end_is_not_begun() -> None:
     for ask in (sample_of, count_of):
         with pytest.raises(InvalidInput, match="it is a device"):
