@@ -50,14 +50,16 @@ def first_rows(path: Path) -> Iterator[Mapping[str, Any]]:
 
 
 def num_rows_in(path: Path) -> int:
-    """Count the rows of a file, or its lines where that is as much; raises as `first_rows`."""
+    """Count rows; of CSV and TSV its lines, which may be more. Raises as `first_rows`."""
     with _opened(path) as (file, format):
         if format == "parquet":
             with _parquet(file, path) as parquet:
                 return parquet.metadata.num_rows
         if format == "jsonl" and _holds_array(file):
             return sum(1 for _ in elements(file, MAX_LINE_BYTES))
-        return max(0, _num_lines(file) - (format != "jsonl"))
+        if format == "jsonl":
+            return sum(1 for _, text in text_lines(file, MAX_LINE_BYTES) if text)
+        return max(0, _num_lines(file) - 1)  # without the header
 
 
 @contextmanager

@@ -33,6 +33,16 @@ def test_the_first_rows_of_a_file_and_their_number(tmp_path: Path, name: str) ->
     assert count_of(path) == 5
 
 
+def test_blank_lines_are_no_rows(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('\n{"a": 1}\r\n\r\n \t\n')
+    assert sample_of(path) == {"rows": [{"a": 1}]}
+    assert count_of(path) == 1
+    path = path.with_suffix(".tsv")
+    path.write_text("a\tb\n\t\n1\t2\n")  # two empty values are a row
+    assert count_of(path) == len(sample_of(path)["rows"]) == 2
+
+
 def test_packed_files_and_pipes_are_read_as_what_is_in_them(tmp_path: Path) -> None:
     for name, text in FILES.items():
         path = tmp_path / f"{name}.gz"
