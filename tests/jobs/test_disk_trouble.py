@@ -121,7 +121,7 @@ def test_what_one_keeper_could_not_restore_the_next_one_does(
     resume(settings, table, job_dir.job_id)
     table.redis.flushall()
     for name, entry in entries.items():
-        table.redis.restore(name, 0, entry)
+        table.redis.restore(name, 0, entry or b"")
     first, second = Keeper(settings, "first"), Keeper(settings, "second")
     with job_lock(job_dir):  # held by somebody who was stopped, say
         first._restore()

@@ -1,18 +1,20 @@
 """When errors are too many: a step's own rows decide, those that it lost and those it made up."""
 
+from typing import Any
+
 import pytest
 
 from penstock.jobs.workflow.runs.error_rates import JUDGED_AFTER, tallies, too_many
 from penstock.jobs.workflow.runs.report import StepProgress
 
 
-def step(step_id: str = "a", **counts: int) -> StepProgress:
+def step(step_id: str = "a", **counts: Any) -> StepProgress:
     return StepProgress(step_id, "map", "running", **counts)
 
 
 @pytest.mark.parametrize("kind", ["failed", "defaulted"])
 def test_a_default_makes_a_fault_no_better(kind: str) -> None:
-    reason = too_many([step(rows_in=200, **{kind: 61})], 0.3, {})
+    reason = too_many([step(**{"rows_in": 200, kind: 61})], 0.3, {})
     assert reason is not None
     assert reason.startswith("error_rate: step a: 61 of 200 rows failed (30.5%, more than 30.0%)")
 
