@@ -14,7 +14,7 @@ def step(step_id: str = "a", **counts: Any) -> StepProgress:
 
 @pytest.mark.parametrize("kind", ["failed", "defaulted"])
 def test_a_default_makes_a_fault_no_better(kind: str) -> None:
-    reason = too_many([step(**{"rows_in": 200, kind: 61})], 0.3, {})
+    reason = too_many([step("a", **{"rows_in": 200, kind: 61})], 0.3, {})
     assert reason is not None
     assert reason.startswith("error_rate: step a: 61 of 200 rows failed (30.5%, more than 30.0%)")
 
