@@ -4,6 +4,7 @@ Ids and files are made up. `penstock` is always the first word, so that a line c
 """
 
 _ID = "job_01K3ZT4Q9X"
+_WHOLE_ID = f"{_ID}8F2M7RB6C4E1D0VT"
 _ROWS = "rows.jsonl --prompt 'Classify: {{ row.text }}'"
 
 EXAMPLES = {
@@ -30,7 +31,7 @@ EXAMPLES = {
     "update": f"penstock update {_ID} --name nightly --deadline 2h",
     "retry": f"penstock retry {_ID} --code engine_error --watch",
     "cancel": f"penstock cancel {_ID}",
-    "delete": f"penstock delete {_ID}",
+    "delete": f"penstock delete {_WHOLE_ID}",
     "workflow run": "penstock workflow run flow.yaml --input texts=rows.jsonl -p mark=?",
     "workflow validate": "penstock workflow validate flow.yaml --input rows.jsonl",
     "workflow preview": "penstock workflow preview flow.yaml --input rows.jsonl --rows 3",

@@ -7,7 +7,7 @@ import typer
 
 from ..jobs.model import JobState
 from .cli_client import open_client
-from .cli_ids import is_run, whole_id
+from .cli_ids import JOB, is_run, whole_id
 from .cli_job_output import print_job, print_jobs, state_of
 from .cli_options import ApiKey, JobId, Limit, Output, Url, UsageProblem, tags_of
 from .cli_output import Printer
@@ -46,7 +46,7 @@ def jobs(
     """List jobs, newest first."""
     printer, wanted = Printer(output), tags_of(tags)
     with open_client(url, api_key) as client:
-        after = None if after is None else whole_id(client, after)
+        after = None if after is None else whole_id(client, after, JOB)
         if wanted:
             found = _tagged(client, printer, wanted, limit, after, status or ())
             print_jobs(printer, [job.record for job in found])

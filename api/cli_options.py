@@ -57,8 +57,17 @@ JobId: TypeAlias = Annotated[
     str,
     typer.Argument(
         metavar="JOB",
-        help="The id of a job or a run; of the newest 500, its start or end; or latest.",
+        help="The id of a job or a run; of the newest 500, 4 characters of its start "
+        "or end; or latest.",
         autocompletion=known_names.jobs_and_runs,
+    ),
+]
+WholeId: TypeAlias = Annotated[
+    str,
+    typer.Argument(
+        metavar="JOB",
+        help="The whole id of a job or a run.",
+        autocompletion=known_names.whole_ids,
     ),
 ]
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from .cli_client import open_client
-from .cli_ids import is_run, whole_id
+from .cli_ids import is_run, require_whole, whole_id
 from .cli_job_output import print_job
 from .cli_options import (
     ApiKey,
@@ -19,6 +19,7 @@ from .cli_options import (
     Priority,
     Url,
     UsageProblem,
+    WholeId,
     number_or_text,
 )
 from .cli_output import Printer
@@ -161,11 +162,11 @@ def cancel(job_id: JobId, url: Url = None, api_key: ApiKey = None, output: Outpu
         print_job(printer, job.record)
 
 
-def delete(job_id: JobId, url: Url = None, api_key: ApiKey = None, output: Output = None) -> None:
+def delete(job_id: WholeId, url: Url = None, api_key: ApiKey = None, output: Output = None) -> None:
     """Remove a job or a run that has ended, its input and its rows. There is no way back."""
     printer = Printer(output)
+    job_id = require_whole(job_id, "delete")
     with open_client(url, api_key) as client:
-        job_id = whole_id(client, job_id)
         if is_run(job_id):
             client.workflows.delete(job_id)
         else:

@@ -17,7 +17,7 @@ import typer
 from .cli_client import open_client
 from .cli_exit import COMPLETE, exit_code
 from .cli_flags import spread
-from .cli_ids import whole_id
+from .cli_ids import RUN, whole_id
 from .cli_input import check_readable
 from .cli_onlooker import leaving
 from .cli_options import Again, ApiKey, Limit, Name, Output, Url, sampling_of
@@ -123,7 +123,7 @@ def runs(
 ) -> None:
     """List runs, newest first."""
     with open_client(url, api_key) as client:
-        after = None if after is None else whole_id(client, after)
+        after = None if after is None else whole_id(client, after, RUN)
         found = client.workflows.list(limit=limit, after=after)
     print_runs(Printer(output), (each.record for each in found))
 

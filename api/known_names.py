@@ -41,6 +41,11 @@ def jobs_and_runs(ctx: typer.Context, incomplete: str) -> list[Offer]:
     return _offers(ctx, incomplete, ask)
 
 
+def whole_ids(ctx: typer.Context, incomplete: str) -> list[Offer]:
+    """Offer the latest jobs and runs, and no word for any of them."""
+    return [offer for offer in jobs_and_runs(ctx, incomplete) if offer[0] != LATEST]
+
+
 def models(ctx: typer.Context, incomplete: str) -> list[Offer]:
     """Offer the models that are served."""
     return _offers(ctx, incomplete, lambda client: [(m["id"], "") for m in client.models.list()])

@@ -118,6 +118,8 @@ class TestNames:
                 assert job.id not in dict(known_names.jobs_and_runs(context, "run_"))
                 assert known_names.jobs_and_runs(context, job.id) == [(job.id, "queued")]
                 assert ("latest", "newest") in known_names.jobs_and_runs(context, "")
+                assert ("latest", "newest") not in known_names.whole_ids(context, "")
+                assert (job.id, "queued") in known_names.whole_ids(context, "job_")
             finally:
                 job.cancel()
 

@@ -1,6 +1,7 @@
 """Help: every page is as it was agreed on, and the example at its end does what it shows."""
 
 import json
+import re
 import shlex
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,7 @@ def test_the_examples_run(
         waits = client.jobs.submit(rows, prompt="{{ row.text }}", model=IDLE_MODEL)
 
     def run(verb: str, job_id: str = "") -> None:
-        line = EXAMPLES[verb].replace(JOB, job_id).replace("best-of-5", WORKFLOW["name"])
+        line = re.sub(rf"{JOB}\w*", job_id, EXAMPLES[verb]).replace("best-of-5", WORKFLOW["name"])
         model = ["--model", MODEL] if verb in ("run", "submit", "chat") else []  # two are here
         told = penstock(*shlex.split(line)[1:], *model)
         assert told.code in (0, 4), f"{line}\n{told.err}"

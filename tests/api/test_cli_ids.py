@@ -3,7 +3,7 @@
 import httpx2
 import pytest
 
-from penstock.api.cli_ids import NUM_NEWEST, UnknownId, whole_id
+from penstock.api.cli_ids import JOB, NUM_NEWEST, RUN, Kind, UnknownId, whole_id
 from penstock.api.cli_options import UsageProblem
 from penstock.api.client import Client
 
@@ -49,7 +49,7 @@ def test_a_whole_id_is_never_looked_up(lists: Lists, whole: str) -> None:
 @pytest.mark.parametrize(
     ("typed", "meant"),
     [
-        ("BB", JOBS[0]),
+        ("00BB", JOBS[0]),
         ("00aa", JOBS[2]),
         ("…00AA", JOBS[2]),
         ("01K3ZT4Q9Y00000000000000X", RUNS[0]),
@@ -66,7 +66,7 @@ def test_what_only_one_begins_or_ends_with_is_its_name(
 
 
 @pytest.mark.parametrize(
-    ("typed", "named"), [("AB", [JOBS[1], RUNS[1]]), ("job_01K3", JOBS), ("01k3zt4q9y", RUNS)]
+    ("typed", "named"), [("00AB", [JOBS[1], RUNS[1]]), ("job_01K3", JOBS), ("01k3zt4q9y", RUNS)]
 )
 def test_what_several_are_called_names_them(lists: Lists, typed: str, named: list[str]) -> None:
     with pytest.raises(UsageProblem, match=f"{typed} may be any of {len(named)}, type more of it"):
@@ -75,18 +75,62 @@ def test_what_several_are_called_names_them(lists: Lists, typed: str, named: lis
         whole_id(lists.client(), typed)
 
 
-@pytest.mark.parametrize("typed", ["ZZ", "run_AB", "job_nope", "../etc"])
-def test_what_nothing_is_called_says_how_to_look(lists: Lists, typed: str) -> None:
-    with pytest.raises(
-        UnknownId, match=r"is called .*`penstock jobs` and `penstock workflow runs`"
-    ):
+@pytest.mark.parametrize(
+    ("typed", "how"),
+    [
+        ("ZZZZ", "`penstock jobs` and `penstock workflow runs` list them"),
+        ("../etc", "`penstock jobs` and `penstock workflow runs` list them"),
+        ("run_00AB", "`penstock workflow runs` lists them"),
+        ("job_nope", "`penstock jobs` lists them"),
+    ],
+)
+def test_what_nothing_is_called_says_how_to_look(lists: Lists, typed: str, how: str) -> None:
+    with pytest.raises(UnknownId, match=f"is called {typed}; {how}"):
         whole_id(lists.client(), typed)
 
 
-@pytest.mark.parametrize("typed", ["", "job_", "…"])
-def test_nothing_names_nothing(lists: Lists, typed: str) -> None:
-    with pytest.raises(UsageProblem, match="an id, a part of one or latest is expected"):
+@pytest.mark.parametrize("typed", ["", "job_", "…", "B", "0BB", "…0BB", "job_01K", "run_0XY"])
+def test_a_letter_or_two_name_nothing(lists: Lists, typed: str) -> None:
+    with pytest.raises(UsageProblem, match="expected an id, at least 4 characters of one or lates"):
         whole_id(lists.client(), typed)
+    assert lists.num_asked == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "typed", "meant"),
+    [
+        (JOB, "latest", JOBS[0]),
+        (JOB, "00AB", JOBS[1]),
+        (JOB, JOBS[2], JOBS[2]),
+        (RUN, "latest", RUNS[0]),
+        (RUN, "00AB", RUNS[1]),
+    ],
+)
+def test_where_a_kind_is_wanted_no_other_is_meant(
+    lists: Lists, kind: Kind, typed: str, meant: str
+) -> None:
+    assert whole_id(lists.client(), typed, kind) == meant
+
+
+@pytest.mark.parametrize(("kind", "typed"), [(JOB, RUNS[0]), (JOB, "run_01K3"), (RUN, JOBS[0])])
+def test_an_id_of_another_kind_is_refused(lists: Lists, kind: Kind, typed: str) -> None:
+    with pytest.raises(UsageProblem, match=f"the id of a {kind[:3]} is wanted here, got {typed}"):
+        whole_id(lists.client(), typed, kind)
+
+
+def test_where_there_is_none_of_a_kind_it_is_the_kind_that_is_named() -> None:
+    with pytest.raises(UnknownId, match="there is no run yet"):
+        whole_id(Lists(JOBS, []).client(), "latest", RUN)
+    with pytest.raises(UnknownId, match="none of the newest 500 runs is called 00BB; `penstock wo"):
+        whole_id(Lists(JOBS, RUNS).client(), "00BB", RUN)
+
+
+@pytest.mark.parametrize("typed", ["latest", "00BB", "job_01K3ZT4Q9X", "../etc"])
+def test_what_has_no_way_back_is_named_whole(penstock: Penstock, typed: str) -> None:
+    refused = penstock("delete", typed, "--url", "http://127.0.0.1:9")  # which nobody answers
+    assert refused.code == 2
+    assert "there is no way back from delete, so it takes a whole id" in refused.err
+    assert typed in refused.err
 
 
 def test_where_there_is_nothing_there_is_no_latest() -> None:
@@ -122,7 +166,7 @@ def test_every_verb_about_a_job_takes_its_end(penstock: Penstock, stack: Stack) 
         assert waits.id in told(verb, waits.id, *more)
     assert told("cancel", waits.id).count(waits.id)
     assert f"its rows then stand in {done.id}" in told("retry", done.id)
-    assert f"{waits.id} is removed" in told("delete", waits.id)
+    assert penstock("delete", waits.id, "--url", stack.url).code == 0
     assert penstock("show", waits.id[-10:], "--url", stack.url).code == 1
     behind = penstock("jobs", "--after", done.id[-10:], "--url", stack.url)
     assert behind.code == 0
