@@ -2,7 +2,11 @@
 #
 #   docker build -t penstock .                               the CPU build of torch
 #   docker build -t penstock:cuda --build-arg TORCH_INDEX= .   PyPI's build, which is for CUDA
-#   docker build -t penstock --secret id=pip,src=pip.conf .    from a mirror: pip.conf stays outside
+#   docker build -t penstock --secret id=pip,src=pip.conf \
+#       --build-arg TORCH_INDEX=https://mirror/torch-cpu .   from mirrors of PyPI and of torch's
+#
+# pip.conf names the mirror of PyPI, and stays outside. TORCH_INDEX outranks it for torch, and is
+# kept in the image's history: no password belongs there. Where it is empty, torch is pip.conf's too.
 #
 # Layers from what changes rarely to what changes often: a compiler, torch, what we depend on, us.
 

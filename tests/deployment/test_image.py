@@ -1,6 +1,7 @@
 """The Dockerfile: pinned, small, without secrets, and complete for the package it is to hold."""
 
 import fnmatch
+import json
 import re
 import shutil
 import subprocess
@@ -8,6 +9,7 @@ import sys
 import tomllib
 from pathlib import Path, PurePosixPath
 from typing import Any
+from zipfile import ZipFile
 
 import pytest
 
@@ -131,6 +133,44 @@ def test_whatever_asks_an_index_may_ask_a_mirror() -> None:
     assert [rest.startswith(MIRROR) for rest in asking] == [
         "/wheels/*.whl" not in rest for rest in asking
     ]
+
+
+@pytest.mark.parametrize(
+    ("torch_index", "comes_from"), [("told", "told"), ("", "configured")], ids=["told", "empty"]
+)
+def test_torch_comes_from_the_index_that_is_told_whatever_pip_conf_says(
+    tmp_path: Path, torch_index: str, comes_from: str
+) -> None:
+    """So the head of the file says how both are told where there is a mirror."""
+    [command] = [rest for word, rest in instructions() if word == "RUN" and "torch==" in rest]
+    for index in ("configured", "told"):
+        wheel = tmp_path / index / "torch" / "torch-0.0.0-py3-none-any.whl"
+        wheel.parent.mkdir(parents=True)
+        with ZipFile(wheel, "w") as file:
+            file.writestr("torch-0.0.0.dist-info/METADATA", "Name: torch\nVersion: 0.0.0\n")
+            file.writestr("torch-0.0.0.dist-info/WHEEL", "Wheel-Version: 1.0\n")
+        (wheel.parent / "index.html").write_text(f'<!doctype html><a href="{wheel.name}">it</a>')
+    conf = f"[global]\nindex-url = {(tmp_path / 'configured').as_uri()}\nextra-index-url =\n"
+    (tmp_path / "pip.conf").write_text(conf)
+    environment = {
+        "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
+        "PIP_CONFIG_FILE": str(tmp_path / "pip.conf"),
+        "TORCH": "0.0.0",
+        "TORCH_INDEX": torch_index and (tmp_path / torch_index).as_uri(),
+    }
+    looking = "python -m pip install --dry-run --ignore-installed --quiet --report=report.json"
+    command = command.removeprefix(MIRROR).replace("pip install", looking)
+    subprocess.run(["sh", "-c", command], cwd=tmp_path, env=environment, check=True, timeout=60)
+    [found] = json.loads((tmp_path / "report.json").read_text())["install"]
+    assert found["download_info"]["url"].startswith((tmp_path / comes_from).as_uri())
+
+
+def test_the_head_tells_both_indexes_where_there_is_a_mirror() -> None:
+    head = re.sub(r"\\\n#\s*", "", TEXT.partition("\n\n")[0])
+    builds = re.findall(r"(?m)^#\s+docker build (.*)", head)
+    assert len(builds) == 3
+    [mirrored] = [build for build in builds if "--secret id=pip,src=" in build]
+    assert "--build-arg TORCH_INDEX=https://" in mirrored
 
 
 def test_the_last_stage_is_what_runs() -> None:
