@@ -180,7 +180,7 @@ class JobSpec:
     error_rate_after: int = ERROR_RATE_AFTER  # rows, before it is judged
     out_url: str | None = None  # s3://bucket/prefix that receives a copy when all rows are there
     retry_of: str | None = None  # the job whose failed rows these are
-    retry_codes: list[str] | None = None  # of which errors, sorted; None: of all
+    retry_codes: list[str] | None = None  # of which errors, sorted; []: of all; None: not noted
     has_logprobs: bool = False  # some row asks for log-probabilities: there is a column for them
     arrow_schema: str | None = None  # what the user's columns were, as `column_schema` writes it
     version: int = 1  # `spec_version` says which one it takes

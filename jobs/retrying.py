@@ -151,11 +151,12 @@ def _checked(job_id: str, codes: frozenset[str] | None, made: JobSpec) -> JobSpe
             f"the idempotency key has made {made.job_id}, which is no retry of {job_id}; "
             "take a new key",
         )
-    if made.retry_codes != _sorted(codes):
+    known = made.retry_codes  # None: an older Penstock made it, and did not note of which rows
+    if known is not None and known != (_sorted(codes) or []):
         raise InvalidJob(
             "idempotency_key",
             f"the idempotency key has made {made.job_id}, a retry of every row"
-            f"{_with(made.retry_codes)}, not of every row{_with(codes)}; take a new key",
+            f"{_with(known)}, not of every row{_with(codes)}; take a new key",
         )
     return made
 
@@ -214,7 +215,7 @@ def _make(
             deadline_ms=None,
             max_error_rate=None,
             retry_of=spec.job_id,
-            retry_codes=_sorted(codes),
+            retry_codes=_sorted(codes) or [],
         )
         latest = msgspec.json.encode(_Latest(made.job_id, _sorted(codes)))
         replace_file(_marker(job_dir), latest)
@@ -293,4 +294,4 @@ def _sorted(codes: frozenset[str] | None) -> list[str] | None:
 
 
 def _with(codes: Collection[str] | None) -> str:
-    return "" if codes is None else f" that failed with {', '.join(sorted(codes))}"
+    return "" if not codes else f" that failed with {', '.join(sorted(codes))}"
