@@ -1,7 +1,7 @@
 """GET /v1/overview/events: what is there and how it goes, as it changes, for many who look on."""
 
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from functools import partial
 from typing import Annotated, Any
@@ -16,7 +16,7 @@ from ..long_poll import shutdown_of
 from ..principal import ThePrincipal
 from ..refusals import refusal_for
 from ..services import Services, TheServices
-from ..shared_looks import Look
+from ..shared_looks import Look, View
 from ..sse import frame
 from .jobs import LONGEST_LIST, list_jobs
 from .queues import list_queues
@@ -56,21 +56,21 @@ async def follow_overview(
     one look at it. After ten minutes the stream ends; open it again to go on.
     """
     shown = services, principal
-    job_page = jobs_after, frozenset(jobs_status or ())
-    run_page = runs_after, frozenset(runs_status or ())
-    looks: dict[Hashable, Look] = {
-        ("jobs", principal.tenant, limit, *job_page): _look(
+    job_page = "jobs", limit, jobs_after, frozenset(jobs_status or ())
+    run_page = "runs", limit, runs_after, frozenset(runs_status or ())
+    looks: dict[View, Look] = {
+        View(job_page, owner=principal.tenant): _look(
             "jobs",
             partial(list_jobs, *shown, limit=limit, after=jobs_after, status=jobs_status),
         ),
-        ("runs", principal.tenant, limit, *run_page): _look(
+        View(run_page, owner=principal.tenant): _look(
             "runs",
             partial(get_runs, *shown, limit=limit, after=runs_after, status=runs_status),
         ),
     }
     if principal.may(Scope.ADMIN):
-        looks["workers"] = _look("workers", partial(list_workers, services))
-        looks["queues"] = _look("queues", partial(list_queues, services))
+        looks[View("workers")] = _look("workers", partial(list_workers, services))
+        looks[View("queues")] = _look("queues", partial(list_queues, services))
     services.looks.check_room(looks)
     is_leaving, end_s = shutdown_of(request.scope), time.monotonic() + LONGEST_S
 
@@ -95,7 +95,7 @@ def _look(name: str, read: Callable[[], Awaitable[dict[str, Any]]]) -> Look:
 
 
 async def _frames(
-    services: Services, looks: dict[Hashable, Look], is_over: Callable[[], bool]
+    services: Services, looks: dict[View, Look], is_over: Callable[[], bool]
 ) -> AsyncGenerator[bytes, None]:
     yield RETRY_FRAME
     try:

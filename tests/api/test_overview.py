@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Hashable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, ExitStack, aclosing
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,8 @@ import pytest
 import redis
 
 from penstock.api.app import create_app
-from penstock.api.errors import Unavailable
-from penstock.api.shared_looks import EVERY_S, Look, SharedLooks
+from penstock.api.errors import TooManyRequests, Unavailable
+from penstock.api.shared_looks import EVERY_S, MAX_BOARDS, MAX_OWN_BOARDS, Look, SharedLooks, View
 from penstock.jobs.api_keys import ApiKeys, Scope
 from penstock.jobs.redis_client import connect
 from penstock.jobs.redis_server import RedisServer
@@ -27,6 +27,7 @@ EVENTS = "/v1/overview/events"
 KEY = "sk-overview-0123456789"
 LISTS = {"jobs", "runs", "workers", "queues"}
 READERS, TABS = 200, 50
+JOBS, RUNS = View("jobs"), View("runs")
 
 
 @pytest.fixture
@@ -53,7 +54,7 @@ class TestSharedLooks:
         looks, source = SharedLooks(every_s=3600), Source(b"now")
         async with AsyncExitStack() as stack:
             for _ in range(READERS):
-                following = looks.follow({"jobs": source})
+                following = looks.follow({JOBS: source})
                 await stack.enter_async_context(aclosing(following))
                 assert await anext(following) == b"now"
             assert source.num_looks == 1
@@ -62,9 +63,9 @@ class TestSharedLooks:
 
     async def test_only_what_has_changed_is_told(self) -> None:
         looks = SharedLooks(every_s=0)
-        sources: dict[Hashable, Look] = {
-            "jobs": Source(b"old", b"old", b"old", b"new"),
-            "runs": Source(b"none"),
+        sources: dict[View, Look] = {
+            JOBS: Source(b"old", b"old", b"old", b"new"),
+            RUNS: Source(b"none"),
         }
         async with aclosing(looks.follow(sources)) as following:
             assert {await anext(following), await anext(following)} == {b"old", b"none"}
@@ -72,7 +73,7 @@ class TestSharedLooks:
 
     async def test_a_slow_follower_misses_what_lay_between(self) -> None:
         looks, source = SharedLooks(every_s=0), Source(*(b"%d" % n for n in range(100)))
-        async with aclosing(looks.follow({"jobs": source})) as following:
+        async with aclosing(looks.follow({JOBS: source})) as following:
             await anext(following)
             while source.num_looks <= 100:
                 await asyncio.sleep(0)
@@ -80,20 +81,56 @@ class TestSharedLooks:
 
     async def test_nobody_follows_for_ever(self) -> None:
         looks, source = SharedLooks(every_s=0.001), Source(b"now")
-        following = looks.follow({"jobs": source}, lambda: source.num_looks > 2)
+        following = looks.follow({JOBS: source}, lambda: source.num_looks > 2)
         assert [each async for each in following] == [b"now"]
         assert looks.num_boards == 0
 
     async def test_there_are_no_more_boards_than_allowed(self) -> None:
         looks, source = SharedLooks(every_s=3600, max_boards=1), Source(b"now")
-        async with aclosing(looks.follow({"jobs": source})) as following:
+        async with aclosing(looks.follow({JOBS: source})) as following:
             await anext(following)
-            looks.check_room({"jobs": source})
+            looks.check_room({JOBS: source})
             with pytest.raises(Unavailable, match="1 different views"):
-                looks.check_room({"runs": source})
+                looks.check_room({RUNS: source})
             with pytest.raises(Unavailable):
-                await anext(looks.follow({"runs": source}))
+                await anext(looks.follow({RUNS: source}))
         await looks.close()
+
+    async def test_one_owner_leaves_room_for_others(self) -> None:
+        looks, source = SharedLooks(every_s=3600, max_boards=5, max_own_boards=2), Source(b"now")
+        async with AsyncExitStack() as stack:
+            for what in ("jobs", "runs", "jobs"):
+                following = looks.follow({View(what, "acme"): source, View("workers"): source})
+                await stack.enter_async_context(aclosing(following))
+                await anext(following)
+            with pytest.raises(TooManyRequests, match="acme follows 2 different") as refused:
+                looks.check_room({View("jobs of page 2", "acme"): source})
+            assert (refused.value.status, refused.value.code) == (429, "too_many_views")
+            looks.check_room({View("jobs", "other"): source, View("runs", "other"): source})
+        assert looks.num_boards == 0
+        assert MAX_OWN_BOARDS * 8 < MAX_BOARDS
+
+    async def test_a_look_that_breaks_is_told_to_all_and_taken_anew(self) -> None:
+        looks, is_time = SharedLooks(every_s=3600), asyncio.Event()
+
+        async def broken() -> bytes:
+            await is_time.wait()
+            raise OSError("the look is broken")
+
+        sources: dict[View, Look] = {RUNS: Source(b"none"), JOBS: broken}
+        slow, quick = looks.follow(sources), looks.follow(sources)
+        fresh = looks.follow({JOBS: Source(b"new")})
+        async with asyncio.timeout(60), aclosing(slow), aclosing(quick), aclosing(fresh):
+            assert await anext(slow) == await anext(quick) == b"none"
+            waiting = asyncio.create_task(anext(quick))
+            is_time.set()
+            with pytest.raises(OSError, match="the look is broken"):
+                await waiting
+            assert await anext(fresh) == b"new"
+            with pytest.raises(OSError, match="the look is broken"):
+                await anext(slow)
+            assert looks.num_boards == 1
+        assert looks.num_boards == 0
 
 
 def first_lists(http: httpx2.Client, names: set[str], **query: Any) -> dict[str, dict[str, Any]]:
@@ -167,6 +204,25 @@ def test_a_tenant_sees_its_own_and_no_machine(guarded: Settings) -> None:
         assert told.keys() == {"jobs", "runs"}
         assert told["jobs"]["data"] == []
         assert httpx2.get(url + EVENTS).status_code == 401
+
+
+def test_a_tenant_with_too_many_views_shuts_out_nobody_else(guarded: Settings) -> None:
+    _, secret = ApiKeys(guarded.keys_dir).create("others", frozenset({Scope.READ}))
+    with (
+        serving(create_app(guarded), grace_s=1) as url,
+        httpx2.Client(base_url=url, headers={"authorization": f"Bearer {KEY}"}) as http,
+        httpx2.Client(base_url=url, headers={"authorization": f"Bearer {secret}"}) as other,
+        ExitStack() as stack,
+    ):
+        held = []  # or the streams would end here
+        for limit in range(1, MAX_OWN_BOARDS // 2 + 1):  # each of jobs and of runs
+            answer = stack.enter_context(other.stream("GET", EVENTS, params={"limit": limit}))
+            held.append(events(answer))
+            assert next(held[-1])[1] in LISTS
+        refused = other.get(EVENTS, params={"limit": 99})
+        assert (refused.status_code, refused.json()["error"]["code"]) == (429, "too_many_views")
+        assert first_lists(other, {"jobs", "runs"}, limit=1).keys() == {"jobs", "runs"}
+        assert first_lists(http, LISTS, limit=99).keys() == LISTS
 
 
 def test_a_server_that_stops_waits_for_no_overview(guarded: Settings) -> None:
