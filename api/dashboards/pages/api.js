@@ -164,8 +164,8 @@ export class Api {
           if (error instanceof Refused) {
             this.onConnection(true, error.message);
             if (error.status === 404 || error.status === 403) return;
-          } else if (!hasLeft && !document.hidden) {
-            this.away();
+          } else if (!(error instanceof Away) && !hasLeft && !document.hidden) {
+            this.away(); // who throws Away has told why
           }
         }
         await Promise.race([pause(pauseMs), left]);

@@ -88,11 +88,18 @@ function address() {
   return `/v1/overview/events?${query}`;
 }
 
-/** Tell of a part that cannot be read. */
+/** Remember a part that cannot be read: why is told once, and holds until its list comes. */
 function refuse({ of, status, error }) {
-  if (status === 503) api.away(error.message);
-  else api.onConnection(true, error.message);
-  if (status === 400) lists[of].goBack();
+  problems.set(of, { isAway: status === 503, why: error.message });
+  if (status === 400) lists[of]?.goBack();
+}
+
+/** Tell of all parts that cannot be read. */
+function tellProblems() {
+  const told = [...problems.values()];
+  const why = [...new Set(told.map((each) => each.why))].join("; ");
+  if (told.some((each) => each.isAway)) api.away(why);
+  else api.onConnection(true, why);
 }
 
 let again = () => {};
@@ -108,6 +115,7 @@ const show = {
   workers: showWorkers,
   queues: showQueues,
 };
+const problems = new Map();
 const awaited = new Set(Object.keys(show));
 let tellReady;
 const ready = new Promise((resolve) => (tellReady = resolve));
@@ -125,9 +133,13 @@ if (!reader.may("admin")) {
   }
 }
 again = api.follow(address, ({ kind, data }) => {
-  if (kind === "refused") return refuse(data);
-  api.onConnection(true);
-  show[kind]?.(data);
-  hasCome(kind);
+  if (kind === "refused") {
+    refuse(data);
+  } else {
+    problems.delete(kind);
+    show[kind]?.(data);
+    hasCome(kind);
+  }
+  tellProblems();
 });
 showWhenReady([ready]);
