@@ -4,7 +4,7 @@ Jinja's would make much out of little, or copy a list once per item. Knows no sy
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import wraps
 from typing import Any
 
@@ -23,13 +23,34 @@ class NoValuePrinted(jinja2.TemplateRuntimeError):
 
 
 def printable(value: Any) -> Any:
-    """Let no null become the word "None" in a prompt, and no method where it lies in memory."""
+    """Let no null become the word "None" in a prompt, and nothing where it lies in memory."""
     if value is None:
         raise NoValuePrinted("it prints a null; write `| default('', true)` where null may stand")
-    if callable(value) and not isinstance(value, jinja2.Undefined):  # that one says what is missing
-        name = getattr(value, "__name__", type(value).__name__)
-        raise NoValuePrinted(f"it prints {name!r}, which is no column here but a function: call it")
+    for part in _parts(value):
+        if isinstance(part, jinja2.Undefined):
+            str(part)  # a strict undefined raises here, and says what is missing
+        elif callable(part):
+            name = getattr(part, "__name__", type(part).__name__)
+            raise NoValuePrinted(
+                f"it prints {name!r}, which is no column here but a function: call it"
+            )
+        elif isinstance(part, Iterator):
+            raise NoValuePrinted("it prints a generator; write `| list` or `| join(', ')` after it")
     return value
+
+
+def _parts(value: Any) -> Iterator[Any]:
+    """Walk a value all the way down; one of lists that share lists may be longer than it is big."""
+    rest, num_parts = [value], 0
+    while rest:
+        value = rest.pop()
+        yield value
+        if isinstance(value, Collection) and not isinstance(value, str | bytes | range):
+            num_parts += len(value)
+            if num_parts > MAX_TEXT_CHARS:
+                raise SecurityError(f"it would print something longer than {MAX_TEXT_CHARS}")
+            rest.extend(value)
+            rest.extend(value.values() if isinstance(value, dict) else ())
 
 
 def of_text(filter: Callable[..., Any]) -> Callable[..., Any]:
@@ -98,8 +119,6 @@ def join(
     for value in values:
         if attribute is not None:
             value = context.environment.getitem(value, attribute)
-        if isinstance(value, jinja2.Undefined):
-            str(value)  # a strict undefined raises here, and says what is missing
         pieces.append(str(printable(value)))
         added = len(pieces[-1]) + len(separator)
         num_chars += added

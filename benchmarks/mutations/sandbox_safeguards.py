@@ -19,8 +19,15 @@ SANDBOX_SAFEGUARDS = (
     Safeguard(
         "a method is no text",
         "jobs/template_filters.py",
-        "if callable(value) and not",
-        "if False and not",
+        "        elif callable(part):\n",
+        "        elif False:\n",
+        _TEMPLATES,
+    ),
+    Safeguard(
+        "no list that shares lists is walked without end",
+        "jobs/template_filters.py",
+        "            if num_parts > MAX_TEXT_CHARS:\n",
+        "            if False:\n",
         _TEMPLATES,
     ),
     Safeguard(

@@ -102,6 +102,14 @@ def test_what_no_template_may_say(text: str, complaint: str) -> None:
         ("{{ row.nothing | replace('N', 'n') }}", "it prints a null"),
         ("{{ [row.nothing] | map('lower') | first }}", "it prints a null"),
         ("{{ row.text ~ row.text.upper }}", "'upper', which is no column here but a function"),
+        ("{{ [row.values] }}", "'values', which is no column here but a function"),
+        ("{{ {'a': (1, row.get)} }}", "'get', which is no column here but a function"),
+        ("{{ {row.get: 1} | string }}", "'get', which is no column here but a function"),
+        ("{{ {'a': row.keys}.values() }}", "'keys', which is no column here but a function"),
+        ("{{ [[row.values]] | join }}", "'values', which is no column here but a function"),
+        ("{{ row.items | map('upper') }}", "prints a generator; write `| list` or `| join"),
+        ("{{ [row.missing] }}", "there is no 'missing'|has no attribute 'missing'"),
+        ("{% set x = [1] %}" + "{% set x = [x, x] %}" * 25 + "{{ x }}", "longer than 1000000"),
         ("{{ row.n + row.text }}", "unsupported operand"),
         ("{{ row.n // 0 }}", "by zero"),
         ("{{ 'a' * 5e7 }}", "works on numbers only"),
@@ -142,6 +150,12 @@ def test_a_row_that_cannot_be_rendered_costs_little(text: str, complaint: str) -
 
     assert peak_growth_mb(render) < 50
     assert time.process_time() - began_s < 20  # without its bounds, hours
+
+
+def test_a_list_is_printed_as_python_writes_it() -> None:
+    row = {"list": ["a", None, {"b": [1, True]}], "values": "a column"}
+    template = Template.compile("{{ row.list }} {{ [row.values, 1.5] }} {{ range(3) | list }}")
+    assert template.render(row) == "['a', None, {'b': [1, True]}] ['a column', 1.5] [0, 1, 2]"
 
 
 def test_a_row_is_never_changed() -> None:
