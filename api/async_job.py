@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from . import job_calls, tables
 from .client_events import follow_async
-from .connection import AsyncConnection
+from .connection import AsyncConnection, async_pages
 from .downloads import download_path, open_download
 from .job_calls import JobChanges, OnRecord, model_of
-from .job_errors import all_errors
+from .job_errors import JobErrorPager
 from .job_facts import JobFacts
 from .records import JobEvent, JobRecord, Row
 from .results_pager import ResultsPager, TablePager
@@ -101,7 +101,7 @@ class AsyncJob(JobFacts):
             page_rows=page_rows,
             model=model_of(parse_as) or self._model,
         )
-        async for page in self._connection.pages(pager):
+        async for page in async_pages(self._connection, pager):
             for row in page:
                 if raise_on_error:
                     row.raise_if_failed()
@@ -110,10 +110,18 @@ class AsyncJob(JobFacts):
     async def errors(self, *, limit: int | None = None) -> list[dict[str, Any]]:
         """List the rejected input lines (the first ten thousand) and the rows that failed.
 
+        Where they may be millions, `iter_errors` holds fewer of them at once.
+
         Args:
             limit: how many of either, at most; all unless told.
         """
-        return await self._connection.run(all_errors(self.id, limit, self._connection.retry))
+        return [error async for error in self.iter_errors(limit=limit)]
+
+    async def iter_errors(self, *, limit: int | None = None) -> AsyncIterator[dict[str, Any]]:
+        """Yield what `errors` lists, as it is fetched page by page."""
+        async for page in async_pages(self._connection, JobErrorPager(self.id, limit)):
+            for error in page:
+                yield error
 
     def events(self) -> AsyncIterator[JobEvent]:
         """Yield what happens to the job, to its end; a broken connection goes on where it was."""
@@ -204,7 +212,7 @@ class AsyncJob(JobFacts):
         where = download_path(path, self.id)
         pager = TablePager(self.id, columns=columns, follow=follow)
         with open_download(where) as download:
-            async for page in self._connection.pages(pager):
+            async for page in async_pages(self._connection, pager):
                 await asyncio.to_thread(download.write, page)
         return where
 
@@ -216,4 +224,4 @@ class AsyncJob(JobFacts):
         if table is not None:
             return table
         pager = TablePager(self.id, columns=columns, follow=follow, has_index=has_index)
-        return tables.joined([page async for page in self._connection.pages(pager)])
+        return tables.joined([page async for page in async_pages(self._connection, pager)])

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from . import run_calls, tables
 from .client_events import follow_async
-from .connection import AsyncConnection
+from .connection import AsyncConnection, async_pages
 from .downloads import download_path, open_download
 from .records import JobEvent, Row
 from .run_calls import OnRun, RunChanges
@@ -84,7 +84,7 @@ class AsyncWorkflowRun(RunFacts):
             JobPaused: with `follow`, once somebody is wanted to resume the run.
         """
         pager = RunPager(self.id, step, follow=follow, page_rows=page_rows)
-        async for page in self._connection.pages(pager):
+        async for page in async_pages(self._connection, pager):
             for row in page:
                 yield row
 
@@ -109,7 +109,7 @@ class AsyncWorkflowRun(RunFacts):
             step: only what failed in this step.
             code: only errors of this code.
         """
-        async for page in self._connection.pages(RunErrorPager(self.id, step, code)):
+        async for page in async_pages(self._connection, RunErrorPager(self.id, step, code)):
             for error in page:
                 yield error
 
@@ -206,7 +206,7 @@ class AsyncWorkflowRun(RunFacts):
         where = download_path(path, self.id)
         pager = RunTablePager(self.id, step, columns=columns, follow=follow)
         with open_download(where) as download:
-            async for page in self._connection.pages(pager):
+            async for page in async_pages(self._connection, pager):
                 await asyncio.to_thread(download.write, page)
         return where
 
@@ -228,4 +228,4 @@ class AsyncWorkflowRun(RunFacts):
         if table is not None:
             return table
         pager = RunTablePager(self.id, step, columns=columns, follow=follow, has_index=has_index)
-        return tables.joined([page async for page in self._connection.pages(pager)])
+        return tables.joined([page async for page in async_pages(self._connection, pager)])

@@ -85,11 +85,8 @@ def print_job_rows(printer: Printer, rows: Iterable[Row]) -> None:
 
 
 def print_job_errors(printer: Printer, errors: Sequence[Mapping[str, Any]]) -> None:
-    """Print rejected lines and failed rows, with all that is said about each."""
-    if printer.is_json:
-        for error in errors:
-            printer.json_line(error)
-    elif errors:
+    """Print a table of rejected lines and failed rows, with all that is said about each."""
+    if errors:
         printer.table(
             ("where", "id", "code", "message"),
             map(_error_cells, errors),

@@ -14,6 +14,7 @@ from .cli_runs import run_errors, run_results
 from .client import Job
 
 _SCREENFUL = 20
+_ERRORS_SHOWN = 100  # in a table, which holds them all
 
 
 def results(
@@ -92,4 +93,17 @@ def errors(
             return
         if step is not None or code is not None:
             raise UsageProblem(f"--step and --code are for runs of workflows, got {job_id}")
-        print_job_errors(printer, client.jobs.get(job_id).errors())
+        _job_errors(printer, client.jobs.get(job_id))
+
+
+def _job_errors(printer: Printer, job: Job) -> None:
+    """Print all that went wrong in a pipe, as it comes; on a terminal, the first of it."""
+    if printer.is_json:
+        for error in job.iter_errors():
+            printer.json_line(error)
+        return
+    shown = job.errors(limit=_ERRORS_SHOWN)[:_ERRORS_SHOWN]
+    print_job_errors(printer, shown)
+    num_more = job.counts.failed + job.counts.rejected - len(shown)
+    if len(shown) == _ERRORS_SHOWN and num_more > 0:
+        printer.note(f"… and {num_more:,} more: a pipe, or -o json, gets them all")

@@ -57,11 +57,6 @@ class Connection:
         except StopIteration as end:
             return end.value
 
-    def pages(self, pager: Pager[T]) -> Iterator[T]:
-        """Yield page after page."""
-        while not pager.is_done:
-            yield self.run(pager.next_page(self.retry))
-
     def close(self) -> None:
         """Close all connections."""
         self._http.close()
@@ -101,11 +96,6 @@ class AsyncConnection:
         except StopIteration as end:
             return end.value
 
-    async def pages(self, pager: Pager[T]) -> AsyncIterator[T]:
-        """Yield page after page."""
-        while not pager.is_done:
-            yield await self.run(pager.next_page(self.retry))
-
     async def close(self) -> None:
         """Close all connections."""
         await self._http.aclose()
@@ -117,3 +107,15 @@ class AsyncConnection:
     async def __aexit__(self, *_: object) -> None:
         """Close."""
         await self.close()
+
+
+def pages(connection: Connection, pager: Pager[T]) -> Iterator[T]:
+    """Yield page after page."""
+    while not pager.is_done:
+        yield connection.run(pager.next_page(connection.retry))
+
+
+async def async_pages(connection: AsyncConnection, pager: Pager[T]) -> AsyncIterator[T]:
+    """Yield page after page."""
+    while not pager.is_done:
+        yield await connection.run(pager.next_page(connection.retry))

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from . import job_calls, tables
 from .client_events import follow
-from .connection import Connection
+from .connection import Connection, pages
 from .downloads import download_path, open_download
 from .job_calls import JobChanges, OnRecord, model_of
-from .job_errors import all_errors
+from .job_errors import JobErrorPager
 from .job_facts import JobFacts
 from .records import JobEvent, JobRecord, Row
 from .results_pager import ResultsPager, TablePager
@@ -100,7 +100,7 @@ class Job(JobFacts):
             page_rows=page_rows,
             model=model_of(parse_as) or self._model,
         )
-        for page in self._connection.pages(pager):
+        for page in pages(self._connection, pager):
             for row in page:
                 if raise_on_error:
                     row.raise_if_failed()
@@ -109,10 +109,17 @@ class Job(JobFacts):
     def errors(self, *, limit: int | None = None) -> list[dict[str, Any]]:
         """List the rejected input lines (the first ten thousand) and the rows that failed.
 
+        Where they may be millions, `iter_errors` holds fewer of them at once.
+
         Args:
             limit: how many of either, at most; all unless told.
         """
-        return self._connection.run(all_errors(self.id, limit, self._connection.retry))
+        return list(self.iter_errors(limit=limit))
+
+    def iter_errors(self, *, limit: int | None = None) -> Iterator[dict[str, Any]]:
+        """Yield what `errors` lists, as it is fetched page by page."""
+        for page in pages(self._connection, JobErrorPager(self.id, limit)):
+            yield from page
 
     def events(self) -> Iterator[JobEvent]:
         """Yield what happens to the job, to its end; a broken connection goes on where it was."""
@@ -199,7 +206,7 @@ class Job(JobFacts):
         where = download_path(path, self.id)
         pager = TablePager(self.id, columns=columns, follow=follow)
         with open_download(where) as download:
-            for page in self._connection.pages(pager):
+            for page in pages(self._connection, pager):
                 download.write(page)
         return where
 
@@ -211,4 +218,4 @@ class Job(JobFacts):
         if table is not None:
             return table
         pager = TablePager(self.id, columns=columns, follow=follow, has_index=has_index)
-        return tables.joined(list(self._connection.pages(pager)))
+        return tables.joined(list(pages(self._connection, pager)))

@@ -1,5 +1,6 @@
-"""What went wrong in a job: all of it, in as many answers as it takes. Does no IO (see `talk`)."""
+"""What went wrong in a job, in as many answers as it takes. Does no IO (see `talk`)."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from .job_calls import job_errors
@@ -11,16 +12,32 @@ _AT_ONCE = 10_000  # of either list, as many as the server tells at once
 _COLUMNS = ("row_index", "custom_id", "sample_index", "error")
 
 
-def all_errors(job_id: str, limit: int | None, retry: RetryPolicy) -> Talk[list[dict[str, Any]]]:
-    """Fetch the rejected lines (ten thousand at most) and the failed rows, or `limit` of either."""
-    told = yield from job_errors(job_id, retry, limit=limit or _AT_ONCE)
-    lines = [error for error in told if "line" in error]
-    if limit is not None or len(told) - len(lines) < _AT_ONCE:
-        return told
-    pager = ResultsPager(
-        job_id, status="failed", follow=False, page_rows=_AT_ONCE, columns=_COLUMNS
-    )
-    rows: list[dict[str, Any]] = []
-    while not pager.is_done:
-        rows += yield from pager.next_page(retry)
-    return [*lines, *rows]
+class JobErrorPager:
+    """Walks the rejected lines (ten thousand at most) and the failed rows, or `limit` of either."""
+
+    def __init__(self, job_id: str, limit: int | None = None) -> None:
+        self.is_done = False
+        self._job_id = job_id
+        self._limit = limit
+        self._rows: ResultsPager | None = None
+
+    def next_page(self, retry: RetryPolicy) -> Talk[Sequence[dict[str, Any]]]:
+        """Fetch what comes next; none at all is a page, too."""
+        if self._rows is None:
+            return (yield from self._first_page(retry))
+        page = yield from self._rows.next_page(retry)
+        self.is_done = self._rows.is_done
+        return page
+
+    def _first_page(self, retry: RetryPolicy) -> Talk[Sequence[dict[str, Any]]]:
+        """Fetch both lists; if there are more rows than fit, they are read from their first on."""
+        limit = _AT_ONCE if self._limit is None else self._limit
+        told = yield from job_errors(self._job_id, retry, limit=limit)
+        lines = [error for error in told if "line" in error]
+        if self._limit is not None or len(told) - len(lines) < _AT_ONCE:
+            self.is_done = True
+            return told
+        self._rows = ResultsPager(
+            self._job_id, status="failed", follow=False, page_rows=_AT_ONCE, columns=_COLUMNS
+        )
+        return lines

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from . import run_calls, tables
 from .client_events import follow
-from .connection import Connection
+from .connection import Connection, pages
 from .downloads import download_path, open_download
 from .records import JobEvent, Row
 from .run_calls import OnRun, RunChanges
@@ -83,7 +83,7 @@ class WorkflowRun(RunFacts):
             JobPaused: with `follow`, once somebody is wanted to resume the run.
         """
         pager = RunPager(self.id, step, follow=follow, page_rows=page_rows)
-        for page in self._connection.pages(pager):
+        for page in pages(self._connection, pager):
             yield from page
 
     def step_rows(self, step: str, *, follow: bool = True, page_rows: int = 1000) -> Iterator[Row]:
@@ -103,7 +103,7 @@ class WorkflowRun(RunFacts):
             step: only what failed in this step.
             code: only errors of this code.
         """
-        for page in self._connection.pages(RunErrorPager(self.id, step, code)):
+        for page in pages(self._connection, RunErrorPager(self.id, step, code)):
             yield from page
 
     def events(self) -> Iterator[JobEvent]:
@@ -199,7 +199,7 @@ class WorkflowRun(RunFacts):
         where = download_path(path, self.id)
         pager = RunTablePager(self.id, step, columns=columns, follow=follow)
         with open_download(where) as download:
-            for page in self._connection.pages(pager):
+            for page in pages(self._connection, pager):
                 download.write(page)
         return where
 
@@ -221,4 +221,4 @@ class WorkflowRun(RunFacts):
         if table is not None:
             return table
         pager = RunTablePager(self.id, step, columns=columns, follow=follow, has_index=has_index)
-        return tables.joined(list(self._connection.pages(pager)))
+        return tables.joined(list(pages(self._connection, pager)))

@@ -137,6 +137,7 @@ class TestTwins:
         """What is written by hand; see `test_twins` for the rest."""
         here, there = Connection, AsyncConnection
         verbs = {verb for verb in vars(here) if not verb.startswith("_")}
+        assert verbs == {"run", "close"}, "a client has them, too"
         assert verbs == {verb for verb in vars(there) if not verb.startswith("_")}
         for verb in verbs:
             assert list(inspect.signature(getattr(here, verb)).parameters) == list(

@@ -7,9 +7,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from penstock.api.client_errors import JobPaused, MissingPackage
+from penstock.api.client_errors import BadRequest, JobPaused, MissingPackage
 
-from .scripted import connect, job_json, page, script, table_page
+from .scripted import connect, job_json, page, refusal, script, table_page
 
 
 @pytest.fixture(autouse=True)
@@ -183,3 +183,27 @@ def test_all_errors_are_told_however_many(monkeypatch: pytest.MonkeyPatch) -> No
     assert calls[2].url.params["status"] == "failed"
     assert job.errors(limit=1) == [line, failed[0]]
     assert calls[-1].url.params["limit"] == "1"
+
+
+def test_errors_come_while_others_are_still_to_be_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("penstock.api.job_errors._AT_ONCE", 2)
+    failed = [{"row_index": n, "error": {"code": "x"}} for n in range(6)]
+    handler, calls = script(
+        httpx2.Response(200, json=job_json("completed_with_errors")),
+        httpx2.Response(200, json={"data": failed[:2], "has_more": True}),
+        page(*failed[:2], after="c1"),
+        page(*failed[2:4], after="c2"),
+    )
+    found = connect(handler).jobs.get("job_1").iter_errors()
+    assert [next(found) for _ in range(4)] == failed[:4]
+    assert len(calls) == 4, "the rest has not been asked for"
+
+
+def test_no_errors_are_wanted_where_none_are() -> None:
+    handler, calls = script(
+        httpx2.Response(200, json=job_json("completed_with_errors")),
+        refusal(400, message="limit must be at least 1"),
+    )
+    with pytest.raises(BadRequest, match="limit must be at least 1"):
+        connect(handler).jobs.get("job_1").errors(limit=0)
+    assert calls[-1].url.params["limit"] == "0"
