@@ -174,7 +174,7 @@ def settings_and_sources(
     config: Path | None, pairs: Sequence[str] | None, **flags: Any
 ) -> tuple[Settings, dict[str, str]]:
     """As `settings_of`, and tell for each setting where its value came from."""
-    given: dict[str, Any] = dict(map(_split, pairs or ()))
+    given: dict[str, Any] = _pairs(pairs)
     unknown = given.keys() - {item.name for item in fields(Settings)}
     if unknown:
         raise UsageProblem(f"there is no setting {min(unknown)!r}; `penstock doctor` lists all")
@@ -184,12 +184,12 @@ def settings_and_sources(
 
 def sampling_of(pairs: Sequence[str] | None) -> dict[str, Any]:
     """Read NAME=VALUE pairs; a value that is JSON is taken as such, anything else as text."""
-    return {name: _value(text) for name, text in map(_split, pairs or ())}
+    return {name: _value(text) for name, text in _pairs(pairs).items()}
 
 
 def tags_of(pairs: Sequence[str] | None) -> dict[str, str]:
     """Read KEY=VALUE pairs; a value is a text."""
-    return dict(map(_split, pairs or ()))
+    return _pairs(pairs)
 
 
 def number_or_text(text: str | None) -> float | str | None:
@@ -198,6 +198,18 @@ def number_or_text(text: str | None) -> float | str | None:
         return None if text is None else float(text)
     except ValueError:
         return text
+
+
+def _pairs(pairs: Sequence[str] | None) -> dict[str, str]:
+    """Read NAME=VALUE pairs; of two with one name, neither is what was meant."""
+    typed: dict[str, str] = {}
+    values: dict[str, str] = {}
+    for pair in pairs or ():
+        name, value = _split(pair)
+        if name in typed:
+            raise UsageProblem(f"{name!r} is given twice: {typed[name]} and {pair}")
+        typed[name], values[name] = pair, value
+    return values
 
 
 def _split(pair: str) -> tuple[str, str]:

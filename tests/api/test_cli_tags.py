@@ -1,5 +1,7 @@
 """Tags: given when a job is submitted, shown with it, and found again by `penstock jobs`."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +9,7 @@ import httpx2
 import pytest
 
 from penstock.api import cli_jobs
+from penstock.api.cli_options import UsageProblem, sampling_of, settings_of, tags_of
 from penstock.api.client import Client
 
 from .command import Penstock
@@ -40,6 +43,12 @@ def test_a_job_is_found_by_its_tags(penstock: Penstock, stack: Stack, tmp_path: 
         with Client(stack.url) as client:
             for job in (both, one):
                 client.jobs.cancel(job["id"])
+
+
+@pytest.mark.parametrize("read", [tags_of, sampling_of, partial(settings_of, None)])
+def test_a_name_that_is_given_twice_is_refused(read: Callable[[list[str]], object]) -> None:
+    with pytest.raises(UsageProblem, match="'seed' is given twice: seed=1 and seed =2"):
+        read(["seed=1", "other=1", "seed =2"])
 
 
 def test_a_look_for_a_tag_has_an_end(penstock: Penstock, monkeypatch: pytest.MonkeyPatch) -> None:
