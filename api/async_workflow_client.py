@@ -102,7 +102,7 @@ class AsyncWorkflows:
             params: values for the workflow's `params`.
             sample_rows: how many rows of each input are tried.
             num_rows: how many an input has, where that cannot be seen from it.
-            tokens_per_s: what each model gives; by default the most its workers have given yet.
+            tokens_per_s: what each model gives; by default what was measured here.
         """
         said, named = await self._said(workflow, inputs)
         counts = await asyncio.to_thread(counts_of, named, num_rows)

@@ -22,8 +22,8 @@ Inputs: TypeAlias = Annotated[
         "--input",
         "-i",
         metavar="NAME=PATH",
-        help="Rows of an input: JSONL, CSV, TSV, Parquet or s3://…; NAME may be left out where "
-        "there is one.",
+        help="Rows of an input: JSONL, CSV, TSV, Parquet, a JSON array or s3://…; NAME may be "
+        "left out where there is one.",
     ),
 ]
 Params: TypeAlias = Annotated[

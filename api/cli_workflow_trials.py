@@ -86,7 +86,7 @@ def plan(
         typer.Option(
             min=0.1,
             metavar="TOKENS_PER_S",
-            help="What each model gives; by default the most that its workers have given.",
+            help="What each model gives; by default what was measured here.",
         ),
     ] = None,
     url: Url = None,

@@ -143,9 +143,10 @@ class Jobs:
         """Send rows and what to do with each; returns once the server has them safely on disk.
 
         Args:
-            rows: a JSONL, CSV or Parquet file: a path, a URL, `hf://datasets/…`, or `s3://…`, which
-                the server reads. Or a table: of pandas, polars, pyarrow, DuckDB or `datasets`. Or
-                an iterable of dicts, as a generator: it is sent as it is read.
+            rows: a file of JSONL, CSV, TSV, Parquet or a JSON array: a path, a URL,
+                `hf://datasets/…`, or `s3://…`, which the server reads. Or a table: of pandas,
+                polars, pyarrow, DuckDB or `datasets`. Or an iterable of dicts, as a generator: it
+                is sent as it is read.
             options: see `SubmitOptions`: `prompt` or `messages`, `model`, `sampling`, `id`, ...
 
         Raises:

@@ -27,7 +27,10 @@ _TEXT, _FILE = {"type": "string"}, {"type": "string", "format": "binary"}
 _ROWS = (
     {
         "request": {**_TEXT, "description": "What would be the body in JSON, without the rows."},
-        "file": {**_FILE, "description": "The rows, as JSON lines, CSV or Parquet."},
+        "file": {
+            **_FILE,
+            "description": "The rows, as JSON lines, CSV, TSV, Parquet or a JSON array.",
+        },
     },
     ["request", "file"],
 )

@@ -101,7 +101,7 @@ class Workflows:
             params: values for the workflow's `params`.
             sample_rows: how many rows of each input are tried.
             num_rows: how many an input has, where that cannot be seen from it.
-            tokens_per_s: what each model gives; by default the most its workers have given yet.
+            tokens_per_s: what each model gives; by default what was measured here.
         """
         said, named = self._said(workflow, inputs)
         counts = counts_of(named, num_rows)

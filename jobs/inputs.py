@@ -1,4 +1,4 @@
-"""Opens an input, whatever its format: JSON, CSV or Parquet. Knows no job; reads in pieces.
+"""Opens an input of JSON lines, CSV, TSV, Parquet or a JSON array. Knows no job; reads in pieces.
 
 A line that cannot become a row is reported and passed over: one bad line spoils no other. What is
 no such file at all is refused as a whole.
