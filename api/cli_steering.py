@@ -96,11 +96,12 @@ def update(
     output: Output = None,
 ) -> None:
     """Change a job, or the name or priority of a run, while it lives."""
-    changes = JobChanges()
+    of_both = RunChanges()
     if name is not None:
-        changes["name"] = name
+        of_both["name"] = name
     if priority is not None:
-        changes["priority"] = priority
+        of_both["priority"] = priority
+    changes = JobChanges(**of_both)
     if max_error_rate is not None:
         changes["max_error_rate"] = max_error_rate
     if deadline is not None or no_deadline:
@@ -110,10 +111,9 @@ def update(
     with open_client(url, api_key) as client:
         job_id = whole_id(client, job_id)
         if is_run(job_id):
-            if changes.keys() - RunChanges.__annotations__.keys():
+            if changes.keys() - of_both.keys():
                 raise UsageProblem("of a run of a workflow, --name and --priority can be changed")
-            of_run = RunChanges(**{key: changes[key] for key in changes})
-            change_run(client, Printer(output), job_id, of_run)
+            change_run(client, Printer(output), job_id, of_both)
             return
         print_job(Printer(output), client.jobs.update(job_id, **changes).record)
 

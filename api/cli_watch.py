@@ -36,7 +36,8 @@ def watch(job_id: JobId, url: Url = None, api_key: ApiKey = None, output: Output
         job_id = whole_id(client, job_id)
         if is_run(job_id):
             watch_run(client, printer, job_id)
-        watch_job(printer, client.jobs.get(job_id))
+        else:
+            watch_job(printer, client.jobs.get(job_id))
 
 
 def watch_job(printer: Printer, job: Job) -> None:
