@@ -28,7 +28,10 @@ _PARQUET_BEGINS = _PARQUET_MAGIC + b"\x15"  # a page's header: no text begins so
 _FOREIGN = {
     b"\x1f\x8b": "it is compressed with gzip: decompress it first",
     b"\x28\xb5\x2f\xfd": "it is compressed with zstd: decompress it first",
-    b"BZh": "it is compressed with bzip2: decompress it first",
+    **dict.fromkeys(
+        (b"BZh%d1AY&SY" % level for level in range(1, 10)),
+        "it is compressed with bzip2: decompress it first",
+    ),
     b"\xfd7zXZ\x00": "it is compressed with xz: decompress it first",
     b"PK\x03\x04": "it is a ZIP archive or a spreadsheet: export it as CSV",
     b"\xd0\xcf\x11\xe0": "it is a spreadsheet or a document of Office: export it as CSV",

@@ -30,7 +30,10 @@ class RowTooLong(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class InputRow:
-    """A row as it stands in the input. `line` counts from 1; in Parquet it counts rows."""
+    """A row as it stands in the input.
+
+    `line` counts from 1; in Parquet it counts rows, in a JSON array elements.
+    """
 
     line: int
     row: dict[str, Any]

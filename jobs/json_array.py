@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import BinaryIO
 
-from .input_row import MAX_LINE_BYTES, InputRow, UnreadableInput
+from .input_row import MAX_LINE_BYTES, InputRow, RowTooLong, UnreadableInput
 from .json_elements import BrokenArray, elements
 from .json_lines import read_json_line
 from .model import RejectedLine
@@ -18,10 +18,13 @@ def read_json_array(file: BinaryIO, name: str) -> Iterator[InputRow | RejectedLi
     """
     try:
         for number, element in enumerate(elements(file, MAX_LINE_BYTES), 1):
-            read = read_json_line(number, element.text)
+            if element.text is None:
+                read = RejectedLine(number, str(RowTooLong()))
+            else:
+                read = read_json_line(number, element.text)
             if isinstance(read, RejectedLine):
-                place = f"element {number} of the array, in line {element.line} of the file"
-                read = replace(read, message=f"{read.message} ({place})")
+                place = f"elements count as lines; this one begins in line {element.line}"
+                read = replace(read, message=f"{read.message} ({place} of the file)")
             yield read
     except BrokenArray as error:
         raise UnreadableInput(f"cannot read {name}: {error}") from error

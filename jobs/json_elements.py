@@ -21,15 +21,15 @@ _IN_ELEMENT = re.compile(rb'(?:[^"\[\]{}]++|%b)*+(?P<sign>[\[\]{}]?)' % _TEXT, r
 
 
 class BrokenArray(ValueError):
-    """The array does not end, holds what nobody can hold, or something stands behind it."""
+    """The array does not end, or something stands behind it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Element:
-    """The text of an element, and the line, from 1, in which it begins."""
+    """The text of an element, None if it is too long; and the line, from 1, in which it begins."""
 
     line: int
-    text: bytes
+    text: bytes | None
 
 
 def begins_array(head: bytes) -> bool:
@@ -38,7 +38,9 @@ def begins_array(head: bytes) -> bool:
 
 
 def elements(file: BinaryIO, max_bytes: int) -> Iterator[Element]:
-    """Yield the elements of the array that a file is, none longer than `max_bytes`.
+    """Yield the elements of the array that a file is; one of more than `max_bytes` without text.
+
+    A comma behind the last one is borne.
 
     Raises:
         BrokenArray: it is no whole array; the message names the line.
@@ -55,49 +57,70 @@ class _Cut:
         self._window = b""
         self._begin = 0  # of the element, in the window
         self._line = 1  # in which that is
+        self._too_long: Element | None = None  # of which the window has the end alone
 
     def elements(self) -> Iterator[Element]:
-        self._read()
+        self._read(0)
         self._pass(self._window.index(b"[") + 1)
         position, depth = self._begin, 1
         while depth:
             mark = (_IN_ELEMENT if depth > 1 else _IN_ARRAY).match(self._window, position)
             sign = b"" if mark is None else mark["sign"]
             if mark is None or not sign:  # the window ends, perhaps within a text
-                position = (position if mark is None else mark.end()) - self._begin
-                self._read()
+                position = self._read(position if mark is None else mark.end())
                 continue
             position = mark.end()
             depth += (sign in b"[{") - (sign in b"]}")
             if depth == 0 or (depth == 1 and sign == b","):
                 element = self._element(position - 1)
                 self._pass(position)
-                if element.text or sign == b",":
+                if element.text != b"" or sign == b",":
                     yield element
                 if depth == 0:
                     self._check_end(sign)
 
     def _element(self, end: int) -> Element:
+        too_long, self._too_long = self._too_long, None
+        if too_long is not None:
+            return too_long
         text = self._window[self._begin : end]
         num_blank = len(text) - len(text.lstrip())
-        return Element(self._line + text.count(b"\n", 0, num_blank), text.strip())
+        line = self._line + text.count(b"\n", 0, num_blank)
+        text = text.strip()
+        return Element(line, text if len(text) <= self._max_bytes else None)
 
     def _pass(self, position: int) -> None:
         self._line += self._window.count(b"\n", self._begin, position)
         self._begin = position
 
-    def _read(self) -> None:
-        """Read on. The element then begins where the window does."""
-        held = self._window[self._begin :]
-        if len(held) > self._max_bytes:
-            raise BrokenArray(
-                f"an element in line {self._line} is longer than {self._max_bytes >> 20} MiB"
-            )
+    def _read(self, position: int) -> int:
+        """Read on, from where a text begins or the window ends; return where in the window that is.
+
+        The element then begins where the window does.
+        """
+        if len(self._window) - self._begin > self._max_bytes:
+            self._pass_blanks()
+        if len(self._window) - self._begin > self._max_bytes:
+            position = self._let_go(position)
+        held, position = self._window[self._begin :], position - self._begin
         piece = self._file.read(max(_PIECE_BYTES, len(held)))
         if not piece:
             line = self._line + held.rstrip().count(b"\n")
             raise BrokenArray(f"its array does not end: the file breaks off in line {line}")
         self._window, self._begin = held + piece, 0
+        return position
+
+    def _pass_blanks(self) -> None:
+        self._pass(len(self._window) - len(self._window[self._begin :].lstrip()))
+
+    def _let_go(self, position: int) -> int:
+        """Hold no more of an element that is too long than what tells where it ends."""
+        self._too_long = self._too_long or Element(self._line, None)
+        open_text = self._window[position:]
+        num_escapes = len(open_text) - len(open_text.rstrip(b"\\"))
+        self._pass(len(self._window))
+        self._window, self._begin = open_text[:1] + b"\\" * (num_escapes % 2), 0
+        return 0
 
     def _check_end(self, sign: bytes) -> None:
         if sign != b"]":

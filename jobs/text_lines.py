@@ -11,10 +11,9 @@ def text_lines(file: BinaryIO, max_bytes: int) -> Iterator[tuple[int, bytes | No
     line = 0
     while text := file.readline(max_bytes + 1):
         line += 1
-        text = text.removeprefix(BOM)  # each of several files that were put together has its own
         if len(text) > max_bytes and not text.endswith(b"\n"):
             while (rest := file.readline(max_bytes)) and not rest.endswith(b"\n"):
                 pass
             yield line, None
-        else:
-            yield line, text.strip()
+        else:  # each of several files that were put together begins with its own mark
+            yield line, text.removeprefix(BOM).strip()

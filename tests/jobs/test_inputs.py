@@ -1,3 +1,4 @@
+import bz2
 import datetime
 import decimal
 import io
@@ -67,6 +68,9 @@ def test_a_line_too_long_to_be_held_is_passed_over() -> None:
     rows, bad = read(b'{"a": 1}\n' + long + b'\n{"a": 2}\n' + long)
     assert rows == {1: {"a": 1}, 3: {"a": 2}}
     assert bad == {2: "is longer than 16 MiB", 4: "is longer than 16 MiB"}
+    _, bad = read(b"\xef\xbb\xbf" + long + b"\n1\n", "jsonl")
+    assert bad[1] == "is longer than 16 MiB", "and what marks the beginning cuts no line in two"
+    assert set(bad) == {1, 2}
 
 
 def test_csv_with_quotes_and_bad_lines() -> None:
@@ -163,13 +167,17 @@ def test_a_cell_that_no_row_can_hold_is_told_with_its_column() -> None:
         (b"\x1f\x8b\x08rest", "gzip"),
         (b"PK\x03\x04rest", "spreadsheet"),
         (b"ARROW1\0\0rest", "write it as Parquet"),
-        (b"BZh9rest", "bzip2"),
+        (bz2.compress(b"rest"), "bzip2"),
         ('{"a": 1}'.encode("utf-16"), "UTF-16"),
     ],
 )
 def test_what_is_no_input_is_refused_as_a_whole(data: bytes, complaint: str) -> None:
     with pytest.raises(UnreadableInput, match=complaint):
         open_input(io.BytesIO(data))
+
+
+def test_a_header_may_begin_as_an_archive_does() -> None:
+    assert read(b"BZhang,b\n1,2\n", "csv") == ({2: {"BZhang": "1", "b": "2"}}, {})
 
 
 def test_a_header_must_name_each_column_once() -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from penstock.jobs import json_elements
-from penstock.jobs.input_row import InputRow, UnreadableInput
+from penstock.jobs.input_row import MAX_LINE_BYTES, InputRow, UnreadableInput
 from penstock.jobs.inputs import open_input
 from penstock.jobs.json_elements import BrokenArray, elements
 from penstock.jobs.model import RejectedLine
@@ -19,7 +19,7 @@ VALUES = st.recursive(
 )
 
 
-def texts(data: bytes, max_bytes: int = 1 << 20) -> list[bytes]:
+def texts(data: bytes, max_bytes: int = 1 << 20) -> list[bytes | None]:
     return [element.text for element in elements(io.BytesIO(data), max_bytes)]
 
 
@@ -36,7 +36,7 @@ def test_an_array_is_cut_where_a_reader_of_json_would(
     data = json.dumps(rows, indent=indent, ensure_ascii=is_ascii).encode() + b" \n"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(json_elements, "_PIECE_BYTES", piece)
-        assert [json.loads(text) for text in texts(data)] == rows
+        assert [json.loads(text or b"") for text in texts(data)] == rows
 
 
 @pytest.mark.parametrize("name", ["rows.json", "rows.jsonl", None])
@@ -46,9 +46,46 @@ def test_an_array_of_objects_is_an_input(name: str | None) -> None:
     assert (first, last) == (InputRow(1, {"a": "]"}), InputRow(4, {"a": 3}))
     assert isinstance(number, RejectedLine)
     assert number.line == 2
-    assert number.message.endswith("got int (element 2 of the array, in line 4 of the file)")
+    assert number.message.endswith(
+        "got int (elements count as lines; this one begins in line 4 of the file)"
+    )
     assert isinstance(bad, RejectedLine)
-    assert bad.message.endswith("(element 3 of the array, in line 5 of the file)")
+    assert bad.message.endswith("begins in line 5 of the file)")
+
+
+@pytest.mark.parametrize("piece", [1, 2, 7, 1000])
+@pytest.mark.parametrize("long_text", [r"\"]x}", r"x\\", "\n" * 9, '{"'], ids=repr)
+def test_an_element_that_is_too_long_spoils_no_other(
+    piece: int, long_text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(json_elements, "_PIECE_BYTES", piece)
+    longest = b'{"b": "' + b"x" * 31 + b'"}'
+    assert len(longest) == 40
+    too_long = [
+        json.dumps({"a": [long_text * times, {}]}, indent=1).encode() for times in (9, 99, 999)
+    ]
+    inner = [longest, longest.replace(b"x", b"xx", 1), *too_long, longest]
+    data = b"[" + b",".join(b"\n" * 50 + each for each in inner) + b"\n]\n"
+    found = list(elements(io.BytesIO(data), 40))
+    assert [each.text for each in found] == [longest, None, None, None, None, longest]
+    lines = [data[: data.index(each)].count(b"\n") + 1 for each in inner[:-1]]
+    assert [each.line for each in found[:-1]] == lines
+    assert found[-1].line == data[: data.rindex(longest)].count(b"\n") + 1
+
+
+def test_an_element_is_held_to_what_a_line_is() -> None:
+    longest = b'{"a": "' + b"x" * (MAX_LINE_BYTES - 9) + b'"}'
+    data = b"[%b,%b,{}]" % (longest, longest.replace(b"x", b"xx", 1))
+    first, bad, last = open_input(io.BytesIO(data), "jsonl")
+    assert isinstance(first, InputRow)
+    assert isinstance(bad, RejectedLine)
+    assert bad.message.startswith("is longer than 16 MiB (")
+    assert last == InputRow(3, {})
+
+
+def test_a_comma_behind_the_last_element_is_borne() -> None:
+    assert texts(b'[{"a": 1},\n]') == [b'{"a": 1}']
+    assert texts(b'[{"a": 1},,{}]') == [b'{"a": 1}', b"", b"{}"], "between two it is not"
 
 
 def test_no_more_of_an_array_is_held_than_an_element_needs() -> None:
@@ -72,7 +109,7 @@ def test_no_more_of_an_array_is_held_than_an_element_needs() -> None:
         (b'[{"a": "x', "breaks off in line 1"),
         (b'[{"a": 1}]\n{"a": 2}\n', "stands behind its array, in line 2"),
         (b'[{"a": 1}}\n', "a brace in line 1 closes what was not opened"),
-        (b'[{"a": "' + b"x" * (3 << 20) + b'"}]', "line 1 is longer than 1 MiB"),
+        (b'[{"a": "\n' + b"x" * (3 << 20) + b'"}', "breaks off in line 2"),
     ],
 )
 def test_what_is_no_whole_array_is_refused_with_its_line(data: bytes, says: str) -> None:
