@@ -116,6 +116,13 @@ WORKFLOW_SAFEGUARDS = (
         _RETRYING,
     ),
     Safeguard(
+        "what a killed writer left of an earlier run is rolled back",
+        "jobs/workflow/retried_answers.py",
+        "?mode=rw",
+        "?mode=ro",
+        _RETRYING,
+    ),
+    Safeguard(
         "a failure has one retry at a time",
         "jobs/workflow/runs/retrying.py",
         "open_retry_of(settings, oldest)) is not None",

@@ -146,7 +146,7 @@ class RetriedAnswers:
         Raises:
             CorruptJob: there is something to take over, and the run that it is of is gone.
             NotTakenOver: the time is up.
-            OSError: an earlier answer cannot be read just now.
+            OSError, sqlite3.OperationalError: an earlier answer cannot be read just now.
         """
         self._is_full = self._is_full or self._is_taken(_ALL)
         if self._is_full:
@@ -271,11 +271,19 @@ def _asked(job_dir: JobDir, part: int) -> dict[int, tuple[str, str, Mapping[str,
 
 
 def _rows_in(path: Path, table: str) -> Iterator[tuple[Any, ...]]:
-    """Read a table of another run's file, as far as it is not damaged."""
+    """Read a table of another run's file, as far as it is not damaged.
+
+    Raises:
+        sqlite3.OperationalError: it cannot be read just now.
+    """
+    address = f"{path.absolute().as_uri()}?mode=rw"  # what a killed writer left is rolled back
     try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as found:
+        with closing(sqlite3.connect(address, timeout=_BUSY_S, uri=True)) as found:
+            found.executescript(_SCHEMA)  # its writer may have been killed before that, too
             yield from found.execute(f"SELECT * FROM {table}")
-    except sqlite3.Error as error:
+    except sqlite3.OperationalError:
+        raise
+    except sqlite3.DatabaseError as error:
         logger.error("%s cannot be read (%s); what it had is asked again", path, error)
 
 

@@ -1,9 +1,14 @@
 """Running again what failed of a run: what succeeded is not asked again, whatever became of it."""
 
 import json
+import signal
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -33,6 +38,17 @@ STEPS: list[dict[str, Any]] = [
      "retries": {"invalid_output": 1}},
     {"id": "all", "type": "reduce", "agg": {"sum": "sum(row.read.n)"}},
 ]  # fmt: skip
+KILLED_WRITER = """
+import os, signal, sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("PRAGMA cache_size = 1")  # so that the file itself is changed before the end
+connection.execute("BEGIN IMMEDIATE")
+connection.execute("DELETE FROM answer")
+connection.executemany(
+    "INSERT INTO answer VALUES (?, ?)", [(b"%d" % number, bytes(4000)) for number in range(50)]
+)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
 
 
 class Model:
@@ -120,17 +136,54 @@ def test_a_retry_is_retried(runs: SmallRuns) -> None:
     }
 
 
-def test_what_the_first_run_was_answered_outlives_it(runs: SmallRuns) -> None:
-    model = Model("draft 3", "draft 4")
-    runs = replace(runs, model=model)
+def outlived(runs: SmallRuns, model: Model) -> tuple[str, Path]:
+    """Retry a run that is removed then; name the retry, and the file of what it took over."""
+    model.bad |= {"draft 3", "draft 4"}
     first = runs.finish(begun(runs))
     model.bad -= {"draft 3"}
-    second = retried(runs, first.run_id)
+    second = retried(runs, first.run_id).run_id
     remove_run(runs.settings, runs.table, first.run_id)
     model.bad.clear()
-    third = retried(runs, second.run_id)
+    return second, path_of(RunDir(runs.settings.runs_dir, second), "draft")
+
+
+def test_what_the_first_run_was_answered_outlives_it(runs: SmallRuns) -> None:
+    model = Model()
+    runs = replace(runs, model=model)
+    second, path = outlived(runs, model)
+    killed = subprocess.run([sys.executable, "-c", KILLED_WRITER, path], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert path.with_name("draft.sqlite-journal").stat().st_size
+    third = retried(runs, second)
     assert sums(runs, third.run_id) == ALL
     assert {each.split("/")[0] for each in runs.asked(third.run_id)} == {"draft 4", "read 4"}
+
+
+def test_what_the_first_run_was_answered_is_waited_for(runs: SmallRuns) -> None:
+    model = Model()
+    runs = replace(runs, model=model)
+    second, path = outlived(runs, model)
+    third = retry_run(runs.settings, runs.table, second).run_id
+    with (
+        mock.patch.object(retried_answers, "_BUSY_S", 0.0),
+        closing(sqlite3.connect(path, isolation_level=None)) as writer,
+    ):
+        writer.execute("BEGIN EXCLUSIVE")
+        assert not runs.lead(third, 20)
+        assert "database is locked" in (runs.read(third).status_reason or "")
+    assert sums(runs, runs.finish(third).run_id) == ALL
+    assert {each.split("/")[0] for each in runs.asked(third)} == {"draft 4", "read 4"}
+
+
+@pytest.mark.parametrize("content", [b"", b"no database" * 600], ids=["empty", "damaged"])
+def test_what_is_lost_of_the_first_run_is_asked_again(runs: SmallRuns, content: bytes) -> None:
+    model = Model()
+    runs = replace(runs, model=model)
+    second, path = outlived(runs, model)
+    path.write_bytes(content)
+    third = retried(runs, second)
+    assert sums(runs, third.run_id) == ALL
+    assert "draft 1/draft#0" in runs.asked(third.run_id)
 
 
 def test_a_run_that_failed_as_a_whole_goes_on(runs: SmallRuns) -> None:
