@@ -36,7 +36,7 @@ def inputs_of(spec: Workflow, pairs: Sequence[str] | None) -> dict[str, str]:
     """Read NAME=PATH; a path alone is the only input's.
 
     Raises:
-        UsageProblem: a name is unknown, or missing.
+        UsageProblem: a name is unknown, missing, or given twice.
     """
     known = ", ".join(spec.inputs) or "none"
     found: dict[str, str] = {}
@@ -48,6 +48,8 @@ def inputs_of(spec: Workflow, pairs: Sequence[str] | None) -> dict[str, str]:
             name, path = spec.inputs[0], pair
         if name not in spec.inputs:
             raise UsageProblem(f"the workflow has no input {name!r}; inputs: {known}")
+        if name in found:
+            raise UsageProblem(f"input {name!r} is given twice: {found[name]} and {path}")
         found[name] = path
     return found
 

@@ -10,10 +10,13 @@ import pytest
 
 from penstock.api import cli_jobs
 from penstock.api.cli_options import UsageProblem, sampling_of, settings_of, tags_of
+from penstock.api.cli_workflow_inputs import inputs_of
 from penstock.api.client import Client
+from penstock.api.workflow import Workflow
 
 from .command import Penstock
 from .conftest import IDLE_MODEL, Stack
+from .plain_workflows import WORKFLOW
 from .scripted import connect, job_json
 
 
@@ -49,6 +52,12 @@ def test_a_job_is_found_by_its_tags(penstock: Penstock, stack: Stack, tmp_path: 
 def test_a_name_that_is_given_twice_is_refused(read: Callable[[list[str]], object]) -> None:
     with pytest.raises(UsageProblem, match="'seed' is given twice: seed=1 and seed =2"):
         read(["seed=1", "other=1", "seed =2"])
+
+
+def test_rows_that_are_given_twice_are_refused() -> None:
+    spec = Workflow.from_dict(WORKFLOW)
+    with pytest.raises(UsageProblem, match=r"input 'texts' is given twice: a.csv and b.csv"):
+        inputs_of(spec, ["texts=a.csv", "texts=b.csv"])
 
 
 def test_a_look_for_a_tag_has_an_end(penstock: Penstock, monkeypatch: pytest.MonkeyPatch) -> None:
