@@ -118,6 +118,13 @@ def test_an_id_of_another_kind_is_refused(lists: Lists, kind: Kind, typed: str) 
         whole_id(lists.client(), typed, kind)
 
 
+@pytest.mark.parametrize(("verb", "other"), [("jobs", RUNS[0]), ("workflow runs", JOBS[0])])
+def test_a_list_goes_on_behind_what_is_in_it(penstock: Penstock, verb: str, other: str) -> None:
+    refused = penstock(*verb.split(), "--after", other, "--url", "http://127.0.0.1:9")
+    assert refused.code == 2
+    assert f"is wanted here, got {other}" in refused.err
+
+
 def test_where_there_is_none_of_a_kind_it_is_the_kind_that_is_named() -> None:
     with pytest.raises(UnknownId, match="there is no run yet"):
         whole_id(Lists(JOBS, []).client(), "latest", RUN)
