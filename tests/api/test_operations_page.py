@@ -53,6 +53,8 @@ def test_models_and_gpus_of_commands_are_known() -> None:
 
 def test_figures_that_others_hold_are_these() -> None:
     """Numbers of the page that stand in the code under a name."""
+    from penstock.api.shared_looks import EVERY_S, MAX_BOARDS, MAX_OWN_BOARDS
+    from penstock.api.stream_slots import PATIENCE_S
     from penstock.engine.chat_template import MAX_CPU_S, MAX_MEMORY_BYTES
     from penstock.jobs.chat_usage import FLUSH_S
     from penstock.jobs.redis_server import OLDEST_MAJOR_VERSION
@@ -64,6 +66,7 @@ def test_figures_that_others_hold_are_these() -> None:
     assert (MAX_CPU_S, MAX_MEMORY_BYTES) == (5.0, 2**30)
     assert OLDEST_MAJOR_VERSION == 7
     assert FLUSH_S == 10
+    assert (EVERY_S, PATIENCE_S, MAX_OWN_BOARDS, MAX_BOARDS) == (1.5, 10.0, 32, 1024)
     assert PROOF_MAX_AGE_MS == 30_000
     assert 1 + len(RETRY_AFTER_S) == 7
     assert 1.4 < sum(RETRY_AFTER_S) / 86_400 < 1.6

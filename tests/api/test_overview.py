@@ -97,16 +97,18 @@ class TestSharedLooks:
         await looks.close()
 
     async def test_one_owner_leaves_room_for_others(self) -> None:
-        looks, source = SharedLooks(every_s=3600, max_boards=5, max_own_boards=2), Source(b"now")
+        looks, source = SharedLooks(every_s=3600, max_boards=7, max_own_boards=2), Source(b"now")
+        everybodys = {View(what): source for what in ("workers", "queues", "models")}
         async with AsyncExitStack() as stack:
             for what in ("jobs", "runs", "jobs"):
-                following = looks.follow({View(what, "acme"): source, View("workers"): source})
+                following = looks.follow({View(what, "acme"): source, **everybodys})
                 await stack.enter_async_context(aclosing(following))
                 await anext(following)
             with pytest.raises(TooManyRequests, match="acme follows 2 different") as refused:
                 looks.check_room({View("jobs of page 2", "acme"): source})
             assert (refused.value.status, refused.value.code) == (429, "too_many_views")
             looks.check_room({View("jobs", "other"): source, View("runs", "other"): source})
+            looks.check_room(everybodys)
         assert looks.num_boards == 0
         assert MAX_OWN_BOARDS * 8 < MAX_BOARDS
 

@@ -356,6 +356,7 @@ def test_every_kind_of_stream_takes_a_place(
                 )
                 assert http.post(path, json={**asked, **body, "stream": False}).status_code == 200
             assert http.get(events).status_code == 429
+            assert http.get("/v1/overview/events").status_code == 429
         for path, body in bodies.items():
             wait_for(lambda: streams.num_open("default") == 0)
             assert http.post(path, json={**asked, **body}).status_code == 200
