@@ -2,8 +2,7 @@
 
 from collections.abc import Sequence
 
-from .model import EMBED
-from .submit_request import SubmitRequest
+from .submit_request import SubmitRequest, longest_answer
 from .template_sandbox import ROW
 from .templates import names_read
 
@@ -52,8 +51,7 @@ def _unread_row(request: SubmitRequest, columns: Sequence[str], num_rows: int) -
 
 def _too_long_answers(request: SubmitRequest, context_window: int | None) -> str | None:
     """Tell of answers that the context cannot hold, beside whatever prompt."""
-    task = request.task
-    max_tokens = None if task.endpoint == EMBED else task.sampling_params().max_tokens
+    max_tokens = longest_answer(request.task)
     if max_tokens is None or context_window is None or max_tokens < context_window:
         return None
     return (

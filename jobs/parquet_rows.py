@@ -1,12 +1,13 @@
 """Reads Parquet as rows, in batches that fit in memory. Knows Arrow; lines count rows, from 1."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from .durable import is_disk_trouble
 from .input_row import (
     InputRow,
     InputRows,
@@ -20,6 +21,7 @@ from .parquet_batches import DAMAGE, RowGroupTooLarge, batches_of, damaged_colum
 from .python_row import python_row, unwritable
 
 _BYTES_AT_ONCE = 32 << 20
+_NO_VALUE = (ValueError, OverflowError, LookupError)  # what a cell raises that Python cannot hold
 _IN_MICROSECONDS: dict[int, Callable[[Any], pa.DataType]] = {
     pa.timestamp("ns").id: lambda kind: pa.timestamp("us", kind.tz),
     pa.duration("ns").id: lambda _: pa.duration("us"),
@@ -41,10 +43,11 @@ def read_parquet(file: BinaryIO, name: str) -> InputRows:
         raise UnreadableInput(
             f"cannot read {name}: two of its columns have the same name, {twice!r:.80}"
         )
-    return InputRows(_rows(parquet, name), schema)
+    is_stored = isinstance(getattr(file, "raw", None), pa.NativeFile)  # read over a network
+    return InputRows(_rows(parquet, name, is_stored), schema)
 
 
-def _rows(parquet: pq.ParquetFile, name: str) -> Iterator[InputRow | RejectedLine]:
+def _rows(parquet: pq.ParquetFile, name: str, is_stored: bool) -> Iterator[InputRow | RejectedLine]:
     line = 0
     try:
         for batch in batches_of(parquet):
@@ -54,8 +57,9 @@ def _rows(parquet: pq.ParquetFile, name: str) -> Iterator[InputRow | RejectedLin
     except RowGroupTooLarge as error:
         raise _unreadable(name, str(error)) from error
     except DAMAGE as error:
-        column = damaged_column(parquet, line)
-        where = f"line {line + 1:,}" + ("" if column is None else f", column {column!r:.80}")
+        is_trouble = is_stored or is_disk_trouble(error)  # then no column is to blame
+        column = None if is_trouble else damaged_column(parquet, line)
+        where = f"line {line + 1}" + ("" if column is None else f", column {column!r:.80}")
         raise _unreadable(name, f"{where} or soon behind it: {short_reason(error)}") from error
 
 
@@ -71,11 +75,11 @@ def _row(line: int, read: Callable[[], dict[str, Any]]) -> InputRow | RejectedLi
 def _row_readers(batch: pa.RecordBatch) -> Iterator[Callable[[], dict[str, Any]]]:
     """Yield what reads each row: together if they are small, as Python's values take more.
 
-    A moment that no calendar shows spoils its own row only.
+    A moment that no calendar shows, or of no known time zone, spoils its own row only.
     """
     try:
         rows = batch.to_pylist() if batch.nbytes <= _BYTES_AT_ONCE else None
-    except (ValueError, OverflowError):
+    except _NO_VALUE:
         rows = None
     for position in range(batch.num_rows):
         if rows is not None:
@@ -99,15 +103,17 @@ def _row_at(batch: pa.RecordBatch, position: int) -> dict[str, Any]:
 def _cell(name: str, column: pa.Array) -> Any:
     try:
         return column[0].as_py()
-    except (ValueError, OverflowError) as error:
-        raise _UnwritableCell(name, error) from error
+    except LookupError as error:
+        raise _UnwritableCell(name, f"no time zone is known as {short_reason(error)}") from error
+    except _NO_VALUE as error:
+        raise _UnwritableCell(name, short_reason(error)) from error
 
 
 class _UnwritableCell(ValueError):
     """Python has no value for what stands in a column."""
 
-    def __init__(self, column: str, error: Exception) -> None:
-        super().__init__(short_reason(error))
+    def __init__(self, column: str, reason: str) -> None:
+        super().__init__(reason)
         self.column = column
 
 
@@ -117,11 +123,10 @@ def _without_nanoseconds(batch: pa.RecordBatch) -> pa.RecordBatch:
         kind, column = field.type, batch.column(place)
         if getattr(kind, "unit", None) != "ns":
             continue
-        try:
-            column = column.cast(_IN_MICROSECONDS[kind.id](kind))
-        except pa.ArrowInvalid:
-            column = column.cast(pa.string())
-        batch = batch.set_column(place, field.name, column)
+        for target in (_IN_MICROSECONDS[kind.id](kind), pa.string()):
+            with suppress(pa.ArrowInvalid):  # too fine, or, as text, of no known time zone
+                batch = batch.set_column(place, field.name, column.cast(target))
+                break
     return batch
 
 

@@ -79,10 +79,14 @@ def check_context(request: SubmitRequest) -> None:
     Raises:
         OverContext: not even an empty prompt would leave room for the longest answer.
     """
-    task, window = request.task, request.context_window
-    max_tokens = None if task.endpoint == EMBED else task.sampling_params().max_tokens
-    if window is not None and max_tokens is not None and max_tokens >= window:
-        raise OverContext(task.model, max_tokens, window)
+    longest, window = longest_answer(request.task), request.context_window
+    if window is not None and longest is not None and longest >= window:
+        raise OverContext(request.task.model, longest, window)
+
+
+def longest_answer(task: TaskSpec) -> int | None:
+    """Return how many tokens an answer may have; None if its context alone bounds it."""
+    return None if task.endpoint == EMBED else task.sampling_params().max_tokens
 
 
 def check_columns(

@@ -1,6 +1,7 @@
 import bz2
 import datetime
 import decimal
+import errno
 import io
 import os
 from pathlib import Path
@@ -147,6 +148,31 @@ def test_damage_amid_parquet_is_told_with_its_line_and_column() -> None:
     with pytest.raises(UnreadableInput, match=r"line 201, column 'text' or soon behind it: .*CRC"):
         lines.extend(item.line for item in open_input(io.BytesIO(bytes(data)), "parquet"))
     assert lines == list(range(1, 201))
+    stored: Any = pa.BufferReader(bytes(data))  # as an object of a store is opened
+    with pytest.raises(UnreadableInput, match="line 201 or soon behind it: "):
+        list(open_input(io.BufferedReader(stored), "parquet"))
+
+
+def test_a_disk_that_fails_is_blamed_on_no_column() -> None:
+    class FailingDisk(io.BytesIO):
+        fails_next = False
+        num_failures = 0
+
+        def read(self, size: int | None = -1, /) -> bytes:
+            if self.fails_next:
+                self.num_failures += 1
+                raise OSError(errno.EIO, "Input/output error")
+            return super().read(size)
+
+    whole = io.BytesIO()
+    pq.write_table(pa.table({"id": range(3_000)}), whole, row_group_size=1_000)
+    file = FailingDisk(whole.getvalue())
+    rows = open_input(file, "parquet")
+    assert next(rows).line == 1
+    file.fails_next = True
+    with pytest.raises(UnreadableInput, match=r"line 1001 or soon behind it: .*Input/output"):
+        list(rows)
+    assert file.num_failures == 1, "and not tried again"
 
 
 def test_a_cell_that_no_row_can_hold_is_told_with_its_column() -> None:
@@ -154,6 +180,11 @@ def test_a_cell_that_no_row_can_hold_is_told_with_its_column() -> None:
     rows, bad = read(parquet(pa.table({"a": [1, 2], "when": moments})))
     assert rows == {1: {"a": 1, "when": "1970-01-01T00:00:00"}}
     assert bad[2].startswith("cannot be written as JSON: column 'when': ")
+    for unit in ("us", "ns"):
+        moments = pa.array([1_001, None], pa.timestamp(unit, "Mars/Phobos"))
+        rows, bad = read(parquet(pa.table({"a": [1, 2], "when": moments})))
+        assert rows == {2: {"a": 2, "when": None}}
+        assert bad[1].endswith("column 'when': no time zone is known as 'Mars/Phobos'")
     [item] = rows_input([{"a": 1, "b": object()}])
     assert isinstance(item, RejectedLine)
     assert "column 'b'" in item.message
