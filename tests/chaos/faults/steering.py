@@ -13,22 +13,26 @@ _DEADLINE_S = 3.0
 
 
 def pause_and_resume(scene: Scene) -> None:
-    """F32: the job is paused and resumed again and again, once beside a killed worker."""
+    """F32: the job is paused and resumed again and again; in the first pause a worker is killed."""
     address = f"{scene.stack.url}/v1/jobs/{scene.main.job_id}"
     scene.until(0.1)
     scene.strike()
+    num_killed = 0
     for number in range(_NUM_PAUSES):
-        answer = httpx2.post(f"{address}/pause", timeout=30)
-        if answer.status_code == httpx2.codes.CONFLICT and number:  # it has ended meanwhile
+        if not _is_steered(f"{address}/pause"):
             break
-        answer.raise_for_status()
-        if number == _NUM_PAUSES // 2:
+        scene.notes["pauses"] = number + 1
+        if not num_killed:
             worker = scene.random.choice(scene.stack.workers)
             worker.kill()
             worker.start()
+            num_killed += 1
         time.sleep(scene.random.uniform(0.0, 0.5))
-        httpx2.post(f"{address}/resume", timeout=30).raise_for_status()
+        if not _is_steered(f"{address}/resume"):
+            break
         time.sleep(scene.random.uniform(0.0, 0.3))
+    if not num_killed:
+        scene.blame("F32 the job had ended before a worker was killed")
 
 
 def run_out_of_time(scene: Scene) -> None:
@@ -50,6 +54,15 @@ def run_out_of_time(scene: Scene) -> None:
         scene.blame(f"F42 out of time, the job is {ended['status']}: {counts}")
     if counts["succeeded"] + counts["not_run"] != order.rows or len(rows) > counts["succeeded"]:
         scene.blame(f"F42 {len(rows)} rows can be read, {counts}")
+
+
+def _is_steered(address: str) -> bool:
+    """Steer a job; false if it has ended meanwhile."""
+    answer = httpx2.post(address, timeout=30)
+    if answer.status_code == httpx2.codes.CONFLICT:
+        return False
+    answer.raise_for_status()
+    return True
 
 
 FAULTS = (
