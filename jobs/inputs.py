@@ -1,7 +1,7 @@
 """Opens an input of JSON lines, CSV, TSV, Parquet or a JSON array. Knows no job; reads in pieces.
 
 A line that cannot become a row is reported and passed over: one bad line spoils no other. What is
-no such file at all is refused as a whole.
+no such file at all, or has a quote that swallows lines, is refused as a whole.
 """
 
 import os
