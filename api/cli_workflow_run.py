@@ -82,14 +82,13 @@ def run(
         options["output"] = out
     elif server_url is None:
         options["output"] = directory  # a server elsewhere has directories of its own
-    if not again:
-        options["idempotency_key"] = _key_of(spec, rows, options)
+    key = None if again else _key_of(spec, rows, options)
     with (
         problems_told(printer),
         server_for(printer, in_force, server_url) as server,
         Client(server.url, in_force.api_key) as client,
     ):
-        found = client.workflows.run(spec, rows, **options)
+        found = _start(client, spec, rows, options, key)
         if not watch and server.stack is None:
             print_run(printer, found.record)
             printer.note(f"penstock watch {found.id}  follows it")
@@ -126,6 +125,18 @@ def runs(
         after = None if after is None else whole_id(client, after, RUN)
         found = client.workflows.list(limit=limit, after=after)
     print_runs(Printer(output), (each.record for each in found))
+
+
+def _start(
+    client: Client, spec: Workflow, rows: Mapping[str, str], options: RunOptions, key: str | None
+) -> WorkflowRun:
+    """Start a run under the key; each that came to nothing hands it on, as a job of `run` does."""
+    while True:
+        options["idempotency_key"] = key
+        found = client.workflows.run(spec, rows, **options)
+        if key is None or found.status in COMPLETE or not found.is_final:
+            return found
+        key = f"workflow-after-{found.id}"
 
 
 def _take_back(client: Client, run: WorkflowRun) -> None:

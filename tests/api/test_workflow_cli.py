@@ -122,6 +122,19 @@ class TestRun:
         assert "had ended (cancelled): nothing was done" in late.err
         assert penstock("watch", run_id, "--url", stack.url).code == 3
 
+    def test_after_a_cancelled_run_the_same_command_begins_one_and_finds_it_again(
+        self, penstock: Penstock, stack: Stack, texts: Path, tmp_path: Path
+    ) -> None:
+        file = tmp_path / "endless.json"
+        file.write_text(json.dumps(endless()))
+        command = ("workflow", "run", file, "-i", texts, "--out", tmp_path, "--url", stack.url)
+        [cancelled] = penstock(*command, "--detach").lines
+        penstock("cancel", cancelled["id"], "--url", stack.url)
+        [second] = penstock(*command, "--detach").lines
+        assert second["id"] != cancelled["id"]
+        assert penstock(*command, "--detach").lines[0]["id"] == second["id"]
+        penstock("cancel", second["id"], "--url", stack.url)
+
     @pytest.mark.parametrize(
         ("arguments", "says"),
         [
