@@ -138,7 +138,7 @@ def retry(
                 raise UsageProblem(f"--code is for jobs; all that failed of {job_id} is retried")
             retry_run(client, printer, job_id, watch=watch)
             return
-        job = client.jobs.retry(job_id, codes=code)
+        job = client.jobs.retry(job_id, codes=code or None)
         if watch:
             watch_job(printer, job)
             return

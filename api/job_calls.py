@@ -196,7 +196,9 @@ def change_job(job_id: str, changes: JobChanges, retry: RetryPolicy) -> Talk[Job
 
 def retry_job(job_id: str, codes: Sequence[str] | None, retry: RetryPolicy) -> Talk[JobRecord]:
     """Run again what failed of a job that has ended."""
-    body = {"codes": [codes] if isinstance(codes, str) else list(codes)} if codes else {}
+    body: dict[str, list[str]] = {}
+    if codes is not None:  # an empty list is no wish for every row: the server refuses it
+        body["codes"] = [codes] if isinstance(codes, str) else list(codes)
     send = replace(post(path_to("jobs", job_id, "retry")), body=body, read_timeout_s=_SEALING_S)
     return (yield from ask(send, retry, _read_job))
 

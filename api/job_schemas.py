@@ -135,7 +135,14 @@ class JobChange(Strict):
 class RetryRequest(Strict):
     """The body of POST /v1/jobs/{id}/retry; all may be left out."""
 
-    codes: Annotated[list[ShortText], Field(min_length=1, max_length=100)] | None = None
+    codes: (
+        Annotated[
+            list[ShortText],
+            # Of an empty list `retry` says more than a schema can.
+            Field(max_length=100, json_schema_extra={"minItems": 1}),
+        ]
+        | None
+    ) = None
     """Only rows that failed with one of these error codes; null for all that did not succeed."""
     name: ShortText | None = None
     """A name for the retry; null calls it `retry of …`."""

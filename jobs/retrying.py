@@ -63,10 +63,12 @@ def retry(
     Raises:
         UnknownJob: there is no such job.
         InvalidJob: it has not ended, or has nothing to retry, or another retry runs, or the key
-            has made another job, or a retry of other codes.
+            has made another job, or a retry of other codes, or `codes` names none.
         CorruptShard: the input of all that there is to retry is damaged.
         StorageFull: there is no room for the rows.
     """
+    if codes is not None and not codes:  # a list that came out empty is no wish for every row
+        raise InvalidJob("codes", "[] names no code: name at least one code, or leave codes out")
     job_dir = JobDir(settings.jobs_dir, job_id)
     spec = job_dir.read_spec()
     if spec.retry_of is not None:

@@ -86,7 +86,7 @@ async def retry_job(
         services.settings,
         services.table,
         job_id,
-        codes=frozenset(body.codes) if body.codes else None,
+        codes=None if body.codes is None else frozenset(body.codes),
         name=body.name,
         priority=body.priority,
         idempotency_key=idempotency_key_of(request, None),

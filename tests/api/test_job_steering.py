@@ -149,6 +149,8 @@ class TestRetry:
         job = submit(client, rows).wait(timeout_s=60)
         with pytest.raises(BadRequest, match="no row to retry that failed with worker_lost"):
             job.retry(codes=["worker_lost"])
+        with pytest.raises(BadRequest, match="name at least one code, or leave codes out"):
+            job.retry(codes=[])
         again = job.retry(codes=["engine_error"])
         assert (again.record.retry_of, again.counts.total) == (job.id, 1)
         again.wait(timeout_s=60)

@@ -22,6 +22,12 @@ def test_one_code_is_retried() -> None:
     assert json.loads(calls[0].content) == {"codes": ["engine_error"]}
 
 
+def test_no_code_at_all_is_left_to_the_server_to_refuse() -> None:
+    handler, calls = script(httpx2.Response(202, json=job_json()))
+    connect(handler).jobs.retry("job_1", codes=[])
+    assert json.loads(calls[0].content) == {"codes": []}, "and is not taken for every code"
+
+
 def test_one_column_is_read_from_disk(tmp_path: Path) -> None:
     (tmp_path / "rows").mkdir()
     (tmp_path / "_SUCCESS").touch()

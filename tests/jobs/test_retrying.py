@@ -72,6 +72,8 @@ def test_failed_rows_run_again_and_take_their_places(jobs: SmallJobs, failed_job
 def test_rows_are_chosen_by_their_error(jobs: SmallJobs, failed_job: JobSpec) -> None:
     with pytest.raises(InvalidJob, match="no row to retry that failed with no_such_code"):
         jobs.retry(failed_job, codes=frozenset({"no_such_code"}))
+    with pytest.raises(InvalidJob, match="name at least one code, or leave codes out"):
+        jobs.retry(failed_job, codes=frozenset())
     assert list(ResultsDir.of(failed_job).path.glob("_retries/*")) == []
     made = jobs.retry(failed_job, codes=frozenset({"engine_error"}))
     assert made.num_rows == 4
