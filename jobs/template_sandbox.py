@@ -14,7 +14,7 @@ from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
 
-from .template_budget import MAX_TEXT_CHARS, budget_of, size_of
+from .template_budget import MAX_TEXT_CHARS, budget_of, size_of, weight_of
 from .template_filters import (
     bounded_range,
     is_number,
@@ -62,6 +62,7 @@ _METHODS = frozenset(
         *("get", "items", "keys", "values", "index"),
     }
 )
+_COMPARING_METHODS = frozenset({"count", "index"})  # all the way down
 _METERED = "_metered"
 
 
@@ -141,7 +142,10 @@ class RowSandbox(ImmutableSandboxedEnvironment):
             owner, name = getattr(__obj, "__self__", None), getattr(__obj, "__name__", "")
             if not isinstance(owner, str | list | dict) or name not in _METHODS:
                 raise SecurityError(f"{name or __obj!r}() cannot be called in a template"[:200])
-            budget_of(__context).spend(1 + size_of(owner))
+            budget = budget_of(__context)
+            budget.spend(1 + size_of(owner))
+            if name in _COMPARING_METHODS:
+                budget.spend(weight_of(owner, budget.left) + weight_of(args, budget.left))
         return super().call(__context, __obj, *args, **kwargs)
 
 

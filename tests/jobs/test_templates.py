@@ -110,6 +110,12 @@ def test_what_no_template_may_say(text: str, complaint: str) -> None:
         ("{{ row.items | map('upper') }}", "prints a generator; write `| list` or `| join"),
         ("{{ [row.missing] }}", "there is no 'missing'|has no attribute 'missing'"),
         ("{% set x = [1] %}" + "{% set x = [x, x] %}" * 25 + "{{ x }}", "longer than 1000000"),
+        (
+            "{% set x = [1] %}{% set y = [1] %}"
+            + "{% set x = [x, x] %}{% set y = [y, y] %}" * 28
+            + "{{ [x].count(y) }}",
+            "steps",
+        ),
         ("{{ row.n + row.text }}", "unsupported operand"),
         ("{{ row.n // 0 }}", "by zero"),
         ("{{ 'a' * 5e7 }}", "works on numbers only"),
