@@ -7,14 +7,15 @@ and no others, so that an installation with a hundred thousand answers as soon a
 
 import re
 from collections.abc import Iterator, Sequence
-from itertools import chain
+from itertools import chain, islice
 from typing import Literal, TypeAlias
 
 from .cli_options import UsageProblem
-from .client import Client, Jobs
+from .client import Client, Job, Jobs
 from .client_errors import PenstockError
 from .known_names import LATEST
 from .workflow_client import Workflows
+from .workflow_run import WorkflowRun
 
 Kind: TypeAlias = Literal["job_", "run_"]
 
@@ -27,6 +28,7 @@ _KINDS: tuple[Kind, ...] = (JOB, RUN)
 _WHOLE = re.compile(r"(job|run)_[0-9A-HJKMNP-TV-Z]{26}")
 _LISTED_BY = {JOB: "`penstock jobs`", RUN: "`penstock workflow runs`"}
 _PAGE = 100
+_FEW = 10  # the latest is nearly always among them
 _NUM_NAMED = 5
 _ELLIPSIS = "…"  # before an id that progress has shortened
 
@@ -115,10 +117,17 @@ def _is_called(whole: str, part: str, named: Kind | None) -> bool:
 
 
 def _latest(client: Client, kinds: Sequence[Kind]) -> str:
-    newest = [each.id for kind in kinds for each in _lists(client, kind).list(limit=1)]
+    newest = [each for kind in kinds for each in islice(_meant(_lists(client, kind)), 1)]
     if not newest:
         raise UnknownId(f"there is {' and '.join(f'no {_noun(kind)}' for kind in kinds)} yet")
     return max(newest, key=lambda each: each.partition("_")[2])  # which begins with the time
+
+
+def _meant(lists: Jobs | Workflows) -> Iterator[str]:
+    """Yield what somebody wanted for its own sake; a trial is over once it is seen."""
+    for each in _walked(lists, _FEW):
+        if not each.record.raw.get("is_preview"):
+            yield each.id
 
 
 def _newest(client: Client, kinds: Sequence[Kind]) -> Iterator[str]:
@@ -130,10 +139,14 @@ def _lists(client: Client, kind: Kind) -> Jobs | Workflows:
 
 
 def _ids(lists: Jobs | Workflows) -> Iterator[str]:
+    return (each.id for each in _walked(lists, _PAGE))
+
+
+def _walked(lists: Jobs | Workflows, page_size: int) -> Iterator[Job | WorkflowRun]:
     after: str | None = None
-    for _ in range(NUM_NEWEST // _PAGE):
-        page = lists.list(limit=_PAGE, after=after)
-        yield from (each.id for each in page)
-        if len(page) < _PAGE:
+    for _ in range(NUM_NEWEST // page_size):
+        page = lists.list(limit=page_size, after=after)
+        yield from page
+        if len(page) < page_size:
             return
         after = page[-1].id

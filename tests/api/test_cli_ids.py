@@ -19,8 +19,11 @@ RUNS = [f"run_01K3ZT4Q9Y00000000000000{end}" for end in ("XY", "AB")]
 class Lists:
     """A server's lists, a page at a time; the pages asked for are counted."""
 
-    def __init__(self, jobs: list[str], runs: list[str]) -> None:
+    def __init__(
+        self, jobs: list[str], runs: list[str], trials: frozenset[str] = frozenset()
+    ) -> None:
         self._lists = {"/v1/jobs": jobs, "/v1/workflows/runs": runs}
+        self._trials = trials
         self.num_asked = 0
 
     def answer(self, request: httpx2.Request) -> httpx2.Response:
@@ -28,7 +31,7 @@ class Lists:
         names, asked = self._lists[request.url.path], request.url.params
         start = names.index(asked["after"]) + 1 if "after" in asked else 0
         page = names[start : start + int(asked["limit"])]
-        data = [job_json(id=name) for name in page]
+        data = [job_json(id=name, is_preview=name in self._trials) for name in page]
         return httpx2.Response(200, json={"object": "list", "data": data, "has_more": False})
 
     def client(self) -> Client:
@@ -138,6 +141,14 @@ def test_what_has_no_way_back_is_named_whole(penstock: Penstock, typed: str) -> 
     assert refused.code == 2
     assert "there is no way back from delete, so it takes a whole id" in refused.err
     assert typed in refused.err
+
+
+def test_a_trial_is_no_latest() -> None:
+    trials = [f"run_{number:026}" for number in range(40, 20, -1)]
+    lists = Lists([], [*trials, f"run_{20:026}"], frozenset(trials))
+    assert whole_id(lists.client(), "latest") == f"run_{20:026}"
+    with pytest.raises(UnknownId, match="there is no run yet"):
+        whole_id(Lists([], trials, frozenset(trials)).client(), "latest", RUN)
 
 
 def test_where_there_is_nothing_there_is_no_latest() -> None:
