@@ -35,6 +35,7 @@ class Control:
     pause_reason: str | None = None  # it pauses, and why
     judged_from_rows: int = 0  # landed when it was last resumed: these do not count any more
     judged_from_failed: int = 0
+    judged_from_errors: dict[str, int] = field(default_factory=dict)  # these, by their codes
 
     @classmethod
     def of(cls, spec: JobSpec) -> Self:

@@ -4,6 +4,7 @@ What is written here `snapshots` reads; "" stands for none.
 """
 
 import re
+from collections.abc import Mapping
 
 from .control import PAUSED_BY_USER, Control
 from .model import JobSpec, JobState
@@ -35,8 +36,7 @@ def job_fields(spec: JobSpec, control: Control, state: JobState) -> dict[str, Fi
         "prompt_tokens": 0,
         "completion_tokens": 0,
         "cached_tokens": 0,
-        "judged_from_rows": control.judged_from_rows,
-        "judged_from_failed": control.judged_from_failed,
+        **judged_fields(control),
         "retry_of": spec.retry_of or "",
     }
     if state is JobState.PAUSED:
@@ -56,14 +56,26 @@ def control_fields(control: Control) -> dict[str, Field]:
     }
 
 
+def judged_fields(control: Control) -> dict[str, Field]:
+    """Write what had landed when a job was last resumed, of which it is judged no more."""
+    return {
+        "judged_from_rows": control.judged_from_rows,
+        "judged_from_failed": control.judged_from_failed,
+        "judged_from_errors": _by_code(control.judged_from_errors),
+    }
+
+
 def count_arguments(part: PartCounts) -> tuple[int | str, ...]:
     """Write what landed rows add up to, in the order in which every script takes it."""
-    errors = (f"{_CODE.sub('_', code)[:60]}={count}" for code, count in part.errors.items())
     return (
         part.rows,
         part.failed,
         part.prompt_tokens,
         part.completion_tokens,
         part.cached_tokens,
-        ",".join(errors),
+        _by_code(part.errors),
     )
+
+
+def _by_code(errors: Mapping[str, int]) -> str:
+    return ",".join(f"{_CODE.sub('_', code)[:60]}={count}" for code, count in errors.items())

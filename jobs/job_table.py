@@ -14,7 +14,7 @@ import redis
 from .agenda import Agenda
 from .control import Control
 from .errors import UnknownJob
-from .job_fields import control_fields, count_arguments, job_fields
+from .job_fields import control_fields, count_arguments, job_fields, judged_fields
 from .keys import JOB_PARTS, Keys
 from .lua_script import register
 from .model import JobSnapshot, JobSpec, JobState, ShardRef
@@ -161,7 +161,8 @@ class JobTable:
         """
         fields = control_fields(control)
         arguments = [fields["deadline_ms"], control.pause_reason or ""]
-        arguments += [control.judged_from_rows, control.judged_from_failed]
+        arguments.append(control.judged_from_rows)
+        fields |= judged_fields(control)
         arguments += [item for pair in fields.items() for item in pair]
         return bool(self._settle(self._keys(job_id), arguments))
 

@@ -68,7 +68,12 @@ def resume(settings: Settings, table: JobTable, job_id: str) -> JobSnapshot:
         if job is None or job.state is not JobState.PAUSED:
             return control
         num_rows = job.counts.succeeded + job.counts.failed
-        return replace(control, judged_from_rows=num_rows, judged_from_failed=job.counts.failed)
+        return replace(
+            control,
+            judged_from_rows=num_rows,
+            judged_from_failed=job.counts.failed,
+            judged_from_errors=job.errors,
+        )
 
     return _steer(settings, table, job_id, step)
 

@@ -110,6 +110,29 @@ local function pause(reason)
   redis.call('DEL', QUEUED)
 end
 
+-- Names what rows failed of since a job was last resumed: "code=rows,code=rows,". Nothing where an
+-- older version resumed it, and kept no codes.
+local function errors_since(judged_from_failed)
+  local before, errors = redis.call('HGET', JOB, 'judged_from_errors') or '', ''
+  if before == '' and judged_from_failed > 0 then
+    return errors
+  end
+  local counts = {}
+  for code, count in string.gmatch(before, '([^=,]+)=(%d+)') do
+    counts[code] = tonumber(count)
+  end
+  for _, name in ipairs(redis.call('HKEYS', JOB)) do
+    if string.sub(name, 1, 6) == 'error:' then
+      local code = string.sub(name, 7)
+      local count = redis.call('HGET', JOB, name) - (counts[code] or 0)
+      if count > 0 then
+        errors = errors .. code .. '=' .. count .. ','
+      end
+    end
+  end
+  return errors
+end
+
 -- Pauses a job of which too many rows failed since it was last resumed; returns whether it did.
 local function judge_errors()
   local job = redis.call('HMGET', JOB, 'state', 'max_error_rate', 'error_rate_after', 'succeeded',
@@ -123,14 +146,8 @@ local function judge_errors()
   if is_too_much then
     pause('error_rate')
     -- What was too much stays the reason, whatever lands or changes until it is resumed.
-    local codes = ''
-    for _, name in ipairs(redis.call('HKEYS', JOB)) do
-      if failed == tonumber(job[5]) and string.sub(name, 1, 6) == 'error:' then -- of these rows
-        codes = codes .. string.sub(name, 7) .. '=' .. redis.call('HGET', JOB, name) .. ','
-      end
-    end
     redis.call('HSET', JOB, 'paused_at_rows', rows, 'paused_at_failed', failed,
-      'paused_at_rate', job[2], 'paused_at_errors', codes)
+      'paused_at_rate', job[2], 'paused_at_errors', errors_since(tonumber(job[7] or 0)))
   end
   return is_too_much
 end

@@ -1,14 +1,13 @@
 #!lua
 -- Put in force what the disk says of a job: it pauses or goes on, priority, deadline, and the rest.
--- ARGV: deadline_ms ('' for none), pause reason ('' for none), rows landed, and failed, when it was
--- last resumed, then field value ... Returns 1, or 0 when the job is unknown.
+-- ARGV: deadline_ms ('' for none), pause reason ('' for none), rows landed when it was last resumed,
+-- then field value ... Returns 1, or 0 when the job is unknown.
 local job = redis.call('HMGET', JOB, 'state', 'pause_reason', 'judged_from_rows', 'started_at_ms')
 local state = job[1]
 if not state then
   return 0
 end
-redis.call('HSET', JOB, 'judged_from_rows', ARGV[3], 'judged_from_failed', ARGV[4],
-  unpack(ARGV, 5))
+redis.call('HSET', JOB, unpack(ARGV, 4))
 redis.call('ZREM', DEADLINES, JOB_ID)
 if ARGV[1] ~= '' and (is_alive(state) or state == 'landing') then
   redis.call('ZADD', DEADLINES, ARGV[1], JOB_ID)
