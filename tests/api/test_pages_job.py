@@ -66,6 +66,10 @@ def test_a_job_is_followed_live_to_its_end(reader: Reader, http: httpx2.Client) 
     page.wait_for_url(lambda url: "/ui/jobs/job_" in url and job["id"] not in url)
     expect(page.locator("#about").get_by_role("link", name=job["id"])).to_be_visible()
     wait(http, page.url.rpartition("/")[2])
+    expect(state).to_have_text("completed with errors")
+    expect(page.locator("#links")).to_contain_text("The manifest")  # what is offered stands by then
+    expect(page.get_by_role("button", name="Retry failed rows")).to_be_hidden()  # of no retry
+    expect(page.locator("#subtitle").get_by_role("link", name=job["id"])).to_be_visible()
 
 
 def test_a_running_job_shows_how_far_it_is_and_is_cancelled(

@@ -44,6 +44,16 @@ def waiting(http: httpx2.Client) -> Iterator[dict[str, Any]]:
     http.post(f"/v1/jobs/{job['id']}/cancel")
 
 
+def answer_with(reader: Reader, path: str, **changed: object) -> None:
+    """Let an answer of the server's say something else in places."""
+
+    def answer(route: Route) -> None:
+        told = route.fetch()
+        route.fulfill(response=told, json={**told.json(), **changed})
+
+    reader.page.route(path, answer)
+
+
 def test_a_job_tells_all_that_is_known_of_it(reader: Reader, waiting: dict[str, Any]) -> None:
     page = reader.open(f"/ui/jobs/{waiting['id']}")
     about = page.locator("#about")
@@ -72,12 +82,7 @@ def test_times_are_the_readers_and_in_utc_where_one_points(
 
 def test_errors_of_all_codes_can_be_seen(reader: Reader, waiting: dict[str, Any]) -> None:
     codes = {f"code_{number}": number for number in range(1, 31)}
-
-    def fail(route: Route) -> None:
-        answer = route.fetch()
-        route.fulfill(response=answer, json={**answer.json(), "errors_by_code": codes})
-
-    reader.page.route(f"**/v1/jobs/{waiting['id']}", fail)
+    answer_with(reader, f"**/v1/jobs/{waiting['id']}", errors_by_code=codes)
     page = reader.open(f"/ui/jobs/{waiting['id']}")
     names = page.locator("#errors dt")
     expect(names).to_have_count(13)
@@ -86,6 +91,28 @@ def test_errors_of_all_codes_can_be_seen(reader: Reader, waiting: dict[str, Any]
     page.get_by_role("button", name="Show all 30").click()
     expect(names).to_have_count(30)
     expect(names.last).to_have_text("code_1")
+
+
+@pytest.mark.parametrize(
+    ("low_s", "high_s", "words"),
+    [
+        (14.0, 14.0, "Time left49 sbetween 14 s and 49 s"),
+        (60.0, 70.0, "Time left49 sbetween 49 s and 1 min 10 s"),
+        (49.0, 49.2, "Time left49 s"),
+    ],
+)
+def test_the_time_left_lies_within_what_is_told_of_it(
+    reader: Reader, waiting: dict[str, Any], low_s: float, high_s: float, words: str
+) -> None:
+    path = f"/v1/jobs/{waiting['id']}"
+    answer_with(reader, f"**{path}", eta_s=49.0)
+    answer_with(reader, f"**{path}/timeline?*", eta={"low_s": low_s, "high_s": high_s})
+    with reader.page.expect_response(lambda answer: "/timeline?" in answer.url):
+        page = reader.open(f"/ui/jobs/{waiting['id']}")
+    for _ in range(2):  # by the second, what came before it is shown
+        with page.expect_response(lambda answer: answer.url.endswith(path)):
+            pass
+    expect(page.locator("#facts > div", has_text="Time left")).to_have_text(words)
 
 
 def test_why_something_was_refused_stays_to_be_read(

@@ -13,7 +13,7 @@ import {
   NOTHING,
   percent,
 } from "./format.js";
-import { tellAbout } from "./job_about.js";
+import { retryOf, tellAbout } from "./job_about.js";
 import { offerLinks, tellRejected, tellTask } from "./job_task.js";
 import { Plot } from "./plot.js";
 import { progressBar } from "./progress.js";
@@ -95,7 +95,8 @@ const offer = actions(byId("acts"), (problem) => fill(byId("refusal"), problem),
       const made = await api.post(`${path}/retry`);
       location.assign(`/ui/jobs/${encodeURIComponent(made.id)}`);
     },
-    isOffered: (now) => hasEnded(now.status) && now.counts.failed > 0,
+    // What fails in a retry stays failed in its job, and is retried there.
+    isOffered: (now) => hasEnded(now.status) && now.counts.failed > 0 && !now.retry_of,
   },
 ]);
 
@@ -134,7 +135,7 @@ function show(now) {
   job = now;
   const { counts } = job;
   document.title = `${share(job)} ${job.name ?? id} · Penstock`;
-  tellTitle(job, job.name ?? "Job", job.model);
+  tellTitle(job, job.name ?? "Job", job.retry_of ? [job.model, retryOf(job)] : [job.model]);
   announce(`${job.status.replaceAll("_", " ")}, ${tenths(job)} % of the rows are done`);
   const inFlight = [...flights.values()].reduce((sum, each) => sum + each.rows_in_flight, 0);
   bar.set({ ...counts, running: Math.min(inFlight, counts.running) });
@@ -175,9 +176,13 @@ function timeTaken() {
   return ["Took", from ? duration(to - from) : NOTHING, left];
 }
 
+/** They are reckoned from different spans, so the band is widened where it misses the estimate. */
 function timeLeft() {
-  const between = band && `between ${duration(band.low_s)} and ${duration(band.high_s)}`;
-  return ["Time left", duration(job.eta_s), between ?? ""];
+  const { eta_s: estimate } = job;
+  if (estimate == null || !band) return ["Time left", duration(estimate)];
+  const low = duration(Math.min(estimate, band.low_s));
+  const high = duration(Math.max(estimate, band.high_s));
+  return ["Time left", duration(estimate), low === high ? "" : `between ${low} and ${high}`];
 }
 
 async function lookAtHistory() {

@@ -37,6 +37,11 @@ function tooMany(rate) {
   return `more than ${percent(rate)} of its rows have failed`;
 }
 
+/** Name the job whose failed rows this one runs again. */
+export function retryOf(job) {
+  return element("span", {}, "a retry of ", linkTo(job.retry_of));
+}
+
 function linkTo(id) {
   return element("a", { href: `/ui/jobs/${encodeURIComponent(id)}` }, id);
 }

@@ -82,7 +82,7 @@ function show(now) {
   run = now;
   const name = run.name ?? run.workflow;
   document.title = `${name} · ${run.status.replaceAll("_", " ")} · Penstock`;
-  tellTitle(run, name, run.name ? run.workflow : "");
+  tellTitle(run, name, run.name ? [run.workflow] : []);
   tellFacts(byId("facts"), figures());
   announce(`${run.status.replaceAll("_", " ")}, ${stepsDone()} steps are done`);
   steps.show(run.steps);

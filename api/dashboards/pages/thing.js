@@ -37,7 +37,7 @@ export function announce(words) {
   fill(byId("announced"), words);
 }
 
-/** Tell the name of a thing, its state, and what is wrong with it. */
+/** Tell the name of a thing, its state, some words `about` it, and what is wrong with it. */
 export function tellTitle(thing, name, about) {
   fill(byId("id"), thing.id);
   fill(byId("name"), name);
@@ -46,7 +46,8 @@ export function tellTitle(thing, name, about) {
   if (byId("state").dataset.told === thing.status) return;
   byId("state").dataset.told = thing.status;
   fill(byId("state"), state(thing.status), thing.is_preview ? trialBadge() : null);
-  fill(byId("subtitle"), about ? `· ${about} · created ` : "· created ", ago(thing.created_at));
+  const told = about.flatMap((part) => ["· ", part, " "]);
+  fill(byId("subtitle"), ...told, "· created ", ago(thing.created_at));
 }
 
 /** Mark a run that takes only the first rows of its inputs, and goes by itself. */
