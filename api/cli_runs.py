@@ -19,6 +19,7 @@ from .client_errors import JobFailed, JobPaused
 from .patient_wait import both
 from .run_calls import RunChanges
 from .run_progress import RunProgress
+from .wording import counted
 from .workflow_records import RunRecord
 from .workflow_run import WorkflowRun
 
@@ -98,7 +99,7 @@ def run_errors(
     found = run.errors(step=step, code=code)
     num_shown = print_errors(printer, found if printer.is_json else islice(found, _ERRORS_READ))
     if not num_shown:
-        printer.note("no line was rejected, and no row has failed")
+        printer.note(_none_found(run.record, step, code))
     elif not printer.is_json and next(found, None) is not None:
         steps = run.steps if step is None else (run.step(step),)
         total = sum(sum(each.errors_by_code.values()) for each in steps)
@@ -167,3 +168,13 @@ def _follow(printer: Printer, wait: Callable[[], object], how_to_return: Telling
         pass  # how it failed is told with how it ended
     except JobPaused:  # of which the notes have told
         raise typer.Exit(EXIT_PAUSED) from None
+
+
+def _none_found(record: RunRecord, step: str | None, code: str | None) -> str:
+    """Say that nothing went wrong, or that what did has another code or was in another step."""
+    total = record.rejected + sum(sum(each.errors_by_code.values()) for each in record.steps)
+    if not total:
+        return "no line was rejected, and no row has failed"
+    of_code = "" if code is None else f" of the code {code!r}"
+    in_step = "" if step is None else f" in step {step}"
+    return f"no error{of_code}{in_step}; {counted(total, 'error')} in all"

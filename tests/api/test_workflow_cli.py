@@ -301,6 +301,8 @@ class TestLooking:
         (error,) = penstock("errors", run_id, "--url", stack.url).lines
         assert (error["step"], error["code"]) == ("part", "expression_error")
         assert "/ by zero" in error["message"]
+        other = penstock("errors", run_id, "--code", "nope", "--url", stack.url)
+        assert (other.out, other.err) == ("", "no error of the code 'nope'; 1 error in all\n")
         shown = penstock("show", run_id, "--url", stack.url, "-o", "table")
         assert f"the first in row {error['row_id']}: " in shown.err
         args = ("-i", texts, "--rows", "9", "--url", stack.url, "-o", "table")
