@@ -14,7 +14,6 @@ import msgspec
 import pyarrow as pa
 import redis
 
-from ...durable import may_exist
 from ...ending import cancel
 from ...errors import CorruptJob, JobBusy, UnknownJob
 from ...events import DONE, STATUS, JobEvents
@@ -25,7 +24,7 @@ from ...results_dir import ResultsDir
 from ...settings import Settings
 from ..replanning import plan_of
 from .error_rates import tallies
-from .part_ends import PartEnds
+from .part_ends import PartEnds, landed_part
 from .report import RunReport, StepProgress, progress_of
 from .run_control import read_control
 from .run_dir import RunDir, RunFinal, RunPause
@@ -207,14 +206,15 @@ def step_rows(
 ) -> Iterator[dict[str, Any]]:
     """Read rows of a step, or of the output, in the order of its shards, while it runs too.
 
-    They stop before the first shard that has not landed: `after` counts rows that were read before,
-    so that none is skipped. Whoever reads page by page passes the same `ends` each time.
+    They stop before the first shard that has not landed, until the run has ended: `after` counts
+    rows that were read before, so that none is skipped. Of a run that has ended they are all that
+    have landed. Whoever reads page by page passes the same `ends` each time.
 
     Raises:
         UnknownJob: there is no such run, or it has no such step.
         CorruptPart: a part is damaged.
     """
-    parts = _tables_in(_place_of(settings, run_id, step_id), after, ends or PartEnds())
+    parts = _tables_of(settings, run_id, step_id, after, ends or PartEnds())
     yield from islice((row for part in parts for row in part.to_pylist()), limit)
 
 
@@ -237,7 +237,7 @@ def step_table(
     """
     found: list[pa.Table] = []
     left = limit
-    for part in _tables_in(_place_of(settings, run_id, step_id), after, ends or PartEnds()):
+    for part in _tables_of(settings, run_id, step_id, after, ends or PartEnds()):
         found.append(part.slice(0, left))
         left -= found[-1].num_rows
         if not left:
@@ -245,21 +245,25 @@ def step_table(
     return pa.concat_tables(found, promote_options="default") if found else pa.table({})
 
 
-def _place_of(settings: Settings, run_id: str, step_id: str | None) -> ResultsDir:
-    spec = RunDir(settings.runs_dir, run_id).read()
+def _tables_of(
+    settings: Settings, run_id: str, step_id: str | None, after: int, ends: PartEnds
+) -> Iterator[pa.Table]:
+    directory = RunDir(settings.runs_dir, run_id)
+    place = _place_of(directory.read(), step_id)
+    has_ended = directory.read_final() is not None
+    index, num_read = ends.find(place, after, passes_gaps=has_ended)
+    while (part := landed_part(place, index, passes_gaps=has_ended)) is not None:
+        yield read_part(place.part(part)).slice(num_read)
+        index, num_read = part + 1, 0
+
+
+def _place_of(spec: RunSpec, step_id: str | None) -> ResultsDir:
     results = RunResults.of(spec)
     if step_id is None:
         return results.output
     if step_id not in {step.id for step in plan_of(spec).steps}:
-        raise UnknownJob(f"{run_id}/{step_id}")
+        raise UnknownJob(f"{spec.run_id}/{step_id}")
     return results.step(step_id)
-
-
-def _tables_in(place: ResultsDir, after: int, ends: PartEnds) -> Iterator[pa.Table]:
-    index, num_read = ends.find(place, after)
-    while may_exist(path := place.part(index)):
-        yield read_part(path).slice(num_read)
-        index, num_read = index + 1, 0
 
 
 def _steer(settings: Settings, table: JobTable, run_id: str, *, is_on: bool) -> RunSnapshot:
