@@ -75,6 +75,17 @@ def plan(
         raise UsageProblem("--model is missing: name a directory, a popular model or a hub id")
     if kv_dtype not in _CACHE_TYPES:
         raise UsageProblem(f"--kv-dtype must be {' or '.join(_CACHE_TYPES)}, got {kv_dtype!r}")
+    _require_whole(
+        {
+            "--rows": rows,
+            "--in": prompt_tokens,
+            "--out": answer_tokens,
+            "--gpus": gpus,
+            "--batch": batch,
+        }
+    )
+    if price_per_hour is not None and not price_per_hour >= 0:
+        raise UsageProblem(f"--price-per-hour must be at least 0, got {price_per_hour:g}")
     _require_positive({"--ttft-ms": ttft_ms, "--itl-ms": itl_ms, "--bandwidth": bandwidth})
     try:
         found = plan_job(
@@ -118,3 +129,9 @@ def _require_positive(options: dict[str, float | None]) -> None:
     for name, value in options.items():
         if value is not None and not value > 0:
             raise UsageProblem(f"{name} must be above 0, got {value:g}")
+
+
+def _require_whole(options: dict[str, int | None]) -> None:
+    for name, value in options.items():
+        if value is not None and value < 1:
+            raise UsageProblem(f"{name} must be at least 1, got {value}")

@@ -178,6 +178,7 @@ def plan(
     size = min(batch or usual, fitting, per_device)
     if choice is not None and choice.batch is not None and batch is None:
         size = min(choice.batch, per_device)
+    is_out_of_reach = choice is not None and choice.batch is None
     chosen = load.at(size)
     return Plan(
         shape=shape,
@@ -194,7 +195,8 @@ def plan(
         measured=measured,
         choice=choice,
         price_per_hour=price_per_hour,
-        settings=settings_for(hardware, size, dtype, fp8_cache),
+        # No setting brings what no batch keeps.
+        settings={} if is_out_of_reach else settings_for(hardware, size, dtype, fp8_cache),
         notes=tuple(notes_on(hardware, shape, roofline.numbers, chosen, work)),
     )
 

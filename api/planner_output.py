@@ -62,7 +62,8 @@ def print_plan(printer: Printer, plan: Plan) -> None:
         )
     for note in plan.notes:
         printer.note(f"note: {note}")
-    printer.note("set: " + " ".join(f"{name}={value}" for name, value in plan.settings.items()))
+    if plan.settings:
+        printer.note("set: " + " ".join(f"{name}={value}" for name, value in plan.settings.items()))
 
 
 def _facts(plan: Plan) -> list[tuple[str, Any]]:

@@ -190,6 +190,7 @@ class TestCommand:
         assert "set: PENSTOCK_MAX_NUM_SEQS=" in run.err
         none = penstock(*QWEN, "--itl-ms", 0.1, "-o", "table")
         assert "no batch keeps it" in none.out
+        assert "set: " not in none.err
         cpu = penstock(
             "plan", "-m", "penstock-demo", "--gpu", "cpu", "--bandwidth", 30, "--in", 51,
             "-o", "table",
@@ -227,7 +228,9 @@ class TestCommand:
             ((*QWEN[:3], "--gpu", "H201"), "did you mean H200"),
             ((*QWEN, "--kv-dtype", "int4"), "--kv-dtype must be auto or fp8, got 'int4'"),
             ((*QWEN, "--itl-ms", "0"), "--itl-ms must be above 0, got 0"),
-            ((*QWEN, "--rows", "0"), "num_rows must be at least 1, got 0"),
+            ((*QWEN, "--rows", "0"), "--rows must be at least 1, got 0"),
+            ((*QWEN, "--out", "-1"), "--out must be at least 1, got -1"),
+            ((*QWEN, "--price-per-hour", "-3"), "--price-per-hour must be at least 0, got -3"),
             (("plan", "-m", "Llama-3.1-70B", "--gpu", "L4"), "does not fit on L4"),
         ],
     )
