@@ -19,6 +19,7 @@ from .model import JobSpec
 from .sealed_json import encode_sealed, read_sealed
 
 PAUSED_BY_USER = "user"
+BY_USER_IN_WORDS = "paused_by_user: nothing more is begun until it is resumed"
 LOCK_WAIT_S = 2.0  # for a job's lock: changes take milliseconds
 
 

@@ -3,6 +3,7 @@
 import datetime
 from typing import Any
 
+from .control import BY_USER_IN_WORDS
 from .model import Counts, JobSnapshot, JobState
 
 _ERROR = "error:"  # before the code, in the names of the counters of failed rows
@@ -78,7 +79,7 @@ def _reason(state: JobState, fields: dict[str, str]) -> str | None:
             trouble = fields.get("trouble") or "storage_full: there is no room for its rows"
             return f"{trouble}; it goes on by itself"
         case JobState.PAUSED:
-            return "paused_by_user: nothing more is begun until it is resumed"
+            return BY_USER_IN_WORDS
         case JobState.EXPIRED:
             return f"deadline_exceeded: it was to end by {_moment(fields.get('deadline_ms'))}"
         case JobState.CANCELLED:

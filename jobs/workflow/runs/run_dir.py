@@ -19,12 +19,13 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
 import msgspec
 
+from ...control import BY_USER_IN_WORDS
 from ...durable import (
     create_file,
     fsync_directory,
@@ -55,7 +56,7 @@ class RunFinal:
 
 @dataclass(frozen=True, slots=True)
 class RunPause:
-    """That a run pauses. Without a reason it is somebody's wish.
+    """That a run pauses, and why.
 
     Attributes:
         judged_from: the rows of each step, and those that failed, when the run was last resumed:
@@ -264,8 +265,11 @@ class RunDir(LinkedResults):
         return self.read_final() or final
 
     def read_pause(self) -> RunPause:
-        """Read whether it pauses."""
-        return read_sealed(self._pause, RunPause) or RunPause(is_on=False)
+        """Read whether it pauses, and why: where no reason was noted, it is somebody's wish."""
+        pause = read_sealed(self._pause, RunPause) or RunPause(is_on=False)
+        if pause.is_on and pause.reason is None:
+            return replace(pause, reason=BY_USER_IN_WORDS)
+        return pause
 
     def write_pause(self, pause: RunPause) -> None:
         """Let it pause, or go on, durably.

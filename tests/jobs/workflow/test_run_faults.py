@@ -148,8 +148,10 @@ def test_a_paused_run_still_pauses_with_the_next_leader(runs: SmallRuns) -> None
     assert not runs.lead(run_id, 20)
     assert not runs.lead(run_id, 20)
     assert runs.asked(run_id) == asked
-    assert runs.read(run_id).state is JobState.PAUSED
-    resume_run(runs.settings, runs.table, run_id)
+    paused = runs.read(run_id)
+    assert paused.state is JobState.PAUSED
+    assert (paused.status_reason or "").startswith("paused_by_user: "), "as a job says it"
+    assert resume_run(runs.settings, runs.table, run_id).status_reason is None
     assert len(completed(runs, run_id)) == 6
 
 
