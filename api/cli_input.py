@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ..jobs.input_format import HEAD_BYTES, foreign_to, format_of
 from .client_errors import InvalidInput
 from .open_inputs import at_home
 from .payloads import is_elsewhere, is_remote
@@ -57,7 +58,7 @@ def input_file(rows: str, file_format: str | None) -> Iterator[str]:
     """Give the name of a file with the rows; of a pipe all is kept for as long as the block lasts.
 
     Raises:
-        InvalidInput: nobody writes to the standard input, or it cannot be read.
+        InvalidInput: nobody writes to the standard input, or it cannot be read, or is no such rows.
     """
     if not is_piped(rows):
         yield rows
@@ -74,4 +75,16 @@ def input_file(rows: str, file_format: str | None) -> Iterator[str]:
                 shutil.copyfileobj(pipe, file)
         except OSError as error:
             raise InvalidInput(f"cannot read {rows}: {error.strerror or error}") from error
+        _check_kept(rows, kept, file_format)
         yield str(kept)
+
+
+def _check_kept(rows: str, kept: Path, file_format: str | None) -> None:
+    """Say here what is wrong: whoever reads the kept file knows neither the pipe nor options."""
+    with kept.open("rb") as file:
+        head = file.read(HEAD_BYTES)
+    what = "the pipe" if rows == STDIN else rows
+    if file_format != "parquet" and format_of("", head) == "parquet":
+        raise InvalidInput(f"cannot read {what} as {file_format or _FORMAT}: say --format parquet")
+    if reason := foreign_to(file_format or _FORMAT, head):
+        raise InvalidInput(f"cannot read {what}: {reason}")

@@ -59,6 +59,21 @@ def test_a_device_which_might_never_end_is_refused(penstock: Penstock) -> None:
     assert "cannot read /dev/null: it is a device" in run.err
 
 
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"PAR1\x15\x04", "cannot read the pipe as jsonl: say --format parquet"),
+        (b"", "cannot read the pipe: it is empty"),
+    ],
+)
+def test_what_a_pipe_cannot_bring_is_told_of_the_pipe(content: bytes, says: str) -> None:
+    verb = [sys.executable, "-m", "penstock.api.cli", "submit", "-", *WHAT]
+    verb += ["--url", "http://127.0.0.1:9"]  # which nobody is asked
+    done = subprocess.run(verb, input=content, capture_output=True, check=False, timeout=120)
+    assert done.returncode == 2
+    assert says in done.stderr.decode()
+
+
 @pytest.mark.parametrize("verb", [("validate", "--here"), ("validate",), ("submit",), ("run",)])
 def test_a_home_that_is_nobodys_is_told(
     penstock: Penstock, stack: Stack, verb: tuple[str, ...]
