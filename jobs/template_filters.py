@@ -22,10 +22,14 @@ class NoValuePrinted(jinja2.TemplateRuntimeError):
     """An expression printed what is no value of the row's."""
 
 
+class NullPrinted(NoValuePrinted):
+    """It printed a null; of which column, only who knows the row can tell."""
+
+
 def printable(value: Any) -> Any:
     """Let no null become the word "None" in a prompt, and nothing where it lies in memory."""
     if value is None:
-        raise NoValuePrinted("it prints a null; write `| default('', true)` where null may stand")
+        raise NullPrinted("it prints a null; write `| default('', true)` where null may stand")
     for part in _parts(value):
         if isinstance(part, jinja2.Undefined):
             str(part)  # a strict undefined raises here, and says what is missing

@@ -16,6 +16,8 @@ from jinja2 import meta, nodes
 
 from .model import RequestError, TaskSpec
 from .template_budget import SPEND, Budget
+from .template_filters import NullPrinted
+from .template_nulls import null_words
 from .template_paths import TemplatePath, template_paths
 from .template_sandbox import CUSTOM_ID, ROW, RowSandbox
 
@@ -129,6 +131,10 @@ class Template:
             raise
         except jinja2.UndefinedError as error:
             raise RenderError(_missing(error, scope.get(ROW, {}))) from None
+        except NullPrinted as error:
+            named = null_words(self.paths, scope)
+            told = f" (null in this row: {named[:500]})" if named else ""
+            raise RenderError(f"the template cannot be rendered: {error}{told}") from None
         except Exception as error:  # whatever an expression does to a row, only this row fails
             text = str(error) or type(error).__name__
             raise RenderError(f"the template cannot be rendered: {text[:500]}") from None
