@@ -22,6 +22,7 @@ from .services import Services
 from .sse import SLOW_CONSUMER, STOPPING, EventStream, Frames, frame
 
 EVENT_ID = re.compile(r"\d{1,20}-\d{1,20}")
+HEARTBEAT_S = 5.0  # a page takes a server that is silent for three of these for one that is away
 RETRY_FRAME = b"retry: 2000\n\n"  # how long, in ms, a client waits before it connects again
 
 Look: TypeAlias = Callable[[], Awaitable[tuple[dict[str, Any], bool]]]
@@ -69,7 +70,11 @@ async def stream_to_follower(request: Request, services: Services, frames: Frame
 
     lead = b"event: error\n"
     return EventStream(
-        frames, on_close=leave, on_slow=lead + SLOW_CONSUMER, on_stop=lead + STOPPING
+        frames,
+        ping_interval_s=HEARTBEAT_S,
+        on_close=leave,
+        on_slow=lead + SLOW_CONSUMER,
+        on_stop=lead + STOPPING,
     )
 
 

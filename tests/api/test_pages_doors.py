@@ -2,6 +2,7 @@
 
 import re
 import socket
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,8 +11,11 @@ import httpx2
 import pytest
 import redis
 from playwright.sync_api import Browser, Page, Request, Route, expect
+from starlette.types import ASGIApp, Receive, Scope as AsgiScope, Send
 
 from penstock.api.app import create_app
+from penstock.api.event_feed import HEARTBEAT_S
+from penstock.api.web_pages import FOLDER
 from penstock.jobs.api_keys import ApiKeys, Scope
 from penstock.jobs.redis_server import RedisServer
 from penstock.jobs.settings import Settings
@@ -153,3 +157,57 @@ def test_a_page_comes_back_with_its_server(
             expect(page.locator("#live")).to_have_text("live")
             expect(page.locator(".banner")).to_be_hidden()
             reader.check_not_reloaded()
+
+
+def freezing(app: ASGIApp, thaw: threading.Event) -> ASGIApp:
+    """Let all of a server stand still from a request for /freeze on, until there is a thaw."""
+
+    async def answer(scope: AsgiScope, receive: Receive, send: Send) -> None:
+        if scope.get("path") == "/freeze":
+            thaw.wait(60)
+        await app(scope, receive, send)
+
+    return answer
+
+
+def test_who_follows_hears_a_heartbeat_and_the_pages_wait_for_three(
+    guarded: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits = f"SILENCE_MS = {int(3000 * HEARTBEAT_S):_};"
+    assert waits in (FOLDER / "api.js").read_text(encoding="utf-8")
+    monkeypatch.setattr("penstock.api.event_feed.HEARTBEAT_S", 0.05)
+    headers = {"authorization": f"Bearer {KEY}"}
+    with serving(create_app(guarded), grace_s=1) as url:
+        job_id = httpx2.post(f"{url}/v1/jobs", json=JOB, headers=headers).json()["id"]
+        path = f"{url}/v1/jobs/{job_id}/events"
+        with httpx2.stream("GET", path, headers=headers, timeout=10) as answer:
+            assert any(line == ": ping" for line in answer.iter_lines())
+
+
+@pytest.mark.parametrize("thing", ["overview", "job"])
+def test_a_server_that_says_nothing_for_three_heartbeats_is_away(
+    browser: Browser, guarded: Settings, thing: str
+) -> None:
+    thaw, headers = threading.Event(), {"authorization": f"Bearer {KEY}"}
+    app = freezing(create_app(guarded), thaw)
+    with serving(app, grace_s=1) as url, reading(browser, url) as reader:
+        job_id = httpx2.post(f"{url}/v1/jobs", json=JOB, headers=headers).json()["id"]
+        reader.page.clock.install()
+        page = reader.open("/ui" if thing == "overview" else f"/ui/jobs/{job_id}")
+        with page.expect_response(lambda answer: "/events" in answer.url):
+            give_key(page, KEY)
+        expect(page.locator("#live")).to_have_text("live")
+        reader.mark()
+        try:
+            with pytest.raises(httpx2.ReadTimeout):
+                httpx2.get(f"{url}/freeze", timeout=0.5)
+            page.clock.fast_forward(int(3000 * HEARTBEAT_S))
+            expect(page.locator("#live")).to_have_text("disconnected", timeout=20_000)
+            expect(page.locator(".banner")).to_contain_text("Disconnected, trying again")
+        finally:
+            thaw.set()
+        expect(page.locator("#live")).to_have_text("live")
+        httpx2.post(f"{url}/v1/jobs/{job_id}/cancel", headers=headers)
+        told = page.locator("#jobs tbody tr" if thing == "overview" else "#state")
+        expect(told).to_contain_text("cancelled")
+        reader.check_not_reloaded()

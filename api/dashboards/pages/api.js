@@ -6,7 +6,7 @@ import { Frames } from "./frames.js";
 const PLACE = "penstock.key"; // of this tab, until it is closed
 const FIRST_PAUSE_MS = 500;
 const LONGEST_PAUSE_MS = 4000;
-const SILENCE_MS = 40_000; // the server says something every 15 s
+const SILENCE_MS = 15_000; // three heartbeats of whoever tells events
 const AWAY = [502, 503, 504];
 const MOST_BYTES = 50_000_000; // of a file that goes through the page
 
