@@ -1,6 +1,6 @@
 """What is compared of two jobs, or of two runs, and what pairs their rows. Knows no transport."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from typing import TypeVar
 
@@ -8,6 +8,7 @@ from .client_errors import InvalidInput
 from .job import Job
 from .row_diff import RowDiff
 from .row_metrics import Metric
+from .row_pairs import Row, pairs_by_key
 from .workflow_run import WorkflowRun
 
 _AT_LEAST = 0.9
@@ -55,11 +56,25 @@ def diff_of(
     pairing = _one_of(On, on, "on") if on else usual
     first, second = a.results(follow=False), b.results(follow=False)
     if pairing is On.ID:
-        column = "custom_id" if isinstance(a, Job) else "row_id"
-        return RowDiff.by_column(first, second, column, **how)
+        if isinstance(a, WorkflowRun) and isinstance(b, WorkflowRun):
+            faults = pairs_by_key(_faults(a), _faults(b), _place_of)
+            return RowDiff.by_column(first, second, "row_id", faults=faults, **how)
+        return RowDiff.by_column(first, second, "custom_id", **how)
     if not isinstance(a, Job):
         raise InvalidInput("rows of a run have no place in its input: pair them by id")
     return RowDiff.in_order(first, second, **how)
+
+
+def _faults(run: WorkflowRun) -> Iterator[Row]:
+    """Yield what a run counts as failed: neither rejected lines nor what a default stands in for.
+
+    Its rows do not tell: many a one that fails is in no output.
+    """
+    return (each for each in run.errors() if "step" in each and each.get("outcome") != "defaulted")
+
+
+def _place_of(fault: Row) -> str:
+    return f"{fault['step']} {fault['row_id']}"
 
 
 def _one_of(kind: type[_Choice], value: str, name: str) -> _Choice:

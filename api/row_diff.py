@@ -69,7 +69,10 @@ class SideTotals:
 
 
 class RowDiff:
-    """Walks the rows of two sides; iterate it to its end, then its counts are complete."""
+    """Walks the rows of two sides; iterate it to its end, then its counts are complete.
+
+    `faults` are what failed on both sides where the rows themselves do not tell.
+    """
 
     def __init__(
         self,
@@ -79,8 +82,10 @@ class RowDiff:
         columns: Sequence[str] | None = None,
         metric: Metric = Metric.EXACT,
         at_least: float = 1.0,
+        faults: Iterable[Pair] = (),
     ) -> None:
         self._pairs = pairs
+        self._faults = faults
         self._key_of = key_of
         self.columns = columns
         self._metric = metric
@@ -116,6 +121,10 @@ class RowDiff:
             change = self._compare(a, b)
             if change is not None:
                 yield change
+        for a, b in self._faults:
+            for side, fault in ((self.a, a), (self.b, b)):
+                side.failed += fault is not None
+            self._count_errors(*(None if each is None else each["code"] for each in (a, b)))
 
     def to_json(self) -> dict[str, Any]:
         """Give all counts as an object."""
@@ -145,11 +154,7 @@ class RowDiff:
                 self._check(row, side.rows)
                 side.add(row)
         before, after = (None if row is None else code_of(row) for row in (a, b))
-        if before is not None and before == after:
-            self.errors_in_both[before] += 1
-        else:
-            self.errors_gone.update([before] if before is not None else [])
-            self.errors_new.update([after] if after is not None else [])
+        self._count_errors(before, after)
         if a is None or b is None:
             self.only_in_a += b is None
             self.only_in_b += a is None
@@ -162,6 +167,13 @@ class RowDiff:
             return None
         self.changed += 1
         return RowChange("changed", self._key_of(a), a, b, round(alike, 6))
+
+    def _count_errors(self, before: str | None, after: str | None) -> None:
+        if before is not None and before == after:
+            self.errors_in_both[before] += 1
+        else:
+            self.errors_gone.update([before] if before is not None else [])
+            self.errors_new.update([after] if after is not None else [])
 
     def _check(self, row: Row, num_before: int) -> None:
         """See whether the first row of a side has what is to be compared."""

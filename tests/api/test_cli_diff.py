@@ -1,6 +1,7 @@
 """`penstock diff`: which rows of two jobs, or two runs, differ, and what is said about it."""
 
 import random
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -136,6 +137,29 @@ def test_runs_of_workflows(penstock: Penstock, stack: Stack) -> None:
     shown = penstock("diff", *ids, "-o", "table", "--url", stack.url)
     assert "[-!-]{+?+}" in shown.out
     assert penstock("diff", *ids, "--columns", "text", "--url", stack.url).code == 0
+
+
+def test_of_runs_what_failed_is_told_beside_what_they_say(penstock: Penstock, stack: Stack) -> None:
+    step = {"id": "say", "type": "generate", "prompt": "{{ row.text }}", "on_error": "drop"}
+    workflow = {**WORKFLOW, "name": "failing", "steps": [step], "output": {}}
+    with Client(stack.url) as client:
+        ids = [
+            client.workflows.run(
+                workflow, {"texts": [{"text": text, "size": 1} for text in said]}, use_cache=False
+            )
+            .wait(timeout_s=60)
+            .id
+            for said in (("one", "[[fail]]", "[[fail]]"), ("one", "[[fail]]", "two"))
+        ]
+    run = penstock("diff", *ids, "--url", stack.url)
+    summary = run.lines[-1]
+    assert (summary["a"]["failed"], summary["b"]["failed"]) == (2, 1)
+    assert summary["errors"] == {
+        "gone": {"engine_error": 1}, "new": {}, "in_both": {"engine_error": 1},
+    }  # fmt: skip
+    shown = penstock("diff", *ids, "-o", "table", "--url", stack.url).out
+    assert re.search(r"failed +2 +1", shown)
+    assert re.search(r"errors in both +engine_error 1", shown)
 
 
 def row(index: int, output: str = "x", **facts: Any) -> dict[str, Any]:
