@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .local import LocalStack
 
 _PROBE_TIMEOUT_S = 2.0
+_OF_CLIENTS = frozenset({"url", "api_key"})  # the settings that matter where a server runs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,10 +46,22 @@ class ServerFlags:
             models=list(models) or None,
         )
         if sources["url"] != "default":
+            self._note_unused(printer, in_force.url)
             return in_force, in_force.url
         if self.settings or sources["data"] != "default":
             return in_force, None
         return in_force, running_server(printer, in_force, models)
+
+    def _note_unused(self, printer: Printer, url: str) -> None:
+        """Name the options that tell a server how it begins, where there is one already."""
+        names = [pair.partition("=")[0].strip() for pair in self.settings or ()]
+        unused = [] if self.data is None else ["--data"]
+        unused += [f"--set {name}" for name in names if name not in _OF_CLIENTS]
+        if unused:
+            printer.note(
+                f"without effect: {' and '.join(unused)}; the server at {url} has settings of its "
+                "own, and these are for one that is started here"
+            )
 
 
 @dataclass(frozen=True, slots=True)
