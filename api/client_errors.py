@@ -29,7 +29,7 @@ from typing import Any
 
 from .retry_policy import retry_after_s
 
-_SHORT = 300  # characters of a foreign answer (a proxy's HTML page) that are worth showing
+_SHORT = 300  # characters of a foreign answer (a proxy's words) that are worth showing
 
 
 class PenstockError(Exception):
@@ -137,9 +137,15 @@ class ApiError(PenstockError):
         return f"{self.message} (HTTP {self.status_code}{where})"
 
     @staticmethod
-    def from_answer(status_code: int, headers: Mapping[str, str], body: bytes) -> "ApiError":
-        """Make the class that fits the status from an error envelope, or from any other body."""
-        envelope = _read_envelope(body)
+    def from_answer(
+        status_code: int, headers: Mapping[str, str], body: bytes, *, where: str = "this address"
+    ) -> "ApiError":
+        """Make the class that fits the status from an error envelope, or from any other body.
+
+        Penstock refuses no client with a page for browsers: of such a page only is told `where`.
+        """
+        kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+        envelope = _no_penstock(where, kind) if kind == "text/html" else _read_envelope(body)
         fallback = ServerError if status_code >= 500 else ApiError
         return _CLASS_OF.get(status_code, fallback)(
             envelope.get("message") or f"the server answered with status {status_code}",
@@ -203,6 +209,11 @@ _CLASS_OF: dict[int, type[ApiError]] = {
 
 def _without_init(kind: type[PenstockError], args: tuple[Any, ...]) -> PenstockError:
     return kind.__new__(kind, *args)  # the attributes follow
+
+
+def _no_penstock(where: str, kind: str) -> dict[str, Any]:
+    told = f"what does, or a proxy before it, sent a page ({kind})"
+    return {"message": f"no Penstock answers at {where}: {told}"}
 
 
 def _read_envelope(body: bytes) -> dict[str, Any]:

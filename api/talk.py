@@ -94,7 +94,12 @@ def ask(send: Send, retry: RetryPolicy, read: Callable[[httpx2.Response], T]) ->
             num_failures += 1
             delay_s = retry.after_status(num_failures, response.status_code, response.headers)
             if delay_s is None:
-                raise ApiError.from_answer(response.status_code, response.headers, response.content)
+                raise ApiError.from_answer(
+                    response.status_code,
+                    response.headers,
+                    response.content,
+                    where=_where(response),
+                )
         send = replace(send, after_s=delay_s)
 
 

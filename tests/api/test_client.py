@@ -218,10 +218,20 @@ def test_every_status_has_its_class(status: int, kind: type[Exception]) -> None:
     assert (getattr(caught.value, "code", None), getattr(caught.value, "param", None)) == ("c", "p")
 
 
-def test_a_proxy_page_becomes_the_message() -> None:
-    handler, _ = script(httpx2.Response(404, text="<html>nginx</html>"))
-    with pytest.raises(NotFound, match="nginx"):
+def test_words_of_a_proxy_become_the_message() -> None:
+    handler, _ = script(httpx2.Response(404, text="nginx: no such site"))
+    with pytest.raises(NotFound, match="nginx: no such site"):
         connect(handler).jobs.get("job_1")
+
+
+def test_a_page_of_another_server_is_not_shown_but_named() -> None:
+    handler, _ = script(httpx2.Response(404, html="<html>\n<h1>Error response</h1>"))
+    with pytest.raises(NotFound) as caught:
+        connect(handler).jobs.list()
+    assert str(caught.value) == (
+        "no Penstock answers at http://test: what does, or a proxy before it, sent a page "
+        "(text/html) (HTTP 404)"
+    )
 
 
 class TestWaiting:
