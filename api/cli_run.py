@@ -14,8 +14,10 @@ from typing import Annotated, Any
 
 import typer
 
+from .cli_chain import key_of_next, take_up
 from .cli_exit import COMPLETE, exit_code
 from .cli_flags import spread
+from .cli_ids import JOB
 from .cli_input import check_readable, input_file, is_piped
 from .cli_job_output import print_job_rows, summary
 from .cli_onlooker import leaving
@@ -65,18 +67,18 @@ def run(
     elif server_url is None:
         options["output"] = str(directory)  # a server elsewhere has directories of its own
     # What comes through a pipe comes once, so that no later command can be the same one.
-    key = None if again or is_piped(rows) else _key_of(rows, options)
+    key = None if is_piped(rows) else _key_of(rows, options)
     with (
         leaving(printer, "stopped before the job had begun; the same command goes on from here"),
         input_file(rows, task.file_format) as path,
         server_for(printer, in_force, server_url) as server,
         Client(server.url, in_force.api_key) as client,
     ):
-        job = _submit(client, path, options, key, server)
+        job = _submit(client, path, options, key, server, again=again)
         note_rejected(printer, job.record)
 
         def how_to_return() -> str:
-            return server.how_to_return(job.record)
+            return server.how_to_return(job.record, again=again)
 
         if job.is_final:
             printer.note(f"{job.id} did this before; --again does it anew")
@@ -116,19 +118,29 @@ def first_rows(job: Job) -> Iterator[Row]:
 
 
 def _submit(
-    client: Client, rows: str, options: SubmitOptions, key: str | None, server: Server
+    client: Client,
+    rows: str,
+    options: SubmitOptions,
+    key: str | None,
+    server: Server,
+    *,
+    again: bool,
 ) -> Job:
-    """Submit under the key; each job that came to nothing hands it on, so that a chain forms.
+    """Take up what the same command has submitted; with `again`, submit what it takes up later."""
 
-    The same command finds the end of the chain again, whatever became of those before.
-    """
-    while True:
+    def make(key: str | None) -> Job:
         options["idempotency_key"] = key
-        job = client.jobs.submit(rows, **options)
-        is_good = job.status in COMPLETE and (server.stack is None or _has_landed(job))
-        if is_good or not job.is_final or key is None:
-            return job
-        key = f"run-after-{job.id}"
+        return client.jobs.submit(rows, **options)
+
+    def is_good(job: Job) -> bool:
+        return job.status in COMPLETE and (server.stack is None or _has_landed(job))
+
+    made_by = partial(server.made_by, kind=JOB)
+    if key is None or (again and server.stack is None):
+        return make(None)
+    if again:
+        return make(key_of_next(key, made_by))
+    return take_up(key, make, is_good=is_good, made_by=made_by)
 
 
 def _take_back(client: Client, job: Job) -> None:

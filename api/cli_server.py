@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..jobs.settings import DEMO_MODEL, Settings
+from ..jobs.tenants import DEFAULT_TENANT
+from .cli_ids import RUN, Kind
 from .cli_onlooker import detached, resume_with
 from .cli_options import ApiKey, Config, Data, Set, Url, settings_and_sources
 from .cli_output import Printer
@@ -85,11 +87,26 @@ class Server:
             take_back()
             raise
 
-    def how_to_return(self, record: JobRecord | RunRecord) -> str:
-        """Say what becomes of a job or a run whose watcher left."""
+    def made_by(self, key: str, kind: Kind) -> str | None:
+        """Name what an idempotency key has made in a data directory of ours; elsewhere, None."""
+        if self.stack is None:
+            return None
+        from ..jobs.idempotency import IdempotencyKey  # not for the light client
+        from ..jobs.workflow.runs.run_key import RunKey
+
+        if kind == RUN:
+            return RunKey.of(self.stack.settings, DEFAULT_TENANT, key).made()
+        found = IdempotencyKey.of(self.stack.settings, DEFAULT_TENANT, key).made()
+        return None if found is None else found.job_id
+
+    def how_to_return(self, record: JobRecord | RunRecord, *, again: bool = False) -> str:
+        """Say what becomes of a job or a run whose watcher left; `again` began it anew."""
         if self.stack is None:
             return detached(record)
-        return "stopped; nothing that has landed is lost. The same command goes on from here"
+        without = " without --again" if again else ""
+        return (
+            f"stopped; nothing that has landed is lost. The same command{without} goes on from here"
+        )
 
     def how_to_see_errors(self, job_id: str) -> str:
         """Say which command lists them; our own stack ends before it can be typed."""

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
+from .cli_chain import key_of_next, take_up
 from .cli_client import open_client
 from .cli_exit import COMPLETE, exit_code
 from .cli_flags import spread
@@ -24,7 +25,7 @@ from .cli_options import Again, ApiKey, Limit, Name, Output, Url, sampling_of
 from .cli_output import Printer
 from .cli_runs import follow_run
 from .cli_runs_output import print_rows, print_run, print_runs, run_summary
-from .cli_server import ServerFlags, server_for
+from .cli_server import Server, ServerFlags, server_for
 from .cli_workflow_inputs import Inputs, Params, WorkflowFile, inputs_of, require_inputs
 from .cli_workflow_output import problems_told
 from .client import Client
@@ -82,20 +83,20 @@ def run(
         options["output"] = out
     elif server_url is None:
         options["output"] = directory  # a server elsewhere has directories of its own
-    key = None if again else _key_of(spec, rows, options)
+    key = _key_of(spec, rows, options)
     with (
         problems_told(printer),
         server_for(printer, in_force, server_url) as server,
         Client(server.url, in_force.api_key) as client,
     ):
-        found = _start(client, spec, rows, options, key)
+        found = _start(client, spec, rows, options, key, server, again=again)
         if not watch and server.stack is None:
             print_run(printer, found.record)
             printer.note(f"penstock watch {found.id}  follows it")
             return
 
         def how_to_return() -> str:
-            return server.how_to_return(found.record)
+            return server.how_to_return(found.record, again=again)
 
         if found.is_final:
             printer.note(f"{found.id} did this before; --again does it anew")
@@ -128,15 +129,25 @@ def runs(
 
 
 def _start(
-    client: Client, spec: Workflow, rows: Mapping[str, str], options: RunOptions, key: str | None
+    client: Client,
+    spec: Workflow,
+    rows: Mapping[str, str],
+    options: RunOptions,
+    key: str,
+    server: Server,
+    *,
+    again: bool,
 ) -> WorkflowRun:
-    """Start a run under the key; each that came to nothing hands it on, as a job of `run` does."""
-    while True:
+    """Take up what the same command has started; with `again`, start what it takes up later."""
+
+    def make(key: str | None) -> WorkflowRun:
         options["idempotency_key"] = key
-        found = client.workflows.run(spec, rows, **options)
-        if key is None or found.status in COMPLETE or not found.is_final:
-            return found
-        key = f"workflow-after-{found.id}"
+        return client.workflows.run(spec, rows, **options)
+
+    made_by = partial(server.made_by, kind=RUN)
+    if again:
+        return make(None if server.stack is None else key_of_next(key, made_by))
+    return take_up(key, make, is_good=lambda run: run.status in COMPLETE, made_by=made_by)
 
 
 def _take_back(client: Client, run: WorkflowRun) -> None:
