@@ -24,6 +24,9 @@ from .parent_death import launch_command
 OLDEST_MAJOR_VERSION = 7
 _LONGEST_URL = 200
 LONGEST_SOCKET_PATH = 107  # sun_path holds 108 bytes with its closing zero
+# Who reads the socket's URL cuts it at some signs, or decodes them: redis-py at some, kombu at
+# others, for which a `;` ends the URL of one broker.
+_PLAIN_PATH = re.compile(r"[\w./ ~+=,-]+")
 START_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 10.0
 
@@ -205,9 +208,13 @@ def server_release(program: Path) -> tuple[str, str] | None:
 
 
 def _socket_path(directory: Path) -> Path:
-    """Put the socket beside the data, or in a short temporary place when that path is too long."""
+    """Put the socket beside the data, or in a temporary place when that path is no plain one.
+
+    One that is too long for a socket is none, nor one with signs that mean something in a URL.
+    """
     path = directory.resolve() / "redis.sock"
-    if len(os.fsencode(path)) <= LONGEST_SOCKET_PATH:
+    is_short = len(os.fsencode(path)) <= LONGEST_SOCKET_PATH
+    if is_short and _PLAIN_PATH.fullmatch(str(path)):
         return path
     return Path(tempfile.mkdtemp(prefix="penstock-")) / "redis.sock"
 

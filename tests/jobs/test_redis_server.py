@@ -4,11 +4,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
+from kombu.connection import Connection
 
+from penstock.jobs.app import broker_url
 from penstock.jobs.redis_server import RedisServer, RedisUnavailable, find_server, server_version
+from penstock.jobs.settings import Settings
 
 
 def client_of(server: RedisServer) -> redis.Redis:
@@ -65,6 +69,19 @@ def test_a_path_too_long_for_a_socket_gets_a_short_one(tmp_path: Path) -> None:
         assert len(str(server.socket_path)) < 108
         short = server.socket_path.parent
     assert not short.exists()
+
+
+@pytest.mark.parametrize("name", ["l;semi", "d%20x#b", "why?a&b"])
+def test_a_path_that_a_url_would_cut_gets_a_plain_one(tmp_path: Path, name: str) -> None:
+    with RedisServer(tmp_path / name) as server:
+        with client_of(server) as client:
+            assert client.set("kept", "yes")
+        url = broker_url(Settings(redis_url=server.url))
+        with Connection(url) as broker:  # as the queue reads it
+            channel: Any = broker.default_channel
+            assert channel.client.ping()
+        assert server.socket_path.parent != tmp_path / name
+        assert (tmp_path / name / "appendonlydir").is_dir(), "the data stays where it is wanted"
 
 
 def test_server_dies_with_a_parent_that_was_killed(tmp_path: Path) -> None:
