@@ -41,7 +41,21 @@ def print_trace(printer: Printer, steps: Sequence[Mapping[str, Any]]) -> None:
         return
     for trace in steps:
         printer.heading(f"{trace['step']}  {trace['row_id']}")
-        printer.facts(_trace_facts(trace))
+        printer.facts([*_end_facts(trace), *_trace_facts(trace)])
+
+
+def _end_facts(trace: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Tell how a step ended for a row, and why it failed."""
+    meta = trace.get("meta")
+    noted = meta if isinstance(meta, Mapping) else {}
+    error = trace.get("error")
+    status = noted.get("status") or ("failed" if error else None)
+    facts: list[tuple[str, Any]] = [("status", status)] if status else []
+    if error:
+        facts.append(("error", cell(f"{error['code']}: {error['message']}", _SHORT)))
+    elif code := noted.get("error_code"):
+        facts.append(("error", code))
+    return facts
 
 
 def _trace_facts(trace: Mapping[str, Any]) -> list[tuple[str, Any]]:

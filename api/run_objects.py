@@ -216,6 +216,8 @@ class RowTrace(Described):
     """What the step made of it."""
     meta: Any
     """What else it noted; null where it notes nothing."""
+    error: dict[str, Any] | None
+    """Why it failed: `code`, `message` and `stage`; null where it did not."""
 
 
 class RowHistory(Described):

@@ -86,6 +86,7 @@ def trace_object(trace: "RowTrace") -> dict[str, Any]:
         "answers": [_answer_object(answer) for answer in trace.answers],
         "value": trace.value,
         "meta": trace.meta,
+        "error": None if trace.error is None else asdict(trace.error),
     }
 
 

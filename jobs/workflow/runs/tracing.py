@@ -8,13 +8,14 @@ import sqlite3
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import msgspec
 
 from ...errors import UnknownJob
 from ...job_dir import JobDir
+from ...model import RequestError
 from ...part_file import CorruptPart
 from ...sealed_input import CorruptInput
 from ...settings import Settings
@@ -29,6 +30,7 @@ from ..replanning import plan_of
 from ..retried_answers import RetriedAnswers, path_of
 from ..row import Applied, Row
 from ..tools import MissingTool
+from ..workshop.fault_file import fault_files, read_faults
 from ..workshop.shard_file import read_report, read_shard
 from ..workshop.shard_report import ShardReport
 from .row_places import RowPlaces
@@ -60,6 +62,7 @@ class RowTrace:
     value: Any
     meta: Any
     parents: tuple[str, ...] = ()
+    error: RequestError | None = None
 
 
 def trace_row(settings: Settings, run_id: str, row_id: str) -> list[RowTrace]:
@@ -71,7 +74,7 @@ def trace_row(settings: Settings, run_id: str, row_id: str) -> list[RowTrace]:
         InvalidJob: it lies where too much would have to be searched.
     """
     traces = RunHistory(settings, run_id).follow(row_id)
-    if not traces:
+    if not any(trace.row_id == row_id for trace in traces):
         raise UnknownJob(f"{run_id}: {row_id}")
     return traces
 
@@ -96,6 +99,7 @@ class RunHistory:
             for share in order.shares:
                 self._shares.setdefault((order.step_id, share.shard), []).append((order, share))
         self._rows: OrderedDict[tuple[str, int], list[Row]] = OrderedDict()
+        self._failed: OrderedDict[tuple[str, int], dict[str, RequestError]] = OrderedDict()
         self._talks: OrderedDict[tuple[str, int], _Talk] = OrderedDict()
 
     def follow(self, row_id: str) -> list[RowTrace]:
@@ -125,9 +129,11 @@ class RunHistory:
         self, step: PlannedStep, lineage: list[str], wanted: frozenset[str]
     ) -> Iterator[RowTrace]:
         for shard in self._places.shards(step, lineage):
-            for row in self._rows_of(step, shard):
-                if row.row_id in wanted:
-                    yield self._trace(step, shard, row)
+            failed = self._failed_in(step, shard)
+            going_on = [row for row in self._rows_of(step, shard) if row.row_id in wanted]
+            gone = wanted & failed.keys() - {row.row_id for row in going_on}
+            for row in (*going_on, *(Row(row_id, {}) for row_id in lineage if row_id in gone)):
+                yield replace(self._trace(step, shard, row), error=failed.get(row.row_id))
 
     def _trace(self, step: PlannedStep, shard: int, row: Row) -> RowTrace:
         said: dict[str, tuple[dict[str, Any], Answer | None]] = {}
@@ -213,6 +219,19 @@ class RunHistory:
             return []
 
         return _kept(self._rows, (step.id, shard), read)
+
+    def _failed_in(self, step: PlannedStep, shard: int) -> dict[str, RequestError]:
+        """Read what failed in a shard of a step; one that gathers notes that by no shard."""
+
+        def read() -> dict[str, RequestError]:
+            path = fault_files(self._results.step(step.id)).get(shard)
+            if path is None or step.kind == "gather":
+                return {}
+            with suppress(CorruptPart):
+                return {fault.row_id: fault.error for fault in read_faults(path)}
+            return {}
+
+        return _kept(self._failed, (step.id, shard), read)
 
     def _talk(self, order: Order, share: Share) -> "_Talk":
         def read() -> _Talk:

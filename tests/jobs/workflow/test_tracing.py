@@ -93,7 +93,7 @@ def test_no_row_is_told_of_that_there_is_not(runs: SmallRuns, run_id: str) -> No
     history = RunHistory(runs.settings, run_id)
     for row_id in ("3/idea#2", "0/idea#0/part#0", "7/once#0", "3/", "/"):
         assert row_id not in [trace.row_id for trace in history.follow(row_id)]
-    for row_id in ("14", "-1", "x", "99/idea#2", "²", "9" * 2_000):
+    for row_id in ("14", "-1", "x", "99/idea#2", "²", "9" * 2_000, "3/idea#0/zz"):
         with pytest.raises(UnknownJob):
             trace_row(runs.settings, run_id, row_id)
 
@@ -117,3 +117,19 @@ def test_numbers_of_rejected_lines_lead_nobody_astray(runs: SmallRuns) -> None:
     for n in range(30):
         trace = history.of_step("idea", str(n))
         assert (trace is not None) == bool(n % 5)
+
+
+@pytest.mark.parametrize("on_error", ["keep", "drop"])
+def test_of_a_row_that_failed_it_is_told_why(runs: SmallRuns, on_error: str) -> None:
+    steps = [{"id": "x", "type": "map", "set": {"x": "1 / row.n"}, "on_error": on_error}]
+    rows = [{"n": n % 5} for n in range(8)]
+    run_id = runs.submit({**WORKFLOW, "steps": steps}, {"rows": rows}).run_id
+    runs.finish(run_id)
+    history = RunHistory(runs.settings, run_id)
+    for n in range(8):
+        (told,) = history.follow(str(n))
+        assert (told.step, told.row_id) == ("x", str(n))
+        assert (told.error is not None) == (n % 5 == 0)
+    error = history.follow("5")[0].error
+    assert error is not None
+    assert (error.code, bool(error.message)) == ("expression_error", True)
