@@ -11,7 +11,7 @@ from penstock.api import cli_top
 from penstock.api.cli_output import Printer
 from penstock.api.cli_top import Eye
 from penstock.api.client import Client
-from penstock.api.client_errors import ServerUnreachable, Unauthorized
+from penstock.api.client_errors import ServerUnreachable, Unauthorized, UnexpectedAnswer
 from penstock.api.top_view import TopView
 
 from .scripted import connect, job_json, refusal
@@ -84,7 +84,7 @@ def test_what_nobody_foresaw_is_raised_and_not_drawn_over() -> None:
     console = Console(file=io.StringIO(), force_terminal=True, width=80, height=24)
     printer = Printer(None)
     printer.out = console
-    with pytest.raises(KeyError, match="data"):
+    with pytest.raises(UnexpectedAnswer, match=r"KeyError: 'data'"):
         cli_top._draw_on(printer, looking, 3_600)
 
 
