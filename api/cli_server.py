@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..jobs.settings import DEMO_MODEL, Settings
-from ..jobs.tenants import DEFAULT_TENANT
 from .cli_ids import RUN, Kind
 from .cli_onlooker import detached, resume_with
 from .cli_options import ApiKey, Config, Data, Set, Url, settings_and_sources
@@ -92,6 +91,7 @@ class Server:
         if self.stack is None:
             return None
         from ..jobs.idempotency import IdempotencyKey  # not for the light client
+        from ..jobs.tenants import DEFAULT_TENANT
         from ..jobs.workflow.runs.run_key import RunKey
 
         if kind == RUN:
