@@ -31,7 +31,7 @@ from . import (
 )
 from .cli_command import draw_as_typed
 from .cli_examples import example
-from .cli_exit import EXIT_TROUBLE, EXIT_USAGE
+from .cli_exit import EXIT_TROUBLE, EXIT_UNREAD, EXIT_USAGE
 from .cli_options import UsageProblem
 from .client_errors import (
     BadRequest,
@@ -124,6 +124,10 @@ def main() -> None:
     cli_completion.prepare_completion()
     try:
         make_app()(prog_name="penstock")
+    except SystemExit as end:
+        if isinstance(end.__context__, BrokenPipeError):  # of which click and rich make a 1
+            end.code = EXIT_UNREAD
+        raise
     except _CANNOT_BE_MEANT as error:
         _complain(error, EXIT_USAGE)
     except ServerUnreachable as error:

@@ -8,6 +8,7 @@ EXIT_FAILED = 3
 EXIT_WITH_ERRORS = 4
 EXIT_PAUSED = 5
 EXIT_INTERRUPTED = 130
+EXIT_UNREAD = 141  # as of whoever ends by SIGPIPE: the reader of a pipe has left
 
 COMPLETE = frozenset({JobState.COMPLETED, JobState.COMPLETED_WITH_ERRORS})
 

@@ -14,6 +14,7 @@ from .wording import error_words, short_number, short_time
 from .workflow_records import RunRecord, StepRecord
 
 _MARK = {"waiting": "·", "running": "▸", "paused": "‖", "completed": "✓", "failed": "✗"}
+_STOPPED = "■"  # before a step that was at work when its run ended
 _WINDOW_S = 30.0  # over which rates are told
 
 
@@ -109,6 +110,8 @@ def progress_line(record: RunRecord) -> str:
 
 
 def _mark(record: RunRecord, step: StepRecord) -> str:
+    if record.status.is_final and step.state == "running":
+        return _STOPPED
     is_held = is_paused(record) and step.state == "running"
     return _MARK.get("paused" if is_held else step.state, "?")
 

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from penstock import Client, Workflow
 from penstock.api.cli_workflow_inputs import counts_in
-from penstock.api.run_progress import RunProgress
+from penstock.api.run_progress import RunProgress, progress_line
 from penstock.api.workflow_records import RunRecord
 
 from .command import Penstock
@@ -385,6 +385,7 @@ def test_progress_is_a_line_for_each_stage_where_nobody_sits() -> None:
         "run_1 running ▸a 0 · ·b 0",
         "run_1 running ✓a 9 · ▸b 1",
     ]
+    assert progress_line(record("cancelled", ("a", "running", 5))) == "run_1 cancelled ■a 5"
 
 
 def test_progress_is_a_table_on_a_terminal() -> None:
