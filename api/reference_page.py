@@ -22,7 +22,7 @@ is `{"error": {"message", "type", "param", "code"}}`, with an `x-request-id`; wh
 useless it says `x-should-retry: false`, and where it is not, `Retry-After` says when.
 
 A key goes into `Authorization: Bearer …`. A server that has no keys asks for none. A field that a
-request cannot have is refused, not ignored.
+body cannot have is refused, not ignored; a parameter of the query that is unknown is ignored.
 """
 
 
