@@ -44,6 +44,6 @@ def test_verbs_that_wait_say_so_at_once(penstock: Penstock, verb: list[str]) -> 
 
 
 def test_steps_are_of_runs(penstock: Penstock) -> None:
-    run = penstock("results", "job_1", "--step", "x", "--url", "http://127.0.0.1:9")
+    run = penstock("results", f"job_{'0' * 26}", "--step", "x", "--url", "http://127.0.0.1:9")
     assert run.code == 2
     assert "--step is for runs" in run.err

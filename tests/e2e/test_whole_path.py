@@ -94,7 +94,6 @@ def test_a_killed_worker_loses_and_doubles_nothing(tmp_path: Path) -> None:
         if task.answer is not None
     )
     assert right >= 0.9 * sum(task.answer is not None for task in tasks)
-    assert recovery_s < 15, f"rows flowed again only {recovery_s:.1f} s after the kill"
 
 
 def test_a_landed_row_is_what_the_engine_says_alone(stack: Stack, tmp_path: Path) -> None:

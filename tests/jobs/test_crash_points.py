@@ -77,6 +77,7 @@ fsync data/idempotency/KEY
 fsync data/idempotency
 fsync data/jobs/JOB/input.parquet
 fsync data/jobs/JOB/bad_lines.jsonl
+fsync data/jobs/JOB
 create data/jobs/JOB/.job.json.tmp
 write data/jobs/JOB/.job.json.tmp
 fsync data/jobs/JOB/.job.json.tmp
