@@ -13,6 +13,9 @@ from .conftest import Stack
 from .serving import serving
 
 
+JOB, RUN = f"job_{'0' * 26}", f"run_{'0' * 26}"
+
+
 def test_an_absence_is_told_once_and_its_end(stack: Stack) -> None:
     told: list[str] = []
     application = create_app(replace(stack.settings, namespace="telling"))
@@ -34,9 +37,7 @@ def test_an_absence_is_told_once_and_its_end(stack: Stack) -> None:
     assert told[1:] == [f"{url} is back again"]
 
 
-@pytest.mark.parametrize(
-    "verb", [["watch", "job_1"], ["watch", "run_1"], ["results", "job_1", "--follow"]]
-)
+@pytest.mark.parametrize("verb", [["watch", JOB], ["watch", RUN], ["results", JOB, "--follow"]])
 def test_verbs_that_wait_say_so_at_once(penstock: Penstock, verb: list[str]) -> None:
     run = penstock(*verb, "--url", "http://127.0.0.1:9")
     assert run.err.startswith("cannot reach http://127.0.0.1:9, trying again\n")
@@ -44,6 +45,6 @@ def test_verbs_that_wait_say_so_at_once(penstock: Penstock, verb: list[str]) -> 
 
 
 def test_steps_are_of_runs(penstock: Penstock) -> None:
-    run = penstock("results", f"job_{'0' * 26}", "--step", "x", "--url", "http://127.0.0.1:9")
+    run = penstock("results", JOB, "--step", "x", "--url", "http://127.0.0.1:9")
     assert run.code == 2
     assert "--step is for runs" in run.err

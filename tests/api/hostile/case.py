@@ -36,7 +36,7 @@ class Case:
         self._fields = fields
         self._values = values
         self.id: str = fields["id"]
-        self.max_s: float = fields.get("max_s", 2.0)
+        self.max_s: float = fields.get("max_s", 10.0)
 
     @property
     def is_raw(self) -> bool:

@@ -302,7 +302,7 @@ def _sockets() -> Iterator[dict[str, Any]]:
             **_case(f"socket: {name}", "", statuses, expect_error_type=_ANY),
             "flow": "socket",
             "raw_request_b64": _raw(text),
-            "max_s": 5,
+            "max_s": 10,
         }
 
 
