@@ -12,7 +12,6 @@ from .command import Penstock
 from .conftest import Stack
 from .serving import serving
 
-
 JOB, RUN = f"job_{'0' * 26}", f"run_{'0' * 26}"
 
 
