@@ -1,5 +1,6 @@
 """What can be told of a job or a run without asking the server. Knows the record, and no client."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 Record = TypeVar("Record", JobRecord, RunRecord)
 
 
-class RecordFacts(Generic[Record]):
+class RecordFacts(ABC, Generic[Record]):
     """A job or a run as it stood when last looked at; `refresh` looks again."""
 
     def __init__(self, record: Record) -> None:
@@ -80,6 +81,6 @@ class RecordFacts(Generic[Record]):
 
             yield look
 
+    @abstractmethod
     def _board(self) -> "AbstractContextManager[Board[Record]]":
         """Make what draws how far it is."""
-        raise NotImplementedError

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from penstock.api.measured_speed import speed_of_jobs, speed_of_workers
+from penstock.api.measured_speed import MeasuredSpeed, speed_of_jobs, speed_of_workers
 from penstock.api.validation_estimate import EarlierJobs, estimate
 from penstock.jobs.model import Counts, JobSnapshot, JobState
 
@@ -18,10 +18,15 @@ JOB = JobSnapshot(
 )  # fmt: skip
 
 
+def speed_told(jobs: list[JobSnapshot]) -> MeasuredSpeed:
+    speed = speed_of_jobs(jobs)
+    assert speed is not None, "there is a job that measures it"
+    return speed
+
+
 def test_the_quickest_job_tells_and_says_of_how_many_rows() -> None:
     quick = replace(JOB, job_id="job_2", completion_tokens=90_000)
-    speed = speed_of_jobs([JOB, quick, JOB])
-    assert speed is not None
+    speed = speed_told([JOB, quick, JOB])
     assert speed.tokens_per_s == pytest.approx(1_500)
     said = "1,500 tokens/s, measured on this installation, 2,000 rows of job_2"
     assert speed.words == said
@@ -35,20 +40,17 @@ def test_a_job_of_few_rows_tells_nothing_where_one_of_many_does() -> None:
     )  # fmt: skip
     tinier = replace(tiny, job_id="job_4", completion_tokens=200)
     without_times = replace(JOB, job_id="job_5", started_at_ms=None)
-    speed = speed_of_jobs([tiny, JOB, tinier])
-    assert speed is not None
+    speed = speed_told([tiny, JOB, tinier])
     assert speed.tokens_per_s == pytest.approx(1_000)
     assert speed.words.endswith("2,000 rows of job_1")
-    speed = speed_of_jobs([tinier, without_times, tiny])
-    assert speed is not None
+    speed = speed_told([tinier, without_times, tiny])
     assert speed.tokens_per_s == pytest.approx(6_000)
     assert "3 rows of job_3; so few" in speed.words
 
 
 def test_few_rows_are_said_to_leave_an_engine_idle() -> None:
     few = replace(JOB, job_id="run_7-00-000001", counts=Counts(total=16, succeeded=16))
-    speed = speed_of_jobs([few])
-    assert speed is not None
+    speed = speed_told([few])
     assert "16 rows of run_7; so few leave most of an engine idle" in speed.words
 
 

@@ -15,6 +15,8 @@ from .open_run import OpenRun
 from .shard_file import FittedRows, fitted, write_shard
 from .shard_report import ShardReport
 
+_NOTHING_USED = ShardReport()
+
 
 def settle(
     run: OpenRun,
@@ -22,7 +24,7 @@ def settle(
     index: int,
     num_in: int,
     applied: Applied,
-    usage: ShardReport = ShardReport(),  # noqa: B008 - it is frozen
+    usage: ShardReport = _NOTHING_USED,
 ) -> ShardReport:
     """Write what a step made of a shard, and what failed in it; returns the report that stands.
 
