@@ -101,4 +101,5 @@ def reading(
         yield reader
         assert reader.faults == []
     finally:
+        page.unroute_all(behavior="ignoreErrors")  # some may be under way
         context.close()
