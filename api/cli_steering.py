@@ -143,7 +143,8 @@ def retry(
             watch_job(printer, job)
             return
         print_job(printer, job.record)
-        printer.note(f"penstock watch {job.id}  follows it; its rows then stand in {job_id}")
+        home = job.record.retry_of or job_id  # of a retry, the job that it retries
+        printer.note(f"penstock watch {job.id}  follows it; its rows then stand in {home}")
 
 
 def cancel(job_id: JobId, url: Url = None, api_key: ApiKey = None, output: Output = None) -> None:

@@ -58,12 +58,14 @@ def retry(
     With `codes`, only of rows that failed with one of these; without, also of rows that were not
     run because the job ended before. As long as one retry of a job runs, the same wish finds it;
     under the same key also when it has ended. Its priority is the job's, or another, and no more
-    than the tenant may have by now.
+    than the tenant may have by now. Of a retry, the job that it retries is meant, where its rows
+    stand.
 
     Raises:
         UnknownJob: there is no such job.
         InvalidJob: it has not ended, or has nothing to retry, or another retry runs, or the key
-            has made another job, or a retry of other codes, or `codes` names none.
+            has made another job, or a retry of other codes, or `codes` names none; or it is a
+            retry of some codes only, and nobody says of which this is to be.
         CorruptShard: the input of all that there is to retry is damaged.
         StorageFull: there is no room for the rows.
     """
@@ -72,7 +74,9 @@ def retry(
     job_dir = JobDir(settings.jobs_dir, job_id)
     spec = job_dir.read_spec()
     if spec.retry_of is not None:
-        raise InvalidJob("job_id", f"{job_id} is a retry itself: retry {spec.retry_of}")
+        job_id = _retried_by(spec, codes)
+        job_dir = JobDir(settings.jobs_dir, job_id)
+        spec = job_dir.read_spec()
     with job_lock(job_dir), _held(settings, spec.tenant, idempotency_key) as key:
         earlier = None if key is None else key.made()
         if earlier is not None:
@@ -98,6 +102,19 @@ def retry(
     except redis.RedisError as error:  # the keeper will find the directory
         logger.warning("%s is not in the job table yet: %s", made.job_id, error)
     return made
+
+
+def _retried_by(spec: JobSpec, codes: frozenset[str] | None) -> str:
+    """Name the job that is meant where a retry of it is to be retried."""
+    job_id = spec.retry_of or ""
+    if codes is None and spec.retry_codes != []:  # all of the job's rows would be more than these
+        of = ", ".join(spec.retry_codes or ["some codes"])
+        raise InvalidJob(
+            "job_id",
+            f"{spec.job_id} is a retry itself, of the rows of {job_id} that had failed with {of}: "
+            f"retry {job_id}, or name the codes that are meant",
+        )
+    return job_id
 
 
 def was_retried(job_dir: JobDir) -> bool:

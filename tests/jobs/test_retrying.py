@@ -87,11 +87,31 @@ def test_rows_are_chosen_by_their_error(jobs: SmallJobs, failed_job: JobSpec) ->
 def test_only_a_job_that_has_ended_is_retried(jobs: SmallJobs, failed_job: JobSpec) -> None:
     with pytest.raises(InvalidJob, match="has not ended"):
         jobs.retry(jobs.make())
-    made = jobs.retry(failed_job)
-    with pytest.raises(InvalidJob, match=f"is a retry itself: retry {failed_job.job_id}"):
-        jobs.retry(made)
     with pytest.raises(UnknownJob):
         retry(jobs.settings, jobs.table, "job_00000000000000000000000000")
+
+
+def test_a_retry_of_a_retry_is_one_of_the_job(jobs: SmallJobs, failed_job: JobSpec) -> None:
+    made = jobs.retry(failed_job)
+    assert jobs.retry(made) == made, "it goes on"
+    jobs.run(made, failing=[7])
+    jobs.finalize(made)
+    again = jobs.retry(made)
+    assert (again.retry_of, again.num_rows) == (failed_job.job_id, 1)
+    jobs.run(again)
+    assert jobs.finalize(again) is JobState.COMPLETED
+    assert set(statuses(failed_job).values()) == {"succeeded"}
+
+
+def test_a_retry_of_some_codes_stands_for_no_others(jobs: SmallJobs, failed_job: JobSpec) -> None:
+    made = jobs.retry(failed_job, codes=frozenset({"engine_error"}))
+    jobs.cancel(made)
+    told = (
+        f"rows of {failed_job.job_id} that had failed with engine_error: retry {failed_job.job_id}"
+    )
+    with pytest.raises(InvalidJob, match=told):
+        jobs.retry(made)
+    assert jobs.retry(made, codes=frozenset({"engine_error"})).retry_of == failed_job.job_id
 
 
 def test_a_job_that_ended_early_is_brought_to_its_end(jobs: SmallJobs) -> None:
