@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from penstock.api import cli
 from penstock.api.app import create_app
 from penstock.jobs.redis_server import RedisServer
 from penstock.jobs.settings import Settings
+from penstock.jobs.sole_worker import SoleWorker
 
 from .command import Penstock, Run
 from .serving import serving
@@ -40,7 +41,7 @@ class Stack:
     url: str
     settings: Settings
 
-    def http(self, timeout_s: float = 20.0) -> httpx2.Client:
+    def http(self, timeout_s: float = 60.0) -> httpx2.Client:
         return httpx2.Client(base_url=self.url, timeout=timeout_s)
 
     def sync_openai(self) -> openai.OpenAI:
@@ -58,13 +59,12 @@ def stack(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -
             data=str(data),
             redis_url=own_server.url,
             models=(MODEL, IDLE_MODEL),
-            lease_s=2.0,
+            lease_s=10.0,
             webhook_hosts=("127.0.0.1",),
         )
-        with (
-            worker_process(settings, MODEL, data / "worker.log"),
-            serving(create_app(settings)) as url,
-        ):
+        with worker_process(settings, MODEL, data / "worker.log"), ExitStack() as opened:
+            with quick_ticks():
+                url = opened.enter_context(serving(create_app(settings)))
             _wait_until_ready(url, data / "worker.log")
             yield Stack(url, settings)
 
@@ -101,6 +101,14 @@ def penstock(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 
 
 @contextmanager
+def quick_ticks() -> Iterator[None]:
+    """What is started meanwhile looks for work more often than people would notice."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(SoleWorker.__init__.__kwdefaults__ or {}, "tick_s", 0.02)
+        yield
+
+
+@contextmanager
 def worker_process(
     settings: Settings, model: str, log_path: Path
 ) -> Iterator["subprocess.Popen[bytes]"]:
@@ -125,9 +133,9 @@ def worker_process(
 
 
 def _wait_until_ready(url: str, log: Path) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while True:
-        answer = httpx2.get(url + "/readyz")
+        answer = httpx2.get(url + "/readyz", timeout=120)
         if answer.status_code == 200:
             return
         assert time.monotonic() < deadline, f"{answer.text}\n{log.read_text()[-4000:]}"

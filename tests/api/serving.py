@@ -11,6 +11,8 @@ from starlette.types import ASGIApp
 
 from penstock.api.http_protocol import PatientProtocol
 
+_PATIENCE_S = 60.0
+
 
 @contextmanager
 def serving(
@@ -33,15 +35,15 @@ def serving(
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="uvicorn")
     thread.start()
     try:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + _PATIENCE_S
         while not server.started:
             assert thread.is_alive(), "the server ended before it was up; see its log"
-            assert time.monotonic() < deadline, "the server did not come up in 20 s"
+            assert time.monotonic() < deadline, f"the server did not come up in {_PATIENCE_S:g} s"
             time.sleep(0.01)
         host, port = listener.getsockname()
         yield f"http://{host}:{port}"
     finally:
         server.should_exit = True
-        thread.join(20)
+        thread.join(_PATIENCE_S)
         listener.close()
-        assert not thread.is_alive(), "the server did not stop in 20 s"
+        assert not thread.is_alive(), f"the server did not stop in {_PATIENCE_S:g} s"

@@ -23,7 +23,7 @@ def ask(text: str) -> list:
     return [{"role": "user", "content": text}]
 
 
-def wait_until_idle(http: httpx2.Client, within_s: float = 10.0) -> None:
+def wait_until_idle(http: httpx2.Client, within_s: float = 60.0) -> None:
     """Wait until no worker runs anything."""
     deadline = time.monotonic() + within_s
     while any(worker["running_rows"] for worker in http.get("/v1/workers").json()["data"]):
@@ -178,7 +178,7 @@ def test_a_stream_that_breaks_says_so_in_band(client: openai.OpenAI, http: httpx
     with pytest.raises(openai.APIError) as caught:
         list(stream)
     assert caught.value.code == "worker_lost"
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while http.post(
         "/v1/chat/completions", json={"model": MODEL, "messages": ask("again")}
     ).is_error:

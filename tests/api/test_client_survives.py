@@ -1,7 +1,6 @@
 """Rows are read on, each once and in order, whatever becomes of the server in between."""
 
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from dataclasses import replace
 
 from penstock.api.client import Client
 from penstock.jobs.settings import Settings
+from tests.ports import reserved_port
 
 from .conftest import MODEL, Stack
 
@@ -36,10 +36,8 @@ def api_process(settings: Settings, port: int) -> Iterator["subprocess.Popen[byt
 
 
 def test_the_server_is_killed_while_its_rows_are_read(stack: Stack) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
     rows = [{"number": number} for number in range(1_000)]
-    with Client(f"http://127.0.0.1:{port}") as client:
+    with reserved_port() as port, Client(f"http://127.0.0.1:{port}") as client:
         client.retry = replace(client.retry, max_retries=500, longest_s=0.5)
         with api_process(stack.settings, port):
             job = client.jobs.submit(rows, model=MODEL, prompt="{{ row.number }}")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from penstock.api import doctor_server
 from penstock.api.client import Client
 from penstock.api.doctor_machine import Gpu, gpus, judged_gpus
 from penstock.api.doctor_server import api_server, is_free, judged_worker
@@ -16,6 +17,7 @@ from penstock.api.doctor_settings import read_settings
 from penstock.api.doctor_versions import torch_cuda, versions
 from penstock.api.findings import Finding, Verdict
 from penstock.jobs.settings import InvalidSetting, Settings
+from tests.ports import reserved_port
 
 from .command import Penstock
 from .conftest import MODEL, Stack
@@ -101,11 +103,11 @@ def test_a_worker_that_does_not_serve_is_a_fault() -> None:
 
 
 def test_a_port_is_free_or_taken() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-        assert not is_free(port)
-    assert is_free(port)
-    found = {(each.topic, each.name): each for each in _asked(f"http://127.0.0.1:{port}")}
+    with reserved_port() as port:
+        with socket.create_server(("127.0.0.1", port)):
+            assert not is_free(port)
+        assert is_free(port)
+        found = {(each.topic, each.name): each for each in _asked(f"http://127.0.0.1:{port}")}
     assert found["port", "api"].verdict is Verdict.OK
     assert found["api", "server"].verdict is Verdict.FAILURE
 
@@ -114,7 +116,8 @@ def _asked(url: str) -> list[Finding]:
     return list(api_server(Settings(url=url), was_named=True))
 
 
-def test_a_token_of_each_model_is_asked_for(stack: Stack) -> None:
+def test_a_token_of_each_model_is_asked_for(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor_server, "_TIMEOUT_S", 60.0)
     found = {each.name: each for each in _asked(stack.url)}
     assert found["canary"].verdict is Verdict.OK
     assert found["canary"].value.startswith(f"{MODEL} made a token in ")

@@ -1,7 +1,6 @@
 """What `service_tier` asks for: "flex" and "batch" wait with the rows of jobs, others overtake."""
 
 import threading
-import time
 from typing import Any
 
 import httpx2
@@ -9,6 +8,7 @@ import openai
 import pytest
 
 from penstock.jobs.fake_engine import expected_text
+from tests.waiting import wait_for
 
 from .conftest import MODEL, Stack
 
@@ -16,15 +16,13 @@ MESSAGES: Any = [{"role": "user", "content": "hi"}]
 
 
 def worker(http: httpx2.Client) -> dict:
-    [found] = http.get("/v1/workers").json()["data"]
+    """Look at the only worker, as soon as it has a heartbeat."""
+    [found] = wait_for(lambda: http.get("/v1/workers").json()["data"], "a heartbeat")
     return found
 
 
 def until_running(http: httpx2.Client, rows: int) -> None:
-    deadline_s = time.monotonic() + 60
-    while worker(http)["running_rows"] != rows:
-        assert time.monotonic() < deadline_s, worker(http)
-        time.sleep(0.05)
+    wait_for(lambda: worker(http)["running_rows"] == rows, f"{rows} rows to run")
 
 
 @pytest.mark.parametrize("tier", ["flex", "batch"])
@@ -49,10 +47,7 @@ def test_a_patient_request_gets_no_reserved_room(
         until_running(http, slots)
         num_waiting = worker(http)["waiting_rows"]
         thread.start()
-        deadline_s = time.monotonic() + 30
-        while worker(http)["waiting_rows"] <= num_waiting:  # until the engine has it
-            assert time.monotonic() < deadline_s
-            time.sleep(0.05)
+        wait_for(lambda: worker(http)["waiting_rows"] > num_waiting, "the engine to have it")
         urgent = client.chat.completions.create(model=MODEL, messages=MESSAGES)
         assert urgent.choices[0].message.content == expected_text("hi", num_tokens=8)
         assert answers == []

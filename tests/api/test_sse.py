@@ -4,6 +4,7 @@ import asyncio
 import re
 import socket
 import time
+from collections import deque
 from collections.abc import AsyncGenerator
 
 import httpx2
@@ -14,6 +15,7 @@ from starlette.routing import Route
 from starlette.types import Message
 
 from penstock.api.sse import DONE, PING, SLOW_CONSUMER, EventStream, frame
+from tests.waiting import wait_for
 
 from .serving import serving
 
@@ -61,7 +63,7 @@ def test_a_frame_is_one_event_whatever_its_text_holds() -> None:
 def test_a_stream_arrives_whole_and_unbuffered() -> None:
     streams = Streams()
     with serving(streams.app) as url:
-        answer = httpx2.get(url + "/count")
+        answer = httpx2.get(url + "/count", timeout=60)
     assert answer.headers["content-type"].startswith("text/event-stream")
     assert answer.headers["cache-control"] == "no-cache"
     assert answer.headers["x-accel-buffering"] == "no"
@@ -74,45 +76,51 @@ def test_a_stream_arrives_whole_and_unbuffered() -> None:
 def test_silence_is_filled_with_pings_and_leaving_stops_the_work() -> None:
     streams = Streams()
     with serving(streams.app) as url:
-        with httpx2.stream("GET", url + "/silent") as answer:
+        with httpx2.stream("GET", url + "/silent", timeout=60) as answer:
             received = b""
             for chunk in answer.iter_raw():
                 received += chunk
-                if received.count(PING) == 3:
+                if received.count(PING) >= 3:  # a slow reader gets several at once
                     break
-        deadline = time.monotonic() + 2
-        while "silent closed" not in streams.ended and time.monotonic() < deadline:
-            time.sleep(0.01)
-    assert received == PING * 3
+        wait_for(lambda: "silent closed" in streams.ended, "the end of the work")
+    assert received.replace(PING, b"") == b""
     assert streams.ended == ["silent stopped", "silent closed"]
 
 
 def test_a_client_that_left_before_the_first_frame_is_noticed() -> None:
     streams = Streams()
     with serving(streams.app) as url:
-        with httpx2.stream("GET", url + "/silent"):
+        with httpx2.stream("GET", url + "/silent", timeout=60):
             pass
-        deadline = time.monotonic() + 2
-        while "silent closed" not in streams.ended and time.monotonic() < deadline:
-            time.sleep(0.01)
+        wait_for(lambda: "silent closed" in streams.ended, "the end of the work")
     assert streams.ended[-1] == "silent closed"
 
 
-async def _flood() -> AsyncGenerator[bytes, None]:
+async def _flood(asked: list[int] | None = None) -> AsyncGenerator[bytes, None]:
     for number in range(100_000):
+        if asked is not None:
+            asked.append(number)
         yield frame({"n": number, "text": "x" * 10_000}, event_id=f"{number}-0")
 
 
 def test_who_reads_too_slowly_is_told_so_and_can_go_on() -> None:
+    asked: list[int] = []
+    looks: deque[int] = deque([0], maxlen=30)  # more than half a second of them
+
     async def flood(request: Request) -> EventStream:
-        return EventStream(_flood(), slow_s=0.2)
+        return EventStream(_flood(asked), slow_s=0.2)
+
+    def is_stuck() -> bool:
+        """Tell whether no frame was asked for in all the last looks: all buffers are full."""
+        looks.append(len(asked))
+        return len(set(looks)) == 1 and looks[0] > 0
 
     with serving(Starlette(routes=[Route("/flood", flood)])) as url:
         host, _, port = url.removeprefix("http://").partition(":")
         with socket.create_connection((host, int(port))) as reader:
             reader.sendall(b"GET /flood HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
-            time.sleep(1.0)  # the buffers of both ends are full meanwhile
-            reader.settimeout(20)
+            reader.settimeout(60)
+            wait_for(is_stuck, "the buffers of both ends to be full")
             received = b"".join(iter(lambda: reader.recv(1 << 20), b""))
     assert SLOW_CONSUMER in received[-1_000:]
     numbers = [int(number) for number in re.findall(rb"id: (\d+)-0", received)]
@@ -140,7 +148,7 @@ def test_who_does_not_read_at_all_is_let_go() -> None:
             await asyncio.sleep(60)
             return {}
 
-        await asyncio.wait_for(stream({}, receive, send), 20)
+        await asyncio.wait_for(stream({}, receive, send), 60)
 
     asyncio.run(run())
     assert ended == ["closed"]
@@ -155,7 +163,7 @@ def test_who_takes_a_stream_through_a_straw_loses_the_connection() -> None:
     with serving(Starlette(routes=[Route("/flood", flood)])) as url, socket.socket() as straw:
         host, _, port = url.removeprefix("http://").partition(":")
         straw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
-        straw.settimeout(20)
+        straw.settimeout(60)
         straw.connect((host, int(port)))
         straw.sendall(b"GET /flood HTTP/1.1\r\nhost: x\r\n\r\n")
         with pytest.raises(ConnectionResetError):

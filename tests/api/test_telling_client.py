@@ -7,6 +7,7 @@ import pytest
 from penstock.api.app import create_app
 from penstock.api.cli_client import open_client
 from penstock.api.client_errors import ServerUnreachable
+from tests.ports import reserved_port
 
 from .command import Penstock
 from .conftest import Stack
@@ -18,21 +19,20 @@ JOB, RUN = f"job_{'0' * 26}", f"run_{'0' * 26}"
 def test_an_absence_is_told_once_and_its_end(stack: Stack) -> None:
     told: list[str] = []
     application = create_app(replace(stack.settings, namespace="telling"))
-    with serving(application) as url:
-        client = open_client(url, None, max_retries=0, tell=told.append)
-        client.jobs.list()
-    assert told == []
-    with client:
-        for _ in range(2):
-            with pytest.raises(ServerUnreachable):
+    with reserved_port() as port:
+        with serving(application, port=port) as url:
+            client = open_client(url, None, max_retries=0, tell=told.append)
+            client.jobs.list()
+        assert told == []
+        with client:
+            for _ in range(2):
+                with pytest.raises(ServerUnreachable):
+                    client.jobs.list()
+            assert told == [f"cannot reach {url}, trying again"]
+            application = create_app(replace(stack.settings, namespace="telling"))
+            with serving(application, port=port):
                 client.jobs.list()
-        assert told == [f"cannot reach {url}, trying again"]
-        with serving(
-            create_app(replace(stack.settings, namespace="telling")),
-            port=int(url.rpartition(":")[2]),
-        ):
-            client.jobs.list()
-            client.jobs.list()
+                client.jobs.list()
     assert told[1:] == [f"{url} is back again"]
 
 

@@ -21,7 +21,7 @@ from penstock.jobs.webhook_outbox import WebhookOutbox
 from penstock.jobs.webhook_sender import WebhookSender
 from tests.waiting import wait_for
 
-from .conftest import MODEL
+from .conftest import MODEL, quick_ticks
 
 Received = list[tuple[dict[str, str], str]]
 
@@ -43,7 +43,7 @@ def receiver(answer: Callable[[int], int] = lambda _: 200) -> Iterator[tuple[str
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:
         yield f"http://127.0.0.1:{server.server_port}/told?by=us", received
@@ -67,9 +67,13 @@ def test_the_end_of_a_batch_is_told_and_believed(
         batch = client.batches.create(
             input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h"
         )
-        wait_for(lambda: received)
+
+        def told_of_it() -> Received:
+            return [each for each in received if batch.id in each[1]]
+
+        wait_for(told_of_it)
         assert client.batches.retrieve(batch.id).status == "completed"  # told no sooner than true
-        [(headers, told)] = received
+        [(headers, told)] = told_of_it()
         event = client.webhooks.unwrap(told, headers, secret=endpoint.signing_secret)
         assert event.type == "batch.completed"
         assert event.data.id == batch.id
@@ -112,7 +116,8 @@ def endpoints(tmp_path: Path) -> WebhookEndpoints:
 def sending(
     endpoints: WebhookEndpoints, directory: Path, **options: Any
 ) -> Iterator[WebhookOutbox]:
-    outbox = WebhookOutbox(directory, endpoints, ("127.0.0.1",), **options)
+    with quick_ticks():
+        outbox = WebhookOutbox(directory, endpoints, ("127.0.0.1",), **options)
     outbox.start()
     try:
         yield outbox
