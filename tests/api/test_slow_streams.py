@@ -127,7 +127,8 @@ def test_followers_who_fall_behind_come_back_and_miss_nothing(
     url, _ = door
     rows = [{"n": number} for number in range(2_000)]
     job = {"model": MODEL, "prompt": "{{ row.n }}", "input": {"rows": rows}}
-    path = f"/v1/jobs/{httpx2.post(f'{url}/v1/jobs', json=job).json()['id']}/events"
+    made = httpx2.post(f"{url}/v1/jobs", json=job, timeout=PATIENCE_S).json()
+    path = f"/v1/jobs/{made['id']}/events"
     straws = [guests.enter_context(straw(url, "GET", path)) for _ in range(SLOW)]
 
     async def follow(http: httpx2.AsyncClient) -> bytes:
@@ -142,7 +143,8 @@ def test_followers_who_fall_behind_come_back_and_miss_nothing(
     ids = ids_after(url + path, b"0-0")  # from the very beginning
     assert len(ids) > 20, "a shard of 64 rows is one event"
     for each in map(_EVENT_ID.findall, streams):
-        assert each == ids[len(ids) - len(each) :]
+        if len(each) > 1:  # whoever comes after the end is told that there is one, and no more
+            assert each == ids[-len(each) :]
     for number, each in enumerate(straws):
         seen = each.recv(500 + 700 * number)  # then it breaks off, in the middle of an event
         each.close()
