@@ -1,7 +1,8 @@
 """A page of a run's rows as bytes: JSON lines, an Arrow stream or Parquet. Knows no HTTP.
 
 In the latter two documents stay what they are in the run's own Parquet: JSON text, and beside it
-`<column>__parsed`, where their schema makes a type of it. So who reads either has the same table.
+`<column>__parsed`, where their schema makes a type of it. Columns of an input have the types that
+they came with.
 """
 
 from typing import Literal
@@ -10,8 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..jobs.settings import Settings
+from ..jobs.workflow.carried_types import carried_types
+from ..jobs.workflow.replanning import plan_of
 from ..jobs.workflow.runs.part_ends import PartEnds
+from ..jobs.workflow.runs.run_dir import RunDir
 from ..jobs.workflow.runs.runs import step_table
+from .column_types import restored
 
 RunFormat = Literal["jsonl", "arrow", "parquet"]
 TableFormat = Literal["arrow", "parquet"]
@@ -32,8 +37,10 @@ def table_page(
         UnknownJob: there is no such run.
         CorruptPart: a part is damaged.
     """
+    spec = RunDir(settings.runs_dir, run_id).read()
+    types = carried_types(spec, plan_of(spec), step)
     table = step_table(settings, run_id, step, after=after, limit=limit, ends=ends)
-    table = table.replace_schema_metadata()  # of a shard: how it came to be
+    table = restored(table.replace_schema_metadata(), types)  # a shard's: how it came to be
     sink = pa.BufferOutputStream()
     if format == "arrow":
         with pa.ipc.new_stream(sink, table.schema) as writer:

@@ -93,9 +93,8 @@ def save_parquet(table: "pa.Table", path: Path) -> None:
 
 
 def index_columns(table: "pa.Table") -> list[str]:
-    """Name the columns that were a frame's index; of a run's rows those that have no name."""
-    names = noted_index(table.schema.metadata) or filter(is_unnamed, table.column_names)
-    return [name for name in names if name in table.column_names]
+    """Name the columns that were a frame's index."""
+    return [name for name in noted_index(table.schema.metadata) if name in table.column_names]
 
 
 def to_pandas(table: "pa.Table") -> Any:
@@ -142,8 +141,9 @@ def need(package: str, wanted_by: str) -> Any:
 
 
 def _noted_types(directory: Path) -> str | None:
-    """Look up what the columns were, in the manifest; of a workflow's run nothing is noted."""
+    """Look up what the columns were, in the manifest: of a run, or of a job."""
     manifest = directory / "_manifest.json"
     if not manifest.is_file():
         return None
-    return json.loads(manifest.read_bytes()).get("spec", {}).get("arrow_schema")
+    noted = json.loads(manifest.read_bytes())
+    return noted.get("arrow_schema") or noted.get("spec", {}).get("arrow_schema")

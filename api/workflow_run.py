@@ -146,7 +146,8 @@ class WorkflowRun(RunFacts):
     ) -> "pa.Table":
         """Give all rows as an Arrow table: the Parquet itself when it is on this machine.
 
-        Documents are JSON text; those of a simple schema are also in `<column>__parsed`, typed.
+        Columns that an input has brought have the types that they came with. Documents are JSON
+        text; those of a simple schema are also in `<column>__parsed`, typed.
 
         Args:
             step: only what this step made.
@@ -163,8 +164,7 @@ class WorkflowRun(RunFacts):
     ) -> Any:
         """Give all rows as a pandas DataFrame; see `to_arrow`.
 
-        The index of a DataFrame that came in comes back if its columns reach these rows, and it had
-        no name; otherwise it is a column like any other.
+        The index of a DataFrame that came in comes back if all of its columns reach these rows.
         """
         return tables.to_pandas(self._table(step, columns, follow, has_index=True))
 

@@ -56,7 +56,7 @@ OUR_COLUMNS = pa.schema(
 )
 REPEATING_COLUMNS = ("status", "finish_reason", "model", "adapter", "worker")
 
-_ARROW_TYPES = {
+ARROW_TYPES = {  # of the user's own columns
     ColumnType.BOOL: pa.bool_(),
     ColumnType.INT: pa.int64(),
     ColumnType.FLOAT: pa.float64(),
@@ -104,5 +104,5 @@ def landed_names(spec: JobSpec) -> dict[str, str]:
 def row_schema(spec: JobSpec) -> pa.Schema:
     """Return the schema of every part of a job."""
     names = landed_names(spec)
-    own = [pa.field(names[column], _ARROW_TYPES[kind]) for column, kind in spec.columns.items()]
+    own = [pa.field(names[column], ARROW_TYPES[kind]) for column, kind in spec.columns.items()]
     return pa.schema([*our_columns(spec), *own])

@@ -26,6 +26,7 @@ from .model import JobSpec, RejectedLine, new_job_id, spec_version
 from .object_store import is_store_url
 from .results_dir import ResultsDir
 from .row_request import asks_for_logprobs
+from .row_schema import landed_names
 from .same_input import is_input_of, row_json
 from .sealed_input import CorruptInput, InputSealer
 from .settings import Settings
@@ -200,7 +201,8 @@ def _seal_input(
     )
     if items.arrow_schema is None:
         return spec
-    return replace(spec, arrow_schema=lost_types(spec, items.arrow_schema))
+    lost = lost_types(spec.columns, landed_names(spec), items.arrow_schema)
+    return replace(spec, arrow_schema=lost)
 
 
 def input_items(settings: Settings, source: Source, format: str | None) -> InputRows:

@@ -42,7 +42,8 @@ async def get_run_results(
 ) -> Response:
     """Return rows of the output, also while the run goes on.
 
-    As an Arrow stream or Parquet, documents are JSON text, as they land.
+    As an Arrow stream or Parquet, documents are JSON text, as they land, and columns of inputs have
+    the types that they came with.
     `x-next-cursor` is where the next page begins; `x-incomplete: true` says that more may come.
     """
     run = await find_run(services, principal, run_id)

@@ -15,7 +15,7 @@ from penstock.api.column_types import restored
 from penstock.jobs.columns import ColumnTypes
 from penstock.jobs.inputs import InputRow, open_input
 from penstock.jobs.landing import _USER_VALUES
-from penstock.jobs.row_schema import _ARROW_TYPES
+from penstock.jobs.row_schema import ARROW_TYPES
 
 MOMENT = datetime(2024, 2, 29, 1, 2, 3, 456789)
 COLUMNS: dict[str, pa.Array] = {
@@ -59,7 +59,7 @@ def through_json(column: pa.Array) -> pa.Table:
         types.add({"x": value})
     kind = types.settled()["x"]
     landed = [None if value is None else _USER_VALUES[kind](value) for value in rows]
-    return pa.table({"x": pa.array(landed, _ARROW_TYPES[kind])})
+    return pa.table({"x": pa.array(landed, ARROW_TYPES[kind])})
 
 
 def note_of(kind: pa.DataType) -> str:
@@ -97,7 +97,7 @@ LEAVES: dict[Any, st.SearchStrategy[Any]] = {
     pa.time64("us"): st.times(),
     pa.timestamp("us"): st.datetimes(),
     pa.timestamp("us", "UTC"): st.datetimes(timezones=st.just(UTC)),
-    pa.duration("us"): st.timedeltas(),
+    pa.duration("us"): st.timedeltas(-timedelta(10**8), timedelta(10**8)),  # Arrow has 64 bits
     pa.decimal128(20, 4): st.decimals(-(10**9), 10**9, places=4),
 }
 

@@ -5,6 +5,7 @@ import io
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +33,26 @@ MIXED: dict[str, Any] = {
     ],
     "output": {},
 }  # fmt: skip
-DAY = datetime(2026, 1, 2, tzinfo=UTC)
+TYPES = {  # that rows cannot say
+    "day": pa.timestamp("us", "UTC"),
+    "price": pa.decimal128(5, 2),
+    "tags": pa.list_(pa.int32()),
+    "few": pa.int8(),
+}
+VALUES: dict[str, list[Any]] = {
+    "day": [datetime(2026, 1, 2, tzinfo=UTC)] * 5,
+    "price": [Decimal("1.50"), None, Decimal("2.25"), None, None],
+    "tags": [[1, 2], [], None, [3], [4]],
+    "few": [1, None, 3, 4, 5],
+}
 
 
 @pytest.fixture(scope="module")
 def run(stack: Stack) -> Iterator[WorkflowRun]:
     size, late = pa.array(range(5)), pa.array([None] * 4 + ["here"])
     texts = pa.table({"text": ["a", "b", "c", "d", "e"], "size": size, "late": late})
-    texts = texts.append_column("day", pa.array([DAY] * 5))
+    for name, kind in TYPES.items():
+        texts = texts.append_column(name, pa.array(VALUES[name], kind))
     with Client(stack.url) as client:
         yield client.workflows.run(MIXED, {"texts": texts}).wait(timeout_s=60)
 
@@ -67,6 +80,18 @@ def test_the_wire_gives_what_lies_on_the_disk(
     request.getfixturevalue("elsewhere")
     assert run.to_arrow().equals(landed)
     assert run.to_pandas()["late"].tolist()[-1] == "here"
+
+
+@pytest.mark.parametrize("where", [None, "elsewhere"])
+@pytest.mark.parametrize("step", [None, "any"])
+def test_columns_of_an_input_come_back_as_they_were(
+    run: WorkflowRun, where: str | None, step: str | None, request: pytest.FixtureRequest
+) -> None:
+    if where:
+        request.getfixturevalue(where)
+    table = run.to_arrow(step=step, columns=list(TYPES))
+    assert dict(zip(table.column_names, table.schema.types, strict=True)) == TYPES
+    assert table.to_pydict() == VALUES
 
 
 def test_so_does_the_twin_for_asyncio(

@@ -14,6 +14,7 @@ from ...part_file import CorruptPart
 from ...publishing import FileFacts
 from ...seal import ChecksumMismatch, check_seal
 from ...sealed_json import encode_sealed
+from ..carried_types import carried_types
 from ..plan import Plan
 from ..typed_columns import PARSED, typed_columns
 from ..workshop.shard_file import read_report
@@ -84,6 +85,7 @@ def write_run_manifest(
         "steps": msgspec.to_builtins(report.steps),
         "spec": msgspec.to_builtins(spec),
         "schema": [{"name": name, "type": kind} for name, kind in _columns(plan).items()],
+        "arrow_schema": carried_types(spec, plan),  # what columns were before they became JSON
         "parts": [
             {
                 "path": part.path,

@@ -22,6 +22,7 @@ class SealedDataset:
     num_shards: int
     columns: Mapping[str, ColumnKind]
     num_rejected: int = 0
+    arrow_schema: str | None = None  # what its columns were, as `column_schema` writes it
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,11 +13,12 @@ from typing import Any
 
 import msgspec
 
+from ...column_schema import lost_types
 from ...columns import ColumnTypes
 from ...destination import destination
 from ...durable import fsync_file, storage_errors
 from ...errors import InvalidJob
-from ...inputs import InputRow
+from ...inputs import InputRow, InputRows
 from ...job_table import JobTable
 from ...model import DEFAULT_PRIORITY, RejectedLine, new_job_id
 from ...same_input import is_same_input
@@ -84,8 +85,8 @@ def submit_run(settings: Settings, table: JobTable, request: RunRequest) -> RunS
         check_models(plan, request.served)
         inputs: dict[str, SealedDataset] = {}
         for name in request.sources:
-            items = islice(_items(settings, request, name), request.first_rows)
-            inputs[name] = _seal(directory, name, items, plan.shard_rows)
+            items = _items(settings, request, name)
+            inputs[name] = _seal(directory, name, items, plan.shard_rows, request.first_rows)
         check(request.workflow, request.params, {name: d.columns for name, d in inputs.items()})
         spec = RunSpec(
             run_id=run_id,
@@ -182,7 +183,7 @@ def _check_sources(request: RunRequest) -> None:
         raise InvalidJob(f"inputs.{name}", f"the workflow's input {name!r} is missing")
 
 
-def _items(settings: Settings, request: RunRequest, name: str) -> Iterator[InputRow | RejectedLine]:
+def _items(settings: Settings, request: RunRequest, name: str) -> InputRows:
     source = request.sources[name]
     if isinstance(source, FileSource):
         source.file.seek(0)
@@ -222,16 +223,16 @@ def _kinds(columns: ColumnTypes) -> dict[str, ColumnKind]:
 
 
 def _seal(
-    directory: RunDir, name: str, items: Iterator[InputRow | RejectedLine], shard_rows: int
+    directory: RunDir, name: str, items: InputRows, shard_rows: int, first_rows: int | None
 ) -> SealedDataset:
-    """Stream an input into the run's directory, and say what is in it."""
+    """Stream an input, or its first rows, into the run's directory, and say what is in it."""
     columns = ColumnTypes()
     num_rejected, first = 0, None
     path = directory.input(name)
     with storage_errors(path), directory.rejected(name).open("wb") as rejected:
         sealer = InputSealer(path, shard_rows)
         try:
-            for row_index, item in enumerate(items):
+            for row_index, item in enumerate(islice(items, first_rows)):
                 if isinstance(item, RejectedLine):
                     num_rejected, first = num_rejected + 1, first or item
                     rejected.write(msgspec.json.encode(item) + b"\n")
@@ -249,4 +250,9 @@ def _seal(
         raise InvalidJob(f"inputs.{name}", f"the input has no usable rows{why}")
     fsync_file(path)
     fsync_file(directory.rejected(name))
-    return SealedDataset(sealer.num_rows, sealer.num_shards, _kinds(columns), num_rejected)
+    types, lost = columns.settled(), None
+    if items.arrow_schema is not None:
+        lost = lost_types(types, {column: column for column in types}, items.arrow_schema)
+    return SealedDataset(
+        sealer.num_rows, sealer.num_shards, _kinds(columns), num_rejected, arrow_schema=lost
+    )
