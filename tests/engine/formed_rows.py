@@ -12,6 +12,7 @@ from .fake_runner import FakeRunner
 from .tiny_tokenizers import byte_level
 
 SHORT = {"type": "string", "maxLength": 6}
+BUDGET_S = 60.0  # for a grammar, which takes milliseconds but on a machine that stands still
 
 
 def an_object(*optional: str, **properties: Any) -> dict[str, Any]:
@@ -38,7 +39,11 @@ def make_engine(
     **options: Any,
 ) -> Engine:
     return Engine(
-        EngineConfig(device="cpu", num_threads=1, **{"max_num_seqs": 32, **options}),
+        EngineConfig(
+            device="cpu",
+            num_threads=1,
+            **{"max_num_seqs": 32, "grammar_timeout_s": BUDGET_S, **options},
+        ),
         runner=runner or FakeRunner(num_blocks),
         tokenizer=tokenizer or byte_level(),
     )

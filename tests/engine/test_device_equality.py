@@ -21,6 +21,7 @@ from penstock.engine.model_place import DEMO_MODEL, resolve_model
 from penstock.engine.outputs import Priority, Request, StepOutput
 from penstock.engine.sampling_params import SamplingParams
 
+from .formed_rows import BUDGET_S
 from .tiny_tokenizers import byte_level
 
 Checkpoint = Callable[[str], Path]
@@ -69,7 +70,13 @@ def requests() -> list[Request]:
 
 def live(directory: Path, asked: list[Request], *, seed: int = 0, **config: Any) -> Outputs:
     """Serve requests that arrive over time; with a seed, rows are sent back to wait."""
-    settings = {"dtype": "float32", "device": "cpu", "kv_cache_gb": 0.02, **config}
+    settings = {
+        "dtype": "float32",
+        "device": "cpu",
+        "kv_cache_gb": 0.02,
+        "grammar_timeout_s": BUDGET_S,
+        **config,
+    }
     target = Engine(EngineConfig(model=str(directory), **settings), tokenizer=byte_level())
     chance = random.Random(seed)
     scheduler, waiting, outputs = target._scheduler, [*asked], dict[tuple[str, int], StepOutput]()

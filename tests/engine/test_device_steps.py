@@ -21,6 +21,7 @@ from penstock.engine.step_runner import StepRunner
 from penstock.kernels.sampling_ops import reference_ops
 
 from .fake_runner import EOS, NAN, POISON, FakeRunner, greedy_tokens
+from .formed_rows import BUDGET_S
 from .lives import request, run
 from .tape import NoHostReads, TapeCapture
 from .tensor_runner import TensorRunner, tensor_tokens
@@ -77,7 +78,7 @@ def engine(runner: Any, *, inline: bool = False, **config: Any) -> Engine:
     """An engine on a device; `inline` begins steps in the launch, though one is in flight."""
     config = {"max_num_seqs": 8, "max_num_batched_tokens": 64, "async_steps": False, **config}
     made = Engine(
-        EngineConfig(device="cpu", device_steps=True, **config),
+        EngineConfig(device="cpu", device_steps=True, grammar_timeout_s=BUDGET_S, **config),
         runner=runner,
         tokenizer=byte_level(),
     )

@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 
+from penstock.engine import grammar_compiler
+from penstock.engine.engine import Engine
 from penstock.engine.grammar import Grammar, GrammarVocabulary
-from penstock.engine.outputs import FinishReason, RequestError
+from penstock.engine.outputs import FinishReason, RequestError, StepOutput
 from penstock.engine.sampling_params import StructuredOutputs
 
 from .fake_runner import EOS
-from .formed_rows import finish, make_engine, request, run
+from .formed_rows import BUDGET_S, finish, make_engine, request, run
 from .tiny_tokenizers import byte_level
 
 
@@ -35,20 +37,31 @@ def test_a_long_grammar_is_read_by_no_python(start: str, reason: str) -> None:
 
 
 class SlowVocabulary:
-    """Compiles nothing that says "slow" before it is let go."""
+    """Compiles nothing that says "slow" before it is let go. Time passes when it is told to."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.gate = threading.Event()
+        self._begun = threading.Semaphore(0)
+        self._now_s = 0.0
         compile_at_once = GrammarVocabulary.compile
 
         def compile_slowly(
             vocabulary: GrammarVocabulary, form: StructuredOutputs
         ) -> Grammar | RequestError:
             if "slow" in str(form.regex):
-                self.gate.wait(60)
+                self._begun.release()
+                self.gate.wait()
             return compile_at_once(vocabulary, form)
 
         monkeypatch.setattr(GrammarVocabulary, "compile", compile_slowly)
+        monkeypatch.setattr(grammar_compiler, "monotonic", lambda: self._now_s)
+
+    def exceed_budget(self, engine: Engine, num_slow: int) -> list[StepOutput]:
+        """Let so many be under way, and more time pass than they have; return what is told."""
+        for _ in range(num_slow):
+            assert self._begun.acquire(timeout=60)
+        self._now_s += 2 * BUDGET_S
+        return engine.step()
 
 
 @pytest.fixture
@@ -59,7 +72,7 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> Iterator[SlowVocabulary]:
 
 
 def test_a_grammar_that_takes_long_holds_nobody_up(slow: SlowVocabulary) -> None:
-    engine = make_engine(grammar_timeout_s=60.0)
+    engine = make_engine()
     engine.add(request("slow", StructuredOutputs(regex="slow|slower")))
     engine.add(request("quick", StructuredOutputs(regex="quick")))
     engine.add(request("plain", max_tokens=3))
@@ -73,28 +86,29 @@ def test_a_grammar_that_takes_long_holds_nobody_up(slow: SlowVocabulary) -> None
 
 
 def test_a_grammar_over_its_budget_ends_its_rows_and_no_others(slow: SlowVocabulary) -> None:
-    engine = make_engine(grammar_timeout_s=0.05)
-    forms = [StructuredOutputs(regex=f"slow{i}") for i in range(4)]
-    outputs = run(
-        engine,
-        *(request(str(i), form, n=2) for i, form in enumerate(forms)),
-        request("good", StructuredOutputs(regex="good")),
-    )
+    engine = make_engine()
     for i in range(4):
-        error = outputs[str(i), 1].error
+        engine.add(request(str(i), StructuredOutputs(regex=f"slow{i}"), n=2))
+    engine.add(request("good", StructuredOutputs(regex="good")))
+    told = [*slow.exceed_budget(engine, num_slow=2), *slow.exceed_budget(engine, num_slow=2)]
+    assert sorted((output.request_id, output.sample_index) for output in told) == [
+        (str(i), sample) for i in range(4) for sample in range(2)
+    ]
+    for output in told:
+        error = output.error
         assert error is not None
         assert (error.code, error.param) == ("grammar_error", "structured_outputs")
         assert error.stage == "validate", "the caller's mistake, not the engine's"
-        assert (
-            error.message == "structured_outputs took longer than 0.05 s to compile; simplify them"
-        )
-    assert outputs["good", 0].text == "good"
+        assert error.message == "structured_outputs took longer than 60 s to compile; simplify them"
+    assert finish(engine)["good", 0].text == "good"
 
 
 def test_a_grammar_that_comes_too_late_is_there_for_later_rows(slow: SlowVocabulary) -> None:
-    engine = make_engine(grammar_timeout_s=0.05)
+    engine = make_engine()
     form = StructuredOutputs(regex="slow")
-    assert run(engine, request("first", form))["first", 0].error is not None
+    engine.add(request("first", form))
+    [output] = slow.exceed_budget(engine, num_slow=1)
+    assert output.error is not None
     slow.gate.set()
     for thread in threading.enumerate():
         if thread.name == "grammar":
@@ -103,7 +117,7 @@ def test_a_grammar_that_comes_too_late_is_there_for_later_rows(slow: SlowVocabul
 
 
 def test_a_row_may_be_taken_back_while_its_grammar_is_made(slow: SlowVocabulary) -> None:
-    engine = make_engine(grammar_timeout_s=60.0)
+    engine = make_engine()
     engine.add(request("r", StructuredOutputs(regex="slow"), n=3))
     assert engine.step() == []
     engine.check()

@@ -179,6 +179,7 @@ FORMS = [
 ]
 
 
+@settings(deadline=None, derandomize=True)
 @given(
     n=st.integers(1, 128),
     temperature=st.floats(0, 2),

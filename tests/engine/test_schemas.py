@@ -14,7 +14,7 @@ from penstock.engine.outputs import FinishReason
 from penstock.engine.sampling_params import SamplingParams, StructuredOutputs
 
 from .fake_runner import VOCAB_SIZE, FakeArchitecture, FakeRunner
-from .formed_rows import SHORT, an_array, an_object, form_of, make_engine, request, run
+from .formed_rows import BUDGET_S, SHORT, an_array, an_object, form_of, make_engine, request, run
 from .tiny_tokenizers import byte_fallback, byte_level
 
 NODE = {
@@ -160,7 +160,12 @@ def test_what_a_model_of_noise_says_fits_its_schema(tokenizer: Any, params: dict
 
 
 def test_what_the_demo_model_says_fits_its_schema() -> None:
-    llm = LLM("penstock-demo", dtype="float32", device="cpu", kv_cache_gb=0.05, max_num_seqs=16)
+    options: dict[str, Any] = {
+        "kv_cache_gb": 0.05,
+        "max_num_seqs": 16,
+        "grammar_timeout_s": BUDGET_S,
+    }
+    llm = LLM("penstock-demo", dtype="float32", device="cpu", **options)
     params = [
         SamplingParams(
             structured_outputs=form_of(schema), max_tokens=300, seed=i, temperature=i % 2
