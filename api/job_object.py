@@ -49,6 +49,10 @@ class RateGauge:
             del looks[0]
         return _slope(looks[0], now)
 
+    def eta_s(self, job: JobSnapshot) -> float | None:
+        """Return how long the rest takes at that rate; None while it does not run."""
+        return _eta_s(job, self.rates(job)[0])
+
 
 def _slope(start: _Look, end: _Look) -> tuple[float | None, float | None]:
     elapsed_s = end.at_s - start.at_s
@@ -60,13 +64,15 @@ def _slope(start: _Look, end: _Look) -> tuple[float | None, float | None]:
     )
 
 
+def _eta_s(job: JobSnapshot, rows_per_s: float | None) -> float | None:
+    if job.state is not JobState.RUNNING or not rows_per_s:
+        return None
+    return round((job.counts.pending + job.counts.running) / rows_per_s, 1)
+
+
 def job_object(job: JobSnapshot, metadata: dict[str, str], gauge: RateGauge) -> dict[str, Any]:
     """Return a job as clients see it. Times are unix seconds."""
     rows_per_s, tokens_per_s = gauge.rates(job)
-    left = job.counts.pending + job.counts.running
-    eta_s = None
-    if job.state is JobState.RUNNING and rows_per_s:
-        eta_s = round(left / rows_per_s, 1)
     return {
         "id": job.job_id,
         "object": "job",
@@ -89,7 +95,7 @@ def job_object(job: JobSnapshot, metadata: dict[str, str], gauge: RateGauge) -> 
             "cached_tokens": job.cached_tokens,
         },
         "rate": {"rows_per_s": rows_per_s, "tokens_per_s": tokens_per_s},
-        "eta_s": eta_s,
+        "eta_s": _eta_s(job, rows_per_s),
         "output": {"path": f"{job.out}/{job.job_id}"},
         "error": job.error,
         "metadata": metadata,

@@ -25,12 +25,14 @@ class TimelinePoint(Described):
 
 
 class TimeLeft(Described):
-    """How long the rest takes at the best and at the worst speed of late."""
+    """How long the rest takes: as it seems, and within which bounds."""
 
+    estimate_s: float | None
+    """At the rate of late, as a job's `eta_s`; null where that is."""
     low_s: float
-    """At the best speed of late."""
+    """At the best speed of late; never above the estimate."""
     high_s: float
-    """At the worst."""
+    """At the worst; never below the estimate."""
 
 
 class Maker(Described):

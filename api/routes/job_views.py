@@ -31,10 +31,11 @@ async def get_timeline(
     Of a job with very many parts some are read, and speak for the rest; `sample` says how many.
     """
     job = await find_job(services, principal, job_id)
+    estimate_s = services.rates.eta_s(job)
     spec = await read_spec(services, job_id)
     timeline = await anyio.to_thread.run_sync(partial(services.timelines.of, spec, points))
     left = 0 if job.state.is_final else job.counts.pending + job.counts.running
-    return timeline_object(job_id, timeline, left)
+    return timeline_object(job_id, timeline, left, estimate_s)
 
 
 @router.get("/v1/jobs/{job_id}/task")

@@ -110,6 +110,19 @@ class TestTimeline:
         assert eta_band_s(moments[:4], 90) is None
         assert eta_band_s([Moment(0, 1000)] * 9, 90) is None
 
+    @pytest.mark.parametrize(
+        ("estimate_s", "low_s", "high_s"),
+        [(None, 10.0, 30.0), (8.0, 8.0, 30.0), (31.0, 10.0, 31.0)],
+    )
+    def test_the_estimate_lies_within_its_band(
+        self, estimate_s: float | None, low_s: float, high_s: float
+    ) -> None:
+        speeds = [9, 9, 9, 3, 3, 3, 0]
+        moments = tuple(Moment(1000 * n, 1000, rows=speed) for n, speed in enumerate(speeds))
+        timeline = Timeline(step_ms=1000, moments=moments)
+        told = timeline_object("job_1", timeline, 90, estimate_s)["eta"]
+        assert told == {"estimate_s": estimate_s, "low_s": low_s, "high_s": high_s}
+
     def test_a_job_of_which_nothing_has_landed_has_no_points(self) -> None:
         told = timeline_object("job_1", Timeline(step_ms=100), 5)
         assert (told["points"], told["workers"], told["eta"]) == ([], [], None)

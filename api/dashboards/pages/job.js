@@ -176,13 +176,12 @@ function timeTaken() {
   return ["Took", from ? duration(to - from) : NOTHING, left];
 }
 
-/** They are reckoned from different spans, so the band is widened where it misses the estimate. */
+/** The estimate and its band are of one reading, where there is a band. */
 function timeLeft() {
-  const { eta_s: estimate } = job;
-  if (estimate == null || !band) return ["Time left", duration(estimate)];
-  const low = duration(Math.min(estimate, band.low_s));
-  const high = duration(Math.max(estimate, band.high_s));
-  return ["Time left", duration(estimate), low === high ? "" : `between ${low} and ${high}`];
+  if (job.eta_s == null || band?.estimate_s == null) return ["Time left", duration(job.eta_s)];
+  const [low, high] = [duration(band.low_s), duration(band.high_s)];
+  const words = low === high ? "" : `between ${low} and ${high}`;
+  return ["Time left", duration(band.estimate_s), words];
 }
 
 async function lookAtHistory() {
