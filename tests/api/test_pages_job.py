@@ -138,6 +138,9 @@ def test_rows_are_opened_filtered_and_paged(reader: Reader, http: httpx2.Client)
     page.locator("#rows-filter").get_by_role("button", name="Failed").click()
     expect(lines).to_have_count(3)
     expect(lines.first).to_contain_text("engine_error: the prompt asked for it")
+    expect(page).to_have_url(re.compile(r"\?rows=failed$"))
+    page.reload()
+    expect(lines).to_have_count(3)
     expect(page.locator("#task")).to_contain_text("Say {{ row.text }}")
     with page.expect_download() as download:
         page.get_by_role("button", name="All rows, as JSON lines").click()
@@ -157,6 +160,8 @@ def test_lines_that_are_no_rows_are_told(reader: Reader, http: httpx2.Client) ->
     page.get_by_text("1 line could not become rows").click()
     expect(page.locator("#rejected li")).to_have_attribute("value", "4")
     expect(page.locator("#rejected li")).to_contain_text("JSON")
+    page.reload()  # what was unfolded still is
+    expect(page.locator("#rejected li")).to_be_visible()
 
 
 def test_what_jobs_say_is_only_ever_text(reader: Reader, http: httpx2.Client) -> None:

@@ -1,5 +1,6 @@
 """The page of a run: its graph, its steps, their rows, and the history of one row."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,11 @@ def test_rows_of_a_step_lead_to_their_history(reader: Reader, http: httpx2.Clien
     lines.nth(1).get_by_role("button", name="Its history").click()
     history = page.locator("#history section")
     expect(history.filter(has_text="said · 0/copy#1")).to_contain_text("asked")
+    expect(history.filter(has_text="said · 0/copy#1")).to_contain_text("t0!")
+    expect(page).to_have_url(re.compile(r"\?rows=said&row=0%2Fcopy%231$"))
+    page.reload()
+    expect(lines).to_have_count(4)
+    expect(page.locator("#graph .chosen .label")).to_have_text("said")
     expect(history.filter(has_text="said · 0/copy#1")).to_contain_text("t0!")
     page.get_by_label("Row id").fill("no/such#row")
     page.get_by_role("button", name="Tell").click()

@@ -1,6 +1,7 @@
 """What went wrong in a run, on its page: told in full, named as what it is, and tried again."""
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -79,6 +80,9 @@ def test_all_that_went_wrong_is_told_page_by_page(reader: Reader, http: httpx2.C
     expect(more).to_be_hidden()
     expect(faults.last).to_contain_text("fifth: 25 expression_error")
     page.locator("#faults-filter").get_by_role("button", name="rejected_line").click()
+    expect(faults).to_have_count(2)
+    expect(page).to_have_url(re.compile(r"\?errors=rejected_line$"))
+    page.reload()
     expect(faults).to_have_count(2)
 
 

@@ -1,11 +1,13 @@
 // What a job was told to do, and what can be taken away from it.
 
+import { keep, kept } from "./address.js";
 import { byId, element, fill } from "./dom.js";
 import { count } from "./format.js";
 import { patiently } from "./reader.js";
 import { pairs } from "./rows.js";
 
 const LINES = 50; // told of those that could not become rows
+const NAME = "lines"; // in the address, where they are unfolded
 
 /** Write down a task as the API tells it. */
 export function tellTask(task) {
@@ -73,4 +75,6 @@ export function tellRejected(api, path) {
     fill(place.querySelector("ol"), ...items);
   };
   place.addEventListener("toggle", tell, { once: true });
+  place.addEventListener("toggle", () => keep(NAME, place.open ? "open" : ""));
+  place.open = kept(NAME) === "open";
 }

@@ -2,8 +2,9 @@
 
 import { element, fill } from "./dom.js";
 
-/** Draw chips for `[value, label]`; the chosen one is marked. */
+/** Draw chips for `[value, label]`; the chosen one is marked, and has the focus if one had it. */
 export function drawChips(parent, choices, chosen, onChoice) {
+  const hasFocus = parent.contains(document.activeElement);
   fill(
     parent,
     ...choices.map(([value, label]) =>
@@ -17,7 +18,6 @@ export function drawChips(parent, choices, chosen, onChoice) {
           click: () => {
             if (value === chosen) return;
             drawChips(parent, choices, value, onChoice);
-            parent.querySelector("[aria-pressed=true]").focus();
             onChoice(value);
           },
         },
@@ -25,6 +25,7 @@ export function drawChips(parent, choices, chosen, onChoice) {
       ),
     ),
   );
+  if (hasFocus) parent.querySelector("[aria-pressed=true]")?.focus();
 }
 
 /** The way through pages that only tell where the next one begins. */

@@ -1,10 +1,12 @@
 // The rows at the end of a page: chosen by chips, a page at a time. Knows the elements they are in,
 // not what a row is.
 
+import { keep, keptOf } from "./address.js";
 import { byId, element, fill } from "./dom.js";
 import { drawChips, Paging } from "./paging.js";
 
 const EVERY_MS = 2500;
+const NAME = "rows"; // in the address
 
 export class RowList {
   /**
@@ -22,19 +24,17 @@ export class RowList {
     this.paging = new Paging(byId("rows-paging"), () => this.again());
   }
 
-  /** Offer what may be chosen; the first is. */
+  /** Offer what may be chosen: what the address names is, or the first. */
   offer(choices) {
     this.choices = choices;
-    this.choice = choices[0][0];
-    this.drawChips();
+    this.take(keptOf(choices, NAME));
   }
 
   /** Show other rows. */
   choose(choice) {
     if (choice === this.choice) return;
-    this.choice = choice;
-    this.drawChips();
-    this.onChoice(choice);
+    this.take(choice);
+    keep(NAME, choice === this.choices[0][0] ? "" : choice);
     this.paging.restart();
     this.again();
   }
@@ -66,7 +66,9 @@ export class RowList {
     paging.found(isForth ? next : null);
   }
 
-  drawChips() {
-    drawChips(byId("rows-filter"), this.choices, this.choice, (choice) => this.choose(choice));
+  take(choice) {
+    this.choice = choice;
+    drawChips(byId("rows-filter"), this.choices, choice, (other) => this.choose(other));
+    this.onChoice(choice);
   }
 }

@@ -20,7 +20,7 @@ const OUTPUT = "(output)"; // as the graph calls it
 const id = shownId();
 const path = `/v1/workflows/runs/${encodeURIComponent(id)}`;
 const api = openPage();
-const tellHistory = rowHistory(api, path);
+const { tell: tellHistory, tellKept: tellKeptHistory } = rowHistory(api, path);
 const graph = new Graph(byId("graph"), (step) => rowList.choose(step));
 const faults = new FaultList(api, path, tellHistory);
 const steps = stepTable((step) => rowList.choose(step));
@@ -146,7 +146,7 @@ whileAlive(
   () => run,
   async () => show(await api.get(path)),
 );
-showWhenReady([rowList.watch(), faults.watch()]);
+showWhenReady([rowList.watch(), faults.watch()]).then(tellKeptHistory);
 api.follow(() => `${path}/events`, ({ data }) => {
   if (data.id === id) show(data);
   else if (data.status) show({ ...run, status: data.status });

@@ -1,6 +1,7 @@
 // Everything that went wrong in a run, a page after the other: lines of its inputs that could not
 // become rows, and rows that failed in a step, whatever became of them.
 
+import { keep, kept } from "./address.js";
 import { byId, element, fill, reveal } from "./dom.js";
 import { drawChips } from "./paging.js";
 
@@ -9,6 +10,7 @@ export const REJECTED = "rejected_line"; // the code of a line that could not be
 const EVERY_MS = 2500;
 const PAGE = 10;
 const MOST_CODES = 8; // to choose from
+const NAME = "errors"; // in the address
 
 export class FaultList {
   constructor(api, path, onHistory) {
@@ -18,7 +20,7 @@ export class FaultList {
     this.more.addEventListener("click", () => {
       this.look(this.next).catch((error) => fill(byId("refusal"), error.message));
     });
-    this.code = "";
+    this.code = kept(NAME);
     this.next = null; // where the next page begins
     this.codes = null; // how many errors of each there are, as it was told last
     this.seen = null;
@@ -33,8 +35,9 @@ export class FaultList {
     this.codes = codes;
     this.hasEnded = hasEnded;
     const names = [...errors.keys()].sort((a, b) => errors.get(b) - errors.get(a));
-    const choices = names.length > 1 ? ["", ...names.slice(0, MOST_CODES)] : [];
-    const labels = choices.map((code) => [code, code || "All"]);
+    const choices = new Set(["", ...names.slice(0, MOST_CODES), this.code]); // it may be a rare one
+    const isChoice = names.length > 1 || this.code !== "";
+    const labels = isChoice ? [...choices].map((code) => [code, code || "All"]) : [];
     drawChips(byId("faults-filter"), labels, this.code, (code) => this.choose(code));
   }
 
@@ -52,6 +55,7 @@ export class FaultList {
 
   choose(code) {
     this.code = code;
+    keep(NAME, code);
     this.isLong = false;
     this.again();
   }

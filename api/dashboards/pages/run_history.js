@@ -1,14 +1,21 @@
 // The history of one row: what each step asked for it, was answered, and made of it.
 
+import { keep, kept } from "./address.js";
 import { byId, element, fill } from "./dom.js";
 import { pairs } from "./rows.js";
 
-/** Let the reader ask for a row by its id; returns a function that asks for one. */
+const NAME = "row"; // in the address
+
+/**
+ * Let the reader ask for a row by its id. Returns `tell(id)`, which asks for one, and `tellKept()`,
+ * which asks for the one that the address names, if it names any.
+ */
 export function rowHistory(api, path) {
   const place = byId("history");
 
   async function tell(rowId) {
     byId("row-id").value = rowId;
+    keep(NAME, rowId);
     fill(place, element("p", { class: "quiet" }, "Looking …"));
     byId("find").scrollIntoView({ block: "nearest" });
     try {
@@ -24,7 +31,7 @@ export function rowHistory(api, path) {
     event.preventDefault();
     tell(byId("row-id").value.trim());
   });
-  return tell;
+  return { tell, tellKept: () => kept(NAME) && tell(kept(NAME)) };
 }
 
 function passage({ step, row_id: rowId, requests, answers, value, meta, parents }) {
