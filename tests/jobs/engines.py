@@ -10,6 +10,7 @@ from typing import Any
 from penstock.jobs.engine_process import EngineProcess, Loss
 from penstock.jobs.frames import Deltas, Generate, InteractiveRequest, Unusable
 from penstock.jobs.settings import Settings
+from tests.waiting import PATIENCE_S
 
 MODEL = "fake:step_ms=1,tokens=6"
 
@@ -23,9 +24,9 @@ class Heard:
         self.unusable: queue.SimpleQueue[Unusable] = queue.SimpleQueue()
 
     def next(self, kind: type[Any], where: Callable[[Any], bool] = lambda frame: True) -> Any:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline:
-            frame = self.frames.get(timeout=30)
+            frame = self.frames.get(timeout=PATIENCE_S)
             if isinstance(frame, kind) and where(frame):
                 return frame
         raise AssertionError(f"no {kind.__name__} came")

@@ -112,13 +112,9 @@ class Live:
             assert row["output"] == expected_text(prompt, num_tokens=num_tokens)
 
     def engine_pid(self, worker: subprocess.Popen[bytes]) -> int:
-        children = Path(f"/proc/{worker.pid}/task")
-        pids = [
-            int(pid)
-            for task in children.iterdir()
-            for pid in (task / "children").read_text().split()
-        ]
-        (pid,) = [pid for pid in pids if b"engine_child" in _command_line(pid)]
+        threads = Path(f"/proc/{worker.pid}/task").iterdir()
+        pids = [int(pid) for thread in threads for pid in _read(thread / "children").split()]
+        (pid,) = [pid for pid in pids if b"engine_child" in _read(Path(f"/proc/{pid}/cmdline"))]
         return pid
 
     def close(self) -> None:
@@ -145,8 +141,9 @@ def stop(process: subprocess.Popen[bytes], signum: int = signal.SIGTERM) -> int:
     return process.wait(PATIENCE_S)
 
 
-def _command_line(pid: int) -> bytes:
+def _read(path: Path) -> bytes:
+    """Read what is told of a process or a thread; nothing is told of one that has ended."""
     try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
+        return path.read_bytes()
     except OSError:
         return b""

@@ -1,7 +1,7 @@
 import asyncio
 import threading
-import time
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import redis
 
@@ -9,6 +9,7 @@ from penstock.jobs.events import DONE, KEPT_S, RESET, AsyncJobEvents, JobEvent, 
 from penstock.jobs.keys import Keys
 from penstock.jobs.redis_client import connect_async
 from penstock.jobs.settings import Settings
+from tests.waiting import PATIENCE_S, wait_for
 
 JOB = "job_1"
 
@@ -24,7 +25,7 @@ def follow(
             events = AsyncJobEvents(client, keys).follow(JOB, last_id, is_final=is_final)
             return [event async for event in events]
 
-    return asyncio.run(asyncio.wait_for(run(), 20))
+    return asyncio.run(asyncio.wait_for(run(), PATIENCE_S))
 
 
 def test_a_follower_hears_what_happens_until_the_end(
@@ -33,8 +34,12 @@ def test_a_follower_hears_what_happens_until_the_end(
     events = JobEvents(redis_client, keys)
     events.publish(JOB, "before", {})
 
+    def is_followed() -> bool:
+        clients: Any = redis_client.info("clients")
+        return clients["blocked_clients"] > 0
+
     def happen() -> None:
-        time.sleep(0.3)
+        wait_for(is_followed, "somebody who waits for what happens")
         for number in range(5):
             events.publish(JOB, "shard.landed", {"index": number})
         events.publish(JOB, DONE, {"status": "completed"})

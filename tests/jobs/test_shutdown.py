@@ -12,7 +12,7 @@ from penstock.jobs.frames import Delta, InteractiveRequest
 from penstock.jobs.interactive import InteractiveLane
 from penstock.jobs.model import new_job_id
 
-from .live import Live, live_queue, stop, wait_for
+from .live import PATIENCE_S, Live, live_queue, stop, wait_for
 
 MODEL = "fake:step_ms=20,tokens=20"
 SPOKEN = "Every word of this answer has to arrive, whatever happens to the worker. " * 2
@@ -79,7 +79,8 @@ def test_a_rolling_restart_cuts_no_stream_and_loses_no_row(live: Live) -> None:
     assert len(answers) >= 8 and set(answers) == {SPOKEN}
     assert live.wait_until_done(spec).counts.succeeded == 320
     live.check_rows(spec, prompts)
-    assert {row["attempts"] for row in live.rows(spec)} <= {1, 2}
+    # Each of the two may hand a shard back that it has not begun when it stops.
+    assert {row["attempts"] for row in live.rows(spec)} <= {1, 2, 3}
 
 
 def test_a_stream_is_cut_with_an_error_when_the_grace_is_over(tmp_path: Path) -> None:
@@ -100,16 +101,21 @@ def test_a_stream_is_cut_with_an_error_when_the_grace_is_over(tmp_path: Path) ->
         last = asyncio.run(run(live))[-1]
         assert last.is_last and last.error is not None
         assert (last.error.code, last.error.retryable) == ("worker_lost", True)
-        assert live.workers[0].wait(30) == 0
+        assert live.workers[0].wait(PATIENCE_S) == 0
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 def test_a_second_signal_does_not_wait(live: Live, signum: signal.Signals) -> None:
     spec = live.submit(["[[long]]"] * 64, model=MODEL, shard_rows=4)
-    wait_for(lambda: all(info.running_rows for info in live.register.list()), "rows to run")
+
+    def are_all(what: str) -> bool:
+        infos = live.register.list()
+        return len(infos) == 2 and all(getattr(info, what) for info in infos)
+
+    wait_for(lambda: are_all("running_rows"), "rows to run")
     for worker in live.workers:
         worker.send_signal(signum)
-    wait_for(lambda: all(info.is_draining for info in live.register.list()), "them to drain")
+    wait_for(lambda: are_all("is_draining"), "them to drain")
     assert all(worker.poll() is None for worker in live.workers)
     for worker in live.workers:
         assert stop(worker, signum) == 0

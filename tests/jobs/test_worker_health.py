@@ -24,8 +24,9 @@ _RUN = """
 import sys
 from penstock.jobs.settings import Settings
 from penstock.jobs.worker import run_worker
-sys.exit(run_worker(Settings.load(), sys.argv[1], health=("127.0.0.1", int(sys.argv[2]))))
+sys.exit(run_worker(Settings.load(), sys.argv[1], health=(sys.argv[2], int(sys.argv[3]))))
 """
+HOST = "127.0.0.77"  # where nobody else takes ports: one that was free a moment ago still is
 
 
 def status_of(url: str) -> int:
@@ -36,15 +37,17 @@ def status_of(url: str) -> int:
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
+    with socket.create_server((HOST, 0)) as probe:
         return probe.getsockname()[1]
 
 
 def test_a_worker_is_alive_before_it_is_ready_and_while_redis_is_away(tmp_path: Path) -> None:
+    weights = tmp_path / "weights"
+    weights.write_text("sound")
     with live_queue(tmp_path, lease_s=2.0, grace_s=1.0) as live:
         port = free_port()
-        url = f"http://127.0.0.1:{port}"
-        worker = start_worker(live, port)
+        url = f"http://{HOST}:{port}"
+        worker = start_worker(live, port, weights)
         wait_for(lambda: status_of(f"{url}/readyz") == 200, "the worker to be ready")
         assert status_of(f"{url}/healthz") == 200
         answer = httpx2.get(f"{url}/elsewhere")
@@ -56,15 +59,17 @@ def test_a_worker_is_alive_before_it_is_ready_and_while_redis_is_away(tmp_path: 
         finally:
             os.kill(live.server.pid or 0, signal.SIGCONT)
         wait_for(lambda: live.info(worker), "the worker to be listed")
+        weights.write_text("rotten")  # so that no other engine serves before the loss was seen
         os.kill(live.engine_pid(worker), signal.SIGKILL)
         wait_for(lambda: status_of(f"{url}/readyz") == 503, "the loss to be seen")
         assert status_of(f"{url}/healthz") == 200
+        weights.write_text("sound")
         wait_for(lambda: status_of(f"{url}/readyz") == 200, "another engine")
 
 
-def start_worker(live: Live, port: int) -> "subprocess.Popen[bytes]":
+def start_worker(live: Live, port: int, weights: Path) -> "subprocess.Popen[bytes]":
     environ = {**os.environ, **live.settings.to_environ(), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", _RUN, "fake:step_ms=2,tokens=8", str(port)]
+    command = [sys.executable, "-c", _RUN, f"fake:weights={weights}", HOST, str(port)]
     worker = subprocess.Popen(command, env=environ)
     live.workers.append(worker)
     return worker

@@ -1,5 +1,6 @@
 import asyncio
 import time
+from types import SimpleNamespace
 
 import pytest
 import redis
@@ -33,19 +34,23 @@ def test_a_silent_worker_is_struck_off(redis_client: redis.Redis, keys: Keys) ->
 
 
 def test_the_event_loop_sees_who_serves(
-    redis_client: redis.Redis, keys: Keys, settings: Settings
+    redis_client: redis.Redis, keys: Keys, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    now_s = 100.0
+    clock = SimpleNamespace(monotonic=lambda: now_s)
+    monkeypatch.setattr("penstock.jobs.workers.time", clock)
     register = WorkerRegister(redis_client, keys)
     for info in (idle_worker("a"), idle_worker("b", is_draining=True), idle_worker("c", "other")):
         register.announce(info)
 
     async def look() -> tuple[list[str], list[str], list[str]]:
+        nonlocal now_s
         async with connect_async(settings) as client:
             seen = AsyncWorkerRegister(client, keys, max_age_s=0.2)
             everyone = [info.name for info in await seen.list()]
             register.withdraw("c")
             remembered = [info.name for info in await seen.list()]
-            await asyncio.sleep(0.25)
+            now_s += 0.25
             assert [info.name for info in await seen.list()] == ["a", "b"]
             return everyone, remembered, [info.name for info in await seen.serving("m")]
 
