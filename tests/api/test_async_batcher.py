@@ -160,8 +160,9 @@ async def test_a_job_is_cancelled_when_what_it_has_left_is_given_up(answer_is: s
 
 
 async def test_an_exception_in_the_block_cancels_what_has_no_answer(
-    sdk: AsyncClient, stack: Stack
+    sdk: AsyncClient, stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("penstock.api.async_batcher._LEAVING_S", SOON_S)
     asks: list[asyncio.Task[Any]] = []
     with pytest.raises(ZeroDivisionError):
         async with sdk.batcher(model=IDLE_MODEL, name="left async", max_wait_s=0) as batch:

@@ -172,7 +172,7 @@ def test_plain_http_gives_typed_tables(
     monkeypatch.setattr("penstock.api.routes.job_results.PAGE_ROWS", 64)
     params: dict[str, Any] = {"format": format, "columns": ["number", "at"]}
     params |= {} if limit is None else {"limit": limit}
-    answer = httpx2.get(f"{stack.url}/v1/jobs/{landed.id}/results", params=params)
+    answer = httpx2.get(f"{stack.url}/v1/jobs/{landed.id}/results", params=params, timeout=60)
     assert answer.headers["content-type"].startswith("application/vnd.apache.")
     buffer = pa.BufferReader(answer.content)
     table = pq.read_table(buffer) if format == "parquet" else pa.ipc.open_stream(buffer).read_all()

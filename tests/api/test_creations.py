@@ -65,7 +65,7 @@ def door(
     with (
         pytest.MonkeyPatch.context() as patch,
         serving(app) as url,
-        httpx2.Client(base_url=url, headers=headers, timeout=20) as http,
+        httpx2.Client(base_url=url, headers=headers, timeout=60) as http,
     ):
         patch.setattr("penstock.jobs.tenants._MAX_AGE_S", -1.0)
         patch.setattr(app.state.services.gates.creates, "_clock_s", lambda: 0.0)

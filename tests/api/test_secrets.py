@@ -7,7 +7,6 @@ it, and one who watches every command that reaches Redis.
 import base64
 import os
 import re
-import socket
 import subprocess
 import sys
 import threading
@@ -28,6 +27,7 @@ from penstock.api.flower_pages import looking_only
 from penstock.jobs.app import create_app
 from penstock.jobs.redis_server import RedisServer
 from penstock.jobs.settings import Settings
+from tests.ports import reserved_port
 from tests.waiting import wait_for
 
 from .conftest import MODEL, worker_process
@@ -74,6 +74,10 @@ class House:
     def url_of(self, user: str) -> str:
         return self.server.url.replace("unix://", f"unix://{user}:penstock@")
 
+    def flower(self) -> httpx2.Client:
+        user, _, password = PASSWORD.partition(":")
+        return httpx2.Client(base_url=self.flower_url, auth=(user, password), timeout=60)
+
 
 @pytest.fixture(scope="module")
 def house(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
@@ -85,7 +89,7 @@ def house(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -
         for line in compose_users():
             admin.execute_command("ACL", "SETUSER", *line)
         commands = stack.enter_context(_watched(server.url))
-        ports = [_free_port(), _free_port()]
+        ports = [stack.enter_context(reserved_port()) for _ in range(2)]
         urls = [f"http://127.0.0.1:{port}" for port in ports]
         house = House(server, admin, urls[0], urls[1], directory, commands)
         settings = Settings(data=str(directory / "data"), models=(MODEL,), lease_s=2.0, api_key=KEY)
@@ -100,6 +104,10 @@ def house(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -
         _wait_for(f"{house.url}/readyz", directory / "api.log")
         _wait_for(f"{house.flower_url}/healthcheck", directory / "flower.log")
         assert flower.poll() is None
+        with house.flower() as http:  # who does not listen yet would never hear of an early shard
+            wait_for(
+                lambda: http.get("/workers?json=1").json()["data"], "Flower to hear of workers"
+            )
         yield house
 
 
@@ -127,7 +135,7 @@ def _watched(url: str) -> Iterator[list[str]]:
         yield seen
         with redis.Redis.from_url(url) as other:
             other.echo("that-is-all")
-        thread.join(10)
+        thread.join(60)
 
 
 @contextmanager
@@ -152,16 +160,11 @@ def _part(settings: Settings, log: Path, *verb: str) -> Iterator["subprocess.Pop
             process.wait()
 
 
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return probe.getsockname()[1]
-
-
 def _wait_for(url: str, log: Path) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while True:
         try:
-            if httpx2.get(url).status_code == 200:
+            if httpx2.get(url, timeout=60).status_code == 200:
                 return
         except httpx2.TransportError:
             pass  # it does not listen yet
@@ -179,7 +182,7 @@ def worked(house: House) -> House:
         "input": {"rows": [{"t": PROMPT}]},
     }
     chat = {"model": MODEL, "messages": [{"role": "user", "content": PROMPT}], "max_tokens": 4}
-    with httpx2.Client(base_url=house.url, headers=headers, timeout=30) as http:
+    with httpx2.Client(base_url=house.url, headers=headers, timeout=60) as http:
         made = http.post("/v1/jobs", json={**job, "name": PROMPT}).json()["id"]
         ended = http.get(f"/v1/jobs/{made}?wait=20").json()
         while ended["status"] not in ("completed", "failed"):
@@ -230,7 +233,7 @@ def test_a_stranger_may_nothing(house: House) -> None:
 def test_a_stack_under_these_users_is_never_refused(worked: House) -> None:
     parts = {"api", "worker", "flower"}
     app = create_app(Settings(redis_url=worked.url_of("flower")))
-    assert app.control.inspect(timeout=5).ping()
+    assert app.control.inspect(timeout=60, limit=1).ping()
     app.close()
     log: Any = worked.admin.acl_log()
     tested = {command.split()[0].lower() for command in FORBIDDEN} | {"smembers", "lrange"}
@@ -274,15 +277,15 @@ def _plain(command: str) -> str:
 
 
 def test_metrics_name_nobody(worked: House) -> None:
-    text = httpx2.get(f"{worked.url}/metrics", headers={"authorization": f"Bearer {KEY}"}).text
+    headers = {"authorization": f"Bearer {KEY}"}
+    text = httpx2.get(f"{worked.url}/metrics", headers=headers, timeout=60).text
     assert "penstock_" in text
     assert PROMPT not in text
     assert KEY not in text
 
 
 def test_flower_shows_shards_and_no_prompt(worked: House) -> None:
-    user, _, password = PASSWORD.partition(":")
-    with httpx2.Client(base_url=worked.flower_url, auth=(user, password), timeout=20) as http:
+    with worked.flower() as http:
         wait_for(lambda: "job_" in http.get("/api/tasks").text)
         pages = http.get("/api/tasks").text + http.get("/tasks").text + http.get("/workers").text
         pages += http.get("/api/workers").text + http.get("/metrics").text
@@ -291,10 +294,9 @@ def test_flower_shows_shards_and_no_prompt(worked: House) -> None:
 
 
 def test_flower_asks_who_is_there_and_changes_nothing(house: House) -> None:
-    assert httpx2.get(f"{house.flower_url}/workers").status_code == 401
-    assert httpx2.get(f"{house.flower_url}/api/workers").status_code == 401
-    user, _, password = PASSWORD.partition(":")
-    with httpx2.Client(base_url=house.flower_url, auth=(user, password), timeout=20) as http:
+    for path in ("workers", "api/workers"):
+        assert httpx2.get(f"{house.flower_url}/{path}", timeout=60).status_code == 401
+    with house.flower() as http:
         for path in (
             "worker/shutdown/x",
             "worker/pool/shrink/x",

@@ -3,18 +3,21 @@
 import asyncio
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 
+from penstock.api.app import create_app
 from penstock.api.async_client import AsyncClient
 from penstock.api.client import Client
 from penstock.api.client_errors import BadRequest
 from penstock.jobs.settings import Settings
 
 from .conftest import IDLE_MODEL, MODEL, Stack
+from .serving import serving
 
 ROWS = [{"id": "a", "text": "water"}, {"id": "b", "text": "water"}, {"id": "a", "text": "lake"}]
 WISH: dict[str, Any] = {
@@ -26,10 +29,13 @@ WISH: dict[str, Any] = {
 LINES = {"accept": "application/x-ndjson"}
 
 
-@pytest.fixture
-def http(stack: Stack) -> Iterator[httpx2.Client]:
-    with stack.http(60.0) as client:
-        yield client
+@pytest.fixture(scope="module")
+def alone(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """An installation where nothing changes but by the test: no worker, and no earlier jobs."""
+    data = str(tmp_path_factory.mktemp("alone"))
+    settings = replace(stack.settings, data=data, namespace="alone")
+    with serving(create_app(settings)) as url:
+        yield Stack(url, settings)
 
 
 def asked(rows: list[dict[str, Any]], **changes: Any) -> dict[str, Any]:
@@ -41,9 +47,11 @@ def files_below(settings: Settings) -> set[str]:
     return {str(path) for part in parts for path in (settings.data_dir / part).rglob("*")}
 
 
-def test_rows_in_a_request_are_looked_at_and_not_kept(stack: Stack, http: httpx2.Client) -> None:
-    before = files_below(stack.settings), http.get("/v1/jobs").json()["first_id"]
-    answer = http.post("/v1/jobs/validate", json=asked([*ROWS, {"id": "c"}]))
+def test_rows_in_a_request_are_looked_at_and_not_kept(alone: Stack) -> None:
+    with alone.http() as http:
+        before = files_below(alone.settings), http.get("/v1/jobs").json()["data"]
+        answer = http.post("/v1/jobs/validate", json=asked([*ROWS, {"id": "c"}]))
+        after = files_below(alone.settings), http.get("/v1/jobs").json()["data"]
     assert answer.status_code == 200, answer.text
     found = answer.json()
     assert (found["object"], found["ok"], found["complete"]) == ("job.validation", False, True)
@@ -56,7 +64,7 @@ def test_rows_in_a_request_are_looked_at_and_not_kept(stack: Stack, http: httpx2
     assert found["duplicate_ids"]["examples"] == [{"line": 3, "same_as": 1, "id": "a"}]
     assert found["input_tokens"]["total"] == 2 * len("Say water") + len("Say lake")
     assert found["output_tokens"]["at_most"] == 15
-    assert (files_below(stack.settings), http.get("/v1/jobs").json()["first_id"]) == before
+    assert after == before == (set(), [])
 
 
 def test_what_nobody_serves_yet_is_not_held_to_a_context(http: httpx2.Client) -> None:
@@ -87,23 +95,25 @@ def test_an_upload_is_looked_at_line_by_line(http: httpx2.Client) -> None:
     assert "must be a JSON object" in bad["errors"][1]["message"]
 
 
-def test_lines_tell_how_far_it_is(http: httpx2.Client) -> None:
-    answer = http.post("/v1/jobs/validate", json=asked(ROWS), headers=LINES)
+def test_lines_tell_how_far_it_is(alone: Stack) -> None:
+    with alone.http() as http:
+        answer = http.post("/v1/jobs/validate", json=asked(ROWS), headers=LINES)
+        whole = http.post("/v1/jobs/validate", json=asked(ROWS)).json()
     assert answer.headers["content-type"].startswith("application/x-ndjson")
     *progress, last = map(json.loads, answer.text.splitlines())
     assert {line["object"] for line in progress} == {"job.validation.progress"}
-    assert last == http.post("/v1/jobs/validate", json=asked(ROWS)).json()
+    assert last == whole
 
 
-def test_both_clients_get_the_same_record(stack: Stack, tmp_path: Path) -> None:
+def test_both_clients_get_the_same_record(alone: Stack, tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in [*ROWS, "no row"]))
 
     async def asked_async() -> object:
-        async with AsyncClient(stack.url) as client:
+        async with AsyncClient(alone.url) as client:
             return await client.jobs.validate(path, progress=True, **WISH)
 
-    with Client(stack.url) as client:
+    with Client(alone.url) as client:
         found = client.jobs.validate(path, **WISH)
         assert found == asyncio.run(asked_async())
         assert (found.rows, found.num_bad_lines, found.num_duplicates) == (3, 1, 1)

@@ -12,6 +12,7 @@ import pytest
 from penstock.api.app import create_app
 from penstock.api.client import Client
 from penstock.api.routes import validation
+from penstock.jobs import dry_run_process
 from penstock.jobs.api_keys import ApiKeys, Scope
 from tests.waiting import wait_for
 
@@ -117,6 +118,7 @@ def test_after_its_time_it_tells_of_the_first_rows(
     stack: Stack, many: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(validation, "LIMIT_S", 0.1)
+    monkeypatch.setattr(dry_run_process, "_GRACE_S", 60.0)  # of which its process needs some
     with stack.http(60.0) as http:
         found = http.post("/v1/jobs/validate", json=at_path(many)).json()
     assert (found["ok"], found["complete"]) == (False, False)

@@ -10,7 +10,7 @@ from tests.waiting import wait_for
 from .conftest import Stack
 from .test_webhooks import receiver
 
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 
 
 def test_a_second_sample_waits_for_the_first_to_be_answered(stack: Stack) -> None:

@@ -96,11 +96,12 @@ class TestClient:
         path = tmp_path / "texts.csv"
         path.write_text("text,size\na,1\nb,2\n")
         frame = pd.DataFrame({"size": ["1", "2"], "name": ["x", "y"]})
-        with Client(stack.url) as client:
+        with Client(stack.url) as client, stack.http() as http:
+            own = {"purpose": "user_data", "limit": 100}
+            before = http.get("/v1/files", params=own).json()["data"]
             run = client.workflows.run(joined(), {"texts": path, "names": frame})
             assert [row["whole_text"] for row in run.results()] == ["ax", "by"]
-            files = httpx2.get(f"{stack.url}/v1/files").json()["data"]
-            assert [each for each in files if each["purpose"] == "user_data"] == []
+            assert http.get("/v1/files", params=own).json()["data"] == before
 
     def test_a_workflow_is_kept_and_found(self, stack: Stack) -> None:
         workflow = Workflow.from_dict({**WORKFLOW, "name": "from-python"})
