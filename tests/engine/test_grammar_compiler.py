@@ -64,6 +64,19 @@ class SlowVocabulary:
         return engine.step()
 
 
+def wait_for_compilers() -> None:
+    for thread in threading.enumerate():
+        if thread.name == "grammar":
+            thread.join()
+
+
+@pytest.fixture(autouse=True)
+def nobody_compiles_any_more() -> Iterator[None]:
+    """What one test has begun would end in the next, by what that has put in its place."""
+    yield
+    wait_for_compilers()
+
+
 @pytest.fixture
 def slow(monkeypatch: pytest.MonkeyPatch) -> Iterator[SlowVocabulary]:
     vocabulary = SlowVocabulary(monkeypatch)
@@ -110,9 +123,7 @@ def test_a_grammar_that_comes_too_late_is_there_for_later_rows(slow: SlowVocabul
     [output] = slow.exceed_budget(engine, num_slow=1)
     assert output.error is not None
     slow.gate.set()
-    for thread in threading.enumerate():
-        if thread.name == "grammar":
-            thread.join()
+    wait_for_compilers()
     assert run(engine, request("later", form))["later", 0].text == "slow"
 
 
@@ -167,9 +178,7 @@ def test_a_panic_over_the_tokenizer_ends_the_rows_that_need_it(
     engine = make_engine()
     for i in range(4):
         engine.add(request(str(i), StructuredOutputs(regex=f"{i}+")))
-    for thread in threading.enumerate():
-        if thread.name == "grammar":
-            thread.join()
+    wait_for_compilers()
     outputs = engine.step()
     assert len(outputs) == 4
     for output in outputs:
