@@ -45,7 +45,7 @@ EXPRESSIONS = [
 def known(api: str) -> dict[str, frozenset[str]]:
     """The labels of every series: those of a real API, and those that rules record."""
     labels: dict[str, frozenset[str]] = dict(PROMETHEUS_OWN)
-    for family in text_string_to_metric_families(httpx2.get(f"{api}/metrics").text):
+    for family in text_string_to_metric_families(httpx2.get(f"{api}/metrics", timeout=60).text):
         for sample in family.samples:
             labels[sample.name] = labels.get(sample.name, frozenset()) | sample.labels.keys()
     for rule in RECORDED:  # in their order, as Prometheus takes them
@@ -55,7 +55,7 @@ def known(api: str) -> dict[str, frozenset[str]]:
 
 def test_a_metric_is_told_in_one_place(api: str) -> None:
     """Prometheus forgives what the parser of KEDA and of others does not."""
-    lines = httpx2.get(f"{api}/metrics").text.splitlines()
+    lines = httpx2.get(f"{api}/metrics", timeout=60).text.splitlines()
     types = Counter(line.split()[2] for line in lines if line.startswith("# TYPE "))
     assert [name for name, times in types.items() if times > 1] == []
 

@@ -143,7 +143,10 @@ def test_commands_are_understood_and_probed_where_they_listen(name: str) -> None
 
 def test_probes_of_the_api_need_no_worker(settings_of_stack: Settings) -> None:
     alone = replace(settings_of_stack, namespace="alone", api_key="k", models=(IDLE_MODEL,))
-    with serving(create_app(alone, host="0.0.0.0")) as url, httpx2.Client(base_url=url) as http:
+    with (
+        serving(create_app(alone, host="0.0.0.0")) as url,
+        httpx2.Client(base_url=url, timeout=60) as http,
+    ):
         as_kubelet = {"host": "10.1.2.3:8100"}
         for probe in probes(WORKLOADS["api"]):
             path = probe["httpGet"]["path"]
@@ -282,8 +285,8 @@ def test_the_autoscaler_asks_for_rows_that_the_api_tells_even_without_workers(
     assert asked == f'{use.metric}{{model="{model}"}}'
     alone = replace(settings_of_stack, namespace="alone", models=(model,))
     with serving(create_app(alone)) as url:
-        assert f"{asked} 0.0" in httpx2.get(f"{url}/metrics").text.splitlines()
-    told = httpx2.get(f"{api}/metrics").text
+        assert f"{asked} 0.0" in httpx2.get(f"{url}/metrics", timeout=60).text.splitlines()
+    told = httpx2.get(f"{api}/metrics", timeout=60).text
     assert f'{use.metric}{{model="{MODEL}"}} 0.0' in told
     assert f'{use.metric}{{model="{IDLE_MODEL}"}} 1.0' in told
 
@@ -294,15 +297,17 @@ def test_two_processes_of_the_api_are_one_to_whoever_asks(
     assert WORKLOADS["api"]["spec"]["replicas"] == 2
     job = {"model": MODEL, "prompt": "{{ row.a }}", "input": {"rows": [{"a": "x"}]}}
     headers = {"idempotency-key": "once-for-both"}
-    with serving(create_app(settings_of_stack)) as other:
-        made = httpx2.post(f"{api}/v1/jobs", json=job, headers=headers).json()["id"]
-        assert httpx2.post(f"{other}/v1/jobs", json=job, headers=headers).json()["id"] == made
-        ended = httpx2.get(f"{other}/v1/jobs/{made}?wait=30", timeout=60).json()
+    with (
+        serving(create_app(settings_of_stack)) as url,
+        httpx2.Client(base_url=api, timeout=60) as one,
+        httpx2.Client(base_url=url, timeout=60) as other,
+    ):
+        made = one.post("/v1/jobs", json=job, headers=headers).json()["id"]
+        assert other.post("/v1/jobs", json=job, headers=headers).json()["id"] == made
+        ended = other.get(f"/v1/jobs/{made}?wait=30").json()
         while ended["status"] != "completed":
-            ended = httpx2.get(f"{other}/v1/jobs/{made}?wait=30", timeout=60).json()
-        listed = httpx2.get(f"{other}/v1/jobs").json()["data"]
-        assert made in {each["id"] for each in listed}
-        file = httpx2.post(
-            f"{other}/v1/files", data={"purpose": "batch"}, files={"file": ("a.jsonl", b"{}\n")}
-        ).json()["id"]
-        assert httpx2.get(f"{api}/v1/files/{file}/content").content == b"{}\n"
+            ended = other.get(f"/v1/jobs/{made}?wait=30").json()
+        assert made in {each["id"] for each in other.get("/v1/jobs").json()["data"]}
+        parts = {"file": ("a.jsonl", b"{}\n")}
+        file = other.post("/v1/files", data={"purpose": "batch"}, files=parts).json()["id"]
+        assert one.get(f"/v1/files/{file}/content").content == b"{}\n"

@@ -13,7 +13,7 @@ from tests.api.serving import serving
 from tests.waiting import wait_for
 
 MODEL = "fake:step_ms=10,tokens=20"
-NUM_ROWS = 320
+NUM_ROWS = 1_280  # more than ten seconds for the first worker, which takes few at a time
 
 
 def backlog(http: httpx2.Client) -> int:
@@ -48,6 +48,6 @@ def test_a_job_outlives_every_worker(settings_of_stack: Settings, tmp_path: Path
             assert first.wait(60) == 0
         left = backlog(http)
         assert left == NUM_ROWS - landed() > 0, "which calls for another one"
-        with worker_process(settings, MODEL, tmp_path / "second.log"):
+        with worker_process(replace(settings, max_num_seqs=256), MODEL, tmp_path / "second.log"):
             wait_for(lambda: http.get(f"/v1/jobs/{made}").json()["status"] == "completed", made)
         assert (landed(), backlog(http)) == (NUM_ROWS, 0), "now all may go"
