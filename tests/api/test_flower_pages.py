@@ -3,7 +3,6 @@
 import asyncio
 import os
 import re
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,7 +19,8 @@ from tornado.web import Application
 
 from penstock.api.flower_pages import served_pages
 from tests.browser import open_browser
-from tests.waiting import wait_for
+from tests.ports import reserved_port
+from tests.waiting import PATIENCE_S, wait_for
 
 from .conftest import Stack
 from .page_reader import reading
@@ -33,22 +33,21 @@ PAGES = "http://pages.example"
 def flower(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     log = tmp_path_factory.mktemp("flower") / "log"
     settings = replace(stack.settings, pages_url=PAGES)
-    port = _free_port()
-    command = [sys.executable, "-P", "-m", "penstock.api.cli", "flower", "--port", str(port)]
-    with log.open("wb") as file:
+    command = [sys.executable, "-P", "-m", "penstock.api.cli", "flower", "--port"]
+    with reserved_port() as port, log.open("wb") as file:
         process = subprocess.Popen(
-            command,
+            [*command, str(port)],
             env={**os.environ, **settings.to_environ()},
             stdout=file,
             stderr=subprocess.STDOUT,
         )
-    url = f"http://127.0.0.1:{port}"
-    try:
-        wait_for(lambda: _answers(url, process, log), "Flower")
-        yield url
-    finally:
-        process.terminate()
-        process.wait(20)
+        url = f"http://127.0.0.1:{port}"
+        try:
+            wait_for(lambda: _answers(url, process, log), "Flower")
+            yield url
+        finally:
+            process.terminate()
+            process.wait(PATIENCE_S)
 
 
 def _answers(url: str, process: "subprocess.Popen[bytes]", log: Path) -> bool:
@@ -57,11 +56,6 @@ def _answers(url: str, process: "subprocess.Popen[bytes]", log: Path) -> bool:
         return httpx2.get(f"{url}/healthcheck").status_code == 200
     except httpx2.TransportError:
         return False
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return probe.getsockname()[1]
 
 
 def test_a_shard_is_a_line_that_moves_and_leads_to_its_job(
@@ -96,7 +90,7 @@ def test_a_shard_is_a_line_that_moves_and_leads_to_its_job(
 
 
 def _knows_workers(flower: str) -> bool:
-    answer = httpx2.get(f"{flower}/workers?json=1", follow_redirects=True)
+    answer = httpx2.get(f"{flower}/workers?json=1", follow_redirects=True, timeout=PATIENCE_S)
     return "api-tests" in answer.text
 
 
@@ -107,7 +101,7 @@ def test_the_links_script_is_there_behind_a_prefix() -> None:
         probe, port = bind_unused_port()
         server.add_socket(probe)
         try:
-            async with httpx2.AsyncClient() as http:
+            async with httpx2.AsyncClient(timeout=PATIENCE_S) as http:
                 return await http.get(f"http://127.0.0.1:{port}/queue/penstock/job_links.js")
         finally:
             server.stop()

@@ -2,10 +2,11 @@
 stays the process that it was.
 """
 
+import asyncio
 import socket
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ class Target:
     """A server that asks for a key, with a worker that computes the demo model."""
 
     url: str
+    settings: Settings
     replay: Replay
     values: dict[str, Any]
     worker_pid: int
@@ -52,20 +54,20 @@ def target(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) 
             models=(MODEL, IDLE_MODEL),
             lease_s=2.0,
             api_key=KEY,
-            body_timeout_s=1.0,
         )
         with (
             worker_process(settings, MODEL, data / "worker.log") as worker,
             serving(create_app(settings)) as url,
         ):
             deadline = time.monotonic() + 120
-            while httpx2.get(f"{url}/readyz").status_code != 200:
+            while httpx2.get(f"{url}/readyz", timeout=60).status_code != 200:
                 assert time.monotonic() < deadline, (data / "worker.log").read_text()[-4000:]
                 time.sleep(0.1)
-            answer = httpx2.get(f"{url}/v1/models", headers={"authorization": f"Bearer {KEY}"})
+            key = {"authorization": f"Bearer {KEY}"}
+            answer = httpx2.get(f"{url}/v1/models", headers=key, timeout=60)
             window = next(m["max_model_len"] for m in answer.json()["data"] if m["id"] == MODEL)
             values = {"KEY": KEY, "MODEL": MODEL, "MAX_LEN": window}
-            target = Target(url, Replay(url, KEY, MODEL), values, worker.pid)
+            target = Target(url, settings, Replay(url, KEY, MODEL), values, worker.pid)
             before = target.engine_pids()
             yield target
             assert target.engine_pids() == before, "the engine's process is another one now"
@@ -137,8 +139,20 @@ def test_a_head_that_never_ends_is_cut_off(sent: bytes) -> None:
         assert b"did not end within 0.2 s" in received
 
 
+class _HastyAfterwards(PatientProtocol):
+    """Waits for the first head as long as it takes, and for no other."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        self.head_timeout_s = 60.0
+        super().connection_made(transport)
+
+    def handle_events(self) -> None:
+        self.head_timeout_s = _Hasty.head_timeout_s
+        super().handle_events()
+
+
 def test_a_second_head_that_never_ends_is_cut_off_too() -> None:
-    with serving(_echo, protocol=_Hasty) as url:
+    with serving(_echo, protocol=_HastyAfterwards) as url:
         received = _what_comes(url, b"GET / HTTP/1.1\r\nHost: x\r\n\r\nGET / HT")
         assert received.startswith(b"HTTP/1.1 200 ")
         assert b"HTTP/1.1 408 " in received
@@ -147,6 +161,8 @@ def test_a_second_head_that_never_ends_is_cut_off_too() -> None:
 def test_a_body_that_stops_coming_is_cut_off(target: Target) -> None:
     head = f"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n"
     rest = "Content-Type: application/json\r\nContent-Length: 100\r\n\r\nhalf"
-    received = _what_comes(target.url, (head + rest).encode())
+    hasty = replace(target.settings, body_timeout_s=1.0)
+    with serving(create_app(hasty)) as url:
+        received = _what_comes(url, (head + rest).encode())
     assert received.startswith(b"HTTP/1.1 408 ")
     assert b"nothing of the body has come for 1 s" in received

@@ -23,6 +23,7 @@ from penstock.api.client import Client
 from penstock.api.local import LocalStack, StackFailed, StackOptions
 from penstock.jobs.redis_server import RedisServer
 from penstock.jobs.settings import Settings
+from tests.waiting import PATIENCE_S
 
 MODEL = "fake:tokens=4"
 
@@ -35,13 +36,17 @@ def is_running(pid: int) -> bool:
         return False
 
 
-def eventually(condition: Callable[[], bool], timeout_s: float = 20.0) -> bool:
+def eventually(condition: Callable[[], bool], timeout_s: float = PATIENCE_S) -> bool:
     deadline = time.monotonic() + timeout_s
     while not condition():
         if time.monotonic() > deadline:
             return False
         time.sleep(0.02)
     return True
+
+
+def get(url: str) -> httpx2.Response:
+    return httpx2.get(url, follow_redirects=True, timeout=PATIENCE_S)
 
 
 @pytest.fixture
@@ -108,7 +113,7 @@ class TestChild:
         assert eventually(lambda: child.last_words().isdigit())
         grandchild = int(child.last_words())
         child.stop()
-        assert eventually(lambda: not is_running(grandchild), 5)
+        assert eventually(lambda: not is_running(grandchild))
 
     def test_says_how_it_ended(self) -> None:
         assert describe_exit(3) == "exited with status 3"
@@ -144,7 +149,7 @@ def stack(
     data = tmp_path_factory.mktemp("stack")
     settings = Settings(data=str(data), models=(MODEL,), lease_s=2.0, grace_s=5.0)
     with LocalStack(settings, StackOptions(flower_port=0)) as stack:
-        stack.wait_until_ready(60)
+        stack.wait_until_ready(3 * PATIENCE_S)
         yield stack
 
 
@@ -155,21 +160,21 @@ class TestStack:
             job = client.jobs.submit(
                 [{"text": str(n)} for n in range(10)], prompt="{{ row.text }}", output=tmp_path
             )
-            assert job.wait(timeout_s=30).counts.succeeded == 10
+            assert job.wait(timeout_s=PATIENCE_S).counts.succeeded == 10
             assert job.to_arrow().num_rows == 10
         assert stack.flower_url is not None
         flower = stack.flower_url
 
         def flower_answers() -> bool:
             with contextlib.suppress(httpx2.TransportError):
-                return httpx2.get(f"{flower}/workers", follow_redirects=True).status_code == 200
+                return get(f"{flower}/workers").status_code == 200
             return False
 
         assert eventually(flower_answers)
-        page = httpx2.get(f"{flower}/tasks").text  # each leads to the other
+        page = get(f"{flower}/tasks").text  # each leads to the other
         assert f'<meta name="penstock-pages" content="{stack.url}">' in page
-        assert httpx2.get(f"{stack.url}/v1/me").json()["flower_url"] == flower
-        assert httpx2.get(f"{flower}/api/workers").status_code == 401  # nobody has a password
+        assert get(f"{stack.url}/v1/me").json()["flower_url"] == flower
+        assert get(f"{flower}/api/workers").status_code == 401  # nobody has a password
 
     def test_nothing_of_it_listens_but_to_this_machine(self, stack: LocalStack) -> None:
         pids = {os.getpid(), *_descendants(os.getpid())}
@@ -184,14 +189,14 @@ class TestStack:
             LocalStack(Settings(data=stack.settings.data, models=(MODEL,))).start()
 
     def test_redis_comes_back_and_finished_jobs_are_still_known(self, stack: LocalStack) -> None:
-        with Client(stack.url) as client:
+        with Client(stack.url, max_retries=30) as client:
             rows = [{"text": "x"}] * 3
-            job = client.jobs.submit(rows, prompt="{{ row.text }}").wait(timeout_s=30)
+            job = client.jobs.submit(rows, prompt="{{ row.text }}").wait(timeout_s=PATIENCE_S)
             [server] = _descendants(os.getpid(), "unixsocket:", stack.settings.data)
             os.kill(server, signal.SIGKILL)
             assert eventually(lambda: not is_running(server))
             assert client.jobs.get(job.id).counts.succeeded == 3
-            again = client.jobs.submit(rows, prompt="{{ row.text }}").wait(timeout_s=30)
+            again = client.jobs.submit(rows, prompt="{{ row.text }}").wait(timeout_s=PATIENCE_S)
             assert again.counts.succeeded == 3
 
     @pytest.mark.parametrize("part", ["api", "worker"])
@@ -215,7 +220,7 @@ def test_stop_leaves_nothing_behind(tmp_path: Path, redis_server: RedisServer) -
         stack.stop()
         assert not any(map(is_running, pids))
         with pytest.raises(httpx2.ConnectError):
-            httpx2.get(f"{stack.url}/healthz")
+            get(f"{stack.url}/healthz")
         stack.stop()
 
 
@@ -238,8 +243,8 @@ def test_all_parts_end_with_up(
         children = _descendants(up.pid)
         assert len(children) >= 3  # Redis, the API, the worker; the engine has a process, too
         up.send_signal(signum)
-        assert up.wait(30) == (0 if signum is signal.SIGTERM else -signum)
-        assert eventually(lambda: not any(map(is_running, children)), 30)
+        assert up.wait(PATIENCE_S) == (0 if signum is signal.SIGTERM else -signum)
+        assert eventually(lambda: not any(map(is_running, children)))
     assert "/v1/chat/completions" in printed
 
 
@@ -249,7 +254,7 @@ def test_a_model_that_is_none_is_named_at_once(tmp_path: Path, redis_server: Red
         LocalStack(settings) as stack,
         pytest.raises(StackFailed, match=r"^cannot serve .*unknown key 'nonsense'"),
     ):
-        stack.wait_until_ready(60)
+        stack.wait_until_ready(3 * PATIENCE_S)
 
 
 def test_a_port_taken_from_flower_is_told_at_once(tmp_path: Path) -> None:
@@ -260,11 +265,12 @@ def test_a_port_taken_from_flower_is_told_at_once(tmp_path: Path) -> None:
 
 
 def _sockets_of(pid: int) -> Iterator[str]:
-    """The inodes of a process's sockets."""
-    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
-        with contextlib.suppress(OSError):  # closed just now
-            if descriptor.readlink().name.startswith("socket:["):
-                yield descriptor.readlink().name[8:-1]
+    """The inodes of a process's sockets; none of one that has ended."""
+    with contextlib.suppress(OSError):
+        for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(OSError):  # closed just now
+                if descriptor.readlink().name.startswith("socket:["):
+                    yield descriptor.readlink().name[8:-1]
 
 
 def _listening() -> Iterator[tuple[str, str]]:
@@ -287,11 +293,15 @@ def _descendants(pid: int, *words: str) -> set[int]:
     found: set[int] = set()
     while new := {p for p, parent in parents.items() if parent in found | {pid}} - found:
         found |= new
-    return {
-        p
-        for p in found
-        if all(word.encode() in Path(f"/proc/{p}/cmdline").read_bytes() for word in words)
-    }
+    return {p for p in found if all(word in _command_of(p) for word in words)}
+
+
+def _command_of(pid: int) -> str:
+    """The command line of a process; empty when it has ended."""
+    try:
+        return os.fsdecode(Path(f"/proc/{pid}/cmdline").read_bytes())
+    except OSError:
+        return ""
 
 
 class _Looked(Exception):
@@ -331,7 +341,7 @@ def test_run_goes_on_where_ctrl_c_left_it(tmp_path: Path, redis_server: RedisSer
             said += line
         first.send_signal(signal.SIGINT)
         rest = first.stderr.read()
-        assert first.wait(20) == 130, rest
+        assert first.wait(PATIENCE_S) == 130, rest
     assert "The same command goes on from here" in rest
     [job_dir] = (tmp_path / "out").iterdir()
     landed = {part: part.stat().st_mtime_ns for part in (job_dir / "rows").glob("*.parquet")}

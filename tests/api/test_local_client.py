@@ -44,11 +44,12 @@ def processes_of(data: Path) -> list[str]:
     found = []
     for process in Path("/proc").iterdir():
         try:
-            said = (process / "cmdline").read_bytes() + (process / "environ").read_bytes()
+            command = (process / "cmdline").read_bytes()
+            environ = (process / "environ").read_bytes()
         except (OSError, ValueError):  # no process, or not ours, or gone
             continue
-        if os.fsencode(data) in said and process.name != str(os.getpid()):
-            found.append((process / "cmdline").read_text().replace("\0", " "))
+        if os.fsencode(data) in command + environ and process.name != str(os.getpid()):
+            found.append(os.fsdecode(command).replace("\0", " "))
     return found
 
 
@@ -59,14 +60,14 @@ class TestSharedStack:
 
     def test_runs_jobs(self, client: Client) -> None:
         job = client.jobs.submit([{"text": "a"}, {"text": "b"}], prompt="{{ row.text }}")
-        assert job.wait(timeout_s=60).counts.succeeded == 2
+        assert job.wait(timeout_s=180).counts.succeeded == 2
         assert len(list(job.results())) == job.to_arrow().num_rows == 2
 
     def test_runs_workflows(self, client: Client) -> None:
         workflow = Workflow("words")
         workflow.input("rows").generate("said", model=MODEL, prompt="{{ row.text }}")
         run = client.workflows.run(workflow, {"rows": [{"text": "a"}]})
-        assert run.wait(timeout_s=60).status == "completed"
+        assert run.wait(timeout_s=180).status == "completed"
 
     def test_gathers_requests(self, client: Client) -> None:
         with client.batcher(max_wait_s=0) as batch:
@@ -103,7 +104,7 @@ class TestSharedStack:
         )
         assert client.models.ready()
         done = subprocess.run(
-            [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
+            [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=180
         )
         assert done.stdout == f"{[MODEL]}\n"
         assert client.models.ready()  # the other one has left, without a word
@@ -150,7 +151,7 @@ def test_what_is_killed_leaves_nothing_behind_and_its_job_goes_on_with_the_next(
         process.kill()
     with Client("local://", data=tmp_path, model="fake:step_ms=20") as client:  # waits for the end
         job = client.jobs.get(job_id)
-        assert job.wait(timeout_s=60).counts.succeeded == 200
+        assert job.wait(timeout_s=180).counts.succeeded == 200
         assert len(processes_of(tmp_path)) > 3
     assert all("local_keeper" in line for line in processes_of(tmp_path))  # and it is at its end
     wait_for(lambda: not processes_of(tmp_path), "the stack to end")
@@ -161,7 +162,7 @@ def test_a_stack_that_was_killed_is_started_again(
 ) -> None:
     with Client("local://", data=tmp_path, model=MODEL) as client:
         job = client.jobs.submit([{"text": "a"}], prompt="{{ row.text }}")
-        job.wait(timeout_s=60)
+        job.wait(timeout_s=180)
         [keeper] = [
             int(process.name)
             for process in Path("/proc").glob("[0-9]*")

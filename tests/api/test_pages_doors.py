@@ -1,16 +1,16 @@
 """What lies between a reader and the data: a key that is asked for, and a server that goes away."""
 
 import re
-import socket
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 import httpx2
 import pytest
 import redis
-from playwright.sync_api import Browser, Page, Request, Route, expect
+from playwright.sync_api import Browser, Page, Response, Route, expect
 from starlette.types import ASGIApp, Receive, Scope as AsgiScope, Send
 
 from penstock.api.app import create_app
@@ -20,7 +20,8 @@ from penstock.jobs.api_keys import ApiKeys, Scope
 from penstock.jobs.redis_server import RedisServer
 from penstock.jobs.settings import Settings
 from tests.browser import open_browser
-from tests.waiting import wait_for
+from tests.ports import reserved_port
+from tests.waiting import PATIENCE_S, wait_for
 
 from .conftest import IDLE_MODEL
 from .page_reader import reading
@@ -48,6 +49,11 @@ def guarded(redis_server: RedisServer, tmp_path: Path) -> Settings:
     )
 
 
+def asking(url: str) -> httpx2.Client:
+    headers = {"authorization": f"Bearer {KEY}"}
+    return httpx2.Client(base_url=url, headers=headers, timeout=PATIENCE_S)
+
+
 def give_key(page: Page, key: str) -> None:
     page.get_by_label("API key").last.fill(key)
     page.get_by_role("button", name="Continue").click()
@@ -63,7 +69,7 @@ def allow_only_small_files(route: Route) -> None:
 def test_a_key_is_asked_for_once_in_a_tab(browser: Browser, guarded: Settings) -> None:
     with (
         serving(create_app(guarded), grace_s=1) as url,
-        httpx2.Client(base_url=url, headers={"authorization": f"Bearer {KEY}"}) as http,
+        asking(url) as http,
         reading(browser, url) as reader,
     ):
         job_id = http.post("/v1/jobs", json={**JOB, "name": "guarded"}).json()["id"]
@@ -106,7 +112,7 @@ def test_a_key_that_only_reads_is_offered_no_buttons(browser: Browser, guarded: 
     _, secret = ApiKeys(guarded.keys_dir).create("default", frozenset({Scope.READ}))
     with (
         serving(create_app(guarded), grace_s=1) as url,
-        httpx2.Client(base_url=url, headers={"authorization": f"Bearer {KEY}"}) as http,
+        asking(url) as http,
         reading(browser, url) as reader,
     ):
         job_id = http.post("/v1/jobs", json=JOB).json()["id"]
@@ -128,43 +134,43 @@ def somebody_follows(redis_server: RedisServer) -> bool:
 def test_a_page_comes_back_with_its_server(
     browser: Browser, guarded: Settings, redis_server: RedisServer
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    headers = {"authorization": f"Bearer {KEY}"}
-    with serving(create_app(guarded), grace_s=1, port=port) as url:
-        job_id = httpx2.post(f"{url}/v1/jobs", json=JOB, headers=headers).json()["id"]
-    with reading(browser, url) as reader:
+    with reserved_port() as port, ExitStack() as running:
+        url = f"http://127.0.0.1:{port}"
+        http = running.enter_context(asking(url))
+        reader = running.enter_context(reading(browser, url))
         with serving(create_app(guarded), grace_s=1, port=port):
+            job_id = http.post("/v1/jobs", json=JOB).json()["id"]
             page = reader.open(f"/ui/jobs/{job_id}")
             give_key(page, KEY)
             expect(page.locator("#state")).to_have_text("queued")
             expect(page.locator("#live")).to_have_text("live")
             reader.mark()
             wait_for(lambda: somebody_follows(redis_server), "the page to follow events")
-            httpx2.post(f"{url}/v1/jobs/{job_id}/pause", headers=headers)
+            http.post(f"/v1/jobs/{job_id}/pause")
             expect(page.locator("#state")).to_have_text("paused")
-        expect(page.locator("#live")).to_have_text("disconnected")
-        expect(page.locator(".banner")).to_contain_text("Disconnected, trying again")
-        expect(page.locator("#state")).to_have_text("paused")  # what was known stays
 
-        def goes_on(request: Request) -> bool:
-            return request.url.endswith("/events") and "last-event-id" in request.headers
+        def goes_on(answer: Response) -> bool:
+            return answer.url.endswith("/events") and "last-event-id" in answer.request.headers
 
-        with serving(create_app(guarded), grace_s=1, port=port):
-            with page.expect_request(goes_on):
-                httpx2.post(f"{url}/v1/jobs/{job_id}/cancel", headers=headers)
-            expect(page.locator("#state")).to_have_text("cancelled")
-            expect(page.locator("#live")).to_have_text("live")
-            expect(page.locator(".banner")).to_be_hidden()
-            reader.check_not_reloaded()
+        with page.expect_response(goes_on):  # listened for before there is a server
+            expect(page.locator("#live")).to_have_text("disconnected")
+            expect(page.locator(".banner")).to_contain_text("Disconnected, trying again")
+            expect(page.locator("#state")).to_have_text("paused")  # what was known stays
+            running.enter_context(serving(create_app(guarded), grace_s=1, port=port))
+        http.post(f"/v1/jobs/{job_id}/cancel")
+        expect(page.locator("#state")).to_have_text("cancelled")
+        expect(page.locator("#live")).to_have_text("live")
+        expect(page.locator(".banner")).to_be_hidden()
+        reader.check_not_reloaded()
 
 
-def freezing(app: ASGIApp, thaw: threading.Event) -> ASGIApp:
+def freezing(app: ASGIApp, frozen: threading.Event, thaw: threading.Event) -> ASGIApp:
     """Let all of a server stand still from a request for /freeze on, until there is a thaw."""
 
     async def answer(scope: AsgiScope, receive: Receive, send: Send) -> None:
         if scope.get("path") == "/freeze":
-            thaw.wait(60)
+            frozen.set()
+            thaw.wait(10 * PATIENCE_S)
         await app(scope, receive, send)
 
     return answer
@@ -176,11 +182,9 @@ def test_who_follows_hears_a_heartbeat_and_the_pages_wait_for_three(
     waits = f"SILENCE_MS = {int(3000 * HEARTBEAT_S):_};"
     assert waits in (FOLDER / "api.js").read_text(encoding="utf-8")
     monkeypatch.setattr("penstock.api.event_feed.HEARTBEAT_S", 0.05)
-    headers = {"authorization": f"Bearer {KEY}"}
-    with serving(create_app(guarded), grace_s=1) as url:
-        job_id = httpx2.post(f"{url}/v1/jobs", json=JOB, headers=headers).json()["id"]
-        path = f"{url}/v1/jobs/{job_id}/events"
-        with httpx2.stream("GET", path, headers=headers, timeout=10) as answer:
+    with serving(create_app(guarded), grace_s=1) as url, asking(url) as http:
+        job_id = http.post("/v1/jobs", json=JOB).json()["id"]
+        with http.stream("GET", f"/v1/jobs/{job_id}/events") as answer:
             assert any(line == ": ping" for line in answer.iter_lines())
 
 
@@ -188,10 +192,14 @@ def test_who_follows_hears_a_heartbeat_and_the_pages_wait_for_three(
 def test_a_server_that_says_nothing_for_three_heartbeats_is_away(
     browser: Browser, guarded: Settings, thing: str
 ) -> None:
-    thaw, headers = threading.Event(), {"authorization": f"Bearer {KEY}"}
-    app = freezing(create_app(guarded), thaw)
-    with serving(app, grace_s=1) as url, reading(browser, url) as reader:
-        job_id = httpx2.post(f"{url}/v1/jobs", json=JOB, headers=headers).json()["id"]
+    frozen, thaw = threading.Event(), threading.Event()
+    app = freezing(create_app(guarded), frozen, thaw)
+    with (
+        serving(app, grace_s=1) as url,
+        asking(url) as http,
+        reading(browser, url) as reader,
+    ):
+        job_id = http.post("/v1/jobs", json=JOB).json()["id"]
         reader.page.clock.install()
         page = reader.open("/ui" if thing == "overview" else f"/ui/jobs/{job_id}")
         with page.expect_response(lambda answer: "/events" in answer.url):
@@ -201,13 +209,14 @@ def test_a_server_that_says_nothing_for_three_heartbeats_is_away(
         try:
             with pytest.raises(httpx2.ReadTimeout):
                 httpx2.get(f"{url}/freeze", timeout=0.5)
+            assert frozen.wait(PATIENCE_S)
             page.clock.fast_forward(int(3000 * HEARTBEAT_S))
-            expect(page.locator("#live")).to_have_text("disconnected", timeout=20_000)
+            expect(page.locator("#live")).to_have_text("disconnected")
             expect(page.locator(".banner")).to_contain_text("Disconnected, trying again")
         finally:
             thaw.set()
         expect(page.locator("#live")).to_have_text("live")
-        httpx2.post(f"{url}/v1/jobs/{job_id}/cancel", headers=headers)
+        http.post(f"/v1/jobs/{job_id}/cancel")
         told = page.locator("#jobs tbody tr" if thing == "overview" else "#state")
         expect(told).to_contain_text("cancelled")
         reader.check_not_reloaded()

@@ -49,7 +49,7 @@ class Flat:
         Tenants(self.settings.tenants_dir).change(name, limits)
         _, key = ApiKeys(self.settings.keys_dir).create(name, [Scope.READ, Scope.SUBMIT])
         headers = {"authorization": f"Bearer {key}"}
-        return httpx2.Client(base_url=self.url, headers=headers, timeout=20)
+        return httpx2.Client(base_url=self.url, headers=headers, timeout=60)
 
 
 @pytest.fixture(scope="module")
@@ -339,7 +339,7 @@ def test_every_kind_of_stream_takes_a_place(
         "/v1/completions": {"prompt": "x"},
         "/v1/responses": {"input": "x"},
     }
-    with serving(app) as url, httpx2.Client(base_url=url, timeout=20) as http:
+    with serving(app) as url, httpx2.Client(base_url=url, timeout=60) as http:
         streams: StreamSlots = app.state.services.streams
         monkeypatch.setattr(streams, "_tenants", tenants)
         monkeypatch.setattr(streams, "_patience_s", 0.05)
@@ -360,6 +360,7 @@ def test_every_kind_of_stream_takes_a_place(
         for path, body in bodies.items():
             wait_for(lambda: streams.num_open("default") == 0)
             assert http.post(path, json={**asked, **body}).status_code == 200
+            wait_for(lambda: streams.num_open("default") == 0)
             wrong = http.post(path, json={**asked, **body, "max_tokens": -1})
             assert wrong.status_code == 400
         wait_for(lambda: streams.num_open("default") == 0)

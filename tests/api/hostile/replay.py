@@ -67,7 +67,7 @@ class Replay:
 
     def _send(self, case: Case) -> Answer:
         request = case.request()
-        connection = http.client.HTTPConnection(*self._address, timeout=case.max_s + 5)
+        connection = http.client.HTTPConnection(*self._address, timeout=case.max_s + 50)
         began_s = time.monotonic()
         try:
             connection.putrequest(
@@ -90,7 +90,7 @@ class Replay:
 
     def _send_raw(self, case: Case) -> Answer:
         began_s = time.monotonic()
-        with socket.create_connection(self._address, timeout=case.max_s + 5) as connection:
+        with socket.create_connection(self._address, timeout=case.max_s + 50) as connection:
             with suppress(ConnectionError):  # closed at once, perhaps with unread bytes of ours
                 connection.sendall(case.raw_bytes())
             response = http.client.HTTPResponse(connection)
@@ -103,7 +103,7 @@ class Replay:
         return Answer(response.status, headers, body, time.monotonic() - began_s)
 
     def _ask_canary(self) -> object:
-        connection = http.client.HTTPConnection(*self._address, timeout=20)
+        connection = http.client.HTTPConnection(*self._address, timeout=60)
         body = {
             "model": self._model,
             "messages": [{"role": "user", "content": "hello"}],
