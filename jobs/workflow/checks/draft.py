@@ -78,7 +78,7 @@ def doubted(flow: Flow, step: Step, known: Iterable[Flow], fields: frozenset[str
         return flow
     from_before = {name for each in known for name in each.columns}
     columns = {name: of if name in from_before else ANY for name, of in flow.columns.items()}
-    is_reshaped = isinstance(step, Expand | Reduce | Join | Concat)
+    is_reshaped = "type" in fields or isinstance(step, Expand | Reduce | Join | Concat)
     return replace(
         flow,
         columns=columns,

@@ -41,11 +41,16 @@ def pointed_at(text: str, position: int) -> str:
     return f"  {before}{piece}{after}\n  {indent}^"
 
 
+def nearest_name(name: str, known: Iterable[str]) -> str | None:
+    """Guess what may have been meant; None where nothing is near."""
+    candidates = [each for each in known if abs(len(each) - len(name)) <= 4][:_MAX_CANDIDATES]
+    return next(iter(difflib.get_close_matches(name[:80], candidates, n=1, cutoff=0.6)), None)
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Suggest what may have been meant; an empty text where nothing is near."""
-    candidates = [each for each in known if abs(len(each) - len(name)) <= 4][:_MAX_CANDIDATES]
-    found = difflib.get_close_matches(name[:80], candidates, n=1, cutoff=0.6)
-    return f"; did you mean {found[0]!r}?" if found else ""
+    found = nearest_name(name, known)
+    return f"; did you mean {found!r}?" if found else ""
 
 
 def shown(value: Any) -> str:

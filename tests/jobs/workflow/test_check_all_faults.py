@@ -53,6 +53,7 @@ def test_faults_of_all_kinds_are_told_in_one_pass() -> None:
     assert found == {
         "steps.a.promt": "there is no such field; did you mean 'prompt'?",
         "steps.b.type": found["steps.b.type"],
+        "steps.b.prompt": found["steps.b.prompt"],
         "steps.c": "where is missing",
         "steps.k.size": "must be a whole number, got 'many'",
         "outputs": "there is no such field; did you mean 'output'?",
@@ -79,6 +80,8 @@ ASKS = {"id": "a", "type": "generate", "prompt": "x", "schema": dict.fromkeys("x
     "broken",
     [
         {"id": "a", "type": "nope"},
+        {**ASKS, "type": "genrate", "n": 2},
+        {"id": "a", "type": "fliter", "where": "row.n"},
         {"id": "a", "type": "generate", "promt": "x", "n": 2},
         {**ASKS, "n": "{{ params.none }}"},
         {**ASKS, "n": {}},
@@ -135,3 +138,72 @@ def test_a_frame_that_is_broken_hides_no_step() -> None:
     step = {"id": "a", "type": "filter", "where": "row.txt"}
     for broken in ({"name": 7}, {"defaults": []}, {"schemas": 3}, {"output": 1}):
         assert "steps.a.where" in problems_in(document_of(step, **broken)), broken
+
+
+FILTER = {"id": "f", "type": "filter", "where": "row.text == 1"}
+
+
+@pytest.mark.parametrize(
+    ("step", "told"),
+    [
+        ({"id": "a", "type": "genrate", "prompt": "{{ row.txt }}", "n": 500}, {"prompt", "n"}),
+        ({"id": "a", "type": "fliter", "wher": "row.text", "on_eror": 1}, {"wher", "on_eror"}),
+        ({"id": "a", "type": "fliter", "where": "row.txt", "default": 1}, {"where", "default"}),
+        ({"id": "a", "type": "split", "field": "row.txt", "size": "many"}, set()),
+        ({"id": "a", "type": "split", "size": "many"}, {"size"}),
+        ({"id": "a", "type": "split"}, set()),
+    ],
+)
+def test_a_step_is_taken_for_the_type_that_it_looks_like(
+    step: dict[str, Any], told: set[str]
+) -> None:
+    """Whose own fault is found too, unless its fields are those of no such type."""
+    found = problems_in(document_of(step))
+    assert found.keys() == {"steps.a.type", *(f"steps.a.{name}" for name in told)}
+
+
+def test_a_misspelt_field_is_not_missing_as_well() -> None:
+    steps = (
+        {"id": "a", "type": "filter", "wher": "row.text"},
+        {"id": "b", "type": "expand", "split": {"feild": "row.text", "by": "wrods"}},
+        {"id": "c", "type": "generate", "messages": [{"rol": "user", "content": 7}, {"role": "u"}]},
+    )
+    assert problems_in(document_of(*steps)).keys() == {
+        *("steps.a.wher", "steps.b.split.feild", "steps.b.split.by", "steps.c.messages[0].rol"),
+        *("steps.c.messages[0].content", "steps.c.messages[1].role", "steps.c.messages[1]"),
+    }
+
+
+def test_a_part_under_a_misspelt_name_is_the_part_that_is_meant() -> None:
+    """Its own faults are told, and nobody is blamed for what it holds."""
+    document = {
+        "nam": "w",
+        "input": {"rows": {"columns": {"text": "strng"}}},
+        "default": {"model": "m", "on_error": "shrug"},
+        "step": [{"id": "a", "type": "map", "from": "rows", "set": {"y": "row.text +"}}, FILTER],
+        "outputs": {"from": "a", "selct": ["y"]},
+    }
+    assert problems_in(document, inputs={}).keys() == {
+        *("nam", "input", "default", "step", "outputs", "inputs.rows.columns.text"),
+        *("defaults.on_error", "steps.a.set.y", "output.selct"),
+    }
+
+
+def test_a_name_that_is_none_keeps_nothing_from_being_looked_at() -> None:
+    document = document_of(
+        {"id": "a", "type": "expand", "cross": {"1x": [1], "y": [2], "2z": 3}, "max": 0},
+        {**FILTER, "from": "rows", "where": "row.txt"},
+        params={"k l": 1},
+        schemas={"no name": {}},
+    )
+    found = problems_in(document)
+    assert found.keys() == {
+        *("steps.a.cross.1x", "steps.a.cross.2z", "steps.a.max", "steps.f.where"),
+        *("params.k l", "schemas.no name"),
+    }
+    assert found["params.k l"].startswith("must be a name: a letter, then letters, digits or _")
+
+
+def test_without_steps_all_the_rest_is_looked_at() -> None:
+    found = problems_in({"name": "a b", "defaults": {"modell": "m"}})
+    assert found.keys() == {"steps", "name", "defaults.modell"}
