@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ..jobs.input_format import HEAD_BYTES, foreign_to, format_of
 from .client_errors import InvalidInput
-from .open_inputs import at_home
+from .home_path import at_home
 from .payloads import is_elsewhere, is_remote
 
 STDIN = "-"

@@ -28,6 +28,7 @@ from .cli_task import TaskFlags
 from .cli_watch import follow_to_the_end, note_errors, note_rejected
 from .client import Client, Job
 from .client_errors import JobFailed, PenstockError
+from .home_path import at_home
 from .job_calls import SubmitOptions
 from .model_check import check_model
 from .out_directory import bring_rows, directory_of
@@ -160,7 +161,7 @@ def _key_of(rows: str, options: SubmitOptions) -> str:
     """Name a run by its input's state and everything said about it; of an object, by its name."""
     facts: list[Any] = [rows, options]
     if not is_remote(rows):
-        path = Path(rows).expanduser()
+        path = at_home(rows)
         stat = path.stat()
         facts = [str(path.absolute()), stat.st_size, stat.st_mtime_ns, options]
     digest = hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=16)

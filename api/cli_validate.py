@@ -3,7 +3,6 @@
 Where no server runs, it looks at the rows itself, if the packages for that are installed.
 """
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -30,6 +29,7 @@ from .cli_server import answers
 from .cli_task import TaskFlags
 from .client import Client
 from .client_errors import InvalidInput, PenstockError
+from .home_path import at_home
 from .job_calls import SubmitOptions, job_body
 from .payloads import is_remote
 from .validation_calls import shown_progress
@@ -108,7 +108,7 @@ def _found_here(
     from .validation_object import validation_object
 
     printer.note("no server is asked: looking at the rows here")
-    source = PathSource(rows if is_remote(rows) else Path(rows).expanduser())
+    source = PathSource(rows if is_remote(rows) else at_home(rows))
     try:
         request = _request(settings, job_body(options))
         with shown_progress(True) as on_progress:

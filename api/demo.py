@@ -23,6 +23,7 @@ from .cli_watch import follow_to_the_end
 from .client import Client, Job
 from .client_errors import JobFailed, PenstockError
 from .demo_tasks import DemoTask
+from .home_path import at_home
 from .tables import landed_table
 
 EXIT_ROWS_MISSING = 1
@@ -91,6 +92,7 @@ def demo(
     from .stop_signals import sigterm_as_interrupt
 
     printer = Printer(output)
+    directory = at_home(out).absolute()
     tasks = demo_tasks.load(rows, seed, "heldout")
     with tempfile.TemporaryDirectory(prefix="penstock-demo-") as scratch, sigterm_as_interrupt():
         settings = Settings.load(data=f"{scratch}/data", models=[DEMO_MODEL])
@@ -107,7 +109,7 @@ def demo(
                     id="id",
                     name="demo",
                     sampling={"temperature": 0, "max_tokens": _MAX_TOKENS},
-                    output=out.expanduser().absolute(),
+                    output=directory,
                 )
                 chat = ChatShow(stack.url)
                 chat.start()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from .client_errors import InvalidInput
+from .home_path import at_home
 from .row_lines import json_line, plain_value
 from .tables import need
 from .whole_file import whole_file
@@ -31,10 +32,11 @@ def download_path(path: str | Path, name: str) -> Path:
     Every other path is a directory's, there or not: `out`, `out/v1.2`, `rows.parquet/`.
 
     Raises:
-        InvalidInput: it looks like a file of a format that is not written here.
+        InvalidInput: it looks like a file of a format that is not written here, or is in nobody's
+            home directory.
     """
     is_slashed = str(path).endswith(_SLASHES)
-    path = Path(path).expanduser()
+    path = at_home(path)
     if not is_slashed and not path.is_dir():
         if path.suffix in _FORMATS:
             return path

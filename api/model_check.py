@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..jobs.settings import DEMO_MODEL
 from .cli_options import UsageProblem
+from .home_path import at_home
 
 _MADE_UP = "fake:"  # the made-up engine of tests
 _GGUF = ".gguf"
@@ -19,10 +20,11 @@ def check_model(model: str) -> None:
 
     Raises:
         UsageProblem: there is none, or its config.json cannot be read; the message says what to do.
+        InvalidInput: it is in the home directory of nobody who is known.
     """
     if model == DEMO_MODEL or model.startswith(_MADE_UP):
         return
-    path = Path(model).expanduser()
+    path = at_home(model)
     if (path / "config.json").is_file():
         _check_config(path / "config.json")
     elif path.is_dir():

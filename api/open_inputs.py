@@ -18,6 +18,7 @@ from urllib.parse import unquote, urlsplit
 
 from .arrow_files import parquet_pieces
 from .client_errors import InvalidInput
+from .home_path import at_home
 from .hub_files import dataset_pieces, is_dataset, open_hub_file
 from .payloads import (
     AsyncJobInput,
@@ -150,21 +151,6 @@ def local_path(rows: str | Path) -> Path:
             "https://, hf:// and s3://"
         )
     return Path(unquote(urlsplit(rows).path))
-
-
-def at_home(path: str | Path) -> Path:
-    """Put somebody's home directory where a path begins with `~`, as a shell does.
-
-    Raises:
-        InvalidInput: there is nobody of that name.
-    """
-    try:
-        return Path(path).expanduser()
-    except RuntimeError as error:
-        raise InvalidInput(
-            f"cannot read {path}: no home directory is known of {Path(path).parts[0]}; write the "
-            f"path in full, or ./{path} if it is called so"
-        ) from error
 
 
 def _unzipped(file: IO[bytes], path: Path) -> Iterator[bytes]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 from . import tables
 from .cli_options import UsageProblem
 from .client_errors import PenstockError
+from .home_path import at_home
 from .payloads import is_remote
 
 if TYPE_CHECKING:
@@ -31,13 +32,11 @@ def directory_of(out: str) -> Path | None:
 
     Raises:
         UsageProblem: it cannot be made, or not be written to.
+        InvalidInput: it is in the home directory of nobody who is known.
     """
     if is_remote(out):
         return None
-    try:
-        directory = Path(out).expanduser().absolute()
-    except RuntimeError as error:  # ~somebody, whom this machine does not know
-        raise UsageProblem(f"cannot write to {out}: {error}; choose another --out") from error
+    directory = at_home(out).absolute()
     check_writable(directory)
     return directory
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..jobs.settings import DEMO_MODEL
+from .home_path import at_home
 from .planner_shape import ModelShape, UnplannableModel, read_shape
 
 _DEMO_CONFIG = Path(__file__).parents[1] / "engine" / "demo_model" / "config.json"
@@ -20,8 +21,9 @@ def find_shape(model: str) -> ModelShape:
 
     Raises:
         UnplannableModel: there is no such thing in reach, or it cannot be read.
+        InvalidInput: it is in the home directory of nobody who is known.
     """
-    path = _DEMO_CONFIG if model == DEMO_MODEL else Path(model).expanduser()
+    path = _DEMO_CONFIG if model == DEMO_MODEL else at_home(model)
     if path.is_dir():
         path /= "config.json"
     if path.suffix == ".gguf":

@@ -33,10 +33,7 @@ def resolve_tokenizer(name: str) -> Path:
 def _resolve(name: str, fetched: tuple[str, ...]) -> Path:
     if not name:
         raise ModelNotFound("the model's name is empty; name a directory, a GGUF file or a hub id")
-    if name == DEMO_MODEL:
-        directory = Path(__file__).parent / "demo_model"
-    else:
-        directory = Path(name).expanduser()
+    directory = Path(__file__).parent / "demo_model" if name == DEMO_MODEL else _at_home(name)
     if (directory / "config.json").is_file():
         return directory
     if directory.is_dir():
@@ -48,6 +45,16 @@ def _resolve(name: str, fetched: tuple[str, ...]) -> Path:
     if name == DEMO_MODEL or name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise ModelNotFound(f"there is no directory {directory}; name one that exists or a hub id")
     return _download(name, fetched)
+
+
+def _at_home(name: str) -> Path:
+    try:
+        return Path(name).expanduser()
+    except RuntimeError as error:
+        raise ModelNotFound(
+            f"no home directory is known of {Path(name).parts[0]}; name a directory that exists or "
+            "a hub id"
+        ) from error
 
 
 def _only_gguf(directory: Path) -> Path:

@@ -5,10 +5,10 @@ copied when the job is complete (see `publishing`).
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from .durable import storage_errors
 from .errors import InvalidJob
+from .home_path import NoSuchHome, expanded
 from .object_store import ObjectStore, StorePlace, StoreUnavailable, is_store_url
 from .results_dir import ResultsDir
 from .settings import Settings
@@ -39,7 +39,10 @@ def destination(settings: Settings, out: str | None) -> Destination:
         raise InvalidJob("output", f"rows go to a directory or to s3://bucket/prefix, not {scheme}")
     if "\0" in out:
         raise InvalidJob("output", f"a path holds no NUL character, got {out[:60]!r}")
-    return Destination(str(Path(out).expanduser().resolve()))
+    try:
+        return Destination(str(expanded(out).resolve()))
+    except NoSuchHome as error:
+        raise InvalidJob("output", f"cannot find {out}: {error}") from error
 
 
 def create_results(results: ResultsDir) -> None:

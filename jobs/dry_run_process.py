@@ -14,7 +14,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from pathlib import Path
 
 import msgspec
 
@@ -25,6 +24,7 @@ from .child_environment import bare_environment
 from .dry_run_child import OUT_OF_MEMORY, DryRunOrder, DryRunTold, Place
 from .dry_run_report import DryRunReport
 from .fake_engine import PREFIX
+from .home_path import NoSuchHome, expanded
 from .inputs import UnreadableInput
 from .object_store import is_store_url
 from .settings import Settings
@@ -143,9 +143,17 @@ class DryRunProcess:
 def _environment(order: DryRunOrder) -> dict[str, str]:
     """Return what the process may know: credentials only of what it is to read."""
     model = order.request.task.model
-    is_here = model.startswith(PREFIX) or model == DEMO_MODEL or Path(model).expanduser().exists()
+    is_here = model.startswith(PREFIX) or model == DEMO_MODEL or _is_there(model)
     reads_store = is_store_url(order.place.path)
     return bare_environment(os.environ, reads_hub=not is_here, reads_store=reads_store)
+
+
+def _is_there(model: str) -> bool:
+    """Tell whether a model's name is that of a file or directory of this machine."""
+    try:
+        return expanded(model).exists()
+    except NoSuchHome:  # whoever loads the model tells of it
+        return False
 
 
 @contextmanager

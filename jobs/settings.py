@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from ..engine.tool_calls import ToolFormat
+from .home_path import NoSuchHome, expanded
 
 DEFAULT_URL = "http://127.0.0.1:8100"
 DEMO_MODEL = "penstock-demo"
@@ -190,12 +191,14 @@ class Settings:
                 _check_range(item, typed[item.name], sources[item.name])
                 _check_choice(item, typed[item.name], sources[item.name])
         _check_is_directory("data", typed.get("data", ""), sources["data"])
+        for name in ("data", "results"):
+            _check_home(name, typed.get(name, ""), sources[name])
         return replace(cls(), **typed), sources
 
     @property
     def data_dir(self) -> Path:
         """The data directory, absolute."""
-        return Path(self.data).expanduser().resolve()
+        return expanded(self.data).resolve()
 
     @property
     def max_file_bytes(self) -> int:
@@ -277,6 +280,13 @@ def _check_is_directory(name: str, value: str, source: str) -> None:
             f"{name} must be a directory, got {value!r} (from {source}): what makes a job safe are "
             "fsync and links; PENSTOCK_RESULTS takes s3://bucket/prefix for the rows"
         )
+
+
+def _check_home(name: str, value: str, source: str) -> None:
+    try:
+        expanded(value)
+    except NoSuchHome as error:
+        raise InvalidSetting(f"{name} is {value!r} (from {source}): {error}") from error
 
 
 def _read(cls: type[Settings], name: str, value: Any, source: str) -> Any:

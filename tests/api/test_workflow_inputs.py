@@ -94,7 +94,7 @@ def test_what_is_no_input_is_refused_in_the_servers_words(
     ("rows", "says"),
     [
         ("~nobody-of-that-name/rows.jsonl", "no home directory is known of ~nobody-of-that-name"),
-        (Path("~nobody-of-that-name"), "cannot read ~nobody-of-that-name: no home directory"),
+        (Path("~nobody-of-that-name"), "cannot find ~nobody-of-that-name: no home directory"),
         ("rows\0.jsonl", r"cannot read 'rows\\x00\.jsonl': embedded null"),
         ("file:///rows%00.jsonl", r"cannot read '/rows\\x00\.jsonl': embedded null"),
     ],
