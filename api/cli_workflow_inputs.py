@@ -32,21 +32,21 @@ Params: TypeAlias = Annotated[
 ]
 
 
-def inputs_of(spec: Workflow, pairs: Sequence[str] | None) -> dict[str, str]:
-    """Read NAME=PATH; a path alone is the only input's.
+def inputs_of(declared: Sequence[str], pairs: Sequence[str] | None) -> dict[str, str]:
+    """Read NAME=PATH, of inputs that a workflow declares; a path alone is the only one's.
 
     Raises:
         UsageProblem: a name is unknown, missing, or given twice.
     """
-    known = ", ".join(spec.inputs) or "none"
+    known = ", ".join(declared) or "none"
     found: dict[str, str] = {}
     for pair in pairs or ():
         name, equals, path = pair.partition("=")
-        if not equals or (name not in spec.inputs and Path(pair).exists()):
-            if len(spec.inputs) != 1:
+        if not equals or (name not in declared and Path(pair).exists()):
+            if len(declared) != 1:
                 raise UsageProblem(f"expected NAME=PATH, got {pair!r}; inputs: {known}")
-            name, path = spec.inputs[0], pair
-        if name not in spec.inputs:
+            name, path = declared[0], pair
+        if name not in declared:
             raise UsageProblem(f"the workflow has no input {name!r}; inputs: {known}")
         if name in found:
             raise UsageProblem(f"input {name!r} is given twice: {found[name]} and {path}")
@@ -55,15 +55,15 @@ def inputs_of(spec: Workflow, pairs: Sequence[str] | None) -> dict[str, str]:
 
 
 def inputs_to_check(
-    printer: Printer, spec: Workflow, pairs: Sequence[str] | None
+    printer: Printer, declared: Sequence[str], pairs: Sequence[str] | None
 ) -> dict[str, str]:
     """Read NAME=PATH; of a workflow that declares no input, that is the check's to tell.
 
     Raises:
         UsageProblem: a name is unknown, or missing.
     """
-    if spec.inputs or not pairs:
-        return inputs_of(spec, pairs)
+    if declared or not pairs:
+        return inputs_of(declared, pairs)
     printer.note(f"not looked at, as the workflow declares no input: {', '.join(pairs)}")
     return {}
 

@@ -1,7 +1,9 @@
 """How a workflow that is tried looks on a terminal: its check, problems, plan. Knows no server."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -84,18 +86,27 @@ def print_plan(printer: Printer, found: Mapping[str, Any]) -> None:
     )
 
 
-def print_problems(printer: Printer, problems: Sequence[Mapping[str, Any]]) -> None:
-    """Print everything that is wrong with a workflow."""
+def print_problems(printer: Printer, file: Path, problems: Sequence[Mapping[str, Any]]) -> None:
+    """Print everything that is wrong with a workflow, in the order in which it stands in its file.
+
+    What stands nowhere, because it is missing or comes from the command line, is told last.
+    """
+    from .workflow_lines import WorkflowLines  # PyYAML is wanted only where there are problems
+
+    lines = WorkflowLines.of(file)
+    placed = [{**each, "line": lines.line_of(str(each.get("param")))} for each in problems]
+    placed.sort(key=lambda each: each["line"] or math.inf)
     if printer.is_json:
-        printer.json_line({"object": "workflow.check", "valid": False, "errors": list(problems)})
-    for problem in problems:
-        printer.note(f"{problem.get('param')}: {problem.get('message')}")
+        printer.json_line({"object": "workflow.check", "valid": False, "errors": placed})
+    for problem in placed:
+        place = "" if problem["line"] is None else f"{file}:{problem['line']}: "
+        printer.note(f"{place}{problem.get('param')}: {problem.get('message')}")
     printer.note(f"{counted(len(problems), 'problem')}; nothing was run")
 
 
 @contextmanager
-def problems_told(printer: Printer) -> Iterator[None]:
-    """Print all that is wrong with a workflow, not just the first of it.
+def problems_told(printer: Printer, file: Path) -> Iterator[None]:
+    """Print all that is wrong with the workflow of a file, not just the first of it.
 
     Raises:
         typer.Exit: the server has refused a workflow in the block.
@@ -105,7 +116,7 @@ def problems_told(printer: Printer) -> Iterator[None]:
     except BadRequest as error:
         if not error.errors:
             raise
-        print_problems(printer, error.errors)
+        print_problems(printer, file, error.errors)
         raise typer.Exit(EXIT_USAGE) from None
 
 

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
 from itertools import islice
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -30,6 +29,7 @@ from .cli_workflow_inputs import Inputs, Params, WorkflowFile, inputs_of, requir
 from .cli_workflow_output import problems_told
 from .client import Client
 from .client_errors import PenstockError
+from .home_path import at_home
 from .model_check import check_model
 from .out_directory import bring_rows, directory_of
 from .payloads import is_remote
@@ -69,7 +69,7 @@ def run(
     printer = Printer(output)
     spec = Workflow.load(file)
     values = sampling_of(params)
-    rows = inputs_of(spec, inputs)
+    rows = inputs_of(spec.inputs, inputs)
     require_inputs(spec, rows)
     for place in rows.values():
         check_readable(place)
@@ -85,7 +85,7 @@ def run(
         options["output"] = directory  # a server elsewhere has directories of its own
     key = _key_of(spec, rows, options)
     with (
-        problems_told(printer),
+        problems_told(printer, file),
         server_for(printer, in_force, server_url) as server,
         Client(server.url, in_force.api_key) as client,
     ):
@@ -180,7 +180,7 @@ def _key_of(spec: Workflow, rows: Mapping[str, str], options: RunOptions) -> str
     facts: list[Any] = [spec.to_dict(), {**options, "output": str(options.get("output"))}]
     for name, place in sorted(rows.items()):
         facts.append([name, place])
-        if not is_remote(place) and (path := Path(place).expanduser()).exists():
+        if not is_remote(place) and (path := at_home(place)).exists():
             stat = path.stat()
             facts.append([str(path.absolute()), stat.st_size, stat.st_mtime_ns])
     digest = hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=16)

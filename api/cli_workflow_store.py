@@ -26,7 +26,7 @@ def save(
     """Keep a workflow on the server under its name; a change becomes its next version."""
     printer = Printer(output)
     spec = Workflow.load(file)
-    with problems_told(printer), open_client(url, api_key) as client:
+    with problems_told(printer, file), open_client(url, api_key) as client:
         version = client.workflows.save(spec)
     if printer.is_json:
         printer.json_line({"name": spec.name, "version": version})

@@ -15,8 +15,9 @@ from .cli_workflow_inputs import Inputs, Params, WorkflowFile, counts_in, inputs
 from .cli_workflow_output import print_check, print_plan, print_problems, problems_told
 from .client import Client
 from .workflow import Workflow
+from .workflow_file import read_document
 from .workflow_here import check_here
-from .workflow_trial import trial_of
+from .workflow_trial import input_names, trial_of
 
 
 def validate(
@@ -33,16 +34,17 @@ def validate(
     Without a server it looks by itself, and cannot tell which models will be served.
     """
     printer = Printer(output)
-    spec = Workflow.load(file)
-    rows, values = inputs_to_check(printer, spec, inputs), sampling_of(params)
+    document = read_document(file)
+    rows = inputs_to_check(printer, input_names(document), inputs)
+    values = sampling_of(params)
     settings, sources = settings_and_sources(None, None, url=url, api_key=api_key)
     if here or (sources["url"] == "default" and not answers(settings)):
-        found = check_here(trial_of(spec, rows, values), settings.models)
+        found = check_here(trial_of(document, rows, values), settings.models)
     else:
-        with problems_told(printer), Client(settings.url, settings.api_key) as client:
-            found = client.workflows.validate(spec, rows, params=values)
+        with problems_told(printer, file), Client(settings.url, settings.api_key) as client:
+            found = client.workflows.validate(document, rows, params=values)
     if not found["valid"]:
-        print_problems(printer, found["errors"])
+        print_problems(printer, file, found["errors"])
         raise typer.Exit(EXIT_USAGE)
     print_check(printer, found)
 
@@ -59,8 +61,8 @@ def preview(
     """Send the first rows through every step, and print each prompt and what came of it."""
     printer = Printer(output)
     spec = Workflow.load(file)
-    given = inputs_of(spec, inputs)
-    with problems_told(printer), open_client(url, api_key) as client:
+    given = inputs_of(spec.inputs, inputs)
+    with problems_told(printer, file), open_client(url, api_key) as client:
         found = client.workflows.preview(spec, given, params=sampling_of(params), rows=rows)
     print_preview(printer, found)
     _exit_as(printer, found)
@@ -97,10 +99,10 @@ def plan(
     printer = Printer(output)
     spec = Workflow.load(file)
     counts = counts_in(spec, num_rows)
-    with problems_told(printer), open_client(url, api_key) as client:
+    with problems_told(printer, file), open_client(url, api_key) as client:
         found = client.workflows.plan(
             spec,
-            inputs_of(spec, inputs),
+            inputs_of(spec.inputs, inputs),
             params=sampling_of(params),
             sample_rows=sample,
             num_rows=counts,

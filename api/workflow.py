@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any, Self, Unpack
 
 from .client_errors import InvalidInput
-from .workflow_document import plain, without_none
+from .workflow_document import plain, plain_mapping, without_none
+from .workflow_file import read_document
 from .workflow_options import (
     EmbedOptions,
     ExpandOptions,
@@ -35,7 +36,6 @@ from .workflow_options import (
     check_options,
 )
 
-_JSON_SUFFIX = ".json"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _ORDER = (  # in which the parts of a specification are written
     "version", "name", "description", "inputs", "params", "defaults", "schemas", "steps", "output",
@@ -68,15 +68,19 @@ class Workflow:
         Raises:
             InvalidInput: it is none by its shape; what it means is checked by the server.
         """
-        if not isinstance(document, Mapping):
-            kind = type(document).__name__
-            raise InvalidInput(f"a workflow is a mapping with name and steps, got {kind}")
-        copy = plain(document, "the workflow")
+        copy = plain_mapping(document, "the workflow")
         if not isinstance(copy.get("name"), str):
             raise InvalidInput("the workflow has no name: write `name: my-workflow`")
-        steps = copy.get("steps")
-        if not isinstance(steps, list) or not all(isinstance(step, dict) for step in steps):
+        if not isinstance(inputs := copy.get("inputs", {}), dict):
+            raise InvalidInput(f"the workflow's inputs must be a mapping, got {inputs!r:.80}")
+        if not isinstance(steps := copy.get("steps"), list):
             raise InvalidInput("the workflow has no steps: write `steps:` and a list of them")
+        for number, step in enumerate(steps):
+            if not isinstance(step, dict):
+                said = f"{step!r:.80}"
+                raise InvalidInput(
+                    f"steps[{number}] must be a mapping with id and type, got {said}"
+                )
         workflow = cls("unnamed")  # the server tells all that is wrong, with the name too
         workflow._document = {"version": 1, "inputs": {}, **copy}
         return workflow
@@ -99,19 +103,7 @@ class Workflow:
         Raises:
             InvalidInput: the file cannot be read, or is no specification.
         """
-        path = Path(path).expanduser()
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise InvalidInput(f"cannot read {path}: {error.strerror or error}") from error
-        if path.suffix.lower() != _JSON_SUFFIX:
-            return cls.from_yaml(data, source=str(path))
-        from ..jobs.strict_json import NotJson, parse_json
-
-        try:
-            return cls.from_dict(parse_json(data))
-        except NotJson as error:
-            raise InvalidInput(f"{path} is not JSON: {error}") from None
+        return cls.from_dict(read_document(path))
 
     @property
     def name(self) -> str:

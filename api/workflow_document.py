@@ -40,6 +40,18 @@ def plain(value: Any, where: str, _depth: int = 0) -> Any:
     raise InvalidInput(f"{where} must be plain data, got {value!r:.80} ({type(value).__name__})")
 
 
+def plain_mapping(document: Any, where: str) -> dict[str, Any]:
+    """Copy a specification, whatever it says.
+
+    Raises:
+        InvalidInput: it is no mapping, or there is something else in it than plain data.
+    """
+    if not isinstance(document, Mapping):
+        kind = type(document).__name__
+        raise InvalidInput(f"{where} must be a mapping with name and steps, got {kind}")
+    return plain(document, where)
+
+
 def without_none(options: Mapping[str, Any]) -> dict[str, Any]:
     """Leave out what was not said."""
     return {name: value for name, value in options.items() if value is not None}

@@ -24,15 +24,20 @@ def with_model(document: Mapping[str, Any], served: Collection[str]) -> Mapping[
 def models_of(document: Mapping[str, Any], params: Mapping[str, Any]) -> list[str]:
     """Name the models: those written down, and those that params and `cross` lists choose from."""
     steps = [step for step in document.get("steps", ()) if isinstance(step, Mapping)]
-    values = {**(document.get("params") or {}), **params}
+    values = {**_mapping(document.get("params")), **params}
     crossed: dict[str, Any] = {}
     for step in steps:
-        crossed |= step.get("cross") or {}
-    said = [(document.get("defaults") or {}).get("model"), *(step.get("model") for step in steps)]
+        crossed |= _mapping(step.get("cross"))
+    said = [_mapping(document.get("defaults")).get("model"), *(step.get("model") for step in steps)]
     found: dict[str, None] = {}  # in order, once each
     for model in said:
         found |= dict.fromkeys(_chosen(model, values, crossed))
     return list(found)
+
+
+def _mapping(said: Any) -> Mapping[str, Any]:
+    """Take what should be a mapping; what is none, the check tells of."""
+    return said if isinstance(said, Mapping) else {}
 
 
 def _asks(step: Mapping[str, Any]) -> bool:

@@ -10,7 +10,8 @@ from typing import Any, TypeAlias
 from .client_errors import InvalidInput
 from .payloads import JobInput
 from .workflow import Workflow
-from .workflow_document import plain
+from .workflow_document import plain, plain_mapping
+from .workflow_file import read_document
 from .workflow_inputs import SAMPLED_ROWS, count_of, sample_of
 
 AnyWorkflow: TypeAlias = Workflow | Mapping[str, Any] | Path | str
@@ -27,20 +28,27 @@ def specified(workflow: AnyWorkflow) -> Specified:
     A text is the path of a file if it ends as one, in .yaml, .yml or .json, or has a slash.
 
     Raises:
-        InvalidInput: a file cannot be read, or is no specification.
+        InvalidInput: a file cannot be read, or holds no mapping; what else is wrong, the server
+            tells at once.
     """
     match workflow:
         case str() if "/" in workflow or Path(workflow).suffix.lower() in _FILE_SUFFIXES:
-            return Workflow.load(workflow).to_dict()
+            return read_document(workflow)
         case str():
             return workflow
         case Workflow():
             return workflow.to_dict()
         case Path():
-            return Workflow.load(workflow).to_dict()
+            return read_document(workflow)
         case Mapping():
-            return Workflow.from_dict(workflow).to_dict()
+            return plain_mapping(workflow, "the workflow")
     raise InvalidInput(f"a workflow is one, a file or a name, got {type(workflow).__name__}")
+
+
+def input_names(workflow: Mapping[str, Any]) -> list[str]:
+    """Name the inputs that a specification declares; none where it declares no mapping of them."""
+    declared = workflow.get("inputs")
+    return list(declared) if isinstance(declared, Mapping) else []
 
 
 def only_input(workflow: Mapping[str, Any]) -> str:
@@ -49,7 +57,7 @@ def only_input(workflow: Mapping[str, Any]) -> str:
     Raises:
         InvalidInput: there are several, or none.
     """
-    names = list(workflow.get("inputs") or {})
+    names = input_names(workflow)
     if len(names) != 1:
         such_as = ", ".join(f"{name!r}: …" for name in names)
         takes = f"has the inputs {', '.join(names)}: name each" if names else "has no input"

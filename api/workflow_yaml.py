@@ -7,7 +7,8 @@ unfolds to gigabytes, or makes objects. So are keys that occur twice.
 
 import math
 import re
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 import yaml
@@ -63,8 +64,30 @@ def read_yaml(text: str | bytes, *, source: str = "the workflow") -> Any:
         InvalidYaml: it is not YAML, or more than is read here.
     """
     text = _as_text(text, source)
-    try:
+    with _refusals(text, source):
         return _Loader(text, source).get_single_data()
+
+
+def compose_yaml(text: str | bytes, *, source: str = "the workflow") -> Node | None:
+    """Return the tree of a text, in which each value knows its line.
+
+    Raises:
+        InvalidYaml: it is not YAML, or more than is read here.
+    """
+    text = _as_text(text, source)
+    with _refusals(text, source):
+        return _Loader(text, source).get_single_node()
+
+
+@contextmanager
+def _refusals(text: str, source: str) -> Iterator[None]:
+    """Say of what PyYAML cannot read, where it stands.
+
+    Raises:
+        InvalidYaml: there is something of that kind.
+    """
+    try:
+        yield
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         reason = "; ".join(part for part in (error.context, error.problem) if part)

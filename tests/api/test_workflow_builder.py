@@ -158,10 +158,11 @@ def test_mistakes_are_named_where_they_are_made() -> None:
 @pytest.mark.parametrize(
     ("document", "says"),
     [
-        ([], "a workflow is a mapping"),
+        ([], "must be a mapping with name and steps, got list"),
         ({"steps": []}, "no name"),
         ({"name": "x"}, "no steps"),
-        ({"name": "x", "steps": ["a"]}, "no steps"),
+        ({"name": "x", "steps": ["a"]}, r"steps\[0\] must be a mapping with id and type, got 'a'"),
+        ({"name": "x", "steps": [], "inputs": None}, "inputs must be a mapping, got None"),
         ({"name": "x", "steps": [{"id": "a", "n": float("nan")}]}, "plain data"),
         ({"name": "x", "steps": [{1: 2}]}, "a key must be a text"),
     ],
