@@ -25,6 +25,7 @@ from penstock.jobs.results_dir import ResultsDir
 from penstock.jobs.settings import Settings
 from penstock.jobs.suspects import Suspects
 from penstock.jobs.tasks import ShardBroken, ShardReturned
+from tests.waiting import PATIENCE_S
 
 from .conftest import JobMaker
 from .small_jobs import answered
@@ -56,12 +57,12 @@ class Holder:
     def open(self, spec: JobSpec, index: int = 0) -> RunShard:
         self.table.issue(spec.job_id, 100)
         self.custody.open(ShardRef(spec.job_id, index), self.outcomes.put)
-        order = self.sent.get(timeout=10)
+        order = self.sent.get(timeout=PATIENCE_S)
         assert isinstance(order, RunShard)
         return order
 
     def outcome(self) -> str | Exception:
-        return self.outcomes.get(timeout=10)
+        return self.outcomes.get(timeout=PATIENCE_S)
 
     def fail(self, order: RunShard, trouble: Trouble) -> None:
         frame = ShardFailed(order.job_id, order.index, order.attempt, "it broke", trouble)
@@ -102,7 +103,7 @@ def test_a_shard_that_fails_again_and_again_fails_its_job(
     for _ in range(MAX_FAILURES):  # handed back however often, it has not failed
         holder.open(spec)
         holder.custody.abandon(ShardRef(spec.job_id, 0))
-        assert isinstance(holder.sent.get(timeout=10), AbortShard)
+        assert isinstance(holder.sent.get(timeout=PATIENCE_S), AbortShard)
     for number in range(1, MAX_FAILURES + 1):
         order = holder.open(spec)
         assert order.tries == MAX_FAILURES + number
@@ -200,10 +201,12 @@ def test_shards_of_a_lost_engine_wait_for_the_next_one(holder: Holder, make_job:
     begin(holder, orders[0], process=7)
     holder.custody.engine_lost(Loss("signal 6", process=7))
     for order in orders:  # whichever engine has them
-        assert holder.sent.get(timeout=10) == AbortShard(order.job_id, order.index, order.attempt)
+        assert holder.sent.get(timeout=PATIENCE_S) == AbortShard(
+            order.job_id, order.index, order.attempt
+        )
     holder.custody.engine_ready()
     for order in orders:
-        assert holder.sent.get(timeout=10) == replace(order, tries=order.tries + 1)
+        assert holder.sent.get(timeout=PATIENCE_S) == replace(order, tries=order.tries + 1)
     for index, num_suspects in enumerate((4, 0)):  # no row of the second was in the engine
         suspects = Suspects(holder.settings.jobs_dir, ShardRef(spec.job_id, index))
         suspects.begin(range(4 * index, 4 * index + 4))
@@ -222,9 +225,9 @@ def test_shards_go_to_the_next_engine_even_if_nobody_can_be_blamed(
     order = holder.open(spec)
     monkeypatch.setattr("penstock.jobs.custody.accuse", broken)
     holder.custody.engine_lost(Loss("signal 6", process=7))
-    assert isinstance(holder.sent.get(timeout=10), AbortShard)
+    assert isinstance(holder.sent.get(timeout=PATIENCE_S), AbortShard)
     holder.custody.engine_ready()
-    assert holder.sent.get(timeout=10) == replace(order, tries=order.tries + 1)
+    assert holder.sent.get(timeout=PATIENCE_S) == replace(order, tries=order.tries + 1)
 
 
 @pytest.mark.parametrize("is_alone", [True, False])

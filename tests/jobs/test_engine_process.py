@@ -30,6 +30,7 @@ from penstock.jobs.frames import (
     encode,
 )
 from penstock.jobs.model import SamplingParams
+from tests.waiting import PATIENCE_S
 
 from .engines import generate
 
@@ -74,7 +75,7 @@ def test_a_link_carries_much_both_ways_and_ends_on_garbage() -> None:
     sent = [generate(str(number) * 50_000) for number in range(100)]
     for frame in sent:
         left.send(frame)
-    assert [heard.get(timeout=20) for _ in sent] == sent
+    assert [heard.get(timeout=PATIENCE_S) for _ in sent] == sent
     os.write(ours.fileno(), b"\xff" * 16)
     for thread in threads:
         thread.join(10)
@@ -105,7 +106,7 @@ def test_kill_9_brings_a_new_one(engines: Any) -> None:
     engine.send(generate("[[long]]"))
     heard.next(Deltas)
     os.kill(first.pid, signal.SIGKILL)
-    assert heard.losses.get(timeout=20).reason == "signal 9"
+    assert heard.losses.get(timeout=PATIENCE_S).reason == "signal 9"
     second = heard.next(Ready)
     assert second.pid != first.pid
     assert engine.num_losses == 1
@@ -126,11 +127,11 @@ def test_a_hung_engine_shows_where_it_stands_and_is_replaced(
     engines: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("penstock.jobs.engine_process.FIRST_STEPS_LIMIT_S", 0.0)
-    engine, heard = engines(hang_limit_s=1.0)
+    engine, heard = engines(hang_limit_s=2.5)
     heard.next(Ready)
     engine.send(generate("[[hang]]"))
-    loss = heard.losses.get(timeout=20)
-    assert loss.has_hung and str(loss).startswith("no progress for 1 s at fake_engine.py:")
+    loss = heard.losses.get(timeout=PATIENCE_S)
+    assert loss.has_hung and str(loss).startswith("no progress for 2.5 s at fake_engine.py:")
     assert loss.report is not None and loss.report.parent == tmp_path / "crashes"
     stacks = loss.report.read_text()
     assert "_advance" in stacks and "_serve_link" in stacks  # of every thread
@@ -140,7 +141,7 @@ def test_a_hung_engine_shows_where_it_stands_and_is_replaced(
 def test_a_slow_engine_is_given_time(engines: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("penstock.jobs.engine_process.FIRST_STEPS_LIMIT_S", 0.0)
     monkeypatch.setattr("penstock.jobs.engine_process._HANG_FACTOR", 200)
-    engine, heard = engines("fake:step_ms=15,tokens=6", hang_limit_s=1.0)
+    engine, heard = engines("fake:step_ms=15,tokens=6", hang_limit_s=2.0)
     heard.next(Ready)
     for _ in range(4):
         engine.send(generate("hello"))
@@ -148,7 +149,7 @@ def test_a_slow_engine_is_given_time(engines: Any, monkeypatch: pytest.MonkeyPat
     heard.next(Progress, lambda frame: frame.steps > 20)
     started_s = time.monotonic()
     engine.send(generate("[[hang]]"))
-    assert heard.losses.get(timeout=20).has_hung
+    assert heard.losses.get(timeout=PATIENCE_S).has_hung
     assert time.monotonic() - started_s > 2.5  # 200 steps of 15 ms
 
 
@@ -166,9 +167,9 @@ def test_a_process_that_cannot_be_started_is_started_later(
 
     monkeypatch.setattr(EngineProcess, step, fail)
     engine, heard = engines()
-    assert "gone" in heard.losses.get(timeout=20).reason
+    assert "gone" in heard.losses.get(timeout=PATIENCE_S).reason
     assert "gone" in engine.trouble  # which the worker tells who asks for it
-    assert "unavailable" in heard.losses.get(timeout=20).reason
+    assert "unavailable" in heard.losses.get(timeout=PATIENCE_S).reason
     assert heard.next(Ready)
     assert engine.trouble is None
 
@@ -177,13 +178,13 @@ def test_garbage_on_the_socket_ends_that_engine_only(engines: Any) -> None:
     engine, heard = engines()
     first = heard.next(Ready)
     os.write(engine._link._connection.fileno(), b"\xff\xff\xff\xff garbage")
-    assert heard.losses.get(timeout=20)
+    assert heard.losses.get(timeout=PATIENCE_S)
     assert heard.next(Ready).pid != first.pid
 
 
 def test_an_unusable_model_is_told_once(engines: Any) -> None:
     _, heard = engines("fake:colour=3")
-    assert "unknown key 'colour'" in heard.unusable.get(timeout=20).message
+    assert "unknown key 'colour'" in heard.unusable.get(timeout=PATIENCE_S).message
     time.sleep(0.5)
     assert heard.losses.empty() and heard.unusable.empty()
 

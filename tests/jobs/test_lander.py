@@ -26,6 +26,7 @@ from penstock.jobs.results_dir import ResultsDir
 from penstock.jobs.settings import Settings
 from penstock.jobs.shard_run import ShardRun
 from penstock.jobs.suspects import Suspects
+from tests.waiting import PATIENCE_S
 
 from .conftest import JobMaker
 from .small_jobs import answered
@@ -66,7 +67,7 @@ def test_a_trace_that_cannot_be_removed_holds_nobody_up(
     stuck.mkdir(parents=True)  # which no `unlink` removes
     for index in range(2):
         lander.submit(run_of(settings, spec, index))
-        assert isinstance(told.get(timeout=20), ShardLanded)
+        assert isinstance(told.get(timeout=PATIENCE_S), ShardLanded)
     assert stuck.exists()
 
 
@@ -79,7 +80,7 @@ def test_a_shard_of_a_removed_job_does_not_land(settings: Settings, make_job: Jo
     JobDir(settings.jobs_dir, spec.job_id).remove()
     ResultsDir.of(spec).remove()
     lander.submit(run)
-    outcome = told.get(timeout=20)
+    outcome = told.get(timeout=PATIENCE_S)
     assert isinstance(outcome, ShardFailed)
     assert (outcome.message, outcome.trouble) == (str(UnknownJob(spec.job_id)), Trouble.LASTING)
     assert not ResultsDir.of(spec).path.exists()

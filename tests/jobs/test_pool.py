@@ -89,7 +89,7 @@ class Told:
             self._loop.turn()
             return bool(self.results or self.failures)
 
-        wait_for(probe, "the task to end", 20)
+        wait_for(probe, "the task to end")
         return self.results[0] if self.results else self.failures[0]
 
     def _accept(self, pid: int, at_s: float) -> None:
@@ -116,7 +116,7 @@ def pool(app: PenstockApp, loop: Loop) -> Iterator[EnginePool]:
     pool = EnginePool(1, app=app)
     pool.start()
     pool.register_with_event_loop(loop)
-    wait_for(lambda: pool.station.engine.progress, "the engine to serve", 20)
+    wait_for(lambda: pool.station.engine.progress, "the engine to serve")
     yield pool
     pool.terminate()
 
@@ -152,10 +152,10 @@ def test_a_message_delivered_again_is_adopted(
     monkeypatch.setattr("penstock.jobs.custody.KEPT_S", 0.0)
     first, second = told(), told()
     handle = first.apply(GENERATE, job_id=job_id, index=1, rows=1)
-    wait_for(lambda: pool.station.engine.progress.shards, "the shard to run", 10)  # type: ignore[union-attr]
+    wait_for(lambda: pool.station.engine.progress.shards, "the shard to run")  # type: ignore[union-attr]
     assert second.apply(GENERATE, job_id=job_id, index=1, rows=1) is handle
     assert second.accepted == 1
-    wait_for(lambda: len(pool.station.engine.progress.shards) == 1, "one run", 10)  # type: ignore[union-attr]
+    wait_for(lambda: len(pool.station.engine.progress.shards) == 1, "one run")  # type: ignore[union-attr]
     pool.station.engine.stop()
     pool.station.custody.engine_lost(Loss("test"))
     assert second.wait()[0] == 1 and not first.results
@@ -174,18 +174,18 @@ def test_an_aborted_shard_goes_back(
 ) -> None:
     mine = told()
     handle = mine.apply(GENERATE, job_id=job_id, index=1, rows=1)
-    wait_for(lambda: pool.station.engine.progress.shards, "the shard to run", 10)  # type: ignore[union-attr]
+    wait_for(lambda: pool.station.engine.progress.shards, "the shard to run")  # type: ignore[union-attr]
     handle.terminate(15)
 
     def is_back() -> bool:
         snapshot = table.snapshot(job_id)
         return snapshot is not None and snapshot.counts.running == 0
 
-    wait_for(is_back, "the shard to be handed back", 10)
+    wait_for(is_back, "the shard to be handed back")
     snapshot = table.snapshot(job_id)
     assert snapshot is not None and snapshot.counts.pending == 2
     assert not mine.results and not mine.failures  # Celery knows: it asked for it
-    wait_for(lambda: not pool.station.engine.progress.shards, "the engine to be free", 10)  # type: ignore[union-attr]
+    wait_for(lambda: not pool.station.engine.progress.shards, "the engine to be free")  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(
@@ -216,8 +216,8 @@ def test_a_request_that_cannot_be_passed_on_is_over_and_its_caller_told(
     def tail() -> str:
         return str(table.redis.xrange(app.keys.tail("chat_1")))
 
-    wait_for(lambda: "cannot be passed to the engine" in tail(), "the answer", 10)
-    wait_for(lambda: not pool.station.replies.is_busy, "the stream to be over", 10)
+    wait_for(lambda: "cannot be passed to the engine" in tail(), "the answer")
+    wait_for(lambda: not pool.station.replies.is_busy, "the stream to be over")
     assert '"invalid_request"' in tail()
 
 
@@ -231,7 +231,7 @@ def test_who_sent_a_request_of_a_newer_version_is_told_to_try_again(
     mine = told()
     mine.apply(INTERACTIVE, "chat_1", request=request_, reply_to="api")
     assert mine.wait()[0] == 1
-    tail = wait_for(lambda: table.redis.xrange(app.keys.tail("chat_1")), "the answer", 10)
+    tail = wait_for(lambda: table.redis.xrange(app.keys.tail("chat_1")), "the answer")
     assert "this worker" in str(tail) and '"retryable":true' in str(tail)
 
 

@@ -13,6 +13,7 @@ from kombu.connection import Connection
 from penstock.jobs.app import broker_url
 from penstock.jobs.redis_server import RedisServer, RedisUnavailable, find_server, server_version
 from penstock.jobs.settings import Settings
+from tests.waiting import wait_for
 
 
 def client_of(server: RedisServer) -> redis.Redis:
@@ -96,10 +97,7 @@ def test_server_dies_with_a_parent_that_was_killed(tmp_path: Path) -> None:
     parent.kill()
     parent.wait()
     parent.stdout.close()
-    deadline = time.monotonic() + 5
-    while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert not Path(f"/proc/{pid}").exists()
+    wait_for(lambda: not Path(f"/proc/{pid}").exists(), "the server to end")
 
 
 def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:

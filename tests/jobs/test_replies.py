@@ -71,10 +71,10 @@ def test_replies_that_cannot_be_sent_are_sent_again(
     publisher.open("chat-1", "api")
     for delta in (TEXT, LAST):
         publisher.send((delta,))
-    wait_for(lambda: [r for r in tail(redis_client, keys) if r.deltas[-1].is_last], "the end", 5)
+    wait_for(lambda: [r for r in tail(redis_client, keys) if r.deltas[-1].is_last], "the end")
     replies = tail(redis_client, keys)
     assert [delta for reply in replies for delta in reply.deltas] == [TEXT, LAST]
-    wait_for(lambda: not publisher._streams, "the request to be forgotten", 5)
+    wait_for(lambda: not publisher._streams, "the request to be forgotten")
 
 
 def test_no_error_ends_the_publisher(
@@ -90,9 +90,9 @@ def test_no_error_ends_the_publisher(
     with monkeypatch.context() as patch:
         patch.setattr(client, "pipeline", None)  # a bug, say
         publisher.send((TEXT,))
-        wait_for(lambda: publisher._streams["chat-1"].num_sent, "the text to be given up", 5)
+        wait_for(lambda: publisher._streams["chat-1"].num_sent, "the text to be given up")
     publisher.send((LAST,))
-    (reply,) = wait_for(lambda: tail(redis_client, keys), "the next text", 5)
+    (reply,) = wait_for(lambda: tail(redis_client, keys), "the next text")
     assert (reply.first, reply.deltas) == (1, (LAST,))  # a reader sees the gap
     assert "cannot publish" in caplog.text
 
@@ -111,7 +111,7 @@ def test_a_waiting_request_is_kept_alive(
             return message and msgspec.json.decode(message["data"], type=Reply)
 
         for _ in range(3):
-            assert wait_for(heard, "a sign of life", 5) == Reply("chat-1", "w1", 0)
+            assert wait_for(heard, "a sign of life") == Reply("chat-1", "w1", 0)
 
 
 def test_a_reader_does_not_wait_for_ever(

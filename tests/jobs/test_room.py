@@ -25,6 +25,7 @@ from penstock.jobs.sealed_input import SealedInput
 from penstock.jobs.settings import Settings
 from penstock.jobs.shard_reader import ShardReader
 from penstock.jobs.steering import pause, resume
+from tests.waiting import PATIENCE_S
 
 from .conftest import JobMaker, ShardRunner
 from .live import wait_for
@@ -194,7 +195,7 @@ def test_rows_that_cannot_be_written_wait_for_the_disk(
     reader.start()
     monkeypatch.setattr(SealedInput, "shard", lambda *_: _raise(OSError(errno.EIO, "broken")))
     reader.submit(RunShard(spec.job_id, 0, attempt=1))
-    failed = reader_told.get(timeout=20)
+    failed = reader_told.get(timeout=PATIENCE_S)
     assert isinstance(failed, ShardFailed)
     assert (failed.trouble, failed.message) == (
         Trouble.STORAGE,
@@ -202,14 +203,14 @@ def test_rows_that_cannot_be_written_wait_for_the_disk(
     )
     monkeypatch.undo()
     reader.submit(RunShard(spec.job_id, 0, attempt=2))
-    run = reader_told.get(timeout=20)
+    run = reader_told.get(timeout=PATIENCE_S)
     monkeypatch.setattr(
         "penstock.jobs.lander.land", lambda *_, **__: _raise(OSError(errno.EROFS, "no"))
     )
     lander = Lander(told.put, settings.jobs_dir)
     lander.start()
     lander.submit(run)
-    outcome = told.get(timeout=20)
+    outcome = told.get(timeout=PATIENCE_S)
     assert isinstance(outcome, ShardFailed)
     assert outcome.trouble is Trouble.STORAGE
     assert outcome.message.startswith(f"storage_unavailable: cannot write below {spec.out}")

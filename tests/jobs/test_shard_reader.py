@@ -18,6 +18,7 @@ from penstock.jobs.settings import Settings
 from penstock.jobs.shard_reader import ShardReader
 from penstock.jobs.shard_run import ShardRun
 from penstock.jobs.submission import RowsSource, SubmitRequest, submit
+from tests.waiting import PATIENCE_S
 
 GOOD = {"messages": [{"role": "user", "content": "hi"}]}
 ODD_ROLE = {"messages": [{"role": ["user"], "content": "hi"}]}
@@ -44,7 +45,7 @@ class Reading:
 
     def read(self, spec: JobSpec) -> ShardRun | ShardFailed | ShardLanded:
         self.reader.submit(RunShard(spec.job_id, 0, attempt=1))
-        return self.told.get(timeout=20)
+        return self.told.get(timeout=PATIENCE_S)
 
 
 @pytest.fixture
