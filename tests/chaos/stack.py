@@ -6,6 +6,7 @@ answers can be checked row by row and which notes what it computes.
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -21,7 +22,6 @@ from penstock.jobs.parent_death import launch_command
 from penstock.jobs.redis_server import RedisServer
 from penstock.jobs.settings import Settings
 
-from ..e2e.stack import free_port
 from .proxy import FaultProxy
 
 TOKENS = 16  # of every answer
@@ -107,7 +107,8 @@ class Stack:
         self.redis = server
         self.journal = directory / "journal"
         self.model = f"fake:step_ms={options.step_ms};tokens={TOKENS};journal={self.journal}"
-        port = free_port()
+        self._ports = [_held_port() for _ in range(1 + options.is_proxied)]
+        port, *proxy_ports = [held.getsockname()[1] for held in self._ports]
         self.url = f"http://127.0.0.1:{port}"
         self.redis_proxies: list[FaultProxy] = []  # one for each worker, the last for the API
         self.api_proxy: FaultProxy | None = None
@@ -116,7 +117,7 @@ class Stack:
                 FaultProxy.before_redis(server.socket_path, directory / f"proxy-{number}.sock")
                 for number in range(options.num_workers + 1)
             ]
-            self.api_proxy = FaultProxy.before_port(port, free_port())
+            self.api_proxy = FaultProxy.before_port(port, *proxy_ports)
         self.settings = Settings(
             url=self.url,
             redis_url=server.url,
@@ -151,6 +152,8 @@ class Stack:
             proxy.close()
         if self.api_proxy is not None:
             self.api_proxy.close()
+        for held in self._ports:
+            held.close()
 
     def mend(self) -> None:
         """Start again whatever a fault has left dead, and wait until all serve."""
@@ -205,6 +208,14 @@ def running_stack(directory: Path, options: StackOptions) -> Iterator[Stack]:
             yield stack
         finally:
             stack.stop()
+
+
+def _held_port() -> socket.socket:
+    """Hold a port for a server that comes and goes: nobody else is given it meanwhile."""
+    held = socket.socket()
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # so that the server may bind it too
+    held.bind(("127.0.0.1", 0))
+    return held
 
 
 def engine_of(worker_pid: int) -> int | None:

@@ -127,7 +127,7 @@ def test_rows_begun_long_after_their_part_are_counted(journal: Path, tmp_path: P
     (home / "rows").mkdir(parents=True)
     (home / "rows" / "part-000000.parquet").touch()
     assert Work(journal, 0, {"job_1": home}).num_late() == 0
-    late = _shifted(journal, by_ns=int(2 * LATE_S * 1e9))
+    late = _shifted(journal, by_ns=int(100 * LATE_S * 1e9))
     assert Work(late, 0, {"job_1": home}).num_late() == 4
 
 

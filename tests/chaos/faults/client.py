@@ -28,7 +28,7 @@ def leave_streams(scene: Scene) -> None:
 
     def is_quiet() -> bool:
         """Nothing runs beside the job; when that has ended, nothing at all."""
-        answer = httpx2.get(f"{scene.stack.url}/v1/workers", timeout=10).json()
+        answer = httpx2.get(f"{scene.stack.url}/v1/workers", timeout=60).json()
         return scene.main.has_ended and not any(
             worker["running_rows"] + worker["waiting_rows"] for worker in answer["data"]
         )
@@ -55,7 +55,7 @@ def _read_a_little(scene: Scene) -> None:
         "max_tokens": 50_000,
     }
     url = f"{scene.stack.url}/v1/chat/completions"
-    with httpx2.stream("POST", url, json=body, timeout=30) as answer:
+    with httpx2.stream("POST", url, json=body, timeout=60) as answer:
         answer.raise_for_status()
         for number, _ in enumerate(answer.iter_lines()):
             if number >= _FRAMES:
@@ -69,17 +69,17 @@ def _cancel_one(scene: Scene, seed: int) -> str:
     address = f"{url}/v1/jobs/{job['id']}"
     time.sleep(seed % 1000 / 1000 * 2.0)
     for _ in range(1 + seed % 2):
-        httpx2.post(f"{address}/cancel", timeout=30).raise_for_status()
-    after = httpx2.get(address, timeout=30).json()
+        httpx2.post(f"{address}/cancel", timeout=60).raise_for_status()
+    after = httpx2.get(address, timeout=60).json()
     if after["status"] not in ("cancelled", "completed", "landing"):
         scene.blame(f"F32 a cancelled job is {after['status']}")
     scene.wait_for(
-        lambda: httpx2.get(address, timeout=30).json()["status"] in ("cancelled", "completed"),
+        lambda: httpx2.get(address, timeout=60).json()["status"] in ("cancelled", "completed"),
         "the cancelled job's end",
     )
-    rows = httpx2.get(f"{address}/results", params={"limit": 1000}, timeout=30).text.splitlines()
+    rows = httpx2.get(f"{address}/results", params={"limit": 1000}, timeout=60).text.splitlines()
     # Asked after the rows: what was held when the job was cancelled may land, and count, since.
-    ended = httpx2.get(address, timeout=30).json()
+    ended = httpx2.get(address, timeout=60).json()
     counts = ended["counts"]
     total = sum(count for name, count in counts.items() if name not in ("total", "rejected"))
     if total != _SMALL_ROWS or counts["failed"] or counts["running"]:

@@ -43,7 +43,7 @@ def run_out_of_time(scene: Scene) -> None:
     address = f"{scene.stack.url}/v1/jobs/{job['id']}"
 
     def look() -> dict:
-        return httpx2.get(address, timeout=30).json()
+        return httpx2.get(address, timeout=60).json()
 
     scene.wait_for(lambda: look()["finished_at"] is not None, "the job's time to be up")
     rows = httpx2.get(f"{address}/results", timeout=60).text.splitlines()
@@ -58,7 +58,7 @@ def run_out_of_time(scene: Scene) -> None:
 
 def _is_steered(address: str) -> bool:
     """Steer a job; false if it has ended meanwhile."""
-    answer = httpx2.post(address, timeout=30)
+    answer = httpx2.post(address, timeout=60)
     if answer.status_code == httpx2.codes.CONFLICT:
         return False
     answer.raise_for_status()
