@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -42,8 +43,9 @@ def test_it_is_refused_wherever_a_path_is_taken(read: Callable[[str], object]) -
 
 @pytest.mark.parametrize("name", ["data", "results"])
 def test_it_is_no_setting(name: str) -> None:
+    flags: dict[str, Any] = {name: NOBODYS}
     with pytest.raises(InvalidSetting, match=rf"^{name} is '{NOBODYS}' \(from flag\): {TOLD}"):
-        Settings.load(environ={}, **{name: NOBODYS})
+        Settings.load(environ={}, **flags)
 
 
 def test_no_rows_can_be_wanted_there() -> None:
