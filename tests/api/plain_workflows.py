@@ -2,6 +2,10 @@
 
 from typing import Any
 
+import httpx2
+
+from tests.waiting import wait_for
+
 from .conftest import MODEL
 
 # Each text is said twice, with its number behind it; the longer of both stays.
@@ -40,6 +44,16 @@ WORKFLOW: dict[str, Any] = {
 
 def rows(count: int) -> list[dict[str, Any]]:
     return [{"text": f"t{number}", "size": number} for number in range(count)]
+
+
+def wait(http: httpx2.Client, run_id: str) -> dict[str, Any]:
+    """Wait until a run has ended."""
+
+    def ended() -> dict[str, Any] | None:
+        run = http.get(f"/v1/workflows/runs/{run_id}", params={"wait": 5}).json()
+        return run if run["finished_at"] is not None else None
+
+    return wait_for(ended, "the run's end")
 
 
 def endless() -> dict[str, Any]:

@@ -11,11 +11,10 @@ from penstock.api.job_timeline import eta_band_s, timeline_object
 from penstock.api.run_graph import OUTPUT
 from penstock.api.web_pages import FOLDER, composed
 from penstock.jobs.timeline import Moment, Timeline
-from tests.waiting import wait_for
 
 from .conftest import MODEL, Stack
 from .plain_jobs import rows, submit, three_shards, wait
-from .plain_workflows import WORKFLOW, rows as texts
+from .plain_workflows import WORKFLOW, rows as texts, wait as wait_for_run
 
 PAGES = ["/ui", "/ui/jobs/job_00000000000000000000000000", "/ui/runs/run_1"]
 
@@ -171,13 +170,12 @@ class TestGraph:
         assert {node["type"] for node in graph["nodes"] if node["kind"] == "step"} == {
             "expand", "generate", "reduce", "filter",
         }  # fmt: skip
-        http.get(f"/v1/workflows/runs/{run['id']}", params={"wait": 30})
+        wait_for_run(http, run["id"])
 
     def test_runs_are_listed_by_state(self, http: httpx2.Client) -> None:
         body = {"workflow": WORKFLOW, "inputs": {"texts": {"rows": texts(1)}}}
         run = http.post("/v1/workflows/runs", json=body).json()
-        path = f"/v1/workflows/runs/{run['id']}"
-        wait_for(lambda: http.get(path, params={"wait": 5}).json()["status"] == "completed")
+        assert wait_for_run(http, run["id"])["status"] == "completed"
 
         def listed(*states: str) -> list[str]:
             params = {"status": list(states), "limit": 100}

@@ -111,9 +111,9 @@ def test_plots_tell_what_the_timeline_tells(
         module = "import('/ui/assets/format.js').then(({ brief }) => brief(%r))"
         speed = page.evaluate(module % point["rows_per_s"])
         expect(page.locator("#rows-plot .told")).to_contain_text(f"{speed} rows/s")
-    box = page.locator("#latency-plot svg").bounding_box()
-    assert box is not None
-    page.mouse.move(box["x"] + box["width"] - 15, box["y"] + 60)
+    latency = page.locator("#latency-plot svg")
+    width = latency.evaluate("node => node.clientWidth")
+    latency.hover(position={"x": width - 15, "y": 60})  # wherever it stands by then
     expect(page.locator("#latency-plot .told")).to_contain_text("median")
     page.mouse.move(0, 0)
     expect(page.locator("#latency-plot .told")).to_be_hidden()

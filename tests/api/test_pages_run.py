@@ -92,7 +92,7 @@ def test_rows_of_a_step_lead_to_their_history(reader: Reader, http: httpx2.Clien
 def test_a_run_is_paused_resumed_and_cancelled(reader: Reader, http: httpx2.Client) -> None:
     run_id = begin(http, endless(), 3)
     page = reader.open("/ui")
-    page.locator("#runs tbody tr").first.get_by_role("link").click()
+    page.locator("#runs tbody tr", has_text=run_id).get_by_role("link").click()
     page.wait_for_url(f"**/ui/runs/{run_id}")
     said = page.locator("#graph [data-node=say]")
     expect(said).to_have_attribute("data-state", "running")
@@ -113,6 +113,7 @@ def test_a_graph_with_branches_has_layers(reader: Reader, http: httpx2.Client) -
     workflow = {**WORKFLOW, "name": "branches", "steps": [*steps, join], "output": {}}
     run_id = begin(http, workflow, 2)
     page = reader.open(f"/ui/runs/{run_id}")
+    expect(page.locator("#state")).to_have_text("completed")  # from then on nothing moves
     expect(page.locator("#graph .node")).to_have_count(5)
     boxes = {
         name: page.locator(f"#graph [data-node={name}]").bounding_box()
@@ -125,5 +126,4 @@ def test_a_graph_with_branches_has_layers(reader: Reader, http: httpx2.Client) -
     assert left["x"] == pytest.approx(right["x"], abs=2)  # what runs has a thicker line
     assert both["x"] > left["x"] + left["width"]
     assert abs(left["y"] - right["y"]) > left["height"]
-    expect(page.locator("#state")).to_have_text("completed")
     assert MODEL in page.locator("#steps").inner_text()

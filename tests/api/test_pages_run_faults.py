@@ -10,12 +10,11 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from tests.browser import open_browser
-from tests.waiting import wait_for
 
 from .conftest import Stack
 from .page_reader import NARROW, Reader, reading
 from .plain_jobs import jsonl
-from .plain_workflows import WORKFLOW, rows
+from .plain_workflows import WORKFLOW, rows, wait
 
 STEPS: list[dict[str, Any]] = [
     {"id": "half", "type": "map", "set": {"x": "1 / (row.size % 2)"}, "on_error": "default",
@@ -50,12 +49,7 @@ def begun(http: httpx2.Client) -> str:
 
 def finished(http: httpx2.Client) -> str:
     run_id = begun(http)
-
-    def has_ended() -> bool:
-        run = http.get(f"/v1/workflows/runs/{run_id}", params={"wait": 5}).json()
-        return run["status"] == "completed_with_errors"
-
-    wait_for(has_ended, "the run's end")
+    assert wait(http, run_id)["status"] == "completed_with_errors"
     return run_id
 
 
