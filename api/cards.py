@@ -48,6 +48,7 @@ def job_card(record: JobRecord, eta: Eta | None = None) -> str:
             [
                 ("rows", f"{num_done:,} of {counts.total:,}"),
                 ("failed", f"{counts.failed:,}" if counts.failed else ""),
+                ("unparsed", f"{counts.unparsed:,}" if counts.unparsed else ""),
                 ("rejected", counted(counts.rejected, "line") if counts.rejected else ""),
                 ("errors", error_words(record.errors_by_code)),
                 ("rate", _rate(record)),

@@ -16,6 +16,7 @@ from .wording import counted, short_number, short_time
 
 _CODES_SHOWN = 5
 _SHORT_ERRORS = "errors"
+_UNPARSED = "not the document that was asked for, as where max_tokens cut it short"
 _SPARE = ("model", "created", "name", "took", "rejected")  # of jobs: the first goes first
 
 
@@ -56,6 +57,7 @@ def print_job(printer: Printer, record: JobRecord) -> None:
             *(("tag", f"{name}={value}") for name, value in record.metadata.items()),
             ("rows", f"{counts.succeeded + counts.failed:,} of {counts.total:,} landed"),
             ("failed", _failed(record)),
+            *([("unparsed", f"{counts.unparsed:,} ({_UNPARSED})")] if counts.unparsed else []),
             *([("not run", counts.not_run)] if counts.not_run else []),
             ("rejected lines", counts.rejected),
             ("tokens", f"{usage.prompt_tokens:,} in, {usage.completion_tokens:,} out"),
@@ -135,6 +137,8 @@ def summary(record: JobRecord) -> str:
     parts = [f"{record.id} {record.status}", counted(counts.succeeded, "row")]
     if counts.failed:
         parts.append(f"{counts.failed:,} failed")
+    if counts.unparsed:
+        parts.append(f"{counts.unparsed:,} unparsed")
     if counts.rejected:
         parts.append(_rejected(record))
     if record.duration_s:

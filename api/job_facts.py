@@ -40,8 +40,9 @@ class JobFacts(RecordFacts[JobRecord]):
         counts = self.counts
         rows = f"{counts.succeeded + counts.failed:,}/{counts.total:,} rows"
         failed = f", {counts.failed:,} failed" if counts.failed else ""
+        unparsed = f", {counts.unparsed:,} unparsed" if counts.unparsed else ""
         rejected = f", {counted(counts.rejected, 'line')} rejected" if counts.rejected else ""
-        return f"<{type(self).__name__} {self.id} {self.status} {rows}{failed}{rejected}>"
+        return f"<{type(self).__name__} {self.id} {self.status} {rows}{failed}{unparsed}{rejected}>"
 
     def _repr_html_(self) -> str:
         from .cards import job_card  # for notebooks only

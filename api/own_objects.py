@@ -32,7 +32,7 @@ class JobRate(Described):
 
 
 class Counts(Described):
-    """Rows of a job by where they stand. All of them but `rejected` add up to `total`."""
+    """Rows of a job by where they stand. All but `rejected` and `unparsed` add up to `total`."""
 
     total: int
     """All that the input has."""
@@ -48,6 +48,10 @@ class Counts(Described):
     """Lines of the input that could not become rows."""
     not_run: int
     """The job ended before their turn."""
+    unparsed: int
+    """Of those that succeeded: their answer is not the JSON document that was asked for, as where
+    `max_tokens` has cut it short. Nothing is counted where rows bring requests of their own.
+    """
 
 
 class JobPlace(Described):

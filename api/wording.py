@@ -19,6 +19,8 @@ def progress_facts(record: JobRecord, eta: Eta | None = None) -> str:
         facts.append(f"eta {eta_words(eta or Eta(record.eta_s))}")
     if counts.failed:
         facts.append(f"{counts.failed:,} failed")
+    if counts.unparsed:
+        facts.append(f"{counts.unparsed:,} unparsed")
     if counts.rejected:
         facts.append(f"{counts.rejected:,} rejected")
     if record.status is JobState.PAUSED and record.status_reason:

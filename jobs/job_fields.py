@@ -33,6 +33,7 @@ def job_fields(spec: JobSpec, control: Control, state: JobState) -> dict[str, Fi
         "shards_landed": 0,
         "succeeded": 0,
         "failed": 0,
+        "unparsed": 0,
         "prompt_tokens": 0,
         "completion_tokens": 0,
         "cached_tokens": 0,
@@ -70,6 +71,7 @@ def count_arguments(part: PartCounts) -> tuple[int | str, ...]:
     return (
         part.rows,
         part.failed,
+        part.unparsed,
         part.prompt_tokens,
         part.completion_tokens,
         part.cached_tokens,

@@ -91,7 +91,7 @@ def _join_parts(job_dir: JobDir, spec: JobSpec, retry: JobSpec) -> dict[int, Par
         results.success.unlink(missing_ok=True)
         fsync_directory(results.path)
         for index, rows in _improved(sealed, spec, parts, _Stream(retry)):
-            counts = _count(rows)
+            counts = _count(spec, rows)
             table = pa.Table.from_pylist(rows, schema=row_schema(spec))
             data = encode_part(spec, counts, table, retry=retry.job_id)
             replace_file(results.part(index), data, temporary_dir=results.temporary)
@@ -174,9 +174,11 @@ def _merged(spec: JobSpec, old: Rows, new: Rows) -> Rows:
     return sorted(kept + better, key=lambda row: (row["row_index"], row["sample_index"]))
 
 
-def _count(rows: Rows) -> PartCounts:
+def _count(spec: JobSpec, rows: Rows) -> PartCounts:
     """Add up a part, as landing does."""
+    wants_documents = spec.wants_documents
     failed: dict[int, str] = {}
+    unparsed: set[int] = set()
     prompts: dict[int, int] = {}
     cached: dict[int, int] = {}
     for row in rows:
@@ -185,6 +187,8 @@ def _count(rows: Rows) -> PartCounts:
         cached[index] = max(cached.get(index, 0), row["cached_tokens"])
         if row["status"] == RowStatus.FAILED:
             failed.setdefault(index, (row["error"] or {}).get("code") or "unknown")
+        elif wants_documents and row["output_json"] is None and not row["tool_calls"]:
+            unparsed.add(index)
     starts = [row["started_at"] for row in rows if row["started_at"] is not None]
     return PartCounts(
         rows=len(prompts),
@@ -194,4 +198,5 @@ def _count(rows: Rows) -> PartCounts:
         cached_tokens=sum(cached.values()),
         started_at_ms=int(min(starts).timestamp() * 1000) if starts else None,
         errors=dict(Counter(failed.values())),
+        unparsed=len(unparsed - failed.keys()),
     )

@@ -146,6 +146,8 @@ def _count(spec: JobSpec, index: int, attempt: int, rows: Sequence[LandedRow]) -
     starts = [row.started_at_ms for row in rows if row.started_at_ms is not None]
     failed = {row.row_index: row.error for row in rows if row.status is RowStatus.FAILED}
     codes = Counter(error.code for error in failed.values() if error is not None)
+    answers = rows if spec.wants_documents else ()
+    unparsed = {row.row_index for row in answers if row.output_json is None and not row.tool_calls}
     return PartCounts(
         rows=len(by_row),
         failed=len(failed),
@@ -155,6 +157,7 @@ def _count(spec: JobSpec, index: int, attempt: int, rows: Sequence[LandedRow]) -
         attempt=attempt,
         started_at_ms=min(starts, default=None),
         errors=dict(codes),
+        unparsed=len(unparsed - failed.keys()),
     )
 
 

@@ -48,6 +48,7 @@ def _manifest(spec: JobSpec, state: JobState, parts: dict[int, PartFacts]) -> di
             "total": spec.num_rows,
             "succeeded": spec.num_rows - counts.failed,
             "failed": counts.failed,
+            "unparsed": counts.unparsed,
             "rejected": spec.num_rejected,
         },
         "usage": {

@@ -185,6 +185,16 @@ class JobSpec:
     arrow_schema: str | None = None  # what the user's columns were, as `column_schema` writes it
     version: int = 1  # `spec_version` says which one it takes
 
+    @property
+    def wants_documents(self) -> bool:
+        """Whether every answer is to be a JSON document, which no row's own request may change."""
+        task = self.task
+        brings_requests = task.prompt is None and task.messages is None and "body" in self.columns
+        if task.endpoint == EMBED or brings_requests:
+            return False
+        form = task.sampling_params().structured_outputs
+        return form is not None and (form.json is not None or bool(form.json_object))
+
 
 def spec_version(task: TaskSpec, columns: Collection[str], *, has_logprobs: bool = False) -> int:
     """Return the oldest version that says all of this: older workers go on with what they know.
@@ -221,7 +231,7 @@ class ShardRef:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Rows of a job by where they stand. All of them but `rejected` add up to `total`."""
+    """Rows of a job by where they stand. All but `rejected` and `unparsed` add up to `total`."""
 
     total: int = 0
     pending: int = 0
@@ -230,6 +240,7 @@ class Counts:
     failed: int = 0
     rejected: int = 0
     not_run: int = 0  # the job ended before their turn
+    unparsed: int = 0  # of those that succeeded: not the document that was asked for
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ class PartCounts:
     attempt: int = 0  # the claim that landed it
     started_at_ms: int | None = None  # when the first of its rows began
     errors: Mapping[str, int] = field(default_factory=dict)  # error code -> failed rows
+    unparsed: int = 0  # rows that succeeded, and are not the document that was asked for
 
 
 def summed(parts: Iterable[PartCounts]) -> PartCounts:
@@ -29,4 +30,4 @@ def summed(parts: Iterable[PartCounts]) -> PartCounts:
     return PartCounts(**{name: sums[name] for name in _SUMMED}, errors=dict(errors))
 
 
-_SUMMED = ("rows", "failed", "prompt_tokens", "completion_tokens", "cached_tokens")
+_SUMMED = ("rows", "failed", "unparsed", "prompt_tokens", "completion_tokens", "cached_tokens")

@@ -44,12 +44,17 @@ class _Usage(msgspec.Struct, frozen=True):
     cached_tokens: int
 
 
+class _Counts(msgspec.Struct, frozen=True):
+    unparsed: int = 0
+
+
 class _Manifest(msgspec.Struct, frozen=True):
     """What of `_manifest.json` the table counts."""
 
     usage: _Usage
     parts: list[_ManifestPart]
     errors: dict[str, int] = {}
+    counts: _Counts = _Counts()
 
 
 def rebuild_all(
@@ -206,8 +211,8 @@ def _counts(spec: JobSpec, final: Final | None) -> dict[int, PartCounts]:
 def _counts_by_manifest(spec: JobSpec) -> dict[int, PartCounts] | None:
     """Read the counts of a complete job from its manifest, without opening any of its parts.
 
-    It tells tokens and errors of all parts together; only their sums matter here, so the first part
-    has them all. None when there is no such manifest.
+    It tells some sums, as of tokens and errors, of all parts together; only these matter here, so
+    the first part has them all. None when there is no such manifest.
     """
     path = ResultsDir.of(spec).manifest
     try:
@@ -222,6 +227,8 @@ def _counts_by_manifest(spec: JobSpec) -> dict[int, PartCounts] | None:
         index: PartCounts(part.rows, part.failed, 0, 0, 0)
         for index, part in enumerate(manifest.parts)
     }
-    first = manifest.parts[0]
-    counts[0] = PartCounts(first.rows, first.failed, *tokens, errors=manifest.errors)
+    first, unparsed = manifest.parts[0], manifest.counts.unparsed
+    counts[0] = PartCounts(
+        first.rows, first.failed, *tokens, errors=manifest.errors, unparsed=unparsed
+    )
     return counts

@@ -46,6 +46,7 @@ def read_snapshot(job_id: str, answer: Any) -> JobSnapshot | None:
             failed=failed,
             rejected=number("num_rejected"),
             not_run=waiting if state.is_final else 0,
+            unparsed=number_or_none("unparsed") or 0,  # an older version did not count them
         ),
         num_shards=num_shards,
         shards_landed=number("shards_landed"),

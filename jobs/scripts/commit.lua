@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Count a landed shard, once, for the attempt that holds it. Once the job has been stopped nobody
 -- does; what is linked counts all the same, as its rows are among the job's files.
--- ARGV: shard, attempt, rows, failed, prompt, completion, cached tokens, errors by code.
+-- ARGV: shard, attempt, rows, failed, unparsed, prompt, completion, cached tokens, errors by code.
 -- Returns {status, left, 1 if the job pauses now because of its errors}.
 local shard = ARGV[1]
 local job = redis.call('HMGET', JOB, 'state', 'num_shards', 'shards_landed')

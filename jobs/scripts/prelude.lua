@@ -160,20 +160,21 @@ local function add_errors(errors)
 end
 
 -- Tells the sums of all landed shards anew.
-local function retell(rows, failed, prompt, completion, cached, errors)
+local function retell(rows, failed, unparsed, prompt, completion, cached, errors)
   for _, name in ipairs(redis.call('HKEYS', JOB)) do
     if string.sub(name, 1, 6) == 'error:' then
       redis.call('HDEL', JOB, name)
     end
   end
   add_errors(errors)
-  redis.call('HSET', JOB, 'succeeded', rows - failed, 'failed', failed, 'prompt_tokens', prompt,
-    'completion_tokens', completion, 'cached_tokens', cached)
+  redis.call('HSET', JOB, 'succeeded', rows - failed, 'failed', failed, 'unparsed', unparsed,
+    'prompt_tokens', prompt, 'completion_tokens', completion, 'cached_tokens', cached)
 end
 
 -- Marks a shard landed and adds its counts; returns how many shards are left. An end stands.
 -- landing_at_ms: since when whoever completes the job is at it.
-local function add_landed(landing_at_ms, shard, rows, failed, prompt, completion, cached, errors)
+local function add_landed(landing_at_ms, shard, rows, failed, unparsed, prompt, completion, cached,
+    errors)
   redis.call('SETBIT', LANDED, shard, 1)
   redis.call('ZREM', LEASES, shard)
   redis.call('HDEL', ATTEMPTS, shard, failures_of(shard))
@@ -181,6 +182,7 @@ local function add_landed(landing_at_ms, shard, rows, failed, prompt, completion
   redis.call('ZREM', RETRY, shard)
   redis.call('HINCRBY', JOB, 'succeeded', rows - failed)
   redis.call('HINCRBY', JOB, 'failed', failed)
+  redis.call('HINCRBY', JOB, 'unparsed', unparsed)
   redis.call('HINCRBY', JOB, 'prompt_tokens', prompt)
   redis.call('HINCRBY', JOB, 'completion_tokens', completion)
   redis.call('HINCRBY', JOB, 'cached_tokens', cached)

@@ -30,9 +30,8 @@ def carried_types(spec: RunSpec, plan: Plan, step_id: str | None = None) -> str 
     said = {name: read_types(dataset.arrow_schema) for name, dataset in spec.inputs.items()}
     types = {name: dict(zip(each.names, each.types, strict=True)) for name, each in said.items()}
     origins = _origins(plan)[step_id or plan.output_step]
-    if step_id is None and plan.output.select is not None:  # a dot would name a field of a column
-        chosen = {name for name in plan.output.select if "." not in name}
-        origins = {column: inputs for column, inputs in origins.items() if column in chosen}
+    if step_id is None and plan.output.select is not None:
+        origins = {name: origins[name] for name in plan.output.select if name in origins}
     fields: list[pa.Field] = []
     for column, inputs in origins.items():
         kinds = {types[name].get(column) for name in inputs}

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from penstock.api.cards import job_card
 from penstock.api.cli_job_output import (
     print_job,
     print_job_errors,
@@ -18,6 +19,7 @@ from penstock.api.cli_output import OutputFormat, Printer
 from penstock.api.cli_workflow_output import print_check
 from penstock.api.progress import JobProgress
 from penstock.api.records import JobRecord, Row
+from penstock.api.wording import progress_facts
 from penstock.jobs.model import Counts, JobState
 
 JOB = "job_01K3ZZZZZZZZZZZZZZZZ4K2J9Q"
@@ -61,6 +63,20 @@ def test_a_narrow_table_of_jobs_leaves_columns_out(
     assert lost not in head.split()
     assert {JOB, "completed", "18/18"} <= set(line.split())
     assert max(len(head), len(line)) <= width
+
+
+def test_answers_that_are_no_documents_are_told_of(
+    printer: Printer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = record(JobState.COMPLETED, counts=Counts(total=1800, succeeded=1800, unparsed=1200))
+    for line in (summary(job), progress_facts(job), job_card(job)):
+        assert "1,200" in line and "unparsed" in line
+    print_job(printer, job)
+    assert "1,200 (not the document that was asked for" in capsys.readouterr().out
+    fine = record(JobState.COMPLETED, counts=Counts(total=18, succeeded=18))
+    print_job(printer, fine)
+    told = (summary(fine), progress_facts(fine), job_card(fine), capsys.readouterr().out)
+    assert not any("unparsed" in each for each in told)
 
 
 def test_rejected_lines_are_told_of_beside_the_status(

@@ -39,6 +39,8 @@ def test_a_schema_fills_typed_columns(penstock: Client) -> None:
         prompt=SAY + "{{ row.text }}",
         schema=Order,
     ).wait(timeout_s=60)
+    assert (job.counts.succeeded, job.counts.unparsed) == (3, 1)
+    assert "3/3 rows, 1 unparsed" in repr(job)
     table = job.to_arrow()
     assert table.schema.field("parsed").type == pa.struct([("item", "string"), ("amount", "int64")])
     rows = list(job.results())

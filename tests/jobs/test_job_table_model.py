@@ -141,7 +141,9 @@ class JobTableMachine(RuleBasedStateMachine):
         if (found := self.attempt_of(number, which)) is None:
             return
         job, shard, attempt = found
-        part = PartCounts(job.rows_of(shard), failed, 7 * shard, 5, shard, attempt)
+        part = PartCounts(
+            job.rows_of(shard), failed, 7 * shard, 5, shard, attempt, unparsed=shard % 2
+        )
         answer = self.table.commit(ShardRef(job.spec.job_id, shard), attempt, part)
         if job.place[shard] == "landed":
             assert answer.status == "duplicate"
@@ -296,6 +298,7 @@ class JobTableMachine(RuleBasedStateMachine):
                 running=running,
                 succeeded=done - failed,
                 failed=failed,
+                unparsed=sum(part.unparsed for part in job.parts.values()),
             )
             assert snapshot.shards_landed == len(job.parts)
             assert snapshot.prompt_tokens == sum(p.prompt_tokens for p in job.parts.values())

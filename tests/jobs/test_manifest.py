@@ -26,7 +26,13 @@ def test_a_landed_job_is_completed_with_its_manifest(jobs: SmallJobs) -> None:
     (results.temporary / "left by a killed writer").touch()
     assert jobs.finalize(spec) is JobState.COMPLETED
     manifest = json.loads(results.manifest.read_text())
-    assert manifest["counts"] == {"total": 10, "succeeded": 10, "failed": 0, "rejected": 0}
+    assert manifest["counts"] == {
+        "total": 10,
+        "succeeded": 10,
+        "failed": 0,
+        "unparsed": 0,
+        "rejected": 0,
+    }
     assert manifest["usage"] == {
         "prompt_tokens": 50,
         "completion_tokens": 30,
@@ -59,7 +65,13 @@ def test_failed_rows_make_a_job_completed_with_errors(jobs: SmallJobs) -> None:
     jobs.run(spec, failing=[3])
     assert jobs.finalize(spec) is JobState.COMPLETED_WITH_ERRORS
     manifest = json.loads(ResultsDir.of(spec).manifest.read_text())
-    assert manifest["counts"] == {"total": 10, "succeeded": 9, "failed": 1, "rejected": 0}
+    assert manifest["counts"] == {
+        "total": 10,
+        "succeeded": 9,
+        "failed": 1,
+        "unparsed": 0,
+        "rejected": 0,
+    }
 
 
 def test_a_job_is_not_completed_before_its_last_shard(jobs: SmallJobs) -> None:

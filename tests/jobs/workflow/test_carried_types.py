@@ -20,6 +20,7 @@ KINDS = {
     "day": ColumnType.STRING,
     "tags": ColumnType.JSON,
     "said__meta": ColumnType.JSON,
+    "gone": ColumnType.INT,
 }
 LEFT: dict[str, pa.DataType] = {
     "text": pa.string(),
@@ -27,9 +28,11 @@ LEFT: dict[str, pa.DataType] = {
     "day": pa.date32(),
     "tags": pa.list_(pa.int32()),
     "said__meta": pa.list_(pa.int32()),  # as a step of the workflow calls what it adds
+    "gone": pa.int8(),
 }
 RIGHT = {**LEFT, "day": pa.timestamp("us")}
-CARRIED = {name: LEFT[name] for name in ("small", "day", "tags")}
+NULLS = {"gone": ColumnType.STRING}  # all of them, in the second input: beside numbers it is JSON
+CARRIED = {name: LEFT[name] for name in ("small", "day", "tags", "gone")}
 
 STEPS: dict[str, dict[str, Any]] = {
     "said": {"type": "generate", "from": "inputs.left", "prompt": "{{ row.text }}"},
@@ -46,11 +49,10 @@ STEPS: dict[str, dict[str, Any]] = {
 ORDER = ("bare", *(name for name in STEPS if name != "bare"))
 
 
-def dataset(types: dict[str, pa.DataType], index: str | None = None) -> SealedDataset:
-    note = {"columns": [], "index_columns": [index] if index else []}
-    schema = pa.schema(types, {b"pandas": msgspec.json.encode(note)})
-    lost = lost_types(KINDS, {name: name for name in KINDS}, schema)
-    return SealedDataset(1, 1, {name: KINDS[name].value for name in types}, arrow_schema=lost)
+def dataset(types: dict[str, pa.DataType], kinds: dict[str, ColumnType]) -> SealedDataset:
+    note = msgspec.json.encode({"index_columns": ["day"]})
+    lost = lost_types(kinds, {name: name for name in kinds}, pa.schema(types, {b"pandas": note}))
+    return SealedDataset(1, 1, {name: kinds[name].value for name in types}, arrow_schema=lost)
 
 
 def carried(step: str | None, output: dict[str, Any] | None = None) -> pa.Schema:
@@ -62,7 +64,8 @@ def carried(step: str | None, output: dict[str, Any] | None = None) -> pa.Schema
         "output": output or {},
     }
     plain = SealedDataset(1, 1, {"text": "string", "small": "int64", "day": "string"})
-    inputs = {"left": dataset(LEFT, "day"), "right": dataset(RIGHT, "day"), "plain": plain}
+    left, right = dataset(LEFT, KINDS), dataset(RIGHT, {**KINDS, **NULLS})
+    inputs = {"left": left, "right": right, "plain": plain}
     workflow = msgspec.convert(document, Workflow)
     plan = check(workflow, {}, {name: each.columns for name, each in inputs.items()})
     spec = RunSpec("run_1", workflow, {}, inputs, out="out", created_at_ms=0)
@@ -78,7 +81,7 @@ def carried(step: str | None, output: dict[str, Any] | None = None) -> pa.Schema
         ("days", {"day": pa.date32()}),
         ("first", CARRIED),
         ("both", {"small": pa.int8(), "tags": LEFT["tags"], "said__meta": LEFT["said__meta"]}),
-        ("mixed", {"tags": LEFT["tags"], "said__meta": LEFT["said__meta"]}),
+        ("mixed", {name: LEFT[name] for name in ("tags", "said__meta", "gone")}),
         ("beside", {name: LEFT[name] for name in (*CARRIED, "said__meta")}),
         ("bare", {}),
     ],
