@@ -54,7 +54,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     out = tmp_path_factory.mktemp("check") / "found.json"
     command = [
         sys.executable, str(BENCHMARKS / "gpu_check.py"), "--device", "cpu", "--tiny",
-        "--seed", "1", "--out", str(out), "--parts", *RUN_HERE,
+        "--seed", "1", "--seconds", "3600", "--out", str(out), "--parts", *RUN_HERE,
     ]  # fmt: skip
     ran = subprocess.run(command, capture_output=True, text=True, cwd=out.parent)
     assert ran.returncode == 0, ran.stdout + ran.stderr
@@ -161,7 +161,7 @@ def test_a_part_that_dies_or_hangs_is_told_of_and_the_rest_goes_on(
     sleep = "import time; time.sleep(600)"
     (parts / "hangs.py").write_text(hangs.format(sleep, sleep), "utf-8")
     monkeypatch.setattr(check, "HERE", tmp_path)
-    given = argparse.Namespace(device="cpu", tiny=True, seed=0, seconds=100.0)
+    given = argparse.Namespace(device="cpu", tiny=False, seed=0, seconds=600.0)
     waves = [
         [check.Task("hangs", "", 3), check.Task("dies", "", 60)],
         [check.Task("well", "", 60)],
