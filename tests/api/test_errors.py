@@ -40,7 +40,7 @@ def chat(**change: object) -> dict[str, object]:
 def named(stack: Stack) -> Iterator[httpx2.Client]:
     """An API of its own that listens under a name."""
     app = create_app(stack.settings, host="gpu.lab.example")
-    with serving(app) as url, httpx2.Client(base_url=url) as client:
+    with serving(app) as url, httpx2.Client(base_url=url, timeout=60) as client:
         yield client
 
 
@@ -284,7 +284,7 @@ def test_web_pages_of_elsewhere_are_kept_out_where_no_key_does_it(
 
 @pytest.mark.parametrize("content_type", ["text/plain", "application/json", "multipart/form-data"])
 def test_a_web_page_can_start_no_job(http: httpx2.Client, stack: Stack, content_type: str) -> None:
-    before = sorted(stack.settings.jobs_dir.glob("*"))
+    before = set(stack.settings.jobs_dir.glob("*"))
     body = {"model": MODEL, "prompt": "{{ row.text }}", "input": {"path": "/etc/passwd"}}
     answer = http.post(
         "/v1/jobs",
@@ -292,7 +292,7 @@ def test_a_web_page_can_start_no_job(http: httpx2.Client, stack: Stack, content_
         headers={"content-type": content_type, "origin": "https://example.com"},
     )
     assert (answer.status_code, assert_envelope(answer)["code"]) == (403, "foreign_page")
-    assert sorted(stack.settings.jobs_dir.glob("*")) == before
+    assert set(stack.settings.jobs_dir.glob("*")) <= before
 
 
 @pytest.mark.parametrize(
@@ -359,7 +359,7 @@ def test_request_ids_are_kept_or_made(http: httpx2.Client) -> None:
 
 def test_a_body_with_two_lengths_is_refused(stack: Stack) -> None:
     host, port = stack.url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=5) as raw:
+    with socket.create_connection((host, int(port)), timeout=60) as raw:
         raw.sendall(
             b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
             b"content-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n"

@@ -66,7 +66,7 @@ def lone_redis(redis_server: RedisServer, tmp_path: Path):
 
 def test_without_redis_everything_is_a_quick_503(lone_redis: RedisServer, tmp_path: Path) -> None:
     settings = Settings(data=str(tmp_path / "data"), redis_url=lone_redis.url, models=(MODEL,))
-    with serving(create_app(settings)) as url, httpx2.Client(base_url=url, timeout=30) as http:
+    with serving(create_app(settings)) as url, httpx2.Client(base_url=url, timeout=60) as http:
         not_ready = http.get("/readyz")
         assert not_ready.status_code == 503
         assert "none has joined yet, or all fell silent" in not_ready.json()["error"]["message"]
@@ -101,12 +101,12 @@ def assert_all_unavailable(http: httpx2.Client, *only: str) -> None:
         assert answer.status_code == 503, f"{path}: {answer.status_code} {answer.text}"
         assert answer.json()["error"]["code"] == "queue_unavailable"
         assert int(answer.headers["retry-after"]) >= 1
-        assert elapsed_s < 10, f"{path} took {elapsed_s:.1f} s to say no"
+        assert elapsed_s < 20, f"{path} took {elapsed_s:.1f} s to say no"
 
 
 def test_a_key_guards_everything_but_the_health_checks(stack: Stack) -> None:
     settings = replace(stack.settings, api_key="s3cret")
-    with serving(create_app(settings)) as url, httpx2.Client(base_url=url) as http:
+    with serving(create_app(settings)) as url, httpx2.Client(base_url=url, timeout=60) as http:
         for path in ("/v1/models", "/v1/jobs", "/metrics", "/docs", "/openapi.json", "/nowhere"):
             answer = http.get(path)
             assert answer.status_code == 401

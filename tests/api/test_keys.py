@@ -38,7 +38,7 @@ class Door:
 
     def get(self, path: str, key: str, **headers: str) -> httpx2.Response:
         headers["authorization"] = f"Bearer {key}"
-        return httpx2.get(self.url + path, headers=headers)
+        return httpx2.get(self.url + path, headers=headers, timeout=60)
 
 
 @pytest.fixture(scope="module")
@@ -128,12 +128,14 @@ def test_a_scope_is_asked_for(door: Door) -> None:
         refused = door.get(path, read)
         assert (refused.status_code, refused.json()["error"]["code"]) == (403, "insufficient_scope")
         assert door.get(path, admin).status_code == 200
-    refused = httpx2.post(f"{door.url}/v1/jobs", headers={"authorization": f"Bearer {read}"})
+    refused = httpx2.post(
+        f"{door.url}/v1/jobs", headers={"authorization": f"Bearer {read}"}, timeout=60
+    )
     assert refused.status_code == 403
     submit = door.key(Scope.SUBMIT)
     assert door.get("/v1/jobs", submit).status_code == 403
     posted = httpx2.post(
-        f"{door.url}/v1/jobs", json={}, headers={"authorization": f"Bearer {submit}"}
+        f"{door.url}/v1/jobs", json={}, headers={"authorization": f"Bearer {submit}"}, timeout=60
     )
     assert posted.status_code == 400
 
@@ -165,7 +167,7 @@ def test_only_an_admin_acts_for_others(door: Door) -> None:
 def test_keys_are_made_and_revoked_over_http(door: Door) -> None:
     admin = {"authorization": f"Bearer {door.key(Scope.ADMIN)}"}
     body = {"tenant": "made", "scopes": ["read"], "weight": 2.0, "max_rows": 7}
-    with httpx2.Client(base_url=door.url, headers=admin) as http:
+    with httpx2.Client(base_url=door.url, headers=admin, timeout=60) as http:
         made = http.post("/v1/keys", json=body).json()
         assert made["limits"]["weight"] == 2.0
         assert made["limits"]["max_rows"] == 7

@@ -121,28 +121,28 @@ def door(stack: Stack, tmp_path: Any) -> Iterator[tuple[str, FastAPI]]:
 
 def test_who_waits_hears_at_once_of_a_change(door: tuple[str, FastAPI]) -> None:
     url, app = door
-    path = f"{url}/v1/jobs/{httpx2.post(f'{url}/v1/jobs', json=JOB).json()['id']}"
+    path = f"{url}/v1/jobs/{httpx2.post(f'{url}/v1/jobs', json=JOB, timeout=60).json()['id']}"
     asked = {"params": {"wait": 2 * PATIENCE_S}, "timeout": 3 * PATIENCE_S}
     with ThreadPoolExecutor() as threads:
         polled = threads.submit(httpx2.get, path, **asked)
         wait_for(lambda: app.state.services.polls._waiting)
-        httpx2.post(f"{path}/cancel")
+        httpx2.post(f"{path}/cancel", timeout=60)
         assert polled.result(PATIENCE_S).json()["status"] == "cancelled"
     assert httpx2.get(path, **asked).json()["status"] == "cancelled", "nothing more will change"
 
 
 def test_a_state_that_was_seen_before_is_no_more_waited_with(door: tuple[str, FastAPI]) -> None:
     url, _ = door
-    job_id = httpx2.post(f"{url}/v1/jobs", json=JOB).json()["id"]
+    job_id = httpx2.post(f"{url}/v1/jobs", json=JOB, timeout=60).json()["id"]
     asked = {"params": {"wait": 59, "seen": "running"}, "timeout": PATIENCE_S}
     assert httpx2.get(f"{url}/v1/jobs/{job_id}", **asked).json()["status"] == "queued"
-    odd = httpx2.get(f"{url}/v1/jobs/{job_id}", params={"wait": 1, "seen": "asleep"})
+    odd = httpx2.get(f"{url}/v1/jobs/{job_id}", params={"wait": 1, "seen": "asleep"}, timeout=60)
     assert odd.status_code == 400
 
 
 def test_nobody_waits_for_a_client_that_has_left(door: tuple[str, FastAPI]) -> None:
     url, app = door
-    job_id = httpx2.post(f"{url}/v1/jobs", json=JOB).json()["id"]
+    job_id = httpx2.post(f"{url}/v1/jobs", json=JOB, timeout=60).json()["id"]
     waiting = app.state.services.polls._waiting
 
     async def leave_early() -> None:
@@ -161,7 +161,7 @@ def test_who_waits_is_answered_when_the_server_stops(stack: Stack, tmp_path: Any
     app = create_app(replace(stack.settings, data=str(tmp_path), namespace=tmp_path.name))
     with ThreadPoolExecutor(1) as pool:
         with serving(app) as url:
-            job_id = httpx2.post(f"{url}/v1/jobs", json=JOB).json()["id"]
+            job_id = httpx2.post(f"{url}/v1/jobs", json=JOB, timeout=60).json()["id"]
             asked: Future[httpx2.Response] = pool.submit(
                 httpx2.get, f"{url}/v1/jobs/{job_id}?wait=59", timeout=PATIENCE_S
             )

@@ -83,7 +83,7 @@ def url(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture(scope="module")
 def http(url: str) -> Iterator[httpx2.Client]:
-    with httpx2.Client(base_url=url, headers=HEADERS, timeout=30) as client:
+    with httpx2.Client(base_url=url, headers=HEADERS, timeout=120) as client:
         yield client
 
 
@@ -245,7 +245,7 @@ def test_ranges_that_it_tells_are_those_checked() -> None:
 
 
 def test_whoever_has_no_key_is_refused_where_it_says_so(document: dict[str, Any], url: str) -> None:
-    with httpx2.Client(base_url=url) as stranger:
+    with httpx2.Client(base_url=url, timeout=60) as stranger:
         for method, path, operation in operations(document):
             status = stranger.request(method.upper(), path).status_code
             assert (status == 401) == bool(operation["security"]), f"{method} {path}: {status}"
