@@ -107,19 +107,24 @@ class AsyncJob(JobFacts):
                     row.raise_if_failed()
                 yield row
 
-    async def errors(self, *, limit: int | None = None) -> list[dict[str, Any]]:
+    async def errors(
+        self, *, limit: int | None = None, code: str | None = None
+    ) -> list[dict[str, Any]]:
         """List the rejected input lines (the first ten thousand) and the rows that failed.
 
         Where they may be millions, `iter_errors` holds fewer of them at once.
 
         Args:
             limit: how many of either, at most; all unless told.
+            code: only errors of this code; `rejected_line` is that of lines.
         """
-        return [error async for error in self.iter_errors(limit=limit)]
+        return [error async for error in self.iter_errors(limit=limit, code=code)]
 
-    async def iter_errors(self, *, limit: int | None = None) -> AsyncIterator[dict[str, Any]]:
+    async def iter_errors(
+        self, *, limit: int | None = None, code: str | None = None
+    ) -> AsyncIterator[dict[str, Any]]:
         """Yield what `errors` lists, as it is fetched page by page."""
-        async for page in async_pages(self._connection, JobErrorPager(self.id, limit)):
+        async for page in async_pages(self._connection, JobErrorPager(self.id, limit, code)):
             for error in page:
                 yield error
 

@@ -12,6 +12,8 @@ from .cli_options import ApiKey, JobId, Output, Step, Url, UsageProblem
 from .cli_output import Printer
 from .cli_runs import run_errors, run_results
 from .client import Job
+from .job_errors import REJECTED_LINE
+from .wording import counted, error_words
 
 _SCREENFUL = 20
 _ERRORS_SHOWN = 100  # in a table, which holds them all
@@ -76,7 +78,7 @@ def _job_results(
 def errors(
     job_id: JobId,
     step: Step = None,
-    code: Annotated[str | None, typer.Option(help="Of a run: only errors of this code.")] = None,
+    code: Annotated[str | None, typer.Option(help="Only errors of this code.")] = None,
     url: Url = None,
     api_key: ApiKey = None,
     output: Output = None,
@@ -91,19 +93,25 @@ def errors(
         if is_run(job_id):
             run_errors(client, printer, job_id, step=step, code=code)
             return
-        if step is not None or code is not None:
-            raise UsageProblem(f"--step and --code are for runs of workflows, got {job_id}")
-        _job_errors(printer, client.jobs.get(job_id))
+        if step is not None:
+            raise UsageProblem(f"--step is for runs of workflows (run_…), got {job_id}")
+        _job_errors(printer, client.jobs.get(job_id), code)
 
 
-def _job_errors(printer: Printer, job: Job) -> None:
+def _job_errors(printer: Printer, job: Job, code: str | None) -> None:
     """Print all that went wrong in a pipe, as it comes; on a terminal, the first of it."""
+    by_code = {**job.record.errors_by_code, REJECTED_LINE: job.counts.rejected}
+    total = job.counts.failed + job.counts.rejected
+    if code is not None and not by_code.get(code):
+        known = f": {error_words(job.record.errors_by_code)}" if job.counts.failed else ""
+        printer.note(f"no error of the code {code!r}; {counted(total, 'error')} in all{known}")
+        return
     if printer.is_json:
-        for error in job.iter_errors():
+        for error in job.iter_errors(code=code):
             printer.json_line(error)
         return
-    shown = job.errors(limit=_ERRORS_SHOWN)[:_ERRORS_SHOWN]
+    shown = job.errors(limit=_ERRORS_SHOWN, code=code)[:_ERRORS_SHOWN]
     print_job_errors(printer, shown)
-    num_more = job.counts.failed + job.counts.rejected - len(shown)
+    num_more = (total if code is None else by_code[code]) - len(shown)
     if len(shown) == _ERRORS_SHOWN and num_more > 0:
         printer.note(f"… and {num_more:,} more: a pipe, or -o json, gets them all")

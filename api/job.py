@@ -106,19 +106,22 @@ class Job(JobFacts):
                     row.raise_if_failed()
                 yield row
 
-    def errors(self, *, limit: int | None = None) -> list[dict[str, Any]]:
+    def errors(self, *, limit: int | None = None, code: str | None = None) -> list[dict[str, Any]]:
         """List the rejected input lines (the first ten thousand) and the rows that failed.
 
         Where they may be millions, `iter_errors` holds fewer of them at once.
 
         Args:
             limit: how many of either, at most; all unless told.
+            code: only errors of this code; `rejected_line` is that of lines.
         """
-        return list(self.iter_errors(limit=limit))
+        return list(self.iter_errors(limit=limit, code=code))
 
-    def iter_errors(self, *, limit: int | None = None) -> Iterator[dict[str, Any]]:
+    def iter_errors(
+        self, *, limit: int | None = None, code: str | None = None
+    ) -> Iterator[dict[str, Any]]:
         """Yield what `errors` lists, as it is fetched page by page."""
-        for page in pages(self._connection, JobErrorPager(self.id, limit)):
+        for page in pages(self._connection, JobErrorPager(self.id, limit, code)):
             yield from page
 
     def events(self) -> Iterator[JobEvent]:

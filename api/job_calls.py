@@ -273,10 +273,11 @@ def _how_it_goes_on(record: JobRecord) -> str:
 
 
 def job_errors(
-    job_id: str, retry: RetryPolicy, *, limit: int | None = None
+    job_id: str, retry: RetryPolicy, *, limit: int | None = None, code: str | None = None
 ) -> Talk[list[dict[str, Any]]]:
-    """Fetch the rejected lines and the failed rows; up to `limit` of either."""
-    params = {} if limit is None else {"limit": limit}
+    """Fetch the rejected lines and the failed rows, of one code or of all; `limit` of either."""
+    said = {"limit": limit, "code": code}
+    params = {name: value for name, value in said.items() if value is not None}
     send = Send("GET", path_to("jobs", job_id, "errors"), params=params)
     return (yield from ask(send, retry, lambda response: response.json()["data"]))
 

@@ -11,8 +11,9 @@ from fastapi.responses import StreamingResponse
 from starlette.responses import Response
 
 from ...jobs.job_dir import JobDir
-from ...jobs.model import JobSpec, RowStatus
+from ...jobs.model import JobSnapshot, JobSpec, RowStatus
 from ...jobs.results import Page, read_results
+from ...jobs.workflow.runs.run_errors import REJECTED_LINE
 from ..event_feed import event_feed
 from ..job_lookup import find_job, read_spec, show
 from ..principal import ThePrincipal
@@ -21,6 +22,7 @@ from ..services import Services, TheServices
 
 PAGE_ROWS = 1_000
 MAX_PAGE_ROWS = 10_000
+MAX_CODE_CHARS = 100
 NDJSON = MEDIA_TYPES["jsonl"]
 
 router = APIRouter(tags=["jobs"])
@@ -102,6 +104,13 @@ async def get_errors(
     limit: Annotated[
         int, Query(ge=1, le=MAX_PAGE_ROWS, description="How many of either list.")
     ] = PAGE_ROWS,
+    code: Annotated[
+        str | None,
+        Query(
+            max_length=MAX_CODE_CHARS,
+            description=f"Only errors of this code; lines are of `{REJECTED_LINE}`.",
+        ),
+    ] = None,
 ) -> dict[str, Any]:
     """Return the lines that could not become rows, then the rows that failed.
 
@@ -109,34 +118,38 @@ async def get_errors(
     """
     job = await find_job(services, principal, job_id)
     spec = await read_spec(services, job_id)
-    return await anyio.to_thread.run_sync(_errors, services, spec, job.counts.failed, limit)
+    return await anyio.to_thread.run_sync(_errors, services, job, spec, limit, code)
 
 
-def _errors(services: Services, spec: JobSpec, num_failed: int, limit: int) -> dict[str, Any]:
+def _errors(
+    services: Services, job: JobSnapshot, spec: JobSpec, limit: int, code: str | None
+) -> dict[str, Any]:
     job_dir = JobDir(services.settings.jobs_dir, spec.job_id)
-    lines = [asdict(bad) for bad in islice(job_dir.read_bad_lines(), limit + 1)]
-    failed, has_more = _failed_rows(services, spec, limit) if num_failed else ([], False)
+    bad_lines = job_dir.read_bad_lines() if code in (None, REJECTED_LINE) else ()
+    lines = [asdict(bad) for bad in islice(bad_lines, limit + 1)]
+    num_failed = job.counts.failed if code is None else job.errors.get(code, 0)
+    failed = _failed_rows(services, spec, min(limit, num_failed), code)
     names = ("row_index", "custom_id", "sample_index", "error")
     rows = [{name: row[name] for name in names} for row in failed]
     return {
         "object": "list",
         "data": [*lines[:limit], *rows],
-        "has_more": len(lines) > limit or has_more,
+        "has_more": len(lines) > limit or num_failed > limit,
     }
 
 
 def _failed_rows(
-    services: Services, spec: JobSpec, limit: int
-) -> tuple[list[dict[str, Any]], bool]:
-    """Collect failed rows over as many pages as it takes; also tell whether there may be more."""
+    services: Services, spec: JobSpec, num_wanted: int, code: str | None
+) -> list[dict[str, Any]]:
+    """Collect so many failed rows, of one code if that is asked for, over several pages."""
     rows: list[dict[str, Any]] = []
-    cursor = None
-    while True:
-        page = read_results(services.table, spec, cursor, limit - len(rows), RowStatus.FAILED)
-        rows += page.rows
-        if page.next_cursor in (None, cursor) or len(rows) == limit:
-            return rows, page.next_cursor is not None
-        cursor = page.next_cursor
+    cursor, is_over = None, False
+    while len(rows) < num_wanted and not is_over:
+        page_rows = num_wanted - len(rows) if code is None else MAX_PAGE_ROWS  # it may be rare
+        page = read_results(services.table, spec, cursor, page_rows, RowStatus.FAILED)
+        rows += [row for row in page.rows if code in (None, row["error"]["code"])]
+        is_over, cursor = page.next_cursor in (None, cursor), page.next_cursor
+    return rows[:num_wanted]
 
 
 @router.get("/v1/jobs/{job_id}/events")
