@@ -28,6 +28,7 @@ from penstock.jobs.settings import Settings
 from penstock.jobs.shard_reader import ShardReader
 from penstock.jobs.steering import change, pause, resume
 from penstock.jobs.sweep import sweep
+from tests.waiting import PATIENCE_S
 
 from .conftest import JobMaker
 
@@ -81,7 +82,7 @@ def test_a_spec_that_cannot_be_read_just_now_does_not_fail_the_job(
     reader = ShardReader(settings.jobs_dir, "w1", encoder, told.put, told.put)
     reader.start()
     reader.submit(RunShard(spec.job_id, 0, attempt=1))
-    failed = told.get(timeout=20)
+    failed = told.get(timeout=PATIENCE_S)
     assert isinstance(failed, ShardFailed) and failed.trouble is Trouble.STORAGE
 
 

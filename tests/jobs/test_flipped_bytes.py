@@ -29,6 +29,7 @@ from penstock.jobs.sealed_json import check_sealed
 from penstock.jobs.settings import Settings
 from penstock.jobs.shard_reader import ShardReader
 from penstock.jobs.shard_run import ShardRun
+from tests.waiting import PATIENCE_S
 
 from .conftest import JobMaker, ShardRunner, SpecMaker, flipped
 from .test_landing import rows_of
@@ -207,7 +208,7 @@ def test_rows_whose_input_has_rotted_fail_by_name(settings: Settings, make_job: 
     reader = ShardReader(settings.jobs_dir, "w1", encoder, told.put, told.put)
     reader.start()
     reader.submit(RunShard(spec.job_id, 0, attempt=1))
-    run = told.get(timeout=20)
+    run = told.get(timeout=PATIENCE_S)
     assert isinstance(run, ShardRun), run
     assert run.is_done
     rows = run.landed_rows()
@@ -218,4 +219,4 @@ def test_rows_whose_input_has_rotted_fail_by_name(settings: Settings, make_job: 
         assert "input.parquet" in row.error.message
     assert land(spec, 0, 1, rows).errors == {"checksum_mismatch": 4}
     reader.submit(RunShard(spec.job_id, 1, attempt=1))
-    assert not isinstance(told.get(timeout=20), ShardFailed)
+    assert not isinstance(told.get(timeout=PATIENCE_S), ShardFailed)

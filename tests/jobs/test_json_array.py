@@ -23,7 +23,7 @@ def texts(data: bytes, max_bytes: int = 1 << 20) -> list[bytes | None]:
     return [element.text for element in elements(io.BytesIO(data), max_bytes)]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, derandomize=True)
 @given(
     rows=st.lists(st.dictionaries(st.text('ab"'), VALUES, max_size=3), max_size=4),
     indent=st.sampled_from([None, 2]),

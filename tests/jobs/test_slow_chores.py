@@ -16,7 +16,7 @@ from penstock.jobs.slow_chores import SlowChores
 from penstock.jobs.sweep import LEFT_BEHIND_AGE_S
 
 from .conftest import JobMaker, ShardRunner
-from .live import wait_for
+from .live import PATIENCE_S, wait_for
 
 
 @pytest.fixture
@@ -70,11 +70,11 @@ def test_a_store_that_never_answers_holds_up_no_other_job(
     os.utime(half_made.path, (long_ago, long_ago))
 
     slow.complete([stored.job_id])
-    assert silent_store.wait(20)
+    assert silent_store.wait(PATIENCE_S)
     slow.complete([stored.job_id, local.job_id])
     slow.look_for_room([blocked.job_id])
     slow.sweep()
-    wait_for(lambda: state(table, local) is JobState.COMPLETED, "the local job to be completed", 20)
-    wait_for(lambda: state(table, blocked) is not JobState.PAUSED, "the job with room", 20)
-    wait_for(lambda: not half_made.path.exists(), "the sweep", 20)
+    wait_for(lambda: state(table, local) is JobState.COMPLETED, "the local job to be completed")
+    wait_for(lambda: state(table, blocked) is not JobState.PAUSED, "the job with room")
+    wait_for(lambda: not half_made.path.exists(), "the sweep")
     assert state(table, stored) is JobState.LANDING

@@ -183,7 +183,7 @@ GRAPHS = given(
 QUIET = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large]
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=QUIET)
+@settings(max_examples=400, deadline=None, derandomize=True, suppress_health_check=QUIET)
 @GRAPHS
 def test_whatever_the_shards_and_the_order(
     tmp_path: Path, document: dict[str, Any], values: Any, seed: int

@@ -259,10 +259,11 @@ def test_a_row_can_be_followed_through_the_steps(live: Live) -> None:
 
 
 def test_a_run_that_has_ended_can_be_removed_with_all_that_served_it(live: Live) -> None:
-    run = submit(live, JUDGED, 8, use_cache=False)
+    endless = submit(live, {**JUDGED, "defaults": {"model": "served by nobody"}}, 1)
     with pytest.raises(InvalidJob, match="has not ended"):
-        remove_run(live.settings, live.table, run.run_id)
-    ended(live, run)
+        remove_run(live.settings, live.table, endless.run_id)
+    cancel_run(live.settings, live.table, endless.run_id)
+    run = ended(live, submit(live, JUDGED, 8, use_cache=False))
     orders = [order.job_id for order in orders_of(live.settings.jobs_dir, run.run_id)]
     assert orders
     remove_run(live.settings, live.table, run.run_id)

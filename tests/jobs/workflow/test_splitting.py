@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from penstock.jobs.workflow.computing.splitting import pieces
 from penstock.jobs.workflow.spec import Split
@@ -52,6 +52,7 @@ def test_the_last_piece_is_not_a_part_of_the_one_before() -> None:
     assert cut("abcdef", size=4, overlap=2) == ["abcd", "cdef"]
 
 
+@settings(deadline=None, derandomize=True)
 @given(st.text(max_size=60), st.integers(1, 9), st.integers(0, 8))
 def test_characters_put_together_again(text: str, size: int, overlap: int) -> None:
     overlap = min(overlap, size - 1)
@@ -60,11 +61,13 @@ def test_characters_put_together_again(text: str, size: int, overlap: int) -> No
     assert "".join(piece[overlap if index else 0 :] for index, piece in enumerate(found)) == text
 
 
+@settings(deadline=None, derandomize=True)
 @given(st.text("ab\n \t", max_size=40), st.sampled_from(["words", "lines", "paragraphs"]))
 def test_no_word_is_lost(text: str, by: str) -> None:
     assert " ".join(cut(text, by=by, size=1)).split() == text.split()
 
 
+@settings(deadline=None, derandomize=True)
 @given(st.text(max_size=30), st.integers(1, 5), st.data())
 def test_tokens_are_counted_and_characters_stay_whole(text: str, size: int, data: Any) -> None:
     """Several tokens may end at one character, and the last may end before the text does."""
