@@ -37,7 +37,10 @@ def test_an_absence_is_told_once_and_its_end(stack: Stack) -> None:
 
 
 @pytest.mark.parametrize("verb", [["watch", JOB], ["watch", RUN], ["results", JOB, "--follow"]])
-def test_verbs_that_wait_say_so_at_once(penstock: Penstock, verb: list[str]) -> None:
+def test_verbs_that_wait_say_so_at_once(
+    penstock: Penstock, verb: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("penstock.api.retry_policy.random.uniform", lambda low, high: 0.0)
     run = penstock(*verb, "--url", "http://127.0.0.1:9")
     assert run.err.startswith("cannot reach http://127.0.0.1:9, trying again\n")
     assert run.code == 1
