@@ -115,6 +115,14 @@ def test_the_time_left_is_told_with_its_band(
     expect(page.locator("#facts > div", has_text="Time left")).to_have_text(f"Time left{words}")
 
 
+def test_a_time_is_told_in_its_two_largest_units(reader: Reader) -> None:
+    told = {0.9996: "1.0 s", 59.6: "1 min", 192: "3 min 12 s", 7199: "2 h", 172_799: "2 d"}
+    page = reader.open("/ui/nothing")
+    module = "import('/ui/assets/format.js').then(({ duration }) => %s.map(duration))"
+    words = page.evaluate(module % list(told))
+    assert words == [each.replace(" ", "\u00a0") for each in told.values()]  # on one line
+
+
 def test_why_something_was_refused_stays_to_be_read(
     reader: Reader, waiting: dict[str, Any]
 ) -> None:

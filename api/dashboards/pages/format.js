@@ -32,16 +32,21 @@ export function percent(fraction) {
   return `${tenths >= 10 ? Math.floor(tenths) : tenths} %`;
 }
 
-/** 192 -> 3 min 12 s */
+/** 192 -> 3 min 12 s, which stays on one line. */
 export function duration(seconds) {
   if (seconds == null || !Number.isFinite(seconds)) return NOTHING;
-  if (seconds < 1) return `${Math.round(seconds * 1000)} ms`;
-  if (seconds < 9.95) return `${seconds.toFixed(1)} s`;
-  const s = Math.round(seconds);
-  if (s < 60) return `${s} s`;
+  if (seconds < 0.9995) return measured(Math.round(seconds * 1000), "ms");
+  if (seconds < 9.95) return measured(seconds.toFixed(1), "s");
+  const [s, min, h] = [1, 60, 3600].map((unit) => Math.round(seconds / unit));
+  if (s < 60) return measured(s, "s");
   if (s < 3600) return joined(Math.floor(s / 60), "min", s % 60, "s");
-  if (s < 86_400) return joined(Math.floor(s / 3600), "h", Math.round((s % 3600) / 60), "min");
-  return joined(Math.floor(s / 86_400), "d", Math.round((s % 86_400) / 3600), "h");
+  if (s < 86_400) return joined(Math.floor(min / 60), "h", min % 60, "min");
+  return joined(Math.floor(h / 24), "d", h % 24, "h");
+}
+
+/** 5 -> 5 s: beside an axis, where a fraction that is none says nothing. */
+export function axisTime(seconds) {
+  return seconds ? duration(seconds).replace(/\.0(?=\s)/, "") : "0";
 }
 
 /** 1843 ms -> 1.8 s */
@@ -93,7 +98,12 @@ export function hasEnded(name) {
 }
 
 function joined(large, unit, small, smaller) {
-  return small ? `${large} ${unit} ${small} ${smaller}` : `${large} ${unit}`;
+  const rest = small ? `\u00a0${measured(small, smaller)}` : "";
+  return `${measured(large, unit)}${rest}`;
+}
+
+function measured(value, unit) {
+  return `${value}\u00a0${unit}`;
 }
 
 function utc(seconds) {

@@ -4,6 +4,7 @@ import { drawBars } from "./bars.js";
 import { byId, element, fill, reveal } from "./dom.js";
 import { tellFacts } from "./facts.js";
 import {
+  axisTime,
   brief,
   count,
   countOf,
@@ -53,7 +54,7 @@ const plots = [
       { name: "95 of 100", kind: "second", of: (point) => point.latency_p95_ms },
     ],
     milliseconds,
-    milliseconds,
+    (value) => axisTime(value / 1000),
   ),
 ];
 let job = null;
@@ -161,7 +162,9 @@ function figures(inFlight) {
     speed(rate),
     hasEnded(job.status) ? timeTaken() : timeLeft(),
     ["Tokens out", brief(usage.completion_tokens), cached],
-    ["In flight", count(inFlight), `${count(counts.pending)} rows wait`],
+    hasEnded(job.status)
+      ? timeWaited()
+      : ["In flight", count(inFlight), `${countOf(counts.pending, "row")} to come`],
   ];
 }
 
@@ -174,6 +177,11 @@ function timeTaken() {
   const { started_at: from, finished_at: to, counts } = job;
   const left = counts.not_run ? `${count(counts.not_run)} rows not run` : "";
   return ["Took", from ? duration(to - from) : NOTHING, left];
+}
+
+function timeWaited() {
+  const { created_at: from, started_at: to } = job;
+  return ["Waited", to ? duration(to - from) : NOTHING, to ? "before its first row" : ""];
 }
 
 /** The estimate and its band are of one reading, where there is a band. */

@@ -2,7 +2,7 @@
 // Knows points `{at, ...}` in equal steps and how to write their values, not what they mean.
 
 import { element, fill, shape } from "./dom.js";
-import { duration } from "./format.js";
+import { axisTime, duration } from "./format.js";
 
 const HEIGHT = 190;
 const LEFT = 46;
@@ -92,8 +92,7 @@ export class Plot {
     for (let seconds = 0; seconds <= span; seconds += span < 1 ? span : step) {
       const x = this.x(first + seconds);
       const anchor = x > width - 30 ? "end" : seconds ? "middle" : "start";
-      const label = seconds ? duration(seconds).replace(".0 s", " s") : "0";
-      marks.push(shape("text", { x, y: HEIGHT - 4, "text-anchor": anchor }, label));
+      marks.push(shape("text", { x, y: HEIGHT - 4, "text-anchor": anchor }, axisTime(seconds)));
     }
     return marks;
   }

@@ -81,6 +81,8 @@ export class FaultList {
       ? [`${step}: `, element("button", { type: "button", class: "link", click }, rowId)]
       : [`${input}, line ${line}`];
     const what = outcome === "defaulted" ? ` (defaulted) ${code}: ` : ` ${code}: `;
-    return element("li", {}, place, what, message);
+    const [words, ...where] = message.split("\n"); // where it is in an expression, say
+    const lines = where.length ? element("pre", {}, where.join("\n")) : null;
+    return element("li", {}, place, what, words, lines);
   }
 }

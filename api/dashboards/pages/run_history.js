@@ -34,16 +34,24 @@ export function rowHistory(api, path) {
   return { tell, tellKept: () => kept(NAME) && tell(kept(NAME)) };
 }
 
-function passage({ step, row_id: rowId, requests, answers, value, meta, parents }) {
+function passage({ step, row_id: rowId, requests, answers, value, meta, error, parents }) {
   const talk = requests.flatMap((request, place) => [
     ["asked", request.messages ?? request.prompt ?? request.input ?? request],
     ["answered", answers[place]],
   ]);
-  const entries = [...talk, ["made", value], ["about it", meta], ["made of", parents.join(", ")]];
+  const told = pairs([
+    ...talk,
+    ["made", value],
+    ["went wrong", error && `${error.code}: ${error.message}`],
+    ["about it", meta],
+    ["made of", parents.join(", ")],
+  ]);
   return element(
     "section",
     {},
     element("h3", {}, `${step} · ${rowId}`),
-    element("dl", { class: "pairs" }, pairs(entries)),
+    told.length
+      ? element("dl", { class: "pairs" }, told)
+      : element("p", { class: "quiet" }, "It went through as it was."),
   );
 }
