@@ -155,6 +155,8 @@ def list_runs(
 def pause_run(settings: Settings, table: JobTable, run_id: str) -> RunSnapshot:
     """Begin nothing more of a run. What is held by workers goes on to its end, and lands.
 
+    The disk alone knows of it, so it can be done while Redis is away.
+
     Raises:
         UnknownJob: there is no such run.
         StorageFull: it could not be recorded, so the run goes on.
@@ -273,8 +275,7 @@ def _steer(settings: Settings, table: JobTable, run_id: str, *, is_on: bool) -> 
     before = directory.read_pause()
     if directory.read_final() is None and before.is_on != is_on:
         pause = RunPause(is_on=is_on)
-        report = read_news(table, run_id)
-        if not is_on and report is not None:
+        if not is_on and (report := read_news(table, run_id)) is not None:
             pause = replace(pause, judged_from=tallies(report.steps))
         directory.write_pause(pause)
     return read_run(settings, table, run_id)

@@ -7,16 +7,20 @@ from typing import Any
 from unittest import mock
 
 import pytest
+import redis
 
 from penstock.jobs.errors import InvalidJob, JobBusy, UnknownJob
 from penstock.jobs.file_lock import file_lock
 from penstock.jobs.job_dir import JobDir
 from penstock.jobs.job_table import JobTable
+from penstock.jobs.model import JobState
+from penstock.jobs.redis_client import connect
 from penstock.jobs.settings import Settings
 from penstock.jobs.workflow.orders.orders import orders_of
 from penstock.jobs.workflow.runs import run_control, run_lock
 from penstock.jobs.workflow.runs.run_control import change_run
 from penstock.jobs.workflow.runs.run_dir import RunDir
+from penstock.jobs.workflow.runs.runs import cancel_run, pause_run, resume_run
 from penstock.jobs.workflow.workshop.workbench import Workbench
 
 from .small_runs import SmallRuns, in_small_shards
@@ -42,6 +46,20 @@ def led(runs: SmallRuns, run_id: str, turns: int = 6) -> list[int]:
         assert not runs.advance(run, bench)
     jobs = [order.job_id for order in orders_of(runs.settings.jobs_dir, run_id)]
     return [job.priority for job in runs.table.snapshots(jobs) if job is not None]
+
+
+def test_a_run_is_paused_while_redis_is_away_and_is_else_left_as_it_is(
+    runs: SmallRuns, run_id: str, tmp_path: Path
+) -> None:
+    away = JobTable(connect(Settings(redis_url=f"unix://{tmp_path}/no.sock")), runs.table.keys)
+    with pytest.raises(redis.RedisError):
+        cancel_run(runs.settings, away, run_id)
+    assert runs.read(run_id).state is JobState.QUEUED
+    assert pause_run(runs.settings, away, run_id).state is JobState.PAUSED
+    with pytest.raises(redis.RedisError):
+        resume_run(runs.settings, away, run_id)
+    assert runs.read(run_id).state is JobState.PAUSED
+    assert resume_run(runs.settings, runs.table, run_id).state is JobState.QUEUED
 
 
 def test_what_is_asked_later_has_the_priority_of_the_run(runs: SmallRuns, run_id: str) -> None:
