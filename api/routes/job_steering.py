@@ -74,7 +74,8 @@ async def retry_job(
     """Run again what failed of a job that has ended, as a job of its own.
 
     When that completes, its rows take the places of those that failed. While one retry runs, the
-    next request finds it; one with the same `Idempotency-Key` finds it ever after.
+    next request finds it; one with the same `Idempotency-Key` finds it ever after. To retry a retry
+    is to retry the job whose rows it ran.
     """
     body = await read_optional_json(request, RetryRequest, MAX_CHANGE_BYTES)
     require_home(services)
