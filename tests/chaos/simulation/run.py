@@ -182,13 +182,15 @@ class Simulation:
 def simulate(seed: int, plan: Plan | None = None) -> Outcome:
     """Play one run. Logs are silent meanwhile."""
     parent = MEMORY_DIR if MEMORY_DIR.is_dir() else None
-    root = Path(tempfile.mkdtemp(prefix="penstock-simulation-", dir=parent))
+    home = Path(tempfile.mkdtemp(prefix="penstock-simulation-", dir=parent))
+    root = home / "data"  # as traces call it, the same in every run
+    root.mkdir()
     try:
         simulation = Simulation(seed, root, plan)
         with _stood_in_for(simulation):
             return simulation.run()
     finally:
-        shutil.rmtree(root, ignore_errors=True)
+        shutil.rmtree(home, ignore_errors=True)
 
 
 @contextmanager
