@@ -150,13 +150,15 @@ def test_rows_are_opened_filtered_and_paged(reader: Reader, http: httpx2.Client)
 
 def test_lines_that_are_no_rows_are_told(reader: Reader, http: httpx2.Client) -> None:
     lines = jsonl(rows(3)) + b"no row at all\n"
+    of_documents = {**TASK, "response_format": {"type": "json_object"}}
     answer = http.post(
         "/v1/jobs",
-        data={"request": json.dumps(TASK)},
+        data={"request": json.dumps(of_documents)},
         files={"file": ("rows.jsonl", lines)},
     )
-    page = reader.open(f"/ui/jobs/{answer.json()['id']}")
-    expect(page.locator("#facts")).to_contain_text("1 line refused")
+    job = wait(http, answer.json()["id"])
+    page = reader.open(f"/ui/jobs/{job['id']}")
+    expect(page.locator("#facts")).to_contain_text("1 line refused, 3 rows unparsed")
     page.get_by_text("1 line could not become rows").click()
     expect(page.locator("#rejected li")).to_have_attribute("value", "4")
     expect(page.locator("#rejected li")).to_contain_text("JSON")

@@ -154,11 +154,14 @@ function show(now) {
 
 function figures(inFlight) {
   const { counts, rate, usage } = job;
-  const refused = counts.rejected ? `${countOf(counts.rejected, "line")} refused` : "";
+  const amiss = [
+    counts.rejected ? `${countOf(counts.rejected, "line")} refused` : "",
+    counts.unparsed ? `${countOf(counts.unparsed, "row")} unparsed` : "",
+  ];
   const cached = `${brief(usage.prompt_tokens)} in, ${brief(usage.cached_tokens)} from the cache`;
   return [
     ["Rows", `${count(done(job))} of ${count(counts.total)}`, share(job)],
-    ["Failed", count(counts.failed), refused],
+    ["Failed", count(counts.failed), amiss.filter(Boolean).join(", ")],
     speed(rate),
     hasEnded(job.status) ? timeTaken() : timeLeft(),
     ["Tokens out", brief(usage.completion_tokens), cached],
