@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -12,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx2
+
+from tests.ports import reserved_port
 
 PENSTOCK = Path(sys.executable).with_name("penstock")
 
@@ -23,7 +24,7 @@ class Stack:
     log: Path
 
     def get(self, path: str) -> httpx2.Response:
-        return httpx2.get(self.url + path, timeout=10)
+        return httpx2.get(self.url + path, timeout=60)
 
     def workers(self) -> list[dict]:
         return self.get("/v1/workers").json()["data"]
@@ -33,7 +34,7 @@ class Stack:
         path = f"{PENSTOCK.parent}{os.pathsep}{os.environ['PATH']}"
         return {**os.environ, "PATH": path, "PENSTOCK_URL": self.url, "COLUMNS": "120"}
 
-    def wait_until_ready(self, timeout_s: float = 90) -> None:
+    def wait_until_ready(self, timeout_s: float = 240) -> None:
         deadline = time.monotonic() + timeout_s
         said = "nothing"
         while time.monotonic() < deadline:
@@ -50,29 +51,23 @@ class Stack:
         )
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 @contextmanager
-def running_stack(data: Path, *flags: str, port: int | None = None) -> Iterator[Stack]:
+def running_stack(data: Path, *flags: str) -> Iterator[Stack]:
     """Run `penstock up`; at the end ask it to stop, and insist that it does so cleanly."""
-    port = port or free_port()
     data.mkdir(parents=True, exist_ok=True)
-    stack = Stack(url=f"http://127.0.0.1:{port}", data=data, log=data / "up.log")
-    command = [str(PENSTOCK), "up", "--port", str(port), "--data", str(data), *flags]
-    with stack.log.open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, cwd=data)
-    try:
-        stack.wait_until_ready()
-        yield stack
-    finally:
-        process.send_signal(signal.SIGTERM)
+    with reserved_port() as port:
+        stack = Stack(url=f"http://127.0.0.1:{port}", data=data, log=data / "up.log")
+        command = [str(PENSTOCK), "up", "--port", str(port), "--data", str(data), *flags]
+        with stack.log.open("wb") as log:
+            process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, cwd=data)
         try:
-            code = process.wait(timeout=40)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            raise
+            stack.wait_until_ready()
+            yield stack
+        finally:
+            process.send_signal(signal.SIGTERM)
+            try:
+                code = process.wait(timeout=120)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise
     assert code == 0, f"`penstock up` ended with {code}:\n{stack.log.read_text()[-4000:]}"

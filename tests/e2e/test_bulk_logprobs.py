@@ -23,7 +23,7 @@ def test_a_jobs_log_probabilities_are_a_chats(stack: Stack) -> None:
     with Client(stack.url) as client:
         sampling = {"temperature": 0, "max_tokens": 16, "logprobs": 3}
         job = client.jobs.submit([{"text": PROMPT}], prompt="{{ row.text }}", sampling=sampling)
-        [row] = job.wait(timeout_s=60).results()
+        [row] = job.wait(timeout_s=240).results()
     [choice] = answer.choices
     assert choice.logprobs is not None and choice.logprobs.content
     assert row["completion_tokens"] == len(row["logprobs"]) == len(choice.logprobs.content)

@@ -52,7 +52,7 @@ def test_every_block_runs(page: Path, tmp_path: Path) -> None:
             if language == "python":
                 command = [sys.executable, "-W", "error", "-c", text]
             result = subprocess.run(
-                command, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=180
+                command, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=600
             )
             assert result.returncode == 0, f"{text}\n{result.stdout}\n{result.stderr}"
             assert result.stdout.strip(), f"this printed nothing:\n{text}"

@@ -47,7 +47,7 @@ def test_extraction_fills_typed_columns(stack: Stack) -> None:
             prompt="{{ row.ask }}",
             schema=Order,
             sampling={"temperature": 0, "max_tokens": 64},
-        ).wait(timeout_s=120)
+        ).wait(timeout_s=240)
         rows = list(job.results())
     assert [row.error for row in rows] == [None] * len(tasks)
     assert all(isinstance(row.parsed, Order) for row in rows)
@@ -66,7 +66,7 @@ def test_an_impossible_schema_is_its_rows_fault_alone(stack: Stack) -> None:
     bad = {"type": "string", "pattern": "(["}
     with Client(stack.url) as client:
         job = client.jobs.submit([{"body": body(good)}, {"body": body(bad)}, {"body": body(good)}])
-        first, second, third = job.wait(timeout_s=120).results()
+        first, second, third = job.wait(timeout_s=240).results()
     assert first.parsed["a"] in (1, 2)
     assert third.parsed["a"] in (1, 2)
     assert second.error is not None

@@ -11,15 +11,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx2
 import pytest
 
+from tests.ports import reserved_port
 from tests.waiting import wait_for
-
-from .stack import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.prefix) / "newcomer" / "bin"
@@ -101,22 +100,31 @@ def up(home: Path, environ: Mapping[str, str], port: int) -> Iterator[subprocess
         yield process
     finally:
         process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == 0, (home / "up.log").read_text()
+        assert process.wait(120) == 0, (home / "up.log").read_text()
 
 
 def child_called(parent: subprocess.Popen[bytes], verb: str) -> int:
     """The process id of the one child that runs a verb of `penstock`."""
     tasks = Path(f"/proc/{parent.pid}/task").glob("*/children")  # each thread has its own
-    [found] = [
-        int(pid)
-        for pid in " ".join(task.read_text() for task in tasks).split()
-        if verb.encode() in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    ]
-    return found
+    pids = " ".join(map(read, tasks)).split()
+    [found] = [pid for pid in pids if verb in read(Path(f"/proc/{pid}/cmdline")).split("\0")]
+    return int(found)
 
 
-def test_from_the_wheel_to_rows_in_three_readers(wheel: Path, tmp_path: Path) -> None:
-    port = free_port()
+def read(path: Path) -> str:
+    """Read what is told of a process or a thread; nothing when it has ended."""
+    with suppress(OSError):
+        return path.read_text()
+    return ""
+
+
+@pytest.fixture
+def port() -> Iterator[int]:
+    with reserved_port() as port:
+        yield port
+
+
+def test_from_the_wheel_to_rows_in_three_readers(wheel: Path, port: int, tmp_path: Path) -> None:
     url = f"http://127.0.0.1:{port}"
     environ = {
         "PATH": f"{BIN}{os.pathsep}/usr/bin{os.pathsep}/bin",
@@ -127,7 +135,7 @@ def test_from_the_wheel_to_rows_in_three_readers(wheel: Path, tmp_path: Path) ->
 
     def run(*command: str) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
-            command, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=240
+            command, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=600
         )
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
         return done
@@ -143,7 +151,7 @@ def test_from_the_wheel_to_rows_in_three_readers(wheel: Path, tmp_path: Path) ->
     assert re.fullmatch(r"penstock \d+\.\d+\.\d+\n", run("penstock", "--version").stdout)
 
     with up(tmp_path, environ, port) as stack:
-        wait_for(lambda: answers("/readyz"), "a stack that is ready", patience_s=120)
+        wait_for(lambda: answers("/readyz"), "a stack that is ready", patience_s=240)
         job_id = run("python", "-c", SUBMIT).stdout.strip()
         with subprocess.Popen(
             ["penstock", "watch", job_id, "-o", "json"],
@@ -152,7 +160,7 @@ def test_from_the_wheel_to_rows_in_three_readers(wheel: Path, tmp_path: Path) ->
         ) as watcher:  # fmt: skip
             api = child_called(stack, "api")
             os.kill(api, signal.SIGKILL)
-            watched, noted = watcher.communicate(timeout=240)
+            watched, noted = watcher.communicate(timeout=600)
         assert watcher.returncode == 0, noted
         assert json.loads(watched)["status"] == "completed"
         again = json.loads(run("penstock", "watch", job_id, "-o", "json").stdout)

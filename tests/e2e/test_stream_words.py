@@ -14,7 +14,7 @@ SUM = [{"role": "user", "content": "Add 2 and 3."}]
 
 def ask(stack: Stack, **body: Any) -> httpx2.Response:
     chat = {"model": "penstock-demo", "messages": STORY, "temperature": 0, **body}
-    return httpx2.post(f"{stack.url}/v1/chat/completions", json=chat, timeout=60)
+    return httpx2.post(f"{stack.url}/v1/chat/completions", json=chat, timeout=240)
 
 
 def whole(stack: Stack, **body: Any) -> tuple[str, str, int]:

@@ -73,7 +73,7 @@ def test_a_killed_worker_loses_and_doubles_nothing(tmp_path: Path) -> None:
         os.killpg(os.getpgid(worker["pid"]), signal.SIGKILL)
         killed_at = time.monotonic()
         while job.refresh().counts.succeeded <= before + 64:  # one shard may have been landing
-            assert time.monotonic() - killed_at < 60
+            assert time.monotonic() - killed_at < 240
             time.sleep(0.1)
         recovery_s = time.monotonic() - killed_at
         print(f"rows flowed again {recovery_s:.1f} s after the kill")
@@ -102,7 +102,7 @@ def test_a_landed_row_is_what_the_engine_says_alone(stack: Stack, tmp_path: Path
         job = client.jobs.submit(
             tmp_path / "tasks.jsonl", prompt="{{ row.ask }}", sampling=SAMPLING
         )
-        job.wait(timeout_s=120)
+        job.wait(timeout_s=240)
         through = [row["output"] for row in job.results()]
     llm = LLM(model="penstock-demo")
     alone = llm.chat(
@@ -137,7 +137,7 @@ def test_bad_rows_fail_alone_and_bad_lines_are_numbered(stack: Stack, tmp_path: 
     )
     with Client(stack.url) as client:
         job = client.jobs.submit(path, prompt="{{ row.ask }}", id="id", sampling=SAMPLING)
-        job.wait(timeout_s=60)
+        job.wait(timeout_s=240)
         rows = {row["custom_id"]: row for row in job.results()}
         complaints = list(job.errors())
     assert job.status == "completed_with_errors"

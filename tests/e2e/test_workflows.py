@@ -4,7 +4,6 @@ import os
 import random
 import shutil
 import signal
-import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import suppress
@@ -18,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from penstock import Client, Workflow
 from penstock.api import demo_tasks, demo_words as words
 from penstock.api.workflow_run import WorkflowRun
+from tests.waiting import wait_for
 
 from .stack import Stack, running_stack
 
@@ -58,7 +58,7 @@ def run(client: Client, name: str, rows: list[dict[str, Any]], **params: Any) ->
     workflow = Workflow.load(WORKFLOWS / f"{name}.yaml")
     [input_name] = workflow.inputs
     found = client.workflows.run(workflow, {input_name: rows}, params=params, use_cache=False)
-    return found.wait(timeout_s=120)
+    return found.wait(timeout_s=300)
 
 
 def pairs(count: int) -> list[dict[str, int]]:
@@ -192,12 +192,10 @@ def test_a_run_goes_on_where_it_was_when_everything_is_killed(stack: Stack, clie
     questions = pairs(400)
     workflow = Workflow.load(WORKFLOWS / "best_of_n.yaml")
     begun = client.workflows.run(workflow, {"questions": questions}, use_cache=False)
-    deadline = time.monotonic() + 60
-    while begun.refresh().step("candidate").rows_out == 0:
-        assert time.monotonic() < deadline
+    wait_for(lambda: begun.refresh().step("candidate").rows_out, "rows", patience_s=240)
     assert not begun.is_final, "the run ended before anything could be killed"
     assert kill_all_parts(stack) >= 3
-    begun.wait(timeout_s=180)
+    begun.wait(timeout_s=300)
     candidates = Counter(row["row_id"] for row in begun.step_rows("candidate"))
     assert candidates == Counter(
         f"{number}/candidate#{sample}" for number in range(400) for sample in range(5)
