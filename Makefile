@@ -41,8 +41,10 @@ install: .venv/ready  ## make .venv with everything in it
 demo: .venv/ready  ## run one bulk job and one chat on this machine
 	$(BIN)/penstock demo
 
+# Files go to the testers by name, so that the kernels' short ones come last. By their number of
+# tests the last would be those of one long test each, for which one tester would wait alone.
 test: .venv/ready .venv/clients/ready .venv/newcomer/ready  ## run the tests
-	$(BIN)/pytest -m "not soak" --numprocesses $(TESTERS) --dist loadfile
+	$(BIN)/pytest -m "not soak" --numprocesses $(TESTERS) --dist loadfile --no-loadscope-reorder
 
 soak: .venv/ready  ## run the tests that take minutes
 	$(BIN)/pytest -m soak

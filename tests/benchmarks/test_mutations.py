@@ -21,7 +21,7 @@ MOST_IMPORTANT = (
     "the first part stands",
 )
 BY_NAME = {safeguard.name: safeguard for safeguard in QUEUE_SAFEGUARDS}
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
