@@ -121,7 +121,8 @@ def compose_users() -> list[list[str]]:
 @contextmanager
 def _watched(url: str) -> Iterator[list[str]]:
     seen: list[str] = []
-    with redis.Redis.from_url(url, decode_responses=True) as client, client.monitor() as monitor:
+    patient = redis.Redis.from_url(url, decode_responses=True, socket_timeout=None)
+    with patient as client, client.monitor() as monitor:  # however long nobody says anything
 
         def watch() -> None:
             command: Any
