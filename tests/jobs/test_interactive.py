@@ -193,8 +193,10 @@ def test_a_worker_that_takes_nothing_is_as_none(
 def test_a_stream_whose_worker_is_lost_ends_with_an_error(live: Live, victim: str) -> None:
     worker = live.start_worker()
     engine_pid = live.engine_pid(worker)
+    lost_ms = 0.0
 
     async def run() -> list[Delta]:
+        nonlocal lost_ms
         deltas = []
         async with OpenLane(live) as lane, aclosing(lane.generate(request("[[long]]"))) as stream:
             async for delta in stream:
@@ -202,6 +204,7 @@ def test_a_stream_whose_worker_is_lost_ends_with_an_error(live: Live, victim: st
                 if len(deltas) == 3:
                     if victim == "engine":
                         os.kill(engine_pid, signal.SIGKILL)
+                        lost_ms = time.time() * 1000
                     elif victim == "worker":
                         worker.kill()
                     else:
@@ -212,7 +215,6 @@ def test_a_stream_whose_worker_is_lost_ends_with_an_error(live: Live, victim: st
     assert last.is_last and last.error is not None
     assert (last.error.code, last.error.retryable) == ("worker_lost", True)
     if victim == "engine":
-        lost_ms = time.time() * 1000
         wait_for(lambda: live.wait_until_serving(worker).proved_at_ms > lost_ms, "another engine")
         asyncio.run(_serves_again(live))
 
