@@ -13,10 +13,11 @@ from . import run_calls, tables
 from .client_events import follow_async
 from .connection import AsyncConnection, async_pages
 from .downloads import download_path, open_download
-from .records import JobEvent, Row
+from .records import JobEvent
 from .run_calls import OnRun, RunChanges
 from .run_facts import RunFacts
 from .run_pager import RunErrorPager, RunPager, RunTablePager
+from .run_row import RunRow
 from .workflow_records import RunRecord
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class AsyncWorkflowRun(RunFacts):
 
     async def results(
         self, *, step: str | None = None, follow: bool = True, page_rows: int = 1000
-    ) -> AsyncIterator[Row]:
+    ) -> AsyncIterator[RunRow]:
         """Yield the rows of the output, or of one step, waiting for those that are to come.
 
         A server that is away for a while is borne.
@@ -90,7 +91,7 @@ class AsyncWorkflowRun(RunFacts):
 
     def step_rows(
         self, step: str, *, follow: bool = True, page_rows: int = 1000
-    ) -> AsyncIterator[Row]:
+    ) -> AsyncIterator[RunRow]:
         """Yield the rows of one step; see `results`."""
         return self.results(step=step, follow=follow, page_rows=page_rows)
 

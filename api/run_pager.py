@@ -10,9 +10,10 @@ import httpx2
 from ..jobs.model import JobState
 from .client_errors import JobPaused
 from .patient_wait import LONG_POLL_S, PAUSE_S, long_poll, patient
-from .records import Row, Rows
+from .records import Rows
 from .retry_policy import RetryPolicy
 from .run_calls import run_path
+from .run_row import RunRow
 from .tables import need, read_stream, selected
 from .talk import Send, Talk, ask
 from .workflow_records import RunRecord
@@ -83,7 +84,7 @@ class Pager(Generic[Rows]):
         return self._read(response), response.headers
 
 
-class RunPager(Pager[tuple[Row, ...]]):
+class RunPager(Pager[tuple[RunRow, ...]]):
     """Walks the rows as objects."""
 
     def __init__(self, run_id: str, step: str | None, *, follow: bool, page_rows: int) -> None:
@@ -140,9 +141,9 @@ def _pause_of(record: RunRecord) -> JobPaused:
     )
 
 
-def _read_rows(response: httpx2.Response) -> tuple[Row, ...]:
+def _read_rows(response: httpx2.Response) -> tuple[RunRow, ...]:
     # Not iter_lines(): it would also break lines at U+2028, which JSON text may hold.
-    return tuple(Row(json.loads(line)) for line in response.content.split(b"\n") if line)
+    return tuple(RunRow(json.loads(line)) for line in response.content.split(b"\n") if line)
 
 
 def _read_table(

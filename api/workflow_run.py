@@ -12,10 +12,11 @@ from . import run_calls, tables
 from .client_events import follow
 from .connection import Connection, pages
 from .downloads import download_path, open_download
-from .records import JobEvent, Row
+from .records import JobEvent
 from .run_calls import OnRun, RunChanges
 from .run_facts import RunFacts
 from .run_pager import RunErrorPager, RunPager, RunTablePager
+from .run_row import RunRow
 from .workflow_records import RunRecord
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class WorkflowRun(RunFacts):
 
     def results(
         self, *, step: str | None = None, follow: bool = True, page_rows: int = 1000
-    ) -> Iterator[Row]:
+    ) -> Iterator[RunRow]:
         """Yield the rows of the output, or of one step, waiting for those that are to come.
 
         A server that is away for a while is borne.
@@ -86,7 +87,9 @@ class WorkflowRun(RunFacts):
         for page in pages(self._connection, pager):
             yield from page
 
-    def step_rows(self, step: str, *, follow: bool = True, page_rows: int = 1000) -> Iterator[Row]:
+    def step_rows(
+        self, step: str, *, follow: bool = True, page_rows: int = 1000
+    ) -> Iterator[RunRow]:
         """Yield the rows of one step; see `results`."""
         return self.results(step=step, follow=follow, page_rows=page_rows)
 

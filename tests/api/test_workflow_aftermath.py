@@ -93,6 +93,14 @@ class TestErrors:
         half, said = run.steps
         assert (half.failed, half.lost, said.failed, said.lost) == (1, 1, 2, 0)
 
+    def test_a_row_says_what_it_lacks(self, run: WorkflowRun) -> None:
+        for step in ("said", None):
+            found = {row.id: row.errors for row in run.results(step=step)}
+            lacking = {"said": "engine_error"}
+            assert found == {"1": {}, "2": {}, "3": lacking, "4": lacking}
+        assert [row.ok for row in run.results()] == [True, True, False, False]
+        assert {row.parent_id for row in run.step_rows("half")} == {None}
+
     def test_for_asyncio(self, stack: Stack, run: WorkflowRun) -> None:
         async def look() -> list[dict[str, Any]]:
             async with AsyncClient(stack.url) as client:
