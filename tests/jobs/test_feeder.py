@@ -35,7 +35,11 @@ def app(settings: Settings) -> Iterator[PenstockApp]:
 
 
 @pytest.fixture
-def register(redis_client: redis.Redis, keys: Keys) -> WorkerRegister:
+def register(
+    redis_client: redis.Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> WorkerRegister:
+    """Whoever is announced lives as long as its test, however slow that is."""
+    monkeypatch.setattr("penstock.jobs.workers.LIFETIME_MS", 600_000)
     return WorkerRegister(redis_client, keys)
 
 

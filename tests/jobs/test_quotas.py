@@ -29,7 +29,9 @@ def app(settings: Settings) -> Iterator[PenstockApp]:
 
 
 @pytest.fixture
-def register(table: JobTable) -> WorkerRegister:
+def register(table: JobTable, monkeypatch: pytest.MonkeyPatch) -> WorkerRegister:
+    """Whoever is announced lives as long as its test, however slow that is."""
+    monkeypatch.setattr("penstock.jobs.workers.LIFETIME_MS", 600_000)
     register = WorkerRegister(table.redis, table.keys)
     register.announce(idle_worker("a", "fake"))
     return register
