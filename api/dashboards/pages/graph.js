@@ -38,6 +38,13 @@ export class Graph {
     this.fade();
   }
 
+  /** Bring a step into the middle of what is seen, as far as there is something to be scrolled. */
+  center(id) {
+    const node = this.views.get(id)?.node.getBoundingClientRect();
+    const seen = this.parent.getBoundingClientRect();
+    if (node) this.parent.scrollLeft += node.x + node.width / 2 - (seen.x + seen.width / 2);
+  }
+
   /** Show at which edges there is more to be scrolled to. */
   fade() {
     const { scrollLeft, scrollWidth, clientWidth, classList } = this.parent;

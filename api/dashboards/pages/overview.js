@@ -8,7 +8,8 @@ import { greet } from "./reader.js";
 import { openPage, showWhenReady } from "./shell.js";
 
 const PAGE = 12;
-const NO_JOBS = "No jobs yet. One begins with: penstock submit rows.jsonl --prompt '{{ row.text }}'";
+const SUBMIT = "penstock submit rows.jsonl --prompt '{{ row.text }}'";
+const NO_JOBS = `No jobs yet. One begins with: ${SUBMIT}`;
 const NO_RUNS = "No runs yet. One begins with: penstock workflow run workflow.yaml";
 const NO_WORKERS = "No worker is here. Jobs wait until one comes.";
 const NO_QUEUES = "No model is served or waited for.";

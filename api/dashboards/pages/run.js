@@ -138,6 +138,7 @@ const inputs = drawn.nodes.filter(({ kind }) => kind === "input");
 graph.draw(drawn);
 if (inputs.length === 1) graph.note(inputs[0].id, countOf(found.counts.input, "row"));
 show(found);
+graph.center(found.steps.find(({ state }) => state === "running")?.id);
 rowList.offer([[OUTPUT, "Output"], ...run.steps.map((step) => [step.id, step.id])]);
 reader = await greet(api);
 show(run);

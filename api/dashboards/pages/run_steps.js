@@ -40,7 +40,7 @@ function stepLine(cells, onChoice) {
     };
     for (const [name, text] of Object.entries(figures)) {
       fill(cells[name], text);
-      cells[name].classList.toggle("none", text === "0"); // which narrow screens leave out
+      cells[name].classList.toggle("none", text === "0"); // quiet, and on narrow screens left out
     }
     cells.Failed.classList.toggle("alarm", rows.failed > 0);
   };
