@@ -91,8 +91,8 @@ def engines(tmp_path: Path) -> Iterator[Callable[..., tuple[EngineProcess, Heard
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
-    """A queue with one worker that the tests of a file share."""
-    with live_queue(tmp_path_factory.mktemp("served")) as live:
+    """A queue with one worker that the tests of a file share, and that keeps what it has."""
+    with live_queue(tmp_path_factory.mktemp("served"), lease_s=30.0) as live:
         live.start_worker()
         yield live
 

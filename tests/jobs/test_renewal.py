@@ -1,6 +1,8 @@
 """What custody does about leases while a shard runs: it prolongs them, and lets lost shards go."""
 
 import queue
+import time
+from dataclasses import replace
 
 import pytest
 
@@ -30,8 +32,8 @@ def custody(settings: Settings, table: JobTable, sent: Sent) -> Custody:
         sent.put(frame)
         return True
 
-    events = JobEvents(table.redis, table.keys)
-    return Custody(settings, table, events, "w1", send=send, on_job_landed=lambda job_id: None)
+    events, own = JobEvents(table.redis, table.keys), replace(settings, lease_s=60.0)
+    return Custody(own, table, events, "w1", send=send, on_job_landed=lambda job_id: None)
 
 
 @pytest.fixture
@@ -42,12 +44,14 @@ def spec(make_job: JobMaker, table: JobTable) -> JobSpec:
 
 
 def test_the_leases_of_held_shards_are_prolonged(
-    custody: Custody, table: JobTable, spec: JobSpec
+    custody: Custody, table: JobTable, spec: JobSpec, sent: Sent
 ) -> None:
     custody.open(ShardRef(spec.job_id, 0), lambda outcome: None)
     custody.step()
-    leases = table.keys.job(spec.job_id, "leases")
-    table.redis.zadd(leases, {"0": 1})  # as if nobody had renewed for decades; not reaped yet
+    order = sent.get_nowait()
+    assert isinstance(order, RunShard)
+    table.renew(spec.job_id, [(0, order.attempt)], 1)  # it runs out in a moment
+    time.sleep(0.01)
     custody._renewed_at_s = float("-inf")  # a second has passed
     custody.step()
     assert table.reap(10) == []
