@@ -4,8 +4,8 @@ import { element, Followed } from "./dom.js";
 
 export class Table extends Followed {
   /**
-   * Columns of `texts` come first, those of `numbers` behind them. `line(cells)` sets up one thing's
-   * cells, by their columns' names, and returns what brings them up to date: `update(thing)`.
+   * Columns of `texts` come first, those of `numbers` behind them. `line(cells)` sets up the cells
+   * of a thing, by their columns' names, and returns what brings them up to date: `update(thing)`.
    */
   constructor(table, { texts, numbers, keyOf, line }) {
     const columns = [
