@@ -98,6 +98,8 @@ def _models(check: StepCheck, model: str | None, default: str | None, row: Type)
     expression, found = check.expression("model", text, row)
     if expression is None or check.template("model", text, check.scope(row)) is None:
         return ()
+    if not found.values and found.kind == "any" and not check.flow.is_traced:
+        return ()  # it may come from what is at fault before
     if not found.values:
         check.tell(
             "model",

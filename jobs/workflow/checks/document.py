@@ -207,5 +207,7 @@ def _read_inputs(inputs: Any, problems: Problems) -> dict[str, Input]:
         if not isinstance(each, dict):
             problems.add(where, f"must be an object, got {shown(each)}")
         else:
-            read[name] = read_shape(each, Input, where, problems, {}).value or read[name]
+            found = read_shape(each, Input, where, problems, {})
+            if found.value is not None and "columns" not in found.lost:  # else they are any
+                read[name] = found.value
     return read

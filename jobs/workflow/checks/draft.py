@@ -51,7 +51,12 @@ class Draft:
 
 def place_of(step_id: str) -> str:
     """Say where a step stands; one that has no name has its place for an id, as in `[2]`."""
-    return f"steps{step_id}" if step_id.startswith("[") else f"steps.{step_id}"
+    return f"steps{step_id}" if is_nameless(step_id) else f"steps.{step_id}"
+
+
+def is_nameless(step_id: str) -> bool:
+    """Tell whether a step has its place for an id: nobody knows what others call it."""
+    return step_id.startswith("[")
 
 
 def told_of(
@@ -78,7 +83,8 @@ def doubted(flow: Flow, step: Step, known: Iterable[Flow], fields: frozenset[str
         return flow
     from_before = {name for each in known for name in each.columns}
     columns = {name: of if name in from_before else ANY for name, of in flow.columns.items()}
-    is_reshaped = "type" in fields or isinstance(step, Expand | Reduce | Join | Concat)
+    is_anything = not fields.isdisjoint(("id", "type"))
+    is_reshaped = is_anything or isinstance(step, Expand | Reduce | Join | Concat)
     return replace(
         flow,
         columns=columns,

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from ..expressions.errors import nearest
 from ..plan import INPUT
 from ..spec import Concat, Join, Step, Workflow
-from .draft import Draft, place_of
+from .draft import Draft, is_nameless, place_of
 from .problems import Problems
 from .step import is_name_free
 
@@ -92,8 +92,10 @@ def _source(
         problems.add(where, cycle or f"step {name!r} comes later; put it before {step.id!r}")
     else:
         known = [*before, *(INPUT + each for each in workflow.inputs)]
-        hint = nearest(name, known) or f"; known: {', '.join(known)[:200] or 'none'}"
-        problems.add(where, f"there is no step or input {name[:80]!r}{hint}")
+        hint = nearest(name, known)
+        if hint or not any(is_nameless(other.id) for other in workflow.steps):  # it may mean those
+            hint = hint or f"; known: {', '.join(known)[:200] or 'none'}"
+            problems.add(where, f"there is no step or input {name[:80]!r}{hint}")
     return None
 
 

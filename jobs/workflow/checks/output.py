@@ -7,6 +7,7 @@ from ..expressions.typing import NoSuchField, field_type
 from ..plan import ColumnKind
 from ..selection import output_name
 from ..spec import Workflow
+from .draft import is_nameless
 from .flow import Flow
 from .problems import Problems
 
@@ -17,7 +18,9 @@ def output_step(workflow: Workflow, problems: Problems) -> str:
     wanted = workflow.output.from_
     ids = [step.id for step in workflow.steps]
     if wanted is not None and wanted not in ids:
-        problems.add("output.from", f"there is no step {wanted[:80]!r}{nearest(wanted, ids)}")
+        hint = nearest(wanted, ids)
+        if hint or not any(map(is_nameless, ids)):  # it may mean one of those
+            problems.add("output.from", f"there is no step {wanted[:80]!r}{hint}")
     _check_sink(workflow, problems)
     return last if wanted is None else wanted
 

@@ -50,7 +50,8 @@ class Read(Generic[_Shape]):
 
     Attributes:
         value: None where nothing could be made of it.
-        lost: fields that were wrong or missing, in whose place there is a default or a stand-in.
+        lost: fields that were wrong, misspelt or missing, in whose place there is a default or a
+            stand-in.
     """
 
     value: _Shape | None
@@ -99,6 +100,7 @@ def read_shape(
             problems.add(_joined(where, *place[:-1]), fault.message)
         if fault.meant is not None:
             meant.add((*place[:-1], fault.meant))
+            lost |= {fault.meant} if len(place) == 1 else set()
         mended = _mended(left, place, stand_ins)
         left = mended if mended is not None else _mended(left, place[:1], stand_ins)
         if left is None:

@@ -207,3 +207,37 @@ def test_a_name_that_is_none_keeps_nothing_from_being_looked_at() -> None:
 def test_without_steps_all_the_rest_is_looked_at() -> None:
     found = problems_in({"name": "a b", "defaults": {"modell": "m"}})
     assert found.keys() == {"steps", "name", "defaults.modell"}
+
+
+ASK = {"type": "generate", "prompt": "{{ row.text }}"}
+
+
+@pytest.mark.parametrize(
+    ("steps", "more", "told"),
+    [
+        (
+            [{**ASK, "idd": "a"}, {**FILTER, "from": "a", "where": "row.a == 'x'"}],
+            {"output": {"from": "a", "select": ["a"]}},
+            "steps[0].idd",
+        ),
+        ([{**ASK, "id": "a"}], {"defaults": {"models": "m"}}, "defaults.models"),
+        (
+            [{**ASK, "id": "a"}],
+            {"inputs": {"rows": {"columns": {"text": 1}}}},
+            "inputs.rows.columns.text",
+        ),
+        (
+            [
+                {"id": "a", "type": "expnd", "cross": {"who": ["m"]}, "each": 1},
+                {**ASK, "id": "b", "model": "{{ row.who }}"},
+            ],
+            {},
+            "steps.a.type",
+        ),
+    ],
+)
+def test_one_fault_is_told_once(
+    steps: list[dict[str, Any]], more: dict[str, Any], told: str
+) -> None:
+    """Whatever names the step, the column or the model that is not known for it."""
+    assert problems_in(document_of(*steps, **more), inputs={}).keys() == {told}
