@@ -11,7 +11,7 @@ from penstock.jobs.settings import InvalidSetting, Settings
 from penstock.jobs.worker import run_worker
 from penstock.jobs.workflow.runs.run_results import RunResults
 from penstock.jobs.workflow.work import Broken, Compute, Gather, Made, Outcome
-from penstock.jobs.workflow.workshop import workshop
+from penstock.jobs.workflow.workshop import last_words, workshop
 from penstock.jobs.workflow.workshop.shard_file import read_shard
 from penstock.jobs.workflow.workshop.workshop import Workshop
 
@@ -195,7 +195,8 @@ def test_the_last_words_of_a_process_are_told(
     shop: Shop, capfd: pytest.CaptureFixture[str]
 ) -> None:
     dying = shop("print('code is gone\\n', file=sys.stderr)\n    os._exit(5)")
-    (outcome,) = done(dying, PIECE)
+    with mock.patch.object(last_words, "_LINGER_S", 60.0):
+        (outcome,) = done(dying, PIECE)
     assert isinstance(outcome, Broken)
     assert "(status 5), which said at last: code is gone, time 1 of 3" in outcome.message
     assert "code is gone" in capfd.readouterr().err, "whoever reads the log reads it, too"
