@@ -216,14 +216,18 @@ ASK = {"type": "generate", "prompt": "{{ row.text }}"}
     ("steps", "more", "told"),
     [
         (
-            [{**ASK, "idd": "a"}, {**FILTER, "from": "a", "where": "row.a == 'x'"}],
+            [
+                {**ASK, "idd": "a"},
+                {**FILTER, "id": "g", "where": "row.a == 'x'"},
+                {**FILTER, "from": "a", "where": "row.a == 'x'"},
+            ],
             {"output": {"from": "a", "select": ["a"]}},
             "steps[0].idd",
         ),
         ([{**ASK, "id": "a"}], {"defaults": {"models": "m"}}, "defaults.models"),
         (
             [{**ASK, "id": "a"}],
-            {"inputs": {"rows": {"columns": {"text": 1}}}},
+            {"inputs": {"rows": {"columns": {"n": "int64", "text": 1}}}},
             "inputs.rows.columns.text",
         ),
         (
