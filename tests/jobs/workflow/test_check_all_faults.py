@@ -209,6 +209,7 @@ def test_without_steps_all_the_rest_is_looked_at() -> None:
     assert found.keys() == {"steps", "name", "defaults.modell"}
 
 
+TEXT = {"text": "string"}
 ASK = {"type": "generate", "prompt": "{{ row.text }}"}
 
 
@@ -221,7 +222,7 @@ ASK = {"type": "generate", "prompt": "{{ row.text }}"}
                 {**FILTER, "id": "g", "where": "row.a == 'x'"},
                 {**FILTER, "from": "a", "where": "row.a == 'x'"},
             ],
-            {"output": {"from": "a", "select": ["a"]}},
+            {"output": {"from": "a", "select": ["a"]}, "inputs": {"rows": {"columns": TEXT}}},
             "steps[0].idd",
         ),
         ([{**ASK, "id": "a"}], {"defaults": {"models": "m"}}, "defaults.models"),
