@@ -36,7 +36,7 @@ def test_tasks_are_written_without_their_truth(tmp_path: Path) -> None:
 def test_the_demo_itself(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "penstock.api.cli", "demo", "--rows", "64", "--out", "here"]
     run = subprocess.run(
-        command, capture_output=True, text=True, cwd=tmp_path, timeout=180, check=False
+        command, capture_output=True, text=True, cwd=tmp_path, timeout=600, check=False
     )
     assert run.returncode == 0, run.stderr
     [line] = run.stdout.splitlines()
