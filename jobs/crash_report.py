@@ -27,6 +27,7 @@ SHOW_STACKS = signal.SIGUSR1
 _MOST_REPORTS = 20
 _LARGEST_REPORT = 256 * 1024
 _STACKS_WAIT_S = 2.0  # a process that was stopped never answers
+_STACKS_STILL_S = 0.5  # without another byte for so long, all stacks are there
 _UNLOCKED_S = 600.0  # a process that was just started has not locked its report yet
 _FRAME = re.compile(r'File "([^"\n]+)", line (\d+),? in (\S+)')
 
@@ -101,15 +102,17 @@ def report_exception(file: TextIO, error: BaseException) -> None:
 
 def wait_for_stacks(path: Path | None) -> None:
     """Wait until a process that was asked for its stacks has written them, but not for long."""
-    deadline_s = time.monotonic() + _STACKS_WAIT_S
+    grew_at_s = time.monotonic()
+    deadline_s = grew_at_s + _STACKS_WAIT_S
     last_size = 0
     while path is not None and time.monotonic() < deadline_s:
         time.sleep(0.1)
         with suppress(OSError):
             size = path.stat().st_size
-            if size and size == last_size:
+            if size != last_size:
+                last_size, grew_at_s = size, time.monotonic()
+            elif size and time.monotonic() - grew_at_s >= _STACKS_STILL_S:
                 return
-            last_size = size
 
 
 def place_of(path: Path | None) -> str | None:

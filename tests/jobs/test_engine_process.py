@@ -127,6 +127,7 @@ def test_a_hung_engine_shows_where_it_stands_and_is_replaced(
     engines: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("penstock.jobs.engine_process.FIRST_STEPS_LIMIT_S", 0.0)
+    monkeypatch.setattr("penstock.jobs.crash_report._STACKS_WAIT_S", 60.0)
     engine, heard = engines(hang_limit_s=2.5)
     heard.next(Ready)
     engine.send(generate("[[hang]]"))
@@ -140,8 +141,8 @@ def test_a_hung_engine_shows_where_it_stands_and_is_replaced(
 
 def test_a_slow_engine_is_given_time(engines: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("penstock.jobs.engine_process.FIRST_STEPS_LIMIT_S", 0.0)
-    monkeypatch.setattr("penstock.jobs.engine_process._HANG_FACTOR", 200)
-    engine, heard = engines("fake:step_ms=15,tokens=6", hang_limit_s=2.0)
+    monkeypatch.setattr("penstock.jobs.engine_process._HANG_FACTOR", 60)
+    engine, heard = engines("fake:step_ms=50,tokens=6", hang_limit_s=2.0)
     heard.next(Ready)
     for _ in range(4):
         engine.send(generate("hello"))
@@ -150,7 +151,7 @@ def test_a_slow_engine_is_given_time(engines: Any, monkeypatch: pytest.MonkeyPat
     started_s = time.monotonic()
     engine.send(generate("[[hang]]"))
     assert heard.losses.get(timeout=PATIENCE_S).has_hung
-    assert time.monotonic() - started_s > 2.5  # 200 steps of 15 ms
+    assert time.monotonic() - started_s > 2.5  # 60 steps of 50 ms
 
 
 @pytest.mark.parametrize("step", ["_spawn", "_configure"])
