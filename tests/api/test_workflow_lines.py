@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from penstock.api.client_errors import InvalidInput
 from penstock.api.workflow_lines import WorkflowLines
+from penstock.api.workflow_models import models_of
+from penstock.api.workflow_trial import input_names, specified
 
 from .command import Penstock
 
@@ -103,3 +106,21 @@ def test_faults_are_told_by_line_whatever_else_is_wrong(penstock: Penstock, tmp_
     assert list(told.values()) == [3, 5, 6, 6, None, None]
     assert f"{file}:5: steps.keep.where: " in run.err
     assert "\nworkflow: name is missing\n" in run.err
+
+
+def test_whatever_a_specification_lacks_is_left_to_the_check(tmp_path: Path) -> None:
+    file = tmp_path / "flow.yaml"
+    file.write_text("steps: 5\ninputs: []\n")
+    assert specified(file) == specified(str(file)) == {"steps": 5, "inputs": []}
+    assert specified({"steps": 5}) == {"steps": 5}
+    assert input_names({"inputs": []}) == []
+    file.write_text("- a\n")
+    with pytest.raises(InvalidInput, match=r"flow\.yaml must be a mapping with name and steps"):
+        specified(file)
+
+
+def test_models_are_looked_for_in_what_can_hold_them() -> None:
+    """A stack is started for them before the check has told of anything."""
+    assert models_of({"defaults": 5, "params": [1], "steps": [{"cross": 7, "model": "m"}]}, {}) == [
+        "m"
+    ]
