@@ -4,6 +4,8 @@ import errno
 import hashlib
 import json
 import threading
+from contextlib import AbstractContextManager
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
@@ -11,9 +13,11 @@ import pytest
 from penstock.jobs import durable
 from penstock.jobs.durable import StorageFull
 from penstock.jobs.errors import UnknownJob
+from penstock.jobs.file_lock import file_lock
 from penstock.jobs.manifest import finalize
 from penstock.jobs.model import JobState
 from penstock.jobs.results_dir import ResultsDir
+from tests.waiting import PATIENCE_S
 
 from .conftest import flipped
 from .small_jobs import SmallJobs
@@ -85,7 +89,11 @@ def test_a_job_is_not_completed_before_its_last_shard(jobs: SmallJobs) -> None:
     assert snapshot.state is JobState.RUNNING
 
 
-def test_several_finalizers_do_no_harm(jobs: SmallJobs) -> None:
+def test_several_finalizers_do_no_harm(jobs: SmallJobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    def patiently(path: Path, **_: float) -> AbstractContextManager[int | None]:
+        return file_lock(path, wait_s=PATIENCE_S)  # however long the disk takes for the others
+
+    monkeypatch.setattr("penstock.jobs.control.file_lock", patiently)
     spec = jobs.make(num_rows=40, shard_rows=4)
     jobs.run(spec)
     states: list[JobState | None] = []
