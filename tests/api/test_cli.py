@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from penstock import __version__
-from penstock.api import cli_server
+from penstock.api import cli_server, doctor_server
 from penstock.api.app import create_app
 from penstock.api.cli_output import Printer
 from penstock.api.cli_server import running_server
@@ -156,7 +156,7 @@ class TestJobs:
             try:
                 command = [sys.executable, "-m", "penstock.api.cli", "results", job.id, "--follow"]
                 command += ["--limit", "64", "--url", stack.url]
-                run = subprocess.run(command, capture_output=True, timeout=30, check=True)
+                run = subprocess.run(command, capture_output=True, timeout=120, check=True)
                 assert len(run.stdout.splitlines()) == 64
                 assert not job.refresh().is_final
             finally:
@@ -204,7 +204,7 @@ class TestJobs:
                 first = watcher.stderr.readline()
                 watcher.send_signal(signal.SIGINT)
                 rest = watcher.stderr.read()
-                assert watcher.wait(10) == 130
+                assert watcher.wait(60) == 130
             assert job.id in first
             assert rest.splitlines()[-1] == (
                 f"detached; the job goes on. penstock watch {job.id}  re-attaches"
@@ -253,7 +253,7 @@ class TestRun:
                 job_id = run.stderr.readline().split()[0]
                 run.send_signal(signal.SIGINT)
                 run.stderr.read()
-                assert run.wait(10) == 130
+                assert run.wait(60) == 130
             return job_id
 
         cancelled = detach()
@@ -359,6 +359,7 @@ class TestAsking:
     def test_doctor(
         self, penstock: Penstock, stack: Stack, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        monkeypatch.setattr(doctor_server, "_TIMEOUT_S", 60.0)
         monkeypatch.setenv("PENSTOCK_REDIS_URL", stack.settings.redis_url or "")
         run = penstock("doctor", "--url", stack.url, "--api-key", "secret")
         found = {(line["topic"], line["name"]): line for line in run.lines}

@@ -5,9 +5,9 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
-from urllib.parse import urlsplit
 
 import pytest
 from rich.console import Console
@@ -22,6 +22,7 @@ from penstock.api.top_snapshot import Snapshot, WorkerRecord, look
 from penstock.api.top_view import TopView, share
 from penstock.api.workflow_records import RunRecord, StepRecord
 from penstock.jobs.model import Counts, JobState
+from tests.ports import reserved_port
 
 from .command import Penstock
 from .conftest import IDLE_MODEL, MODEL, Stack
@@ -60,23 +61,19 @@ class TestInATerminal:
     def test_it_bears_a_restart_of_the_api_and_ctrl_c_leaves(
         self, stack: Stack, waiting: Job
     ) -> None:
-        with serving(create_app(stack.settings)) as url:
-            port = urlsplit(url).port
-            assert port is not None
-            other = terminal([*TOP, "--url", url])
-            screen = other.__enter__()
-            screen.wait_for(waiting.id)
-        try:
-            blind = screen.wait_for("cannot reach", "trying again")
-            assert waiting.id in blind  # what was seen last stays
-            with serving(create_app(stack.settings), port=port):
-                screen.wait_for(waiting.id, gone="cannot reach")
-                screen.press("\x03")
-                assert screen.wait_for_end() == 0
-            assert USUAL_SCREEN in screen.heard
-            assert "Traceback" not in screen.heard
-        finally:
-            other.__exit__(None, None, None)
+        with reserved_port() as port, ExitStack() as before:
+            url = before.enter_context(serving(create_app(stack.settings), port=port))
+            with terminal([*TOP, "--url", url]) as screen:
+                screen.wait_for(waiting.id)
+                before.close()
+                blind = screen.wait_for("cannot reach", "trying again")
+                assert waiting.id in blind  # what was seen last stays
+                with serving(create_app(stack.settings), port=port):
+                    screen.wait_for(waiting.id, gone="cannot reach")
+                    screen.press("\x03")
+                    assert screen.wait_for_end() == 0
+                assert USUAL_SCREEN in screen.heard
+                assert "Traceback" not in screen.heard
 
     def test_a_no_of_the_server_ends_it(self, stack: Stack) -> None:
         with (
@@ -94,7 +91,7 @@ class TestInAPipe:
             assert process.stdout is not None
             looks = [json.loads(process.stdout.readline()) for _ in range(3)]
             process.terminate()
-            assert process.wait(30) == 0
+            assert process.wait(60) == 0
         assert [each["object"] for each in looks] == ["top"] * 3
         assert looks[0]["at"] < looks[1]["at"] < looks[2]["at"]
         assert waiting.id in {job["id"] for job in looks[2]["jobs"]}

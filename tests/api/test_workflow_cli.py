@@ -113,7 +113,7 @@ class TestRun:
             run_id = process.stderr.readline().split()[0]
             process.send_signal(signal.SIGINT)
             said = process.stderr.read()
-            assert process.wait(30) == 130
+            assert process.wait(60) == 130
         assert f"penstock watch {run_id}  re-attaches" in said
         assert penstock("pause", run_id, "--url", stack.url).lines[0]["status"] == "paused"
         assert penstock("resume", run_id, "--url", stack.url).lines[0]["status"] != "paused"
