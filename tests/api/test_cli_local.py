@@ -124,7 +124,13 @@ def test_what_pauses_where_nobody_looks_on_says_how_it_goes_on(
     assert f", then penstock resume {left.id}  lets it go on" in run.err
 
 
-@pytest.mark.parametrize("place", ["file/below", "~nobody-of-that-name/out"])
+@pytest.mark.parametrize(
+    ("place", "says"),
+    [
+        ("file/below", "choose another --out"),
+        ("~nobody-of-that-name/out", "no home directory is known of ~nobody-of-that-name"),
+    ],
+)
 @pytest.mark.parametrize("what", ["job", "run"])
 def test_a_place_for_rows_is_tried_before_anything_is_asked(
     penstock: Penstock,
@@ -132,12 +138,13 @@ def test_a_place_for_rows_is_tried_before_anything_is_asked(
     commands: dict[str, tuple[object, ...]],
     what: str,
     place: str,
+    says: str,
 ) -> None:
     (tmp_path / "file").write_text("")
     out = place if place.startswith("~") else tmp_path / place
     run = penstock(*commands[what][:-2], "--out", out, "--url", NOWHERE)
     assert (run.code, run.out) == (2, "")
-    assert "choose another --out" in run.err
+    assert says in run.err
 
 
 def test_a_relative_place_is_of_the_directory_one_is_in(
