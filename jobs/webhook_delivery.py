@@ -87,8 +87,9 @@ class Deliveries:
     def to(self, endpoint_id: str) -> list[Delivery]:
         """Return what is on its way to an endpoint, or was lately; newest first."""
         pattern = f"*_{endpoint_id}.json"
-        found = [*self._all(self._pending, pattern), *self._all(self._ended, pattern)]
-        return sorted(found, key=lambda each: each.created_at, reverse=True)
+        found = {each.id: each for each in self._all(self._pending, pattern)}
+        found |= {each.id: each for each in self._all(self._ended, pattern)}  # by now, perhaps
+        return sorted(found.values(), key=lambda each: each.created_at, reverse=True)
 
     def sweep(self) -> None:
         """Forget what ended long ago."""

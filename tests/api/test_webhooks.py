@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import msgspec
 import openai
 import pytest
 
 from penstock.api.routes import webhook_endpoints
 from penstock.jobs.public_address import RefusedAddress, check_url, public_address
+from penstock.jobs.webhook_delivery import Deliveries, Delivery, DeliveryStatus
 from penstock.jobs.webhook_endpoints import WebhookEndpoints
 from penstock.jobs.webhook_outbox import WebhookOutbox
 from penstock.jobs.webhook_sender import WebhookSender
@@ -181,6 +183,18 @@ def test_for_a_day_both_secrets_may_be_believed(
         for secret in (made.signing_secret, rotated.signing_secret):
             assert client.webhooks.unwrap(told, headers, secret=secret).type == "batch.failed"
         client.webhooks.delete(made.id)
+
+
+def test_what_ends_while_it_is_looked_for_is_told_once(tmp_path: Path) -> None:
+    facts: dict[str, Any] = {"event_id": "evt_1", "type": "t", "body": "{}"}
+    deliveries = Deliveries(tmp_path)
+    pending = Delivery(id="evt_1_wh_1", endpoint_id="wh_1", created_at=1, next_at=1, **facts)
+    deliveries.add(pending)
+    [path] = tmp_path.rglob("*.json")
+    seen = path.read_bytes()
+    deliveries.put(msgspec.structs.replace(pending, status=DeliveryStatus.DELIVERED))
+    path.write_bytes(seen)  # as between the two steps of its end
+    assert [each.status for each in deliveries.to("wh_1")] == ["delivered"]
 
 
 def test_of_several_processes_one_sends(endpoints: WebhookEndpoints, tmp_path: Path) -> None:
