@@ -23,6 +23,7 @@ from penstock.api.client import Client
 from penstock.api.local import LocalStack, StackFailed, StackOptions
 from penstock.jobs.redis_server import RedisServer
 from penstock.jobs.settings import Settings
+from tests.ports import reserved_port
 from tests.waiting import PATIENCE_S
 
 MODEL = "fake:tokens=4"
@@ -316,10 +317,9 @@ def test_flower_goes_elsewhere_where_its_usual_port_is_taken(
         assert options.flower_port == (0 if is_taken else port)
         raise _Looked
 
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        if not is_taken:
-            taken.close()
+    with reserved_port() as port, contextlib.ExitStack() as taken:
+        if is_taken:
+            taken.enter_context(socket.create_server(("127.0.0.1", port)))
         monkeypatch.setattr("penstock.api.cli_serve._FLOWER_PORT", port)
         monkeypatch.setattr("penstock.api.local.LocalStack", look)
         with pytest.raises(_Looked):
