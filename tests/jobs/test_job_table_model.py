@@ -356,6 +356,7 @@ def test_random_histories_agree_with_the_model(
             max_examples=60,
             stateful_step_count=50,
             deadline=None,
+            derandomize=True,
             phases=[Phase.explicit, Phase.reuse, Phase.generate],  # shrinking takes minutes here
             suppress_health_check=[HealthCheck.too_slow],
         ),
