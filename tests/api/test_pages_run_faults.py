@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Route, expect
 
 from tests.browser import open_browser
 
@@ -126,3 +126,13 @@ def test_a_graph_shows_that_there_is_more_of_it(reader: Reader, http: httpx2.Cli
     graph.evaluate("(node) => node.scrollTo(40, 0)")
     expect(graph).to_have_class("graph more-right more-left")
     reader.check_fits()
+
+    def let_the_second_step_run(route: Route) -> None:
+        told = route.fetch()
+        run = told.json()
+        run["steps"][1]["state"] = "running"
+        route.fulfill(response=told, json=run)
+
+    page.route(f"**/v1/workflows/runs/{run_id}", let_the_second_step_run)
+    page.reload()  # now what runs is in the middle
+    expect(graph).to_have_class("graph more-right more-left")

@@ -42,7 +42,9 @@ export class Graph {
   center(id) {
     const node = this.views.get(id)?.node.getBoundingClientRect();
     const seen = this.parent.getBoundingClientRect();
-    if (node) this.parent.scrollLeft += node.x + node.width / 2 - (seen.x + seen.width / 2);
+    if (!node) return;
+    this.parent.scrollLeft += node.x + node.width / 2 - (seen.x + seen.width / 2);
+    this.fade();
   }
 
   /** Show at which edges there is more to be scrolled to. */
