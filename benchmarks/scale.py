@@ -47,7 +47,8 @@ from penstock.jobs.workers import WorkerInfo, WorkerRegister
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.process_cpu import memory_mb
 from tests.chaos.stack import Part
-from tests.e2e.stack import PENSTOCK, Stack, free_port
+from tests.e2e.stack import PENSTOCK, Stack
+from tests.ports import reserved_port
 
 MODEL = "nobody"
 JOB_ROWS = 100
@@ -323,10 +324,11 @@ def main() -> None:
     with (
         tempfile.TemporaryDirectory(prefix="ps", dir=asked.home) as folder,
         RedisServer(Path(folder) / "redis") as server,
+        reserved_port() as port,
     ):
         home = Path(folder)
         settings = Settings(
-            url=f"http://127.0.0.1:{free_port()}",
+            url=f"http://127.0.0.1:{port}",
             redis_url=server.url,
             data=str(home / "data"),
             models=(MODEL,),

@@ -57,7 +57,7 @@ def test_a_name_that_is_given_twice_is_refused(read: Callable[[list[str]], objec
 def test_rows_that_are_given_twice_are_refused() -> None:
     spec = Workflow.from_dict(WORKFLOW)
     with pytest.raises(UsageProblem, match=r"input 'texts' is given twice: a.csv and b.csv"):
-        inputs_of(spec, ["texts=a.csv", "texts=b.csv"])
+        inputs_of(spec.inputs, ["texts=a.csv", "texts=b.csv"])
 
 
 def test_a_look_for_a_tag_has_an_end(penstock: Penstock, monkeypatch: pytest.MonkeyPatch) -> None:

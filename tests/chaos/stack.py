@@ -6,12 +6,11 @@ answers can be checked row by row and which notes what it computes.
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
@@ -21,6 +20,7 @@ import httpx2
 from penstock.jobs.parent_death import launch_command
 from penstock.jobs.redis_server import RedisServer
 from penstock.jobs.settings import Settings
+from tests.ports import reserved_port
 
 from .proxy import FaultProxy
 
@@ -107,8 +107,10 @@ class Stack:
         self.redis = server
         self.journal = directory / "journal"
         self.model = f"fake:step_ms={options.step_ms};tokens={TOKENS};journal={self.journal}"
-        self._ports = [_held_port() for _ in range(1 + options.is_proxied)]
-        port, *proxy_ports = [held.getsockname()[1] for held in self._ports]
+        self._ports = ExitStack()
+        port, *proxy_ports = [
+            self._ports.enter_context(reserved_port()) for _ in range(1 + options.is_proxied)
+        ]
         self.url = f"http://127.0.0.1:{port}"
         self.redis_proxies: list[FaultProxy] = []  # one for each worker, the last for the API
         self.api_proxy: FaultProxy | None = None
@@ -152,8 +154,7 @@ class Stack:
             proxy.close()
         if self.api_proxy is not None:
             self.api_proxy.close()
-        for held in self._ports:
-            held.close()
+        self._ports.close()
 
     def mend(self) -> None:
         """Start again whatever a fault has left dead, and wait until all serve."""
@@ -208,14 +209,6 @@ def running_stack(directory: Path, options: StackOptions) -> Iterator[Stack]:
             yield stack
         finally:
             stack.stop()
-
-
-def _held_port() -> socket.socket:
-    """Hold a port for a server that comes and goes: nobody else is given it meanwhile."""
-    held = socket.socket()
-    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # so that the server may bind it too
-    held.bind(("127.0.0.1", 0))
-    return held
 
 
 def engine_of(worker_pid: int) -> int | None:
