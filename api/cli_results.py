@@ -102,16 +102,19 @@ def _job_errors(printer: Printer, job: Job, code: str | None) -> None:
     """Print all that went wrong in a pipe, as it comes; on a terminal, the first of it."""
     by_code = {**job.record.errors_by_code, REJECTED_LINE: job.counts.rejected}
     total = job.counts.failed + job.counts.rejected
-    if code is not None and not by_code.get(code):
-        known = f": {error_words(job.record.errors_by_code)}" if job.counts.failed else ""
-        printer.note(f"no error of the code {code!r}; {counted(total, 'error')} in all{known}")
-        return
+    num_shown = 0
     if printer.is_json:
         for error in job.iter_errors(code=code):
             printer.json_line(error)
-        return
-    shown = job.errors(limit=_ERRORS_SHOWN, code=code)[:_ERRORS_SHOWN]
-    print_job_errors(printer, shown)
-    num_more = (total if code is None else by_code[code]) - len(shown)
-    if len(shown) == _ERRORS_SHOWN and num_more > 0:
-        printer.note(f"… and {num_more:,} more: a pipe, or -o json, gets them all")
+            num_shown += 1
+    else:
+        shown = job.errors(limit=_ERRORS_SHOWN, code=code)[:_ERRORS_SHOWN]
+        num_shown = len(shown)
+        if shown or code is None:
+            print_job_errors(printer, shown)
+        num_more = (total if code is None else by_code.get(code, 0)) - num_shown
+        if num_shown == _ERRORS_SHOWN and num_more > 0:
+            printer.note(f"… and {num_more:,} more: a pipe, or -o json, gets them all")
+    if code is not None and not num_shown:
+        known = f": {error_words(job.record.errors_by_code)}" if job.counts.failed else ""
+        printer.note(f"no error of the code {code!r}; {counted(total, 'error')} in all{known}")

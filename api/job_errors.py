@@ -33,7 +33,7 @@ class JobErrorPager:
             return (yield from self._first_page(retry))
         page = yield from self._rows.next_page(retry)
         self.is_done = self._rows.is_done
-        return [row for row in page if self._code in (None, row["error"]["code"])]
+        return [row for row in page if self._code in (None, (row["error"] or {}).get("code"))]
 
     def _first_page(self, retry: RetryPolicy) -> Talk[Sequence[dict[str, Any]]]:
         """Fetch both lists; if there are more rows than fit, they are read from their first on."""

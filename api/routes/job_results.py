@@ -23,6 +23,7 @@ from ..services import Services, TheServices
 PAGE_ROWS = 1_000
 MAX_PAGE_ROWS = 10_000
 MAX_CODE_CHARS = 100
+_TOLD_OF_ERRORS = ["row_index", "custom_id", "sample_index", "error"]
 NDJSON = MEDIA_TYPES["jsonl"]
 
 router = APIRouter(tags=["jobs"])
@@ -127,29 +128,29 @@ def _errors(
     job_dir = JobDir(services.settings.jobs_dir, spec.job_id)
     bad_lines = job_dir.read_bad_lines() if code in (None, REJECTED_LINE) else ()
     lines = [asdict(bad) for bad in islice(bad_lines, limit + 1)]
-    num_failed = job.counts.failed if code is None else job.errors.get(code, 0)
-    failed = _failed_rows(services, spec, min(limit, num_failed), code)
-    names = ("row_index", "custom_id", "sample_index", "error")
-    rows = [{name: row[name] for name in names} for row in failed]
+    has_rows = job.counts.failed and code != REJECTED_LINE
+    failed, more = _failed_rows(services, spec, limit, code) if has_rows else ([], False)
     return {
         "object": "list",
-        "data": [*lines[:limit], *rows],
-        "has_more": len(lines) > limit or num_failed > limit,
+        "data": [*lines[:limit], *failed],
+        "has_more": len(lines) > limit or more,
     }
 
 
 def _failed_rows(
-    services: Services, spec: JobSpec, num_wanted: int, code: str | None
-) -> list[dict[str, Any]]:
-    """Collect so many failed rows, of one code if that is asked for, over several pages."""
+    services: Services, spec: JobSpec, limit: int, code: str | None
+) -> tuple[list[dict[str, Any]], bool]:
+    """Collect failed rows, of one code or of all; also tell whether there may be more."""
     rows: list[dict[str, Any]] = []
-    cursor, is_over = None, False
-    while len(rows) < num_wanted and not is_over:
-        page_rows = num_wanted - len(rows) if code is None else MAX_PAGE_ROWS  # it may be rare
+    cursor = None
+    while True:
+        page_rows = limit - len(rows) if code is None else MAX_PAGE_ROWS  # it may be rare
         page = read_results(services.table, spec, cursor, page_rows, RowStatus.FAILED)
-        rows += [row for row in page.rows if code in (None, row["error"]["code"])]
-        is_over, cursor = page.next_cursor in (None, cursor), page.next_cursor
-    return rows[:num_wanted]
+        found = page.table.select(_TOLD_OF_ERRORS).to_pylist()
+        rows += [row for row in found if code is None or (row["error"] or {}).get("code") == code]
+        if page.next_cursor in (None, cursor) or len(rows) >= limit:
+            return rows[:limit], page.next_cursor is not None or len(rows) > limit
+        cursor = page.next_cursor
 
 
 @router.get("/v1/jobs/{job_id}/events")

@@ -64,6 +64,20 @@ def test_python_and_the_command_line_ask_for_them(
     assert (refused.code, "--step is for runs" in refused.err) == (2, True)
 
 
+def test_every_sample_of_a_row_that_failed_is_told(http: httpx2.Client, stack: Stack) -> None:
+    rows = [{"text": text} for text in ("[[fail]]", "fine", "[[fail]]")]
+    with Client(stack.url) as client:
+        three = {"n": 3}
+        job = client.jobs.submit(rows, model=MODEL, prompt="{{ row.text }}", sampling=three)
+        job.wait(timeout_s=60)
+        told = [(error["row_index"], error["sample_index"]) for error in job.errors()]
+        assert told == [(row, sample) for row in (0, 2) for sample in range(3)]
+        assert len(job.errors(code=FAILING)) == len(told)
+    path = f"/v1/jobs/{job.id}/errors"
+    few = http.get(path, params={"limit": 4}).json()
+    assert (len(few["data"]), few["has_more"]) == (4, True)
+
+
 def test_what_comes_behind_the_first_list_is_of_the_code_too(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
