@@ -24,7 +24,7 @@ ENDED = ("completed", "completed_with_errors", "failed", "cancelled", "expired")
 _RANKS = {"queued": 0, "validating": 0, "running": 1, "paused": 1, "landing": 2} | dict.fromkeys(
     ENDED, 3
 )
-_NOT_ADDED = ("total", "rejected")  # the other counts add up to the total
+NOT_ADDED = ("total", "rejected", "unparsed")  # the other counts add up to the total
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ class Ledger:
     def look(self, job: dict[str, Any]) -> None:
         """Take one answer about the job."""
         sight = Sight(time.monotonic(), job["status"], job["counts"])
-        total = sum(count for name, count in sight.counts.items() if name not in _NOT_ADDED)
+        total = sum(count for name, count in sight.counts.items() if name not in NOT_ADDED)
         if total != self.order.rows or min(sight.counts.values()) < 0:
             self._blame(f"I7 counts of {self.order.rows} rows do not add up: {sight.counts}")
         before = self.last

@@ -7,7 +7,7 @@ import httpx2
 
 from penstock.jobs.model import new_job_id
 
-from ..ledger import Order
+from ..ledger import NOT_ADDED, Order
 from ..scene import Fault, Scene, post_job
 from ..stack import TOKENS
 
@@ -81,7 +81,7 @@ def _cancel_one(scene: Scene, seed: int) -> str:
     # Asked after the rows: what was held when the job was cancelled may land, and count, since.
     ended = httpx2.get(address, timeout=60).json()
     counts = ended["counts"]
-    total = sum(count for name, count in counts.items() if name not in ("total", "rejected"))
+    total = sum(count for name, count in counts.items() if name not in NOT_ADDED)
     if total != _SMALL_ROWS or counts["failed"] or counts["running"]:
         scene.blame(f"F32 counts of a cancelled job do not add up: {counts}")
     if len(rows) > counts["succeeded"]:
