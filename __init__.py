@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         WaitTimedOut,
     )
     from .api.records import Row
+    from .api.run_row import RunRow
     from .api.workflow import Workflow
     from .engine.llm import LLM
     from .engine.sampling_params import SamplingParams
@@ -59,6 +60,7 @@ __all__ = [
     "PenstockError",
     "Row",
     "RowFailed",
+    "RunRow",
     "SamplingParams",
     "ServerError",
     "ServerUnreachable",
@@ -91,6 +93,7 @@ _HOME_OF = {
     "PenstockError": ".api.client_errors",
     "Row": ".api.records",
     "RowFailed": ".api.client_errors",
+    "RunRow": ".api.run_row",
     "SamplingParams": ".engine.sampling_params",
     "ServerError": ".api.client_errors",
     "ServerUnreachable": ".api.client_errors",

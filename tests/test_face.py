@@ -22,6 +22,11 @@ def test_what_a_caller_catches_is_here() -> None:
     assert all(issubclass(getattr(penstock, name), penstock.PenstockError) for name in names)
 
 
+def test_rows_of_jobs_and_of_runs_are_here() -> None:
+    assert {"Row", "RunRow"} <= set(penstock.__all__)
+    assert issubclass(penstock.RunRow, dict)
+
+
 def test_an_unknown_name_is_an_attribute_error() -> None:
     assert not hasattr(penstock, "Turbine")
 
