@@ -93,8 +93,9 @@ def save_parquet(table: "pa.Table", path: Path) -> None:
 
 
 def index_columns(table: "pa.Table") -> list[str]:
-    """Name the columns that were a frame's index."""
-    return [name for name in noted_index(table.schema.metadata) if name in table.column_names]
+    """Name the columns that were a frame's index; where none is noted, those that have no name."""
+    names = noted_index(table.schema.metadata) or filter(is_unnamed, table.column_names)
+    return [name for name in names if name in table.column_names]
 
 
 def to_pandas(table: "pa.Table") -> Any:

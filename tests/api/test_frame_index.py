@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import httpx2
 import pandas
+import pyarrow
 import pyarrow.parquet as pq
 import pytest
 
@@ -92,6 +93,14 @@ def test_a_run_brings_an_index_back(
     for some in (found, run.to_pandas(columns=["text"])):
         assert some.index.name == name
         assert some["text"].to_dict() == {7: "a", 3: "b"}
+
+
+def test_an_index_that_nobody_has_noted_is_known_by_having_no_name() -> None:
+    landed = pyarrow.table({"__index_level_0__": [7, 3], "text": ["a", "b"], "size": [1, 2]})
+    for table in (landed, tables.selected(landed, ["text"], has_index=True)):
+        found = tables.to_pandas(table)
+        assert found["text"].to_dict() == {7: "a", 3: "b"}
+        assert found.index.name is None
 
 
 @pytest.mark.parametrize(
