@@ -15,9 +15,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from penstock import AsyncClient, Client
-from penstock.api import run_pager, tables
+from penstock.api import run_pager, run_pages, tables
 from penstock.api.client_errors import InvalidInput
 from penstock.api.workflow_run import WorkflowRun
+from penstock.jobs.workflow.checks.problems import InvalidWorkflow, Problem
 
 from .conftest import MODEL, Stack
 from .plain_workflows import endless
@@ -105,6 +106,32 @@ def test_so_does_the_twin_for_asyncio(
             return await (await client.workflows.get(run.id)).to_arrow()
 
     assert asyncio.run(fetched()).equals(landed)
+
+
+def test_a_run_that_todays_checks_refuse_is_read_without_types(
+    run: WorkflowRun, elsewhere: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: object) -> None:
+        raise InvalidWorkflow([Problem("steps[0]", "it was fine once")])
+
+    monkeypatch.setattr(run_pages, "plan_of", refuse)
+    table = run.to_arrow(columns=["size", "day"])
+    assert table.column("size").to_pylist() == list(range(5))
+    assert table.schema.field("day").type == pa.string()
+
+
+def test_rows_whose_inputs_say_nothing_of_types_need_no_plan(
+    stack: Stack, elsewhere: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: object) -> None:
+        raise AssertionError("the workflow is planned for a page")
+
+    steps = [{"id": "any", "type": "map", "set": {"half": "row.size / 2"}}]
+    with Client(stack.url) as client:
+        texts = [{"text": "x", "size": 1}]
+        plain = client.workflows.run({**MIXED, "steps": steps}, {"texts": texts}).wait(timeout_s=60)
+        monkeypatch.setattr(run_pages, "plan_of", refuse)
+        assert plain.to_arrow().column("size").to_pylist() == [1]
 
 
 def test_pages_of_parquet(http: httpx2.Client, run: WorkflowRun) -> None:
