@@ -17,6 +17,23 @@ from .plain_workflows import endless, rows as texts
 
 EVIL = "<img src=x onerror=\"document.body.dataset.hacked='1'\">"
 
+_FOCUS_THROUGH_REDRAWS = """async () => {
+  const { drawChips } = await import("/ui/assets/paging.js");
+  const parent = document.body.appendChild(document.createElement("nav"));
+  const draw = (...values) =>
+    drawChips(parent, values.map((value) => [value, value || "All"]), "", () => {});
+  const at = () => document.activeElement.dataset.choice ?? document.activeElement.tagName;
+  draw("", "common", "rare");
+  parent.lastChild.focus();
+  draw("", "new", "rare", "common");
+  const focused = [at()];
+  draw("", "new", "common"); // the one that had it is gone
+  focused.push(at());
+  document.activeElement.blur();
+  draw("", "new");
+  return [...focused, at()];
+}"""
+
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
@@ -54,6 +71,13 @@ def test_states_that_were_chosen_are_there_after_a_reload(reader: Reader) -> Non
     assert page.evaluate("history.length") == num_visited  # back leads where it led before
 
 
+def test_chips_that_are_drawn_again_keep_the_focus(reader: Reader) -> None:
+    page = reader.open("/ui")
+    expect(page.locator("#main:not([aria-busy])")).to_be_visible()
+    focused = page.evaluate(_FOCUS_THROUGH_REDRAWS)
+    assert focused == ["rare", "", "BODY"]
+
+
 def test_what_is_not_offered_is_not_chosen(reader: Reader, http: httpx2.Client) -> None:
     job = submit(http, model=IDLE_MODEL, input={"rows": rows(1)})
     page = reader.open("/ui?" + urlencode({"jobs": EVIL, "runs": EVIL}))
@@ -80,6 +104,9 @@ def test_what_an_address_says_is_only_ever_text(reader: Reader, http: httpx2.Cli
     assert page.evaluate("document.body.dataset.hacked") is None
     page.locator("#faults-filter").get_by_role("button", name="All").click()
     expect(page).not_to_have_url(re.compile("errors="))
+    reader.open(f"/ui/runs/{run_id}?" + urlencode({"errors": "x" * 1500}))
+    expect(page.locator("#faults-filter [aria-pressed=true]")).to_be_visible()
+    reader.check_fits()
     reader.open(f"/ui/runs/{run_id}?" + urlencode({"errors": "x" * 2001}))
     expect(page.locator("#main:not([aria-busy])")).to_be_visible()
     expect(page.locator("#faults-filter button")).to_have_count(0)  # too long to be looked for

@@ -2,9 +2,10 @@
 
 import { element, fill } from "./dom.js";
 
-/** Draw chips for `[value, label]`; the chosen one is marked, and has the focus if one had it. */
+/** Draw chips for `[value, label]`; the chosen one is marked. The focus stays. */
 export function drawChips(parent, choices, chosen, onChoice) {
   const hasFocus = parent.contains(document.activeElement);
+  const at = document.activeElement?.dataset.choice;
   fill(
     parent,
     ...choices.map(([value, label]) =>
@@ -25,7 +26,9 @@ export function drawChips(parent, choices, chosen, onChoice) {
       ),
     ),
   );
-  if (hasFocus) parent.querySelector("[aria-pressed=true]")?.focus();
+  if (!hasFocus) return;
+  const same = [...parent.children].find((chip) => chip.dataset.choice === at);
+  (same ?? parent.querySelector("[aria-pressed=true]"))?.focus();
 }
 
 /** The way through pages that only tell where the next one begins. */
