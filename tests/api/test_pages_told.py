@@ -68,6 +68,17 @@ def test_a_job_tells_all_that_is_known_of_it(reader: Reader, waiting: dict[str, 
     expect(page.locator("#announced")).to_have_text("cancelled, 0 % of the rows are done")
 
 
+def test_rows_landed_in_flight_and_to_come_add_up(reader: Reader, waiting: dict[str, Any]) -> None:
+    counts = {**waiting["counts"], "total": 400, "succeeded": 128, "failed": 16}
+    counts |= {"running": 128, "pending": 128}
+    answer_with(reader, f"**/v1/jobs/{waiting['id']}", status="running", counts=counts)
+    page = reader.open(f"/ui/jobs/{waiting['id']}")
+    facts = page.locator("#facts > div")
+    expect(facts.first).to_have_text("Rows144 of 40036 %")
+    expect(facts.filter(has_text="In flight")).to_have_text("In flight128128 rows to come")
+    expect(page.locator("#bar .running")).to_have_attribute("width", "320.00")  # of 1000
+
+
 def test_times_are_the_readers_and_in_utc_where_one_points(
     reader: Reader, waiting: dict[str, Any]
 ) -> None:

@@ -33,7 +33,6 @@ const id = shownId();
 const path = `/v1/jobs/${encodeURIComponent(id)}`;
 const api = openPage();
 const bar = progressBar("Rows done");
-const flights = new Map(); // worker -> what it has in flight of this job
 const plots = [
   new Plot(
     byId("tokens-plot"),
@@ -138,9 +137,8 @@ function show(now) {
   document.title = `${share(job)} ${job.name ?? id} · Penstock`;
   tellTitle(job, job.name ?? "Job", job.retry_of ? [job.model, retryOf(job)] : [job.model]);
   announce(`${job.status.replaceAll("_", " ")}, ${tenths(job)} % of the rows are done`);
-  const inFlight = [...flights.values()].reduce((sum, each) => sum + each.rows_in_flight, 0);
-  bar.set({ ...counts, running: Math.min(inFlight, counts.running) });
-  tellFacts(byId("facts"), figures(inFlight));
+  bar.set(counts);
+  tellFacts(byId("facts"), figures());
   drawBars(byId("errors"), Object.entries(job.errors_by_code), "No row has failed.", "failed");
   tellWait();
   reveal(byId("rejected"), counts.rejected > 0);
@@ -152,7 +150,7 @@ function show(now) {
   tellAbout(job, reader.tenant, parts);
 }
 
-function figures(inFlight) {
+function figures() {
   const { counts, rate, usage } = job;
   const amiss = [
     counts.rejected ? `${countOf(counts.rejected, "line")} refused` : "",
@@ -167,7 +165,7 @@ function figures(inFlight) {
     ["Tokens out", brief(usage.completion_tokens), cached],
     hasEnded(job.status)
       ? timeWaited()
-      : ["In flight", count(inFlight), `${countOf(counts.pending, "row")} to come`],
+      : ["In flight", count(counts.running), `${countOf(counts.pending, "row")} to come`],
   ];
 }
 
@@ -257,9 +255,7 @@ whileAlive(
 whileAlive(api, () => job, lookForWorkers, MODELS_EVERY_MS);
 const { first: history } = whileAlive(api, () => job, lookAtHistory, HISTORY_EVERY_MS);
 showWhenReady([history, rowList.watch(), lookAtTask()]);
-api.follow(() => `${path}/events`, ({ kind, data }) => {
-  if (kind === "job.progress") flights.set(data.worker, data);
-  if (kind === "done") flights.clear();
+api.follow(() => `${path}/events`, ({ data }) => {
   if (data.id === id) show(data);
   else show(data.status ? { ...job, status: data.status } : job);
 });

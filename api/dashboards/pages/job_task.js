@@ -71,8 +71,8 @@ export function tellRejected(api, path) {
   const tell = async () => {
     const { data } = await patiently(() => api.get(`${path}/errors?limit=${LINES}`));
     const lines = data.filter(({ line }) => line != null);
-    const items = lines.map(({ line, message }) => element("li", { value: line }, message));
-    fill(place.querySelector("ol"), ...items);
+    const items = lines.map(({ line, message }) => element("li", {}, `line ${line}: ${message}`));
+    fill(place.querySelector("ul"), ...items);
   };
   place.addEventListener("toggle", tell, { once: true });
   place.addEventListener("toggle", () => keep(NAME, place.open ? "open" : ""));
