@@ -122,7 +122,10 @@ def test_plots_tell_what_the_timeline_tells(
 
 
 def test_rows_are_opened_filtered_and_paged(reader: Reader, http: httpx2.Client) -> None:
-    mixed = [{"key": f"k{n}", "text": "[[fail]]" if n % 40 == 7 else f"t{n}"} for n in range(100)]
+    mixed = [
+        {"key": f"k{n}", "text": "[[fail]]" if n % 40 == 7 else f"t{n}", "note": None}
+        for n in range(100)
+    ]
     job = wait(http, submit(http, input={"rows": mixed}, id="key")["id"])
     page = reader.open(f"/ui/jobs/{job['id']}")
     lines = page.locator("#rows details")
@@ -131,6 +134,7 @@ def test_rows_are_opened_filtered_and_paged(reader: Reader, http: httpx2.Client)
     lines.first.locator("summary").press("Enter")
     expect(lines.first.locator(".pairs")).to_contain_text("row.text")
     expect(lines.first.locator(".pairs")).to_contain_text("t0")
+    expect(lines.first.locator(".pairs")).to_contain_text("row.notenull")  # a name and its value
     page.get_by_role("button", name="Next →").last.click()
     expect(lines.first).to_contain_text("k15")
     page.get_by_role("button", name="← Previous").last.click()

@@ -66,6 +66,15 @@ def test_a_job_tells_all_that_is_known_of_it(reader: Reader, waiting: dict[str, 
     page.get_by_role("dialog").get_by_role("button", name="Cancel job").click()
     expect(page.locator("#waits")).to_be_empty()
     expect(page.locator("#announced")).to_have_text("cancelled, 0 % of the rows are done")
+    page.get_by_role("button", name="Run the other rows").click()
+    page.get_by_role("dialog").get_by_role("button", name="Run the other rows").click()
+    page.wait_for_url(lambda url: "/ui/jobs/job_" in url and waiting["id"] not in url)
+    expect(page.locator("#facts")).to_contain_text("0 of 70")
+    expect(page.get_by_role("button", name="Cancel job")).to_be_visible()
+    page.get_by_role("button", name="Cancel job").click()
+    page.get_by_role("dialog").get_by_role("button", name="Cancel job").click()
+    expect(page.locator("#state")).to_have_text("cancelled")
+    expect(page.get_by_role("button", name="Run the other rows")).to_be_hidden()  # of no retry
 
 
 def test_rows_landed_in_flight_and_to_come_add_up(reader: Reader, waiting: dict[str, Any]) -> None:

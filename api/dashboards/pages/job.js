@@ -65,6 +65,12 @@ const parts = { landed: null, total: null };
 byId("bar").append(bar.node);
 
 const post = (verb) => async () => show(await api.post(`${path}/${verb}`));
+const retry = async () => {
+  const made = await api.post(`${path}/retry`);
+  location.assign(`/ui/jobs/${encodeURIComponent(made.id)}`);
+};
+// What fails in a retry stays failed in its job, and is retried there.
+const isRetried = (now) => hasEnded(now.status) && !now.retry_of;
 const offer = actions(byId("acts"), (problem) => fill(byId("refusal"), problem), [
   {
     label: "Pause",
@@ -90,13 +96,18 @@ const offer = actions(byId("acts"), (problem) => fill(byId("refusal"), problem),
   {
     label: "Retry failed rows",
     title: "Run the failed rows again?",
+    words:
+      "They run as a job of their own, and those that were not run. " +
+      "When it completes, its rows take their places here.",
+    act: retry,
+    isOffered: (now) => isRetried(now) && now.counts.failed > 0,
+  },
+  {
+    label: "Run the other rows",
+    title: "Run the rows that were not run?",
     words: "They run as a job of their own. When it completes, its rows take their places here.",
-    act: async () => {
-      const made = await api.post(`${path}/retry`);
-      location.assign(`/ui/jobs/${encodeURIComponent(made.id)}`);
-    },
-    // What fails in a retry stays failed in its job, and is retried there.
-    isOffered: (now) => hasEnded(now.status) && now.counts.failed > 0 && !now.retry_of,
+    act: retry,
+    isOffered: (now) => isRetried(now) && !now.counts.failed && now.counts.not_run > 0,
   },
 ]);
 

@@ -38,8 +38,9 @@ export function jobRow(row) {
   const excerpt = isBad ? `${row.error?.code}: ${row.error?.message}` : (row.output ?? vector(row));
   const name = row.custom_id ?? `#${row.row_index}`;
   const inputs = Object.entries(row).filter(([column]) => !ABOUT_A_ROW.has(column));
+  const asTold = (value) => value ?? "null"; // which a template refuses, so it may be why
   const told = [
-    ...inputs.map(([column, value]) => [`row.${column}`, value]),
+    ...inputs.map(([column, value]) => [`row.${column}`, asTold(value)]),
     ["output", row.output ?? row.embedding],
     ["tool calls", row.tool_calls],
     ["error", row.error],
