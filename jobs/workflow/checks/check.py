@@ -153,14 +153,17 @@ class _Checker:
             is_alone=self._is_alone,
             served=self._served,
         )
-        if on_error != "default" and spec.default is not None:
+        remnant = self._remnant(index, spec)
+        is_doubtful = spec.default is not None and self._is_on_error_lost(spec, remnant)
+        if not is_doubtful and on_error != "default" and spec.default is not None:
             check.tell("default", "it is used with on_error: default only")
         planned = check_step(check, on_error, self._workflow.defaults, self._schemas, self._planner)
-        remnant = self._remnant(index, spec)
         fields = told_of(found, spec.id, remnant, self._problems)
+        if is_doubtful:
+            fields |= {"on_error"}
         for step in planned.steps:
             self._check_served(spec, step)
-        return replace(planned, flow=doubted(planned.flow, spec, sources, fields))
+        return replace(planned, flow=doubted(planned.flow, spec, sources, fields, remnant))
 
     def _remnant(self, index: int, spec: Step) -> Remnant | None:
         """Return what is left of a step; of one under another's id, nobody knows what it adds."""
@@ -168,6 +171,12 @@ class _Checker:
             written = frozenset(spec.__struct_encode_fields__) - {"as"}
             return Remnant(written, frozenset({"id"}))
         return self._draft.remnants.get(index)
+
+    def _is_on_error_lost(self, spec: Step, remnant: Remnant | None) -> bool:
+        """Tell whether nobody knows what becomes of rows that fail: it is written, but wrong."""
+        if remnant is not None and "on_error" in remnant.lost:
+            return True
+        return spec.on_error is None and "on_error" in self._draft.lost_defaults
 
     def _check_served(self, spec: Step, step: PlannedStep) -> None:
         """Tell of models that would be waited for in vain."""

@@ -19,6 +19,7 @@ from .shape import NAME, NO_NAME, Read, read_shape
 MAX_PARTS = 100_000
 MAX_CHARS = 500_000
 MAX_MISSPELT = 20  # parts whose names are looked at
+_PARTS = frozenset({"inputs", "params", "defaults", "schemas", "steps", "output"})
 
 _STEP_TYPES: Mapping[str, type[msgspec.Struct]] = {
     str(each.__struct_config__.tag): each for each in get_args(Step)
@@ -73,10 +74,10 @@ def read_draft(document: Any, problems: Problems) -> Draft:
         problems.add("workflow", reason)
         problems.raise_any()
     read = [_read_step(index, step, problems) for index, step in enumerate(document["steps"])]
-    workflow = _read_frame(document, problems)
+    workflow, lost = _read_frame(document, problems)
     workflow = msgspec.structs.replace(workflow, steps=tuple(step for step, _ in read))
     remnants = {index: each for index, (_, each) in enumerate(read) if each is not None}
-    return Draft(workflow, remnants)
+    return Draft(workflow, remnants, lost)
 
 
 def _as_meant(document: dict[str, Any], problems: Problems) -> dict[str, Any]:
@@ -85,14 +86,14 @@ def _as_meant(document: dict[str, Any], problems: Problems) -> dict[str, Any]:
     found = dict(document)
     for name in islice((name for name in document if name not in known), MAX_MISSPELT):
         meant = nearest_name(name, known)
-        if meant is not None and meant not in found and isinstance(document[name], dict | list):
+        if meant in _PARTS and meant not in found and isinstance(document[name], dict | list):
             problems.add(name, f"there is no such field; did you mean {meant!r}?")
             found[meant] = found.pop(name)
     return found
 
 
-def _read_frame(document: Mapping[str, Any], problems: Problems) -> Workflow:
-    """Read all but the steps.
+def _read_frame(document: Mapping[str, Any], problems: Problems) -> tuple[Workflow, frozenset[str]]:
+    """Read all but the steps; with the `defaults` that were lost.
 
     Raises:
         InvalidWorkflow: nobody can tell which inputs or params steps may rely on.
@@ -101,7 +102,7 @@ def _read_frame(document: Mapping[str, Any], problems: Problems) -> Workflow:
     given = {**document, "steps": _ANY_STEP, "inputs": {}, "defaults": {}}
     frame = read_shape(given, Workflow, "", problems, {"name": ANY_NAME})
     workflow = frame.value
-    defaults = _read_defaults(document.get("defaults", {}), problems)
+    defaults, lost = _read_defaults(document.get("defaults", {}), problems)
     parts = {name: document.get(name, {}) for name in ("inputs", "params")}
     if workflow is None or not all(isinstance(part, dict) for part in parts.values()):
         problems.raise_any()
@@ -117,16 +118,18 @@ def _read_frame(document: Mapping[str, Any], problems: Problems) -> Workflow:
             for name, schema in named.items()
         }
         workflow = msgspec.structs.replace(workflow, schemas=schemas)
-    return msgspec.structs.replace(workflow, inputs=inputs, defaults=defaults)
+    return msgspec.structs.replace(workflow, inputs=inputs, defaults=defaults), lost
 
 
-def _read_defaults(defaults: Any, problems: Problems) -> Defaults:
+def _read_defaults(defaults: Any, problems: Problems) -> tuple[Defaults, frozenset[str]]:
     if not isinstance(defaults, dict):
         problems.add("defaults", f"must be an object, got {shown(defaults)}")
-        return Defaults(model=ANY_NAME)
+        return Defaults(model=ANY_NAME), frozenset({"model", "on_error"})
     read = read_shape(defaults, Defaults, "defaults", problems, {})
     found = read.value or Defaults()
-    return msgspec.structs.replace(found, model=ANY_NAME) if "model" in read.lost else found
+    if "model" in read.lost:
+        found = msgspec.structs.replace(found, model=ANY_NAME)
+    return found, read.lost
 
 
 def _read_step(index: int, step: Any, problems: Problems) -> tuple[Step, Remnant | None]:

@@ -43,10 +43,12 @@ class Draft:
 
     Attributes:
         remnants: of steps that are not whole, by their place.
+        lost_defaults: fields of `defaults` that were of no use.
     """
 
     workflow: Workflow
     remnants: Mapping[int, Remnant] = field(default_factory=dict)
+    lost_defaults: frozenset[str] = frozenset()
 
 
 def place_of(step_id: str) -> str:
@@ -75,7 +77,13 @@ def told_of(
     return fields
 
 
-def doubted(flow: Flow, step: Step, known: Iterable[Flow], fields: frozenset[str]) -> Flow:
+def doubted(
+    flow: Flow,
+    step: Step,
+    known: Iterable[Flow],
+    fields: frozenset[str],
+    remnant: Remnant | None,
+) -> Flow:
     """Return the rows of a step of which some fields are at fault, as far as they can be known."""
     if isinstance(step, Generate) and "n" in fields:
         fields, flow = fields - {"n"}, replace(flow, is_traced=False)
@@ -83,7 +91,8 @@ def doubted(flow: Flow, step: Step, known: Iterable[Flow], fields: frozenset[str
         return flow
     from_before = {name for each in known for name in each.columns}
     columns = {name: of if name in from_before else ANY for name, of in flow.columns.items()}
-    is_anything = not fields.isdisjoint(("id", "type"))
+    is_unnamed = remnant is not None and "as" in remnant.lost  # nobody knows what it adds
+    is_anything = is_unnamed or not fields.isdisjoint(("id", "type"))
     is_reshaped = is_anything or isinstance(step, Expand | Reduce | Join | Concat)
     return replace(
         flow,

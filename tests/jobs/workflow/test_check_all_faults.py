@@ -211,6 +211,7 @@ def test_without_steps_all_the_rest_is_looked_at() -> None:
 
 TEXT = {"text": "string"}
 ASK = {"type": "generate", "prompt": "{{ row.text }}"}
+WITH_DEFAULT = {**ASK, "id": "a", "schema": {"n": "int"}, "default": "x"}
 
 
 @pytest.mark.parametrize(
@@ -239,6 +240,32 @@ ASK = {"type": "generate", "prompt": "{{ row.text }}"}
             {},
             "steps.a.type",
         ),
+        (
+            [{**ASK, "id": "a", "ass": "col"}, {**FILTER, "where": "row.col == 'x'"}],
+            {"inputs": {"rows": {"columns": TEXT}}},
+            "steps.a.ass",
+        ),
+        (
+            [{**ASK, "id": "a", "as": "c l"}, {**FILTER, "where": "row.cl == 'x'"}],
+            {"inputs": {"rows": {"columns": TEXT}}},
+            "steps.a.as",
+        ),
+        (
+            [{**WITH_DEFAULT, "on_eror": "default"}, {**FILTER, "where": "row.a == 'x'"}],
+            {},
+            "steps.a.on_eror",
+        ),
+        ([{**WITH_DEFAULT, "on_error": "defualt"}], {}, "steps.a.on_error"),
+        (
+            [WITH_DEFAULT, {**FILTER, "where": "row.a == 'x'"}],
+            {"defaults": {"model": "m", "on_error": "defualt"}},
+            "defaults.on_error",
+        ),
+        ([WITH_DEFAULT], {"defaults": {"model": "m", "on_eror": "default"}}, "defaults.on_eror"),
+        ([WITH_DEFAULT], {"defaults": ["m"]}, "defaults"),
+        ([{**ASK, "id": "a"}], {"descriptions": ["x"]}, "descriptions"),
+        ([{**ASK, "id": "a"}], {"versions": [1]}, "versions"),
+        ([{**ASK, "id": "a"}], {"max_error_rates": {"a": 0.1}}, "max_error_rates"),
     ],
 )
 def test_one_fault_is_told_once(
@@ -246,3 +273,14 @@ def test_one_fault_is_told_once(
 ) -> None:
     """Whatever names the step, the column or the model that is not known for it."""
     assert problems_in(document_of(*steps, **more), inputs={}).keys() == {told}
+
+
+def test_a_default_is_told_of_unless_it_may_be_meant() -> None:
+    """A step's own `on_error` counts, however the one of `defaults` is written."""
+    found = problems_in(document_of({**WITH_DEFAULT, "on_error": "drop"}, defaults=["m"]))
+    assert found.keys() == {"defaults", "steps.a.default"}
+
+
+def test_a_name_that_is_taken_hides_nothing_behind_it() -> None:
+    steps = ({**ASK, "id": "a", "as": "text"}, {**FILTER, "where": "row.txet == 'x'"})
+    assert problems_in(document_of(*steps)).keys() == {"steps.a.as", "steps.f.where"}
