@@ -50,7 +50,7 @@ def _resolve(name: str, fetched: tuple[str, ...]) -> Path:
 def _at_home(name: str) -> Path:
     try:
         return Path(name).expanduser()
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:  # the latter of a name with a NUL in it
         raise ModelNotFound(
             f"no home directory is known of {Path(name).parts[0]}; name a directory that exists or "
             "a hub id"

@@ -15,7 +15,7 @@ def expanded(path: str | Path) -> Path:
     """
     try:
         return Path(path).expanduser()
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:  # the latter of a name with a NUL in it
         raise NoSuchHome(
             f"no home directory is known of {Path(path).parts[0]}; write the path in full, or "
             f"./{path} if it is called so"

@@ -41,6 +41,13 @@ def test_it_is_refused_wherever_a_path_is_taken(read: Callable[[str], object]) -
         read(NOBODYS)
 
 
+def test_a_name_that_nobody_can_have_is_told_of_in_the_same_way() -> None:
+    with pytest.raises(InvalidInput, match="no home directory is known of ~a\0b; write the path "):
+        at_home("~a\0b/x")
+    with pytest.raises(ModelNotFound, match="no home directory is known of ~a\0b; name a "):
+        resolve_model("~a\0b/x")
+
+
 @pytest.mark.parametrize("name", ["data", "results"])
 def test_it_is_no_setting(name: str) -> None:
     flags: dict[str, Any] = {name: NOBODYS}
