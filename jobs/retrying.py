@@ -65,7 +65,7 @@ def retry(
         UnknownJob: there is no such job.
         InvalidJob: it has not ended, or has nothing to retry, or another retry runs, or the key
             has made another job, or a retry of other codes, or `codes` names none; or it is a
-            retry of some codes only, and nobody says of which this is to be.
+            retry of some codes only, or may be, and nobody says of which this is to be.
         CorruptShard: the input of all that there is to retry is damaged.
         StorageFull: there is no room for the rows.
     """
@@ -108,11 +108,13 @@ def _retried_by(spec: JobSpec, codes: frozenset[str] | None) -> str:
     """Name the job that is meant where a retry of it is to be retried."""
     job_id = spec.retry_of or ""
     if codes is None and spec.retry_codes != []:  # all of the job's rows would be more than these
-        of = ", ".join(spec.retry_codes or ["some codes"])
+        rows = f"rows of {job_id} (an older Penstock did not note which)"
+        if spec.retry_codes is not None:
+            rows = f"the rows of {job_id} that had failed with {', '.join(spec.retry_codes)}"
         raise InvalidJob(
             "job_id",
-            f"{spec.job_id} is a retry itself, of the rows of {job_id} that had failed with {of}: "
-            f"retry {job_id}, or name the codes that are meant",
+            f"{spec.job_id} is a retry itself, of {rows}: retry {job_id}, or name the codes that "
+            "are meant",
         )
     return job_id
 

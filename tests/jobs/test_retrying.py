@@ -1,6 +1,7 @@
 """Failed rows run again, and their places are taken: once, whole, and whatever is killed."""
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 
 from penstock.jobs import joining
 from penstock.jobs.errors import InvalidJob, UnknownJob
+from penstock.jobs.job_dir import JobDir
 from penstock.jobs.model import Counts, JobSpec, JobState, RowStatus, TaskSpec
 from penstock.jobs.results import read_results
 from penstock.jobs.results_dir import ResultsDir
@@ -112,6 +114,17 @@ def test_a_retry_of_some_codes_stands_for_no_others(jobs: SmallJobs, failed_job:
     with pytest.raises(InvalidJob, match=told):
         jobs.retry(made)
     assert jobs.retry(made, codes=frozenset({"engine_error"})).retry_of == failed_job.job_id
+
+
+def test_a_retry_that_notes_no_codes_is_not_told_to_be_of_some(
+    jobs: SmallJobs, failed_job: JobSpec
+) -> None:
+    made = jobs.retry(failed_job)
+    older = replace(made, retry_codes=None)  # as an older Penstock wrote it
+    JobDir(jobs.settings.jobs_dir, made.job_id).seal(older)
+    told = rf"itself, of rows of {failed_job.job_id} \(an older Penstock did not note which\): "
+    with pytest.raises(InvalidJob, match=told):
+        jobs.retry(older)
 
 
 def test_a_job_that_ended_early_is_brought_to_its_end(jobs: SmallJobs) -> None:
