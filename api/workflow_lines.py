@@ -10,6 +10,7 @@ from typing import Self
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from .client_errors import InvalidInput
+from .home_path import at_home
 from .workflow_yaml import compose_yaml
 
 
@@ -32,6 +33,7 @@ class WorkflowLines:
     def of(cls, path: Path) -> Self:
         """Read a file of YAML or JSON, unless it is a pipe, which gives all only once."""
         try:
+            path = at_home(path)
             return cls(compose_yaml(path.read_bytes()) if path.is_file() else None)
         except (OSError, InvalidInput):  # it has changed, or is JSON that is no YAML
             return cls(None)

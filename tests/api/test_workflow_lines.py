@@ -63,6 +63,13 @@ def test_each_part_has_its_line(tmp_path: Path, where: str, line: int | None) ->
     assert WorkflowLines.of(file).line_of(where) == line
 
 
+def test_a_file_at_home_has_lines_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "flow.yaml").write_text(FLOW)
+    assert WorkflowLines.of(Path("~/flow.yaml")).line_of("steps[1]") == 15
+    assert WorkflowLines.of(Path("~nobody-of-that-name/flow.yaml")).line_of("name") is None
+
+
 def test_json_has_lines_too(tmp_path: Path) -> None:
     file = tmp_path / "flow.json"
     file.write_text(json.dumps({"name": "w", "steps": [{"id": "a", "type": "nope"}]}, indent=2))
