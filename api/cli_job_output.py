@@ -9,8 +9,9 @@ from typing import Any
 
 import typer
 
-from ..jobs.model import JobState
+from ..jobs.model import Counts, JobState
 from .cli_output import Printer, short_vector
+from .job_errors import REJECTED_LINE
 from .records import JobRecord, Row
 from .wording import counted, short_number, short_time
 
@@ -97,6 +98,13 @@ def print_job_errors(printer: Printer, errors: Sequence[Mapping[str, Any]]) -> N
         )
     else:
         printer.note("no line was rejected, and no row has failed")
+
+
+def tell_unparsed(printer: Printer, counts: Counts) -> None:
+    """Note answers that are no JSON where no row failed: they are no errors, nor retried."""
+    if counts.unparsed and not counts.failed:
+        answers = counted(counts.unparsed, "answer")
+        printer.note(f"{answers} could not be read as JSON: a larger max_tokens may help")
 
 
 def short_status(status: JobState) -> str:
@@ -207,5 +215,7 @@ def _said(row: Row) -> str | None:
 
 
 def _error_cells(error: Mapping[str, Any]) -> tuple[Any, ...]:
-    said = error.get("error") or error  # a rejected line carries its code and message itself
+    if "row_index" not in error:
+        return place_of(error), None, REJECTED_LINE, error.get("message")
+    said = error["error"] or {}
     return place_of(error), error.get("custom_id"), said.get("code"), said.get("message")

@@ -7,7 +7,7 @@ import typer
 
 from .cli_client import open_client
 from .cli_ids import is_run, whole_id
-from .cli_job_output import print_job_errors, print_job_rows
+from .cli_job_output import print_job_errors, print_job_rows, tell_unparsed
 from .cli_options import ApiKey, JobId, Output, Step, Url, UsageProblem
 from .cli_output import Printer
 from .cli_runs import run_errors, run_results
@@ -116,5 +116,8 @@ def _job_errors(printer: Printer, job: Job, code: str | None) -> None:
         if num_shown == _ERRORS_SHOWN and num_more > 0:
             printer.note(f"… and {num_more:,} more: a pipe, or -o json, gets them all")
     if code is not None and not num_shown:
-        known = f": {error_words(job.record.errors_by_code)}" if job.counts.failed else ""
+        counted_codes = {known: number for known, number in by_code.items() if number}
+        known = f": {error_words(counted_codes)}" if counted_codes else ""
         printer.note(f"no error of the code {code!r}; {counted(total, 'error')} in all{known}")
+    if code is None:
+        tell_unparsed(printer, job.counts)

@@ -9,7 +9,7 @@ import typer
 
 from .cli_client import open_client
 from .cli_ids import is_run, require_whole, whole_id
-from .cli_job_output import print_job
+from .cli_job_output import print_job, tell_unparsed
 from .cli_options import (
     ApiKey,
     Deadline,
@@ -25,7 +25,9 @@ from .cli_options import (
 from .cli_output import Printer
 from .cli_runs import change_run, retry_run, steer_run
 from .cli_watch import watch_job
+from .client_errors import BadRequest
 from .job_calls import JobChanges
+from .job_errors import REJECTED_LINE
 from .run_calls import RunChanges
 
 Code = Annotated[
@@ -128,6 +130,8 @@ def retry(
 ) -> None:
     """Run again what failed of a job that has ended; it takes the places of what failed.
 
+    Without --code, also rows that were not run, as the job ended before their turn.
+
     Of a run of a workflow: a run of its own, which takes over all that succeeded.
     """
     printer = Printer(output)
@@ -138,7 +142,16 @@ def retry(
                 raise UsageProblem(f"--code is for jobs; all that failed of {job_id} is retried")
             retry_run(client, printer, job_id, watch=watch)
             return
-        job = client.jobs.retry(job_id, codes=code or None)
+        if code and REJECTED_LINE in code:
+            raise UsageProblem(
+                f"lines that were rejected ({REJECTED_LINE}) never became rows: "
+                "mend them, and submit them again"
+            )
+        try:
+            job = client.jobs.retry(job_id, codes=code or None)
+        except BadRequest:
+            tell_unparsed(printer, client.jobs.get(job_id).counts)
+            raise
         if watch:
             watch_job(printer, job)
             return
@@ -164,7 +177,10 @@ def cancel(job_id: JobId, url: Url = None, api_key: ApiKey = None, output: Outpu
 
 
 def delete(job_id: WholeId, url: Url = None, api_key: ApiKey = None, output: Output = None) -> None:
-    """Remove a job or a run that has ended, its input and its rows. There is no way back."""
+    """Remove a job or a run that has ended, its input and its rows. There is no way back.
+
+    The retries of a job are removed with it.
+    """
     printer = Printer(output)
     job_id = require_whole(job_id, "delete")
     with open_client(url, api_key) as client:

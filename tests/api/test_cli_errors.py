@@ -5,7 +5,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from penstock.api import cli_results, job_errors
+from penstock.api import cli_results, cli_steering, job_errors
 
 from .command import Penstock
 from .scripted import connect, job_json, page, refusal, script
@@ -60,3 +60,19 @@ def test_a_terminal_gets_the_first_and_how_many_more(
     assert calls[-1].url.params["limit"] == "100"
     note = f"… and {more} more: a pipe, or -o json, gets them all"
     assert (note in told.err) == (more is not None)
+
+
+@pytest.mark.parametrize(("failed", "is_told"), [(0, True), (1, False)])
+def test_answers_that_are_no_json_are_told_of_where_nothing_failed(
+    penstock: Penstock, monkeypatch: pytest.MonkeyPatch, failed: int, is_told: bool
+) -> None:
+    counts = {"total": 4, "succeeded": 4 - failed, "failed": failed, "rejected": 0, "unparsed": 2}
+    ended = httpx2.Response(200, json=job_json("completed", id=JOB, counts=counts))
+    answering(monkeypatch, ended, httpx2.Response(200, json={"data": [], "has_more": False}))
+    told = penstock("errors", JOB, "-o", "table")
+    words = "2 answers could not be read as JSON: a larger max_tokens may help"
+    assert (words in told.err) == is_told
+    handler, _ = script(refusal(400, message="has no row to retry"), ended)
+    monkeypatch.setattr(cli_steering, "open_client", lambda *_, **__: connect(handler))
+    told = penstock("retry", JOB)
+    assert (told.code, words in told.err, "no row to retry" in told.err) == (2, is_told, True)

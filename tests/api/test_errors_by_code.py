@@ -59,7 +59,11 @@ def test_python_and_the_command_line_ask_for_them(
     none = penstock(*at, "--code", "nope")
     assert (none.code, none.out) == (0, "")
     assert "no error of the code 'nope'; 201 errors in all: " in none.err
-    assert f"{FAILING} 3" in none.err
+    assert none.err.count(f"{FAILING} 3") == none.err.count("rejected_line 1") == 1
+    lines = penstock(*at, "--code", "rejected_line", "-o", "table")
+    assert "rejected_line" in lines.out
+    retried = penstock("retry", job.id, "--url", stack.url, "--code", "rejected_line")
+    assert (retried.code, "submit them again" in retried.err) == (2, True)
     refused = penstock(*at, "--step", "judge")
     assert (refused.code, "--step is for runs" in refused.err) == (2, True)
 
