@@ -10,6 +10,7 @@ from itertools import islice
 from typing import Any
 
 import anyio.to_thread
+import pyarrow as pa
 
 from ..jobs.api_keys import Scope
 from ..jobs.columns import ColumnTypes
@@ -20,6 +21,7 @@ from ..jobs.sources import NamedFileSource, PathSource, RowsSource, Source
 from ..jobs.submission import input_items
 from ..jobs.workflow.checks.check import InvalidWorkflow, check_document, read_workflow
 from ..jobs.workflow.checks.problems import Problems
+from ..jobs.workflow.checks.text_numbers import check_text_numbers
 from ..jobs.workflow.plan import ColumnKind, Plan
 from ..jobs.workflow.spec import Workflow
 from .errors import InvalidRequest
@@ -85,11 +87,14 @@ async def checked(services: Services, principal: Principal, body: CheckRequest) 
     def work() -> Plan:
         problems = Problems()
         columns: dict[str, Mapping[str, ColumnKind]] = {}
+        schemas: dict[str, pa.Schema | None] = {}
         for name, source in sources.items():
             with problems.at(f"inputs.{name}", UnreadableInput):
-                columns[name] = _columns_of(services.settings, source)
+                columns[name], schemas[name] = _columns_of(services.settings, source)
         with told():
-            return check_document(document, body.params, columns, served=served, problems=problems)
+            plan = check_document(document, body.params, columns, served=served, problems=problems)
+            check_text_numbers(plan, schemas)
+        return plan
 
     return await anyio.to_thread.run_sync(work, limiter=services.submissions)
 
@@ -131,10 +136,13 @@ def _told(error: InvalidWorkflow) -> list[tuple[str, str]]:
     return [(each.where, each.message) for each in error.problems]
 
 
-def _columns_of(settings: Settings, source: Source) -> dict[str, ColumnKind]:
-    """Learn the columns of an input from its first rows."""
+def _columns_of(
+    settings: Settings, source: Source
+) -> tuple[Mapping[str, ColumnKind], pa.Schema | None]:
+    """Learn the columns of an input from its first rows, and what it says of them itself."""
     types = ColumnTypes()
-    for item in islice(input_items(settings, source, None), _ROWS_LOOKED_AT):
+    items = input_items(settings, source, None)
+    for item in islice(items, _ROWS_LOOKED_AT):
         if isinstance(item, InputRow):
             types.add(item.row)
-    return {name: kind.value for name, kind in types.settled().items()}
+    return {name: kind.value for name, kind in types.settled().items()}, items.arrow_schema

@@ -29,7 +29,7 @@ def carried_types(spec: RunSpec, plan: Plan, step_id: str | None = None) -> str 
         return None
     said = {name: read_types(dataset.arrow_schema) for name, dataset in spec.inputs.items()}
     types = {name: dict(zip(each.names, each.types, strict=True)) for name, each in said.items()}
-    origins = _origins(plan)[step_id or plan.output_step]
+    origins = origins_of(plan)[step_id or plan.output_step]
     if step_id is None and plan.output.select is not None:
         origins = {name: origins[name] for name in plan.output.select if name in origins}
     fields: list[pa.Field] = []
@@ -49,14 +49,18 @@ def _index_among(origins: _Origins, indexes: Mapping[str, Sequence[str]]) -> Seq
     return ()
 
 
-def _origins(plan: Plan) -> Mapping[str, _Origins]:
-    """Follow the columns of all inputs through all steps, as far as they stay what they are."""
+def origins_of(plan: Plan) -> Mapping[str, Mapping[str, frozenset[str]]]:
+    """Follow the columns of all inputs through all steps, as far as they stay what they are.
+
+    Of each step, and of each input with `INPUT` before its name, it names the inputs that have
+    brought a column. Nothing is known of what an input brings that is not there yet.
+    """
     kinds: dict[str, Mapping[str, ColumnKind]] = {
-        INPUT + name: columns for name, columns in plan.inputs.items()
+        INPUT + name: plan.inputs.get(name, {}) for name in plan.workflow.inputs
     }
     found: dict[str, _Origins] = {
-        INPUT + name: dict.fromkeys(columns, frozenset({name}))
-        for name, columns in plan.inputs.items()
+        INPUT + name: dict.fromkeys(plan.inputs.get(name, {}), frozenset({name}))
+        for name in plan.workflow.inputs
     }
     for step in plan.steps:
         # What a join takes from its second source lies within the column that it adds.

@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -16,7 +17,7 @@ import pytest
 
 from penstock import AsyncClient, Client
 from penstock.api import run_pager, run_pages, tables
-from penstock.api.client_errors import InvalidInput
+from penstock.api.client_errors import BadRequest, InvalidInput
 from penstock.api.workflow_run import WorkflowRun
 from penstock.jobs.workflow.checks.problems import InvalidWorkflow, Problem
 
@@ -183,3 +184,21 @@ def test_a_download(run: WorkflowRun, tmp_path: Path, request: pytest.FixtureReq
     assert pq.read_table(path).equals(landed)
     lines = run.download(tmp_path / "any.jsonl", step="any", columns=["size"]).read_text()
     assert [json.loads(line) for line in lines.splitlines()] == [{"size": n} for n in range(5)]
+
+
+def test_decimals_are_not_ordered_as_the_text_that_they_are(stack: Stack, tmp_path: Path) -> None:
+    prices = pa.table({"price": pa.array(["9.50", "10.50"]).cast(pa.decimal128(4, 2))})
+    steps = [{"id": "dear", "type": "filter", "where": "row.price > '9'"}]
+    workflow = {"version": 1, "name": "dear", "inputs": {"t": {}}, "steps": steps}
+    told = r"was decimal128\(4, 2\) in the input.*write float\(row\.price\)"
+    pq.write_table(prices, tmp_path / "t.parquet")
+    body = {"workflow": workflow, "inputs": {"t": {"path": str(tmp_path / "t.parquet")}}}
+    with stack.http() as http:
+        answer = http.post("/v1/workflows/validate", json=body)
+        assert re.search(told, answer.text), answer.text
+    with Client(stack.url) as client:
+        with pytest.raises(BadRequest, match=told):
+            client.workflows.run(workflow, {"t": prices})
+        steps[0]["where"] = "float(row.price) > 9.5"
+        run = client.workflows.run(workflow, {"t": prices}).wait(timeout_s=60)
+        assert [row["price"] for row in run.results()] == ["10.50"]

@@ -6,12 +6,13 @@ Whatever fails on the way, no half of a run stays behind. It blocks: call it in 
 """
 
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
 import msgspec
+import pyarrow as pa
 
 from ...column_schema import lost_types
 from ...columns import ColumnTypes
@@ -27,6 +28,7 @@ from ...settings import Settings
 from ...sources import FileSource, Source
 from ...submission import input_items
 from ..checks.check import InvalidWorkflow, Problem, check
+from ..checks.text_numbers import check_text_numbers
 from ..plan import ColumnKind, Plan
 from ..spec import Workflow
 from .run_dir import RunDir
@@ -81,7 +83,8 @@ def submit_run(settings: Settings, table: JobTable, request: RunRequest) -> RunS
     try:
         directory.create()
         peeked = {name: _peek(_items(settings, request, name)) for name in request.sources}
-        plan = check(request.workflow, request.params, peeked)
+        plan = check(request.workflow, request.params, {n: p.columns for n, p in peeked.items()})
+        check_text_numbers(plan, {name: each.schema for name, each in peeked.items()})
         check_models(plan, request.served)
         inputs: dict[str, SealedDataset] = {}
         for name in request.sources:
@@ -190,13 +193,21 @@ def _items(settings: Settings, request: RunRequest, name: str) -> InputRows:
     return input_items(settings, source, request.formats.get(name))
 
 
-def _peek(items: Iterator[InputRow | RejectedLine]) -> dict[str, ColumnKind]:
+@dataclass(frozen=True, slots=True)
+class _Peeked:
+    """What shows of an input before all of it is read; `schema` is what it says of itself."""
+
+    columns: Mapping[str, ColumnKind]
+    schema: pa.Schema | None
+
+
+def _peek(items: InputRows) -> _Peeked:
     """Learn the columns from the first rows: most of what is wrong shows before all are read."""
     columns = ColumnTypes()
     for item in islice(items, PEEKED_ROWS):
         if isinstance(item, InputRow):
             columns.add(item.row)
-    return _kinds(columns)
+    return _Peeked(_kinds(columns), items.arrow_schema)
 
 
 def check_models(plan: Plan, served: Collection[str] | None) -> None:
