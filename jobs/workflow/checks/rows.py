@@ -253,6 +253,12 @@ def _column(check: StepCheck, field: str, name: str, flow: Flow) -> Type:
         return ANY
     if name in check.added_by:
         check.tell(field, f"{name} is what step {check.added_by[name]!r} adds, not in {flow.name}")
+    elif field == "group_by" and name.partition(".")[0] in flow.columns:
+        check.tell(
+            field,
+            f"{name[:80]} is a field, and rows are grouped by columns; make it one by a step such "
+            f"as {{id: key, type: map, set: {{value: row.{name[:80]}}}}}, and group by key",
+        )
     elif not flow.is_open:
         known = nearest(name, flow.columns) or f"; known: {', '.join(flow.columns)[:200] or 'none'}"
         check.tell(field, f"the rows of {flow.name} have no column {name[:80]!r}{known}")

@@ -31,6 +31,13 @@ _TICKED = re.compile(r"`([^`]*)`")
 _ELSEWHERE: Mapping[str, str] = {
     "max_error_rate": ": it stands at the top of the workflow, and holds for each of its steps"
 }
+_OTHER_NAMES: Mapping[str, str] = {  # that JSON Schema, Python or SQL have for kinds of columns
+    **dict.fromkeys(("integer", "int", "int32", "bigint"), "int64"),
+    **dict.fromkeys(("number", "float", "double", "float32"), "float64"),
+    **dict.fromkeys(("str", "text", "varchar"), "string"),
+    "boolean": "bool",
+    **dict.fromkeys(("object", "array", "list", "dict"), "json"),
+}
 _IN_WORDS: Mapping[str, str] = {
     "array": "a list",
     "object": "an object",
@@ -173,10 +180,15 @@ def _in_words(message: str, given: Mapping[str, Any], of: type, keys: _Place, pl
         hint = ": `default: VALUE` stands beside it" if "default" in options else ""
         return f"must be one of {', '.join(options)}{got}{hint}"
     if message.startswith("Invalid enum value"):
-        hint = nearest(found, options) if isinstance(found, str) else ""
+        hint = _meant_by(found, options) if isinstance(found, str) else ""
         return f"must be one of {', '.join(options)}{got}{hint}"
     words = _GOT.sub("", message).replace("Expected", "must be")
     return _TICKED.sub(_ticked_in_words, words) + got
+
+
+def _meant_by(name: str, options: tuple[str, ...]) -> str:
+    other = _OTHER_NAMES.get(name.lower())
+    return f"; did you mean {other!r}?" if other in options else nearest(name, options)
 
 
 def _ticked_in_words(ticked: re.Match[str]) -> str:

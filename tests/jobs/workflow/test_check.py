@@ -133,6 +133,10 @@ ASK = "id: a, type: generate, prompt: x"
         ("id: a, type: reduce, agg: {n: count()}", "a.group_by", "no step before it makes"),
         ("id: a, type: reduce, group_by: [m], agg: {n: count()}", "a.group_by", "no column 'm'"),
         ("id: a, type: reduce, group_by: [n, n], agg: {c: count()}", "a.group_by", "there twice"),
+        (
+            "id: a, type: reduce, group_by: [data.even], agg: {c: count()}",
+            *("a.group_by", "{id: key, type: map, set: {value: row.data.even}}, and group by key"),
+        ),
         ("id: a, type: reduce, group_by: [n]", "a.prompt", "exactly one of prompt, agg and pick"),
         ("id: a, type: reduce, group_by: [n], agg: {}", "a.agg", "at least one field"),
         ("id: a, type: reduce, group_by: [n], agg: {c: row.n}", "a.agg.c", "which row?"),

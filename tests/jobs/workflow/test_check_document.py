@@ -99,6 +99,13 @@ def test_a_document_becomes_a_workflow() -> None:
         (document_of(output={"frm": "a"}), "output.frm", "did you mean 'from'?"),
         (document_of(output={"sink": {}}), "output.sink", "uri is missing"),
         (document_of(inputs={"rows": {"type": "datset"}}), "inputs.rows.type", "'dataset'?"),
+        *(
+            (
+                document_of(inputs={"r": {"columns": {"c": said}}}),
+                *("inputs.r.columns.c", f"; did you mean {meant!r}?"),
+            )
+            for said, meant in (("integer", "int64"), ("number", "float64"), ("Text", "string"))
+        ),
         (document_of(inputs={"rows": 3}), "inputs.rows", "must be an object, got 3"),
         (document_of(inputs={"r s": {}}), "inputs.'r s'", NAME),
         (document_of(inputs=[]), "inputs", "must be an object of datasets by name"),
