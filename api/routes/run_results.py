@@ -11,7 +11,7 @@ from starlette.responses import Response
 from ...jobs.errors import UnknownJob
 from ...jobs.workflow.runs.run_errors import read_errors
 from ...jobs.workflow.runs.runs import RunSnapshot
-from ...jobs.workflow.runs.tracing import trace_row
+from ...jobs.workflow.runs.tracing import UnknownRow, trace_row
 from ..errors import InvalidRequest, NotFound, shown
 from ..event_feed import event_feed
 from ..principal import ThePrincipal
@@ -82,8 +82,10 @@ async def get_row(
     work = partial(trace_row, services.settings, run.run_id, row_id)
     try:
         traces = await anyio.to_thread.run_sync(work)
-    except UnknownJob:
+    except UnknownJob as error:
         message = f"{run_id} has no row {shown(row_id)}, in no step that has come so far"
+        if isinstance(error, UnknownRow) and error.children:
+            message += f"; of that row there are {', '.join(map(shown, error.children))}"
         raise NotFound(message, param="row_id", code="row_not_found") from None
     return {
         "object": "workflow.row",

@@ -99,6 +99,9 @@ class TestRuns:
         missing = http.get(f"{RUNS}/{run['id']}/rows", params={"row_id": "99"})
         assert missing.status_code == 404
         assert missing.json()["error"]["code"] == "row_not_found"
+        became = http.get(f"{RUNS}/{run['id']}/rows", params={"row_id": "2"}).json()["error"]
+        assert became["code"] == "row_not_found"
+        assert "of that row there are '2/copy#0', '2/copy#1'" in became["message"]
 
     def test_its_events_end(self, http: httpx2.Client, run: dict[str, Any]) -> None:
         with http.stream("GET", f"{RUNS}/{run['id']}/events") as stream:

@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any, TypeVar
 
 import msgspec
@@ -39,6 +40,7 @@ from .run_results import RunResults
 
 META = "__meta"
 _BEHIND_AN_ID = "~:"  # what may follow a row's id in the key of an ask
+_CHILDREN_NAMED = 3  # of a row that no step has itself
 _KEPT = 32  # shards whose rows are kept, and as many of what they asked
 
 logger = logging.getLogger(__name__)
@@ -65,17 +67,27 @@ class RowTrace:
     error: RequestError | None = None
 
 
+class UnknownRow(UnknownJob):
+    """No step of a run has a row of this id; `children` are some that were made of such a row."""
+
+    def __init__(self, run_id: str, row_id: str, children: tuple[str, ...]) -> None:
+        super().__init__(f"{run_id}: {row_id}")
+        self.children = children
+
+
 def trace_row(settings: Settings, run_id: str, row_id: str) -> list[RowTrace]:
     """Follow a row through the steps of a run, in their order; ancestors come before it.
 
     Raises:
-        UnknownJob: there is no such run, or no row of that id in any of its steps.
+        UnknownJob: there is no such run.
+        UnknownRow: there is no row of that id in any of its steps.
         CorruptJob: the run cannot be read.
         InvalidJob: it lies where too much would have to be searched.
     """
-    traces = RunHistory(settings, run_id).follow(row_id)
+    history = RunHistory(settings, run_id)
+    traces = history.follow(row_id)
     if not any(trace.row_id == row_id for trace in traces):
-        raise UnknownJob(f"{run_id}: {row_id}")
+        raise UnknownRow(run_id, row_id, history.some_children(row_id))
     return traces
 
 
@@ -124,6 +136,26 @@ class RunHistory:
         """
         step = self._plan.step(step_id)
         return next(self._traces(step, _lineage(row_id), frozenset({row_id})), None)
+
+    def some_children(self, row_id: str) -> tuple[str, ...]:
+        """Name a few of the rows that the first step to do so has made of a row.
+
+        Raises:
+            InvalidJob: they lie where too much would have to be searched.
+        """
+        lineage = _lineage(row_id)
+        for step in self._plan.steps:
+            if step.is_internal:
+                continue
+            rows = (
+                row
+                for shard in self._places.shards(step, lineage)
+                for row in self._rows_of(step, shard)
+            )
+            made = (row.row_id for row in rows if row.row_id.startswith(f"{row_id}/"))
+            if found := tuple(islice(made, _CHILDREN_NAMED)):
+                return found
+        return ()
 
     def _traces(
         self, step: PlannedStep, lineage: list[str], wanted: frozenset[str]

@@ -12,7 +12,7 @@ from penstock.jobs.model import JobState
 from penstock.jobs.part_file import read_part
 from penstock.jobs.settings import Settings
 from penstock.jobs.workflow.runs import row_places, tracing
-from penstock.jobs.workflow.runs.tracing import RunHistory, trace_row
+from penstock.jobs.workflow.runs.tracing import RunHistory, UnknownRow, trace_row
 
 from .small_runs import SmallRuns, in_small_shards
 
@@ -96,6 +96,16 @@ def test_no_row_is_told_of_that_there_is_not(runs: SmallRuns, run_id: str) -> No
     for row_id in ("14", "-1", "x", "99/idea#2", "²", "9" * 2_000, "3/idea#0/zz"):
         with pytest.raises(UnknownJob):
             trace_row(runs.settings, run_id, row_id)
+
+
+def test_of_a_row_that_became_others_these_are_named(
+    runs: SmallRuns, run_id: str, read: list[str]
+) -> None:
+    for row_id, first in (("11", "11/idea#0"), ("99", None)):
+        with pytest.raises(UnknownRow) as caught:
+            trace_row(runs.settings, run_id, row_id)
+        assert next(iter(caught.value.children), None) == first
+    assert max(map(read.count, read)) == 1, "each is read once"
 
 
 def test_what_is_too_much_to_search_is_refused(
