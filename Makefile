@@ -18,8 +18,8 @@ help:  ## list the targets
 .venv/ready: pyproject.toml Makefile
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade pip
-	$(BIN)/pip install --quiet --retries 1 --no-deps --no-compile $(TORCH) $(INDEX)
-	$(BIN)/pip install --quiet --quiet --no-compile --editable '.[all]' --group dev $(TRITON)
+	$(BIN)/pip install --quiet --retries 1 --no-deps $(TORCH) $(INDEX)
+	$(BIN)/pip install --quiet --quiet --editable '.[all]' --group dev $(TRITON)
 	mkdir -p .venv/typing && ln -sfn ../.. .venv/typing/penstock  # lets type checkers read `penstock.*`
 	$(BIN)/python -c 'from penstock.kernels.native import cpu_library; cpu_library()'  # build them now
 	touch $@

@@ -16,7 +16,7 @@ from .sabotage import SABOTAGES, acknowledged_early
 
 ROOT = Path(__file__).parents[3]
 REGRESSIONS = Path(__file__).with_name("regressions.txt")
-NUM_SEEDS = 2_000
+NUM_SEEDS = 1_000
 
 
 def kept_seeds() -> list[int]:
