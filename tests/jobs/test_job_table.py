@@ -11,6 +11,7 @@ from penstock.jobs.model import Counts, JobState, ShardRef
 from penstock.jobs.part_counts import PartCounts
 
 from .conftest import SpecMaker
+from .lapse import wait_until_lapsed
 
 LEASE_MS = 60_000
 
@@ -119,7 +120,7 @@ def test_a_dead_workers_shard_comes_back_and_the_dead_one_is_fenced(
     ref = ShardRef(spec.job_id, 0)
     table.issue(spec.job_id, 1)
     old = table.claim(ref, "w1", 1)
-    time.sleep(0.01)
+    wait_until_lapsed(table, spec.job_id)
     assert table.reap(10) == [ref]
     assert table.reap(10) == []
     assert place_of(table, spec.job_id, 0) == {"retry"}
@@ -162,7 +163,7 @@ def test_a_busy_shard_may_be_dropped_because_the_reaper_brings_it_back(
     claim = table.claim(ref, "w1", LEASE_MS)
     assert table.claim(ref, "w2", LEASE_MS).status == "busy"  # its message is dropped, w1 dies
     table.renew(spec.job_id, [(0, claim.attempt)], 1)
-    time.sleep(0.01)
+    wait_until_lapsed(table, spec.job_id)
     assert table.reap(10) == [ref]
     assert table.issue(spec.job_id, 1) == [0]
 
@@ -174,7 +175,7 @@ def test_an_expired_lease_may_be_claimed_before_the_reaper_comes(
     table.create(spec)
     ref = ShardRef(spec.job_id, 0)
     old = table.claim(ref, "w1", 1)
-    time.sleep(0.01)
+    wait_until_lapsed(table, spec.job_id)
     new = table.claim(ref, "w2", LEASE_MS)
     assert new.status == "granted"
     assert table.reap(10) == []
@@ -187,7 +188,7 @@ def test_a_late_renewal_keeps_a_lease_that_nobody_took(
     spec = make_spec()
     table.create(spec)
     claim = table.claim(ShardRef(spec.job_id, 0), "w1", 1)
-    time.sleep(0.01)
+    wait_until_lapsed(table, spec.job_id)
     assert table.renew(spec.job_id, [(0, claim.attempt)], LEASE_MS) == []
     assert table.reap(10) == []
 
@@ -282,7 +283,7 @@ def test_after_a_silence_leases_get_a_grace_and_only_one(
     table.create(spec)
     table.reap(10)
     table.claim(ShardRef(spec.job_id, 0), "w1", 1)
-    time.sleep(0.01)
+    wait_until_lapsed(table, spec.job_id)
     looked_at = int(str(redis_client.hget(table.keys.reaper, "looked_at_ms")))
     redis_client.hset(table.keys.reaper, "looked_at_ms", looked_at - 8_000)
     assert table.reap(10) == []

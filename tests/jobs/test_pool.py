@@ -1,7 +1,7 @@
 """The pool on its own: Celery's protocol played by the test, the engine process real."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from celery.app.trace import build_tracer, trace_task_ret
 
 from penstock.jobs.app import Assignment, PenstockApp, create_app
 from penstock.jobs.engine_process import Loss
-from penstock.jobs.frames import REQUEST_VERSION
+from penstock.jobs.frames import REQUEST_VERSION, ShardProgress
 from penstock.jobs.handle import Handle
 from penstock.jobs.job_table import JobTable
 from penstock.jobs.model import TaskSpec
@@ -96,6 +96,13 @@ class Told:
         self.accepted += 1
 
 
+def shards_in(pool: EnginePool) -> Sequence[ShardProgress]:
+    """The shards that the engine is at, by its last report."""
+    progress = pool.station.engine.progress
+    assert progress is not None, "the engine has not reported yet"
+    return progress.shards
+
+
 @pytest.fixture
 def app(settings: Settings) -> Iterator[PenstockApp]:
     app = create_app(settings, assignment=Assignment(MODEL, "worker-1"))
@@ -152,10 +159,10 @@ def test_a_message_delivered_again_is_adopted(
     monkeypatch.setattr("penstock.jobs.custody.KEPT_S", 0.0)
     first, second = told(), told()
     handle = first.apply(GENERATE, job_id=job_id, index=1, rows=1)
-    wait_for(lambda: pool.station.engine.progress.shards, "the shard to run")  # type: ignore[union-attr]
+    wait_for(lambda: shards_in(pool), "the shard to run")
     assert second.apply(GENERATE, job_id=job_id, index=1, rows=1) is handle
     assert second.accepted == 1
-    wait_for(lambda: len(pool.station.engine.progress.shards) == 1, "one run")  # type: ignore[union-attr]
+    wait_for(lambda: len(shards_in(pool)) == 1, "one run")
     pool.station.engine.stop()
     pool.station.custody.engine_lost(Loss("test"))
     assert second.wait()[0] == 1 and not first.results
@@ -174,7 +181,7 @@ def test_an_aborted_shard_goes_back(
 ) -> None:
     mine = told()
     handle = mine.apply(GENERATE, job_id=job_id, index=1, rows=1)
-    wait_for(lambda: pool.station.engine.progress.shards, "the shard to run")  # type: ignore[union-attr]
+    wait_for(lambda: shards_in(pool), "the shard to run")
     handle.terminate(15)
 
     def is_back() -> bool:
@@ -185,7 +192,7 @@ def test_an_aborted_shard_goes_back(
     snapshot = table.snapshot(job_id)
     assert snapshot is not None and snapshot.counts.pending == 2
     assert not mine.results and not mine.failures  # Celery knows: it asked for it
-    wait_for(lambda: not pool.station.engine.progress.shards, "the engine to be free")  # type: ignore[union-attr]
+    wait_for(lambda: not shards_in(pool), "the engine to be free")
 
 
 @pytest.mark.parametrize(

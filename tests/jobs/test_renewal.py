@@ -1,7 +1,6 @@
 """What custody does about leases while a shard runs: it prolongs them, and lets lost shards go."""
 
 import queue
-import time
 from dataclasses import replace
 
 import pytest
@@ -15,6 +14,7 @@ from penstock.jobs.settings import Settings
 from penstock.jobs.tasks import ShardReturned
 
 from .conftest import JobMaker
+from .lapse import wait_until_lapsed
 
 Sent = queue.SimpleQueue[ToEngine]
 
@@ -51,7 +51,7 @@ def test_the_leases_of_held_shards_are_prolonged(
     order = sent.get_nowait()
     assert isinstance(order, RunShard)
     table.renew(spec.job_id, [(0, order.attempt)], 1)  # it runs out in a moment
-    time.sleep(0.01)
+    wait_until_lapsed(table, spec.job_id)
     custody._renewed_at_s = float("-inf")  # a second has passed
     custody.step()
     assert table.reap(10) == []
